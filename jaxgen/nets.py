@@ -1,0 +1,125 @@
+"""Encoders and decoders for images of any size.
+
+An encoder maps (x [B, H, W, C], condition [B, K] or None) to the mean and log
+standard deviation of a diagonal Gaussian, each [B, latents]. A decoder maps
+(z [B, latents + K], shape (H, W, C)) to [B, H, W, C]. Any Flax module with
+these signatures can take their place.
+
+`dtype` is what the layers compute in; parameters and outputs stay float32.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+Dtype = Any
+
+
+def _activation(name: str):
+    """Looks an activation up in flax.linen by name."""
+    if not callable(function := getattr(nn, name, None)):
+        raise ValueError(f"no activation {name!r} in flax.linen; try relu, gelu, silu or tanh")
+    return function
+
+
+def _gaussian_head(features, condition, latents, dtype):
+    """Mean and log standard deviation from flat features and the condition."""
+    if condition is not None:
+        features = jnp.concatenate([features, condition.astype(features.dtype)], axis=-1)
+    outputs = nn.Dense(2 * latents, dtype=dtype, name="posterior")(features)
+    return jnp.split(outputs.astype(jnp.float32), 2, axis=-1)
+
+
+class MLPEncoder(nn.Module):
+    """Fully connected encoder: `widths` hidden layers over all pixels."""
+
+    latents: int
+    widths: Sequence[int] = (500,)
+    activation: str = "relu"
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, condition=None):
+        """x [B, H, W, C] -> mean and log standard deviation, [B, latents] each."""
+        features = x.reshape(x.shape[0], -1)
+        if condition is not None:
+            features = jnp.concatenate([features, condition], axis=-1)
+        for width in self.widths:
+            features = _activation(self.activation)(nn.Dense(width, dtype=self.dtype)(features))
+        return _gaussian_head(features, None, self.latents, self.dtype)
+
+
+class MLPDecoder(nn.Module):
+    """Fully connected decoder: `widths` hidden layers, then one output a value."""
+
+    widths: Sequence[int] = (500,)
+    activation: str = "relu"
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, z, shape):
+        """z [B, L] -> [B, *shape]."""
+        for width in self.widths:
+            z = _activation(self.activation)(nn.Dense(width, dtype=self.dtype)(z))
+        height, width, channels = shape
+        outputs = nn.Dense(height * width * channels, dtype=self.dtype)(z)
+        return outputs.reshape(-1, *shape).astype(jnp.float32)
+
+
+def _sizes(shape, levels):
+    """(H, W) after 0, 1, ..., `levels` halvings, rounded up."""
+    sizes = [tuple(shape[:2])]
+    for _ in range(levels):
+        sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
+    if min(shape[:2]) < 2**levels:
+        raise ValueError(
+            f"{levels} widths halve the image {levels} times, so its sides must be at least "
+            f"{2**levels} pixels; got {shape[0]} x {shape[1]}. Give fewer widths or larger images."
+        )
+    return sizes
+
+
+class ConvEncoder(nn.Module):
+    """Strided convolutions, one halving per width, then the Gaussian head."""
+
+    latents: int
+    widths: Sequence[int] = (32, 64)
+    activation: str = "relu"
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, condition=None):
+        """x [B, H, W, C] -> mean and log standard deviation, [B, latents] each."""
+        _sizes(x.shape[1:], len(self.widths))
+        for width in self.widths:
+            x = nn.Conv(width, (3, 3), strides=2, padding="SAME", dtype=self.dtype)(x)
+            x = _activation(self.activation)(x)
+        return _gaussian_head(x.reshape(x.shape[0], -1), condition, self.latents, self.dtype)
+
+
+class ConvDecoder(nn.Module):
+    """The mirror of `ConvEncoder`: `widths` is read from the last to the first.
+
+    Odd sizes work: each doubling is cropped to the size that the encoder had.
+    """
+
+    widths: Sequence[int] = (32, 64)
+    activation: str = "relu"
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, z, shape):
+        """z [B, L] -> [B, *shape]."""
+        activation = _activation(self.activation)
+        *larger, smallest = _sizes(shape, len(self.widths))
+        x = nn.Dense(smallest[0] * smallest[1] * self.widths[-1], dtype=self.dtype)(z)
+        x = activation(x).reshape(-1, *smallest, self.widths[-1])
+        features = [shape[2], *self.widths[:-1]]
+        for level in reversed(range(len(self.widths))):
+            x = nn.ConvTranspose(features[level], (4, 4), strides=(2, 2), dtype=self.dtype)(x)
+            x = x[:, : larger[level][0], : larger[level][1]]
+            if level:
+                x = activation(x)
+        return x.astype(jnp.float32)

@@ -1,0 +1,1 @@
+"""The imperative shell: devices, data, checkpoints, the loop, logs and commands."""

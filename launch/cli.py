@@ -1,0 +1,137 @@
+"""What every command shares: arguments, exit codes and messages."""
+
+import argparse
+import errno
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict, config_flags
+
+from launch import config as configs
+from launch.errors import ABANDONED, Mistake, Stop
+
+DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs a command and exits: 0 done, else the code of what stopped it.
+
+    A user's mistake is one message on stderr; only a fault of ours shows a stack
+    trace.
+    """
+    try:
+        main(sys.argv[1:])
+    except Stop as stop:
+        say(f"\n{stop}" if sys.stderr.isatty() else str(stop))
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        say("left at once; nothing more was saved")
+        # Background threads may still write; they must not keep us here.
+        os._exit(ABANDONED)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        say(f"cannot write {error.filename or 'a file'}: {os.strerror(error.errno)}")
+        sys.exit(Mistake.exit_code)
+
+
+def say(message: str) -> None:
+    """A plain line for the person, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def parser(module: str, description: str) -> argparse.ArgumentParser:
+    """An argument parser for `python -m launch.<module>`."""
+    return argparse.ArgumentParser(
+        prog=f"python -m launch.{module}",
+        description=description,
+        epilog="Any key of the config can be given as --config.KEY=VALUE. "
+        "Exit codes: 0 done, 2 your mistake, 3 the loss is not finite, 75 interrupted and saved.",
+        allow_abbrev=False,
+    )
+
+
+def parse(
+    arguments: argparse.ArgumentParser, argv: list[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """Splits argv into a command's own arguments and config overrides.
+
+    Raises:
+      Mistake: an argument that is neither.
+    """
+    overrides, rest, items = [], [], iter(argv)
+    for item in items:
+        if not re.match(r"--?config\.", item):
+            rest.append(item)
+        elif "=" in item:
+            overrides.append(item)
+        else:
+            overrides.append(f"{item}={next(items, '')}")
+    quiet()
+    return arguments.parse_args(rest), overrides
+
+
+def override(config: ConfigDict, overrides: list[str]) -> ConfigDict:
+    """Applies --config.KEY=VALUE arguments, with the types of the config.
+
+    Raises:
+      Mistake: an unknown key, or a value of another type.
+    """
+    values = flags.FlagValues()
+    for item in overrides:
+        key = item.split("=", 1)[0].split("config.", 1)[1]
+        if key not in _keys(config):
+            raise Mistake(f"--config.{key}: unknown key {configs.unknown(key)}")
+    argv = ["segen", *overrides]
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        values(argv)
+    except (flags.Error, ValueError, TypeError) as error:
+        raise Mistake(f"{' '.join(overrides)}: {error}")
+    configs.check(config)
+    return config
+
+
+def _keys(config, prefix=""):
+    keys = set()
+    for key, value in config.items():
+        keys.add(prefix + key)
+        if isinstance(value, ConfigDict):
+            keys |= _keys(value, f"{prefix}{key}.")
+    return keys
+
+
+def workdir(value: str) -> Path:
+    """The argument type of --workdir: an absolute path (Orbax takes no other)."""
+    return Path(value).expanduser().absolute()
+
+
+def seed_range(value: str) -> list[int]:
+    """The argument type of --seeds: "7", "0-63", or a list "0-3,8,12-15"."""
+    seeds = []
+    for part in value.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first or last >= 2**31:
+            raise argparse.ArgumentTypeError(
+                f"{value!r} is not a range of seeds; write 7, 0-63 or 0-3,8,12-15"
+            )
+        seeds.extend(range(first, last + 1))
+    return seeds
+
+
+def quiet() -> None:
+    """Keeps the libraries' own log lines off the terminal."""
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    for name in ("jax", "orbax", "grain", "tensorflow_datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Grain's worker processes read absl flags, which this command does not use.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

@@ -1,0 +1,185 @@
+"""Batches: arrays of one step's rows, a pure function of (seed, step).
+
+Four ways to the same batches: gathered from arrays in memory or from the decoded
+cache; streamed through Grain; or, for data that lives on the device, only the
+indices, which the compiled step gathers by itself.
+"""
+
+import ctypes
+import dataclasses
+import signal
+import sys
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from launch.data import cache, order
+from launch.data.sources import Split, open_split
+from launch.errors import Mistake
+
+# Batches that Grain holds ready. Its default of 500 would be gigabytes of photos.
+PREFETCH = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """An open split: its examples, in memory where they fit.
+
+    Attributes:
+      split: random access to the examples.
+      arrays: {key: [size, ...]}, or None for a split that streams.
+      example: shape and dtype of each array of one example.
+    """
+
+    split: Split
+    arrays: dict[str, np.ndarray] | None
+    example: dict[str, jax.ShapeDtypeStruct]
+
+
+def open_data(config, split: str, where: str = "config.data", say=lambda message: None) -> Data:
+    """Opens a split and decodes it into arrays if it fits `config.cache_mib`.
+
+    Args:
+      config: `config.data`.
+      split: the split expression.
+      where: the config section it comes from, for messages.
+      say: called with a line when something takes time.
+
+    Raises:
+      Mistake: the split cannot be opened, read, or made into arrays.
+    """
+    opened = open_split(config, split, where)
+    arrays = cache.arrays_of(opened, config.cache_mib, say)
+    one = opened[0] if arrays is None else {key: array[0] for key, array in arrays.items()}
+    if taken := {"index", "mask"} & one.keys():
+        raise Mistake(f"{opened.title}: the engine adds {sorted(taken)} itself; rename these keys")
+    example = {key: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for key, leaf in one.items()}
+    return Data(opened, arrays, example)
+
+
+def batch_spec(example: dict, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a batch of such examples, `index` and `mask` included."""
+    rows = {
+        key: jax.ShapeDtypeStruct((batch_size, *leaf.shape), leaf.dtype)
+        for key, leaf in example.items()
+    }
+    rows["index"] = jax.ShapeDtypeStruct((batch_size,), np.int32)
+    rows["mask"] = jax.ShapeDtypeStruct((batch_size,), np.bool_)
+    return rows
+
+
+def train_batches(
+    data: Data, config, seed: int, start: int = 0, process: int = 0, processes: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """This process's rows of the global batches `start`, `start` + 1, ... for ever.
+
+    Args:
+      data: the training split.
+      config: `config.data`.
+      seed: decides the order.
+      start: the first step.
+      process, processes: which block of rows, out of how many.
+
+    Yields:
+      {key: [B / processes, ...]} with `index` and `mask`.
+    """
+    if data.arrays is None:
+        yield from _stream(data.split, config, seed, start, process, processes)
+    step = start
+    while data.arrays is not None:
+        rows = order.train_rows(step, config.batch_size, process, processes)
+        index = order.examples_at(rows, seed, data.split.size)
+        yield _gather(data.arrays, index, np.ones(len(index), np.bool_))
+        step += 1
+
+
+def index_batches(
+    data: Data,
+    config,
+    seed: int,
+    start: int,
+    count: int,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Like `train_batches`, but only `index` int32 [count, B / processes] per dispatch."""
+    while True:
+        rows = [
+            order.train_rows(step, config.batch_size, process, processes)
+            for step in range(start, start + count)
+        ]
+        index = order.examples_at(np.concatenate(rows), seed, data.split.size)
+        yield {"index": index.reshape(count, -1)}
+        start += count
+
+
+def eval_batches(
+    data: Data, batch_size: int, process: int = 0, processes: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """This process's rows of a whole split, each example once; the end is padded."""
+    for number in range(-(-data.split.size // batch_size)):
+        index, mask = order.eval_rows(number, batch_size, data.split.size, process, processes)
+        if data.arrays is not None:
+            yield _gather(data.arrays, index, mask)
+        else:
+            yield _read(data.split, index) | {"index": index, "mask": mask}
+
+
+def _gather(arrays, index, mask):
+    return {key: array[index] for key, array in arrays.items()} | {"index": index, "mask": mask}
+
+
+def _read(split, index):
+    first = split[index[0]]
+    batch = {key: np.empty((len(index), *leaf.shape), leaf.dtype) for key, leaf in first.items()}
+    for row, number in enumerate(index):
+        example = first if row == 0 else split[number]
+        cache.fill(batch, row, example, split.title, int(number))
+    return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class StepBatches:
+    """Random access by step, as Grain wants it; each batch is read whole."""
+
+    split: Split
+    batch_size: int
+    seed: int
+    start: int
+    process: int
+    processes: int
+
+    def __len__(self):
+        return sys.maxsize
+
+    def __getitem__(self, number):
+        rows = order.train_rows(
+            self.start + number, self.batch_size, self.process, self.processes
+        )  # fmt: skip
+        index = order.examples_at(rows, self.seed, self.split.size)
+        return _read(self.split, index) | {"index": index, "mask": np.ones(len(index), np.bool_)}
+
+
+def _stream(split, config, seed, start, process, processes):
+    import grain
+
+    source = StepBatches(split, config.batch_size, seed, start, process, processes)
+    options = grain.ReadOptions(
+        num_threads=config.threads, prefetch_buffer_size=max(PREFETCH, config.threads)
+    )
+    dataset = grain.MapDataset.source(source).to_iter_dataset(options)
+    if config.workers:
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2),
+            worker_init_fn=_die_with_parent,
+        )
+    yield from dataset
+
+
+def _die_with_parent(*_):
+    # A trainer that is killed with -9 would leave Grain's workers running for ever.
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle

@@ -1,0 +1,212 @@
+"""Opens what config.data.name says: a TFDS data set or a user's own function."""
+
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from launch import objects
+from launch.errors import Mistake
+
+# Builders of ours, importable by TFDS once their module is loaded.
+EMBEDDED = {"digits": "launch.datasets.digits"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Random access to the examples of one split.
+
+    Attributes:
+      records: records[i] is a dict of numpy arrays; or, for arrays in memory, a
+        dict of arrays with a leading example axis.
+      size: number of examples.
+      title: for messages, e.g. "mnist:3.0.1 test".
+      fingerprint: changes whenever the decoded arrays would; "" if unknown.
+      folder: where the data set lies, None if it lies nowhere.
+    """
+
+    records: Any
+    size: int
+    title: str
+    fingerprint: str = ""
+    folder: Path | None = None
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """One example as numpy arrays of fixed dtypes.
+
+        Raises:
+          Mistake: the record cannot be read or decoded; names it.
+        """
+        try:
+            example = self.records[int(index)]
+        except Exception as error:  # riegeli, protobuf and PIL each raise their own
+            raise Mistake(
+                f"{self.title}: example {index} cannot be read ({_first_line(error)}). "
+                f"{'Files: ' + str(self.folder) + '. ' if self.folder else ''}"
+                "Prepare the data set again, or leave the example out by the split expression."
+            )
+        return canonical(example)
+
+
+def canonical(example: Mapping) -> dict[str, np.ndarray]:
+    """Numeric arrays of an example, integers as int32 and floats as float32.
+
+    uint8 and bool stay as they are; strings and nested features are left out (a
+    `config.data.preprocess` can turn them into arrays).
+    """
+    arrays = {}
+    for key, value in example.items():
+        array = np.asarray(value)
+        if array.dtype == np.uint8 or array.dtype.kind == "b":
+            arrays[key] = array
+        elif array.dtype.kind in "iu":
+            arrays[key] = array.astype(np.int32)
+        elif array.dtype.kind == "f":
+            arrays[key] = array.astype(np.float32)
+    return arrays
+
+
+def open_split(data, split: str, where: str = "config.data") -> Split:
+    """Opens one split.
+
+    Args:
+      data: `config.data`.
+      split: a TFDS split expression, or what the user's function takes.
+      where: the config section, for messages.
+
+    Raises:
+      Mistake: unknown or unprepared data set, or an unknown or empty split.
+    """
+    name, attribute = data.name, data.name.partition(":")[2]
+    own = attribute.isidentifier()
+    opened = _open_function(data, split, where) if own else _open_tfds(data, split)
+    if opened.size == 0:
+        raise Mistake(f"{where}.split: {opened.title} is empty")
+    if not data.preprocess:
+        return opened
+    function = objects.find(data.preprocess["name"], f"{where}.preprocess")
+    return dataclasses.replace(
+        opened,
+        records=Preprocessed(opened, objects.build(data.preprocess, f"{where}.preprocess")),
+        title=f"{name} {split}",
+        fingerprint=_hash(opened.fingerprint, data.preprocess.to_dict(), _source_code(function)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessed:
+    """Records with a function applied to each."""
+
+    split: Split
+    function: Any
+
+    def __getitem__(self, index):
+        return self.function(self.split[index])
+
+
+def _open_function(data, split, where):
+    spec = {"name": data.name, "split": split, **data.kwargs}
+    records = objects.build(spec, where)
+    title = f"{data.name} {split}"
+    if not isinstance(records, Mapping):
+        if not isinstance(records, Sequence) and not hasattr(records, "__getitem__"):
+            raise Mistake(f"{where}.name: {data.name} must return a dict of arrays or a sequence")
+        return Split(records, len(records), title)
+    records = canonical(records)
+    sizes = {key: len(array) for key, array in records.items()}
+    if len(set(sizes.values())) > 1:
+        raise Mistake(f"{where}.name: arrays of {data.name} differ in length: {sizes}")
+    return Split(records, next(iter(sizes.values()), 0), title)
+
+
+def builder(name: str, data_dir: str = ""):
+    """The TFDS builder of a data set, embedded ones included.
+
+    Raises:
+      Mistake: TFDS knows no such data set.
+    """
+    import tensorflow_datasets as tfds  # 0.3 s that a cached run does without
+
+    plain = name.partition(":")[0].partition("/")[0]
+    if plain in EMBEDDED:
+        objects.find(f"{EMBEDDED[plain]}:Builder", "config.data.name")
+    try:
+        return tfds.builder(name, data_dir=data_dir or None, file_format="array_record")
+    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
+        if data_dir and not Path(data_dir).expanduser().is_dir():
+            raise Mistake(f"config.data.data_dir: no such directory: {data_dir}")
+        raise Mistake(f"config.data.name: {name!r}: {_first_line(error)}")
+
+
+def _open_tfds(data, split):
+    made = builder(data.name, data.data_dir)
+    plain = made.name
+    if not made.is_prepared() and plain in EMBEDDED:
+        prepare(made)
+    if not made.is_prepared():
+        where = f" --data_dir={data.data_dir}" if data.data_dir else ""
+        raise Mistake(
+            f"{data.name} is not prepared in {made.data_dir}. Run:\n"
+            f"  python -m launch.prepare {data.name}{where}"
+        )
+    title = f"{plain}:{made.version} {split}"
+    try:
+        if not made.info.splits[split].num_examples:
+            return Split((), 0, title)
+        records = made.as_data_source(split=split)
+    except Exception as error:  # TFDS raises ValueError, KeyError, AssertionError...
+        known = ", ".join(sorted(made.info.splits))
+        raise Mistake(f"split {split!r} of {plain}: {_first_line(error)} (it has {known})")
+    folder = Path(made.data_dir)
+    described = [(folder / name).read_bytes() for name in ("dataset_info.json", "features.json")]
+    return Split(records, len(records), title, _hash(*described, split), folder)
+
+
+def prepare(made) -> None:
+    """Prepares a TFDS data set as array_record; safe if several processes do so.
+
+    TFDS writes into a temporary folder and renames it, so the last one wins and
+    none sees half a data set.
+    """
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+            made.download_and_prepare(file_format="array_record")
+    except OSError:
+        if not made.is_prepared():  # another process was quicker, or a real fault
+            raise
+
+
+def _source_code(function) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return ""
+
+
+def _hash(*parts) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else repr(part).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0].strip() if lines else 'no message'}"[:300]
+
+
+def cache_home() -> Path:
+    """Where things are kept that can be made again: $XDG_CACHE_HOME/segen."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "segen"

@@ -1,0 +1,1 @@
+"""Data sets of our own, as TFDS builders."""

@@ -1,0 +1,91 @@
+"""Devices: the mesh, and how states and batches are laid over it."""
+
+import os
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from launch.data.sources import cache_home
+from launch.errors import Mistake
+
+# Leaves smaller than this stay whole: sharding them costs more than it saves.
+MIN_SHARDED_SIZE = 2**12
+
+
+def setup() -> None:
+    """Turns JAX's compilation cache on, so that a restart does not compile again."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache_home() / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def make_mesh(config) -> Mesh:
+    """The mesh of `config.mesh`: axes data and fsdp over the first devices.
+
+    Raises:
+      Mistake: more devices asked for than there are.
+    """
+    devices = jax.devices()
+    data, fsdp = config.mesh.data, config.mesh.fsdp
+    if fsdp < 1 or data == 0 or data < -1:
+        raise Mistake(f"config.mesh: data={data}, fsdp={fsdp}; use positive sizes, or data=-1")
+    if data == -1:
+        data = max(1, len(devices) // fsdp)
+    if data * fsdp > len(devices):
+        raise Mistake(
+            f"config.mesh: data={data} x fsdp={fsdp} needs {data * fsdp} devices; "
+            f"there are {len(devices)} ({devices[0].platform})"
+        )
+    used = np.array(devices[: data * fsdp]).reshape(data, fsdp)
+    # Auto axes: the compiler lays out what lies between inputs and outputs.
+    return Mesh(used, ("data", "fsdp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+
+def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
+    """Refuses a batch that the devices cannot share evenly."""
+    if batch_size % (mesh.size * accumulate):
+        parts = f"{mesh.size} devices" + (
+            f" x {accumulate} micro-batches" if accumulate > 1 else ""
+        )
+        raise Mistake(
+            f"config.data.batch_size={batch_size} is not divisible by {parts}; "
+            f"use a multiple of {mesh.size * accumulate}, or fewer devices by config.mesh"
+        )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows spread over all devices."""
+    return NamedSharding(mesh, P(("data", "fsdp")))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A copy on every device."""
+    return NamedSharding(mesh, P())
+
+
+def state_sharding(mesh: Mesh, state):
+    """A sharding per leaf: the largest axis that fsdp divides, else replicated.
+
+    Args:
+      state: pytree of arrays or ShapeDtypeStructs.
+    """
+    shards = mesh.shape["fsdp"]
+
+    def spec(leaf):
+        axes = [axis for axis, size in enumerate(leaf.shape) if size % shards == 0]
+        if shards == 1 or not axes or np.prod(leaf.shape) < MIN_SHARDED_SIZE:
+            return NamedSharding(mesh, P())
+        largest = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, P(*(None,) * largest, "fsdp"))
+
+    return jax.tree.map(spec, state)
+
+
+def put(batch, sharding):
+    """Places this process's rows of a global batch on the devices."""
+    if jax.process_count() == 1:
+        return jax.device_put(batch, sharding)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

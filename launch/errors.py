@@ -1,0 +1,31 @@
+"""The ways a command ends, and the exit code of each.
+
+0 is done, 1 a fault of ours (with its stack trace); the rest are below.
+"""
+
+
+class Stop(Exception):
+    """Ends a command with one message and one exit code, without a stack trace."""
+
+    exit_code = 1
+
+
+class Mistake(Stop):
+    """Something the user can mend: what is wrong, where, and what to do."""
+
+    exit_code = 2
+
+
+class Diverged(Stop):
+    """The loss is no longer finite; the last good checkpoint is kept."""
+
+    exit_code = 3
+
+
+class Interrupted(Stop):
+    """SIGTERM or Ctrl-C: the run saved and left. The same command goes on."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+ABANDONED = 130  # a second Ctrl-C: left at once, nothing saved (128 + SIGINT)

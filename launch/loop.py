@@ -1,0 +1,124 @@
+"""The training loop: one function that drives any task."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from launch import checkpoints
+from launch.errors import Diverged, Interrupted
+from launch.journal import Journal
+from launch.program import Program
+
+
+class Plan(NamedTuple):
+    """When what happens, in steps.
+
+    Attributes:
+      steps: the last step.
+      stride: steps per dispatch; divides all the others.
+      log, evaluate, save: every how many steps.
+    """
+
+    steps: int
+    stride: int
+    log: int
+    evaluate: int
+    save: int
+
+
+def train(
+    program: Program,
+    plan: Plan,
+    feed: Iterator[dict],
+    state: Any,
+    start: int,
+    evaluate: Callable[[Any, int], dict[str, float]],
+    writer: checkpoints.Writer,
+    record: dict,
+    journal: Journal,
+) -> None:
+    """Trains from step `start` to the end of the plan.
+
+    Step t takes the state after t - 1 steps to the state after t. Its batch and its
+    noise depend on (seed, t) alone, so a run that starts from the checkpoint of any
+    step goes the way of the run that never stopped.
+
+    Args:
+      program: the compiled task.
+      plan: when to log, evaluate and save.
+      feed: numpy batches from step `start` on.
+      state: what `program.load` returned.
+      start: steps done so far.
+      evaluate: (state, step) -> metrics; also draws the figures.
+      writer: saves checkpoints.
+      record: config and versions, saved with each checkpoint.
+      journal: takes the sums and reports.
+
+    Raises:
+      Diverged: a loss or a parameter is not finite; nothing bad was saved.
+      Interrupted: SIGTERM or Ctrl-C; the step reached was saved.
+    """
+    saved = start
+
+    def save(step, metrics):
+        nonlocal saved
+        journal.flush()  # raises if a step so far was not finite
+        if not program.finite(program.portable(state)):
+            raise Diverged(f"parameters are not finite after step {step}, though the loss is")
+        writer.save(step, program.portable(state), record, metrics)
+        saved = step
+
+    try:
+        with interruptions() as interrupted:
+            for step in range(start + plan.stride, plan.steps + 1, plan.stride):
+                with journal.waiting_for_data():
+                    batch = program.put_feed(next(feed))
+                state, sums, rates = program.train(state, batch, step - plan.stride)
+                journal.record(step, sums, rates)
+
+                last = step == plan.steps
+                metrics = None
+                if step % plan.log == 0:
+                    journal.close_window()
+                if step % plan.evaluate == 0 or last:
+                    journal.flush()
+                    with journal.pause():
+                        metrics = evaluate(program.portable(state), step)
+                if step % plan.save == 0 or last or interrupted():
+                    with journal.pause():
+                        save(step, metrics)
+                if interrupted() and not last:
+                    writer.wait()
+                    raise Interrupted(
+                        f"{interrupted()}: saved step {step}; the same command goes on from there"
+                    )
+                writer.poll()
+            writer.wait()
+    except Diverged as problem:
+        writer.wait()
+        kept = f"the last good checkpoint is step {saved}" if saved else "nothing was saved yet"
+        raise Diverged(f"{problem}; {kept}. Try a lower learning rate, or optimizer.clip_norm")
+
+
+@contextmanager
+def interruptions():
+    """Turns SIGTERM and the first Ctrl-C into an answer; a second Ctrl-C leaves at once.
+
+    Yields:
+      A function that returns the signal's name once it has come, else None.
+    """
+    seen = []
+
+    def note(number, frame):
+        del frame
+        if seen and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        seen.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: seen[0] if seen else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

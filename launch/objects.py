@@ -1,0 +1,110 @@
+"""Objects by name: {"name": "pkg.mod:attr", **kwargs} becomes attr(**kwargs).
+
+Nothing is registered. A user's own model, task or data set is named the same
+way as ours, from any module that Python can import.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from launch.errors import Mistake
+
+
+def find(name: str, where: str) -> Any:
+    """Imports "pkg.mod:attr".
+
+    Args:
+      name: module path, a colon, and an attribute path.
+      where: the config key that holds the name, for messages.
+
+    Raises:
+      Mistake: no such module or attribute.
+    """
+    module_name, _, path = name.partition(":")
+    if not module_name or not path:
+        raise Mistake(f'{where}: {name!r} is not a name of the form "package.module:attribute"')
+    try:
+        found = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A module that exists but imports one that does not is another mistake.
+        reason = "" if module_name.startswith(error.name or " ") else f" (it imports {error.name})"
+        raise Mistake(f"{where}: cannot import {module_name!r}{reason}; is it on PYTHONPATH?")
+    for part in path.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, dir(found), 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise Mistake(f"{where}: {module_name!r} has no attribute {part!r}{hint}")
+        found = getattr(found, part)
+    return found
+
+
+def build(spec: Mapping, where: str, **extra: Any) -> Any:
+    """Calls what a spec names with its own keys and `extra` as arguments.
+
+    Specs inside the spec are built first; lists become tuples.
+
+    Args:
+      spec: a mapping with a "name".
+      where: the config key that holds the spec, for messages.
+      **extra: arguments that the caller supplies.
+
+    Raises:
+      Mistake: no such object, an argument that it does not take, or a ValueError
+        from the object itself.
+    """
+    spec = spec.to_dict() if isinstance(spec, ConfigDict) else spec
+    if not isinstance(spec, Mapping) or not spec.get("name"):
+        raise Mistake(f'{where}: expected a mapping with a "name", got {spec!r}')
+    target = find(spec["name"], f"{where}.name")
+    kwargs = {key: _value(spec[key], f"{where}.{key}") for key in spec if key != "name"}
+    _check_arguments(target, kwargs | extra, where, spec["name"])
+    try:
+        return target(**kwargs, **extra)
+    except (ValueError, TypeError) as error:
+        raise Mistake(f"{where}: {spec['name']}: {error}")
+
+
+def accepts(name: str, argument: str, where: str) -> bool:
+    """Whether what `name` names can be called with this keyword."""
+    parameters = inspect.signature(find(name, where)).parameters.values()
+    return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _value(value, where):
+    if isinstance(value, Mapping) and "name" in value:
+        return build(value, where)
+    if isinstance(value, Mapping):
+        return {key: _value(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_value(item, where) for item in value)
+    return value
+
+
+def _check_arguments(target, kwargs, where, name):
+    try:
+        signature = inspect.signature(target)
+    except ValueError:  # some builtins have none; the call itself will tell
+        return
+    parameters = signature.parameters
+    # Flax adds `parent` and `name` to every module; they are not the user's.
+    known = [key for key in parameters if key not in ("parent", "name", "args", "kwargs")]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in kwargs:
+        if key not in known and not takes_any:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise Mistake(
+                f"{where}.{key}: {name} takes no argument {key!r}{hint} (it takes {', '.join(known)})"
+            )
+    for key, parameter in parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        )
+        if required and key not in kwargs:
+            raise Mistake(f"{where}: {name} needs an argument {key!r}")

@@ -1,0 +1,52 @@
+"""Images as PNG files that a person can look at."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+BORDER = 1  # pixels between tiles, before enlarging
+MIN_TILE = 48  # pixels; smaller images are enlarged by a whole factor
+
+
+def grid(images: np.ndarray) -> np.ndarray:
+    """Tiles images into one picture.
+
+    Args:
+      images: [N, H, W, C], tiled nearly square, or [rows, columns, H, W, C]; uint8,
+        or float in [0, 1]; C is 1 or 3.
+
+    Returns:
+      uint8 [height, width, 3], small images enlarged by a whole factor.
+    """
+    images = np.asarray(images)
+    if images.ndim == 4:
+        images = _nearly_square(images)
+    if images.dtype != np.uint8:
+        images = np.round(np.clip(np.nan_to_num(images.astype(np.float32)), 0, 1) * 255)
+    rows, columns, height, width, channels = images.shape
+    tile = np.full((rows, columns, height + BORDER, width + BORDER, 3), 96, np.uint8)
+    tile[:, :, :height, :width] = np.broadcast_to(
+        images, (*images.shape[:4], 3 if channels == 1 else channels)
+    )
+    picture = tile.swapaxes(1, 2).reshape(rows * (height + BORDER), -1, 3)[:-BORDER, :-BORDER]
+    factor = max(1, math.ceil(MIN_TILE / max(height, width)))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def save(path: Path, images: np.ndarray) -> np.ndarray:
+    """Writes images as one PNG; a reader never sees half of it. Returns the picture."""
+    picture = grid(images)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    working = path.with_suffix(".tmp")
+    Image.fromarray(picture).save(working, "PNG")
+    working.replace(path)
+    return picture
+
+
+def _nearly_square(images):
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    blank = np.zeros((rows * columns - len(images), *images.shape[1:]), images.dtype)
+    return np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])

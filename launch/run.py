@@ -1,0 +1,189 @@
+"""From a config to a compiled task: what train, evaluate, sample and bench share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from launch import checkpoints, contract, devices, objects, optimizer, program
+from launch import config as configs
+from launch.data import batches
+from launch.errors import Mistake
+
+
+class Run(NamedTuple):
+    """Everything that a config stands for.
+
+    Attributes:
+      task: the task's pure functions.
+      program: the same, compiled.
+      mesh: the devices.
+      example: shape and dtype of each array of one example.
+    """
+
+    task: Any
+    program: program.Program
+    mesh: Mesh
+    example: dict[str, jax.ShapeDtypeStruct]
+
+
+def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> Run:
+    """Builds nets, optimiser and task, checks the contract, and prepares to compile.
+
+    Args:
+      config: a complete, checked config.
+      data: the split that says what an example looks like; the training split if
+        `training`.
+      training: whether training steps are wanted; if so the batch must fit the
+        devices, and resident data is put there.
+
+    Raises:
+      Mistake: anything in the config that cannot work.
+    """
+    mesh = devices.make_mesh(config)
+    if training:
+        devices.check_batch(config.data.batch_size, config.train.accumulate, mesh)
+    task, schedules = make_task(config, data.example)
+    name = config.task.name
+    spec = batches.batch_spec(data.example, config.data.batch_size)
+    # The pmap optimiser averages over an axis that exists only inside pmap.
+    plain = task if config.parallel == "jit" else make_task(config, data.example, False)[0]
+    state = contract.check(plain, spec, name)
+    augment = tuple(
+        objects.build(item, f"config.data.augment[{number}]")
+        for number, item in enumerate(config.data.augment)
+    )
+    resident = _resident(config, data) if training and config.data.resident else None
+    built = program.build(task, state, config, mesh, schedules, augment, resident)
+    return Run(task, built, mesh, data.example)
+
+
+def make_task(config: ConfigDict, example: dict, mapped: bool = True) -> tuple[Any, dict]:
+    """Builds the task; returns it and its learning rates by step.
+
+    Args:
+      config: the whole config.
+      example: shape and dtype of each array of one example.
+      mapped: whether the step will run inside pmap where the config says so.
+    """
+    axis = "devices" if mapped and config.parallel == "pmap" else None
+    optimizers, schedules = optimizer.build(config, axis)
+    nets = {"model": config.model} if "name" in config.model else config.model
+    models = {key: make_net(config, nets[key], key) for key in nets}
+    task = objects.build(config.task, "config.task", **models, **optimizers, example=example)
+    return task, schedules
+
+
+def make_net(config: ConfigDict, spec: Any, key: str) -> Any:
+    """Builds one net, told to compute in `config.dtype`."""
+    where = "config.model" if key == "model" else f"config.model.{key}"
+    if config.dtype == "float32":
+        return objects.build(spec, where)
+    if not objects.accepts(spec["name"], "dtype", where):
+        raise Mistake(f"config.dtype={config.dtype}: {spec['name']} takes no argument `dtype`")
+    return objects.build(spec, where, dtype=jnp.dtype(config.dtype))
+
+
+def _resident(config, data):
+    if data.arrays is None:
+        raise Mistake(
+            f"config.data.resident: {data.split.title} is larger than "
+            f"config.data.cache_mib={config.data.cache_mib}, so it streams"
+        )
+    size = sum(array.nbytes for array in data.arrays.values()) / 2**20
+    if size > config.data.resident_mib:
+        raise Mistake(
+            f"config.data.resident: {data.split.title} takes {size:.0f} MiB on each device, "
+            f"more than config.data.resident_mib={config.data.resident_mib}"
+        )
+    return data.arrays
+
+
+def initial_state(config: ConfigDict, run: Run, say: Callable[[str], None]) -> Any:
+    """A fresh state, with the parameters of another run if `config.init_from` says so."""
+    blank = {
+        key: jnp.zeros(leaf.shape, leaf.dtype)
+        for key, leaf in batches.batch_spec(run.example, run.mesh.size).items()
+    }
+    state = run.program.init(blank)
+    if not config.init_from:
+        return state
+    folder, step = _source(config.init_from, say)
+    template = getattr(run.program.template, "params", None)
+    if template is None:
+        raise Mistake("config.init_from needs a task whose state has a field `params`")
+    say(f"parameters from step {step} of {folder.parent}")
+    return state._replace(params=checkpoints.restore_params(folder, step, template))
+
+
+def _source(value, say):
+    """Splits WORKDIR or WORKDIR:STEP; returns the checkpoints folder and a whole step."""
+    path, _, step = value.rpartition(":")
+    if not path or not step.isdigit():
+        path, step = value, ""
+    folder = Path(path).expanduser().absolute() / "checkpoints"
+    if not folder.is_dir():
+        raise Mistake(f"config.init_from: no checkpoints in {path}")
+    if step:
+        checkpoints.check_whole(folder, int(step))
+        return folder, int(step)
+    found = checkpoints.newest_whole(folder, say)
+    if found is None:
+        raise Mistake(f"config.init_from: no checkpoints in {path}")
+    return folder, found
+
+
+def trained(
+    workdir: Path, overrides: Callable[[ConfigDict], ConfigDict], step: int | None, split: str, say
+) -> tuple[ConfigDict, batches.Data, Run, Any, int]:
+    """Opens a run to evaluate or sample it.
+
+    Args:
+      workdir: the run's folder.
+      overrides: changes the run's config, e.g. another split or batch size.
+      step: which checkpoint; None for the newest whole one.
+      split: the split to open, "" for the config's own evaluation split.
+      say: called with lines for the person.
+
+    Returns:
+      The config, the split's data, the assembled run, the state, and its step.
+
+    Raises:
+      Mistake: no such run or step, or nothing whole in it.
+    """
+    config = overrides(configs.read(workdir))
+    folder = workdir / "checkpoints"
+    if step is None:
+        step = checkpoints.newest_whole(folder, say)
+        if step is None:
+            raise Mistake(f"{folder} has no checkpoint yet; train first")
+    else:
+        checkpoints.check_whole(folder, step)
+    data = batches.open_data(config.data, split or config.eval.split, "config.eval", say)
+    run = assemble(config, data, training=False)
+    state = checkpoints.restore(folder, step, run.program.template)
+    return config, data, run, state, step
+
+
+def evaluate(
+    run: Run, state: Any, data: batches.Data, batch_size: int, step_function: Callable
+) -> dict[str, float]:
+    """Metrics of a whole split, each example counted once.
+
+    Args:
+      run: the assembled run.
+      state: what `program.portable` returned.
+      data: the split.
+      batch_size: rows at a time, rounded up to a multiple of the devices; it does
+        not change the result.
+      step_function: `program.eval_step` or `program.score_step`.
+    """
+    rows = -(-batch_size // run.mesh.size) * run.mesh.size
+    feed = batches.eval_batches(data, rows, jax.process_index(), jax.process_count())
+    parts = [step_function(state, run.program.put_batch(batch)) for batch in feed]
+    metrics = run.task.finish(program.total(jax.device_get(parts)))
+    return {name: float(value) for name, value in metrics.items()}

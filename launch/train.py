@@ -1,0 +1,148 @@
+"""python -m launch.train --config=configs/vae.py --workdir=runs/vae
+
+Trains what a config describes. Given a workdir that holds a run, goes on from its
+newest whole checkpoint and ends with the very parameters of a run never stopped.
+"""
+
+import time
+
+BEGAN = time.perf_counter()  # before the imports, which a person waits for as well
+
+import json
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from launch import checkpoints, cli, devices, loop
+from launch import config as configs
+from launch import run as runs
+from launch.data import batches
+from launch.errors import Mistake
+from launch.journal import Journal
+
+
+def main(argv: list[str]) -> None:
+    """Parses the command line and trains."""
+    arguments = cli.parser("train", "Trains what a config describes, or goes on with it.")
+    arguments.add_argument("--config", required=True, help="FILE.py or FILE.py:VARIANT")
+    arguments.add_argument("--workdir", type=cli.workdir, help="where the run lives (default: "
+                           "runs/NAME of the config)")  # fmt: skip
+    options, overrides = cli.parse(arguments, argv)
+    config = cli.override(configs.load(options.config), overrides)
+    workdir = options.workdir or cli.workdir(f"runs/{_name(options.config)}")
+    train(config, workdir)
+
+
+def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
+    """Runs a whole training, from a config to the last checkpoint.
+
+    Args:
+      config: a complete, checked config.
+      workdir: absolute; made if it is not there, gone on with if it is.
+      began: `time.perf_counter()` from which the time to the first step counts.
+
+    Raises:
+      Mistake, Diverged, Interrupted: see `launch.errors`.
+    """
+    devices.setup()
+    _claim(workdir, config)
+    data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
+    held_out = batches.open_data(config.data, config.eval.split, "config.eval", cli.say)
+    run = runs.assemble(config, data)
+    folder = workdir / "checkpoints"
+    start = checkpoints.newest_whole(folder, cli.say, discard=True)
+    writer = checkpoints.Writer(folder, config.checkpoint.keep, config.checkpoint.best)
+    content = configs.to_json(config)
+    (workdir / "config.json").write_text(content)
+    if start is None:
+        start, state = 0, runs.initial_state(config, run, cli.say)
+    else:
+        cli.say(f"going on from step {start:,} of {folder}")
+        state = checkpoints.restore(folder, start, run.program.template)
+    if start >= config.train.steps:
+        writer.close()
+        return cli.say(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
+    used = run.mesh.devices.size
+    cli.say(
+        f"{data.split.title}: {data.split.size:,} examples; {used} x {jax.devices()[0].device_kind}"
+    )
+    journal = Journal(
+        workdir, run.task.finish, config.train.steps, config.data.batch_size, start, began
+    )
+    try:
+        loop.train(
+            run.program,
+            plan(config),
+            feed(config, data, start),
+            run.program.load(state),
+            start,
+            evaluator(config, run, held_out, journal),
+            writer,
+            json.loads(content),
+            journal,
+        )
+    finally:
+        journal.close()
+        writer.close()
+    cli.say(f"done: {workdir} (figures/, metrics.jsonl, checkpoints/, tensorboard/)")
+
+
+def plan(config: ConfigDict) -> loop.Plan:
+    """When to log, evaluate and save."""
+    return loop.Plan(
+        steps=config.train.steps,
+        stride=config.train.steps_per_dispatch,
+        log=config.log.every,
+        evaluate=config.eval.every,
+        save=config.checkpoint.every,
+    )
+
+
+def feed(config: ConfigDict, data: batches.Data, start: int):
+    """This process's numpy batches from step `start` on, for ever."""
+    place = (jax.process_index(), jax.process_count())
+    if config.data.resident:
+        count = config.train.steps_per_dispatch
+        return batches.index_batches(data, config.data, config.seed, start, count, *place)
+    return batches.train_batches(data, config.data, config.seed, start, *place)
+
+
+def evaluator(config: ConfigDict, run: runs.Run, data: batches.Data, journal: Journal):
+    """(state, step) -> metrics of the evaluation split; writes them and the figures."""
+    rows = -(-min(config.eval.batch_size, 64) // run.mesh.size) * run.mesh.size
+    shown = next(batches.eval_batches(data, rows))
+
+    def evaluate(state, step):
+        metrics = runs.evaluate(run, state, data, config.eval.batch_size, run.program.eval_step)
+        journal.evaluation(step, config.eval.split, metrics)
+        images = run.program.figures(state, run.program.put_batch(shown))
+        journal.figures(step, jax.device_get(images))
+        return metrics
+
+    return evaluate
+
+
+def _claim(workdir, config):
+    """Makes the workdir, or checks that it holds this very run."""
+    if not (workdir / "config.json").is_file():
+        if checkpoints.steps(workdir / "checkpoints"):
+            raise Mistake(f"{workdir} has checkpoints but no config.json; take another --workdir")
+        return workdir.mkdir(parents=True, exist_ok=True)
+    changed = configs.differences(configs.read(workdir), config)
+    if changed:
+        raise Mistake(
+            f"{workdir} holds a run with another config:\n  "
+            + "\n  ".join(changed)
+            + "\nTake another --workdir (with --config.init_from to start from its parameters), "
+            "or give the old values to go on with it."
+        )
+
+
+def _name(spec):
+    path, _, variant = spec.partition(":")
+    return Path(path).stem + (f"_{variant}" if variant else "")
+
+
+if __name__ == "__main__":
+    cli.run(main)
