@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.noise import per_example
+from jaxgen.noise import coin_flips, per_example
 
 
 class Likelihood(NamedTuple):
@@ -49,7 +49,7 @@ def bernoulli() -> Likelihood:
     """
 
     def observe(image, rng, index):
-        uniform = per_example(lambda key: jax.random.uniform(key, image.shape[1:]), rng, index)
+        uniform = per_example(lambda key: coin_flips(key, image.shape[1:]), rng, index)
         return (uniform * 255.0 < image).astype(jnp.float32)
 
     def log_prob(x, logits):

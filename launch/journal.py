@@ -42,6 +42,7 @@ class Journal:
     ):
         self._workdir, self._finish, self._steps = workdir, finish, steps
         self._batch_size, self._began = batch_size, began
+        workdir.mkdir(parents=True, exist_ok=True)
         self._lines = _open_lines(workdir / "metrics.jsonl", start)
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
         self._window: list[tuple[int, Any, Any]] = []

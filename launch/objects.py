@@ -99,7 +99,8 @@ def _check_arguments(target, kwargs, where, name):
             close = difflib.get_close_matches(key, known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise Mistake(
-                f"{where}.{key}: {name} takes no argument {key!r}{hint} (it takes {', '.join(known)})"
+                f"{where}.{key}: {name} takes no argument {key!r}{hint}; "
+                f"it takes {', '.join(known)}"
             )
     for key, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind in (

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from launch import checkpoints, contract, devices, objects, optimizer, program
+from launch import checkpoints, cli, contract, devices, objects, optimizer, program
 from launch import config as configs
 from launch.data import batches
 from launch.errors import Mistake
@@ -103,7 +103,7 @@ def _resident(config, data):
     return data.arrays
 
 
-def initial_state(config: ConfigDict, run: Run, say: Callable[[str], None]) -> Any:
+def initial_state(config: ConfigDict, run: Run) -> Any:
     """A fresh state, with the parameters of another run if `config.init_from` says so."""
     blank = {
         key: jnp.zeros(leaf.shape, leaf.dtype)
@@ -112,15 +112,15 @@ def initial_state(config: ConfigDict, run: Run, say: Callable[[str], None]) -> A
     state = run.program.init(blank)
     if not config.init_from:
         return state
-    folder, step = _source(config.init_from, say)
+    folder, step = _source(config.init_from)
     template = getattr(run.program.template, "params", None)
     if template is None:
         raise Mistake("config.init_from needs a task whose state has a field `params`")
-    say(f"parameters from step {step} of {folder.parent}")
+    cli.say(f"parameters from step {step} of {folder.parent}")
     return state._replace(params=checkpoints.restore_params(folder, step, template))
 
 
-def _source(value, say):
+def _source(value):
     """Splits WORKDIR or WORKDIR:STEP; returns the checkpoints folder and a whole step."""
     path, _, step = value.rpartition(":")
     if not path or not step.isdigit():
@@ -131,42 +131,52 @@ def _source(value, say):
     if step:
         checkpoints.check_whole(folder, int(step))
         return folder, int(step)
-    found = checkpoints.newest_whole(folder, say)
+    found = checkpoints.newest_whole(folder, cli.say)
     if found is None:
         raise Mistake(f"config.init_from: no checkpoints in {path}")
     return folder, found
 
 
-def trained(
-    workdir: Path, overrides: Callable[[ConfigDict], ConfigDict], step: int | None, split: str, say
-) -> tuple[ConfigDict, batches.Data, Run, Any, int]:
-    """Opens a run to evaluate or sample it.
+class Opened(NamedTuple):
+    """A trained run, ready to be evaluated or sampled.
+
+    Attributes:
+      config: its config, overrides applied.
+      data: the split that was asked for.
+      run: the assembled run.
+      state: the state of the checkpoint.
+      step: the checkpoint's step.
+    """
+
+    config: ConfigDict
+    data: batches.Data
+    run: Run
+    state: Any
+    step: int
+
+
+def trained(workdir: Path, overrides: list[str], step: int | None, split: str) -> Opened:
+    """Opens a run and reads a checkpoint of it, onto whatever devices there are.
 
     Args:
       workdir: the run's folder.
-      overrides: changes the run's config, e.g. another split or batch size.
+      overrides: `--config.KEY=VALUE` arguments.
       step: which checkpoint; None for the newest whole one.
       split: the split to open, "" for the config's own evaluation split.
-      say: called with lines for the person.
-
-    Returns:
-      The config, the split's data, the assembled run, the state, and its step.
 
     Raises:
       Mistake: no such run or step, or nothing whole in it.
     """
-    config = overrides(configs.read(workdir))
+    config = cli.override(configs.read(workdir), overrides)
     folder = workdir / "checkpoints"
-    if step is None:
-        step = checkpoints.newest_whole(folder, say)
-        if step is None:
-            raise Mistake(f"{folder} has no checkpoint yet; train first")
-    else:
+    if step is not None:
         checkpoints.check_whole(folder, step)
-    data = batches.open_data(config.data, split or config.eval.split, "config.eval", say)
+    elif (step := checkpoints.newest_whole(folder, cli.say)) is None:
+        raise Mistake(f"{folder} has no checkpoint yet; train first")
+    data = batches.open_data(config.data, split or config.eval.split, "config.eval", cli.say)
     run = assemble(config, data, training=False)
     state = checkpoints.restore(folder, step, run.program.template)
-    return config, data, run, state, step
+    return Opened(config, data, run, state, step)
 
 
 def evaluate(

@@ -56,7 +56,7 @@ def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
     content = configs.to_json(config)
     (workdir / "config.json").write_text(content)
     if start is None:
-        start, state = 0, runs.initial_state(config, run, cli.say)
+        start, state = 0, runs.initial_state(config, run)
     else:
         cli.say(f"going on from step {start:,} of {folder}")
         state = checkpoints.restore(folder, start, run.program.template)
