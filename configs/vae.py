@@ -64,11 +64,12 @@ def mnist(config):
     config.data.data_dir = ""
     config.model.encoder.latents = 40
     config.train.steps = 40_000
-    config.optimizer.learning_rate = {
+    schedule = {
         "name": "optax:cosine_decay_schedule",
         "init_value": 1e-3,
         "decay_steps": config.train.get_ref("steps"),
     }
+    config.optimizer = {**config.optimizer.to_dict(), "learning_rate": schedule}
     config.eval.batch_size = 1_000
     config.log.every = 1_000
 

@@ -7,6 +7,7 @@ to array_record, which training reads without TensorFlow.
 import contextlib
 import importlib.util
 import sys
+from pathlib import Path
 
 from launch import cli
 from launch.data import sources
@@ -22,44 +23,43 @@ def main(argv: list[str]) -> None:
     if rest:
         raise Mistake(f"prepare takes no config: {' '.join(rest)}")
     builder = sources.builder(options.name, options.data_dir)
-    if builder.is_prepared():
-        return cli.say(f"{builder.info.full_name} is prepared in {builder.data_dir}")
     embedded = builder.name in sources.EMBEDDED
-    if not embedded and importlib.util.find_spec("tensorflow") is None:
+    if sources.has_array_record(builder):
+        return cli.say(f"{builder.info.full_name} is prepared in {builder.data_dir}")
+    if importlib.util.find_spec("tensorflow") is None and (not embedded or builder.is_prepared()):
         raise Mistake(
             f"preparing {options.name} needs TensorFlow, which training does not: "
-            'pip install "segen[prepare]", or prepare it elsewhere and copy '
-            f"{builder.data_dir} here"
+            'pip install "segen[prepare]", or prepare it on another machine and copy the folder '
+            f"to {builder.data_dir}"
         )
-    if not embedded and _convert(builder):
-        return cli.say(f"converted to array_record in {builder.data_dir}")
-    with contextlib.redirect_stdout(sys.stderr):
-        sources.prepare(builder)
+    if builder.is_prepared():
+        convert(builder)
+    else:
+        with contextlib.redirect_stdout(sys.stderr):
+            sources.prepare(builder)
     cli.say(f"{builder.info.full_name} is prepared in {builder.data_dir}")
 
 
-def _convert(builder) -> bool:
-    """Rewrites a TFRecord preparation as array_record, if there is one here."""
-    import tensorflow_datasets as tfds
+def convert(builder) -> None:
+    """Writes a TFRecord preparation as array_record too, beside it.
 
-    try:
-        old = tfds.builder(
-            builder.info.full_name, data_dir=str(builder.data_dir_root), file_format="tfrecord"
-        )
-    except (AttributeError, ValueError, AssertionError, tfds.core.DatasetNotFoundError):
-        return False
-    if not old.is_prepared():
-        return False
-    from etils import epath
-    from tensorflow_datasets.scripts.cli import convert_format_utils
+    The records are copied byte for byte; both formats can be read afterwards.
+    """
+    import tensorflow as tf
+    from array_record.python.array_record_module import ArrayRecordWriter
 
-    convert_format_utils.convert_dataset(
-        dataset_dir=epath.Path(old.data_dir),
-        out_dir=epath.Path(builder.data_dir),
-        out_file_format="array_record",
-        overwrite=False,
-    )
-    return True
+    folder = Path(builder.data_dir)
+    for split in builder.info.splits.values():
+        for old in map(Path, split.filepaths):
+            new = folder / old.name.replace("tfrecord", "array_record")
+            working = new.with_name(f"incomplete.{new.name}")
+            # One record a group: random access reads a group whole.
+            writer = ArrayRecordWriter(str(working), "group_size:1")
+            for record in tf.data.TFRecordDataset(str(old)).as_numpy_iterator():
+                writer.write(record)
+            writer.close()
+            working.rename(new)
+            cli.say(f"{new}: {split.num_examples:,} examples in {split.name}")
 
 
 if __name__ == "__main__":

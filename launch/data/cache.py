@@ -43,36 +43,28 @@ def arrays_of(split: Split, budget_mib: int, say=lambda message: None) -> dict |
         return None
     if not split.fingerprint or split.folder is None:
         return _decode(split, _allocate(first, split.size))
-    for parent in (split.folder / "segen_cache", cache_home() / "data" / split.folder.name):
-        folder = parent / f"{_slug(split.title)}-{split.fingerprint}"
+    name = f"{_slug(split.title)}-{split.fingerprint}"
+    places = (split.folder / "segen_cache", cache_home() / "data" / split.folder.name)
+    for folder in (place / name for place in places):
         if folder.is_dir():
-            if fault := manifest.fault(folder):
-                say(f"cache {folder} is damaged ({fault}); decoding the split again")
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
+            fault = manifest.fault(folder)
+            if fault is None:
                 return _map(folder)
-    for parent in (split.folder / "segen_cache", cache_home() / "data" / split.folder.name):
+            say(f"cache {folder} is damaged ({fault}); decoding the split again")
+            shutil.rmtree(folder, ignore_errors=True)
+    for place in places:
+        say(f"decoding {split.title} once ({split.size:,} examples) into {place}")
         try:
-            parent.mkdir(parents=True, exist_ok=True)
-            say(f"decoding {split.title} once ({split.size:,} examples) into {parent}")
-            return _map(_build(split, first, parent))
-        except PermissionError:
-            continue
-        except OSError as error:
-            if error.errno not in (30, 28):  # read-only or full: try the next place
-                raise
+            place.mkdir(parents=True, exist_ok=True)
+            return _map(_build(split, first, place / name))
+        except OSError as error:  # read-only or full: the next place, at last memory
+            say(f"cannot write there: {error.strerror}")
     return _decode(split, _allocate(first, split.size))
 
 
-def stack(examples: list[dict]) -> dict[str, np.ndarray]:
-    """Examples as one batch."""
-    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
-
-
-def _build(split, first, parent) -> Path:
+def _build(split, first, folder) -> Path:
     """Writes the cache under a temporary name, then renames it into place."""
-    folder = parent / f"{_slug(split.title)}-{split.fingerprint}"
-    working = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=parent))
+    working = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
     try:
         arrays = {}
         for key, value in first.items():

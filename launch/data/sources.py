@@ -138,7 +138,7 @@ def builder(name: str, data_dir: str = ""):
     if plain in EMBEDDED:
         objects.find(f"{EMBEDDED[plain]}:Builder", "config.data.name")
     try:
-        return tfds.builder(name, data_dir=data_dir or None, file_format="array_record")
+        return tfds.builder(name, data_dir=data_dir or None)
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
         if data_dir and not Path(data_dir).expanduser().is_dir():
             raise Mistake(f"config.data.data_dir: no such directory: {data_dir}")
@@ -150,10 +150,11 @@ def _open_tfds(data, split):
     plain = made.name
     if not made.is_prepared() and plain in EMBEDDED:
         prepare(made)
-    if not made.is_prepared():
+    if not has_array_record(made):
         where = f" --data_dir={data.data_dir}" if data.data_dir else ""
+        state = "is prepared, but as TFRecord," if made.is_prepared() else "is not prepared"
         raise Mistake(
-            f"{data.name} is not prepared in {made.data_dir}. Run:\n"
+            f"{data.name} {state} in {made.data_dir}. Run:\n"
             f"  python -m launch.prepare {data.name}{where}"
         )
     title = f"{plain}:{made.version} {split}"
@@ -167,6 +168,23 @@ def _open_tfds(data, split):
     folder = Path(made.data_dir)
     described = [(folder / name).read_bytes() for name in ("dataset_info.json", "features.json")]
     return Split(records, len(records), title, _hash(*described, split), folder)
+
+
+def has_array_record(made) -> bool:
+    """Whether a builder's data set is prepared in the format that we read."""
+    if not made.is_prepared():
+        return False
+    if made.info.file_format.value != "array_record" and _converted(made):
+        made.info.set_file_format("array_record", override=True, override_if_initialized=True)
+    return made.info.file_format.value == "array_record"
+
+
+def _converted(made) -> bool:
+    """Whether `launch.prepare` wrote every TFRecord file as array_record beside it."""
+    files = [Path(path) for split in made.info.splits.values() for path in split.filepaths]
+    return all(
+        path.with_name(path.name.replace("tfrecord", "array_record")).is_file() for path in files
+    )
 
 
 def prepare(made) -> None:

@@ -1,0 +1,65 @@
+"""Eight simulated devices, strict arithmetic, and a compilation cache of the suite's own."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from launch import cli
+from launch import config as configs
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segen" / "tests"
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "allow")
+jax.config.update("jax_compilation_cache_dir", str(CACHE / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "jax")  # for the commands we start
+cli.quiet()
+
+SHARED_MNIST = Path(__file__).resolve().parents[2] / "shared" / "data" / "tfds" / "mnist" / "3.0.1"
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """A TFDS folder for the embedded data sets, shared by the whole session."""
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture(scope="session")
+def mnist_dir(tmp_path_factory):
+    """A TFDS folder with MNIST, or a skip where there is none."""
+    if not SHARED_MNIST.is_dir():
+        pytest.skip(f"needs MNIST prepared by TFDS in {SHARED_MNIST}")
+    folder = tmp_path_factory.mktemp("tfds-mnist")
+    version = folder / "mnist" / "3.0.1"
+    version.mkdir(parents=True)
+    for path in SHARED_MNIST.iterdir():
+        if path.is_file():
+            (version / path.name).symlink_to(path)
+    return str(folder)
+
+
+@pytest.fixture
+def small(data_dir):
+    """A config of the smallest useful run: a tiny VAE, 40 steps, saves every 10."""
+    config = ConfigDict(
+        {
+            "task": {"name": "jaxgen.vae:vae", "nll_samples": 60},
+            "model": {
+                "encoder": {"name": "jaxgen.nets:MLPEncoder", "latents": 4, "widths": (32,)},
+                "decoder": {"name": "jaxgen.nets:MLPDecoder", "widths": (32,)},
+            },
+            "optimizer": {"name": "optax:adam", "learning_rate": 1e-3, "ema": 0.9},
+            "data": {"name": "digits", "data_dir": data_dir, "batch_size": 32},
+            "train": {"steps": 40},
+            "eval": {"every": 20, "batch_size": 128},
+            "checkpoint": {"every": 10},
+            "log": {"every": 5},
+            "mesh": {"data": 1},
+        }
+    )
+    return configs.complete(config, "small")

@@ -1,0 +1,223 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from sklearn.decomposition import PCA
+
+from jaxgen import bounds, likelihoods, nets, vae
+
+SHAPE = (6, 5, 1)
+KEY = jax.random.key(0)
+MODEL = vae.Model(
+    nets.MLPEncoder(3, (16,)), nets.MLPDecoder((16,)), likelihoods.bernoulli(), SHAPE, 0
+)
+
+
+def make_batch(count=24, shape=SHAPE, seed=0):
+    rng = np.random.default_rng(seed)
+    basis = rng.normal(size=(3, *shape))
+    image = 128 + np.tensordot(rng.normal(size=(count, 3)), basis, 1) * 20
+    return {
+        "image": np.clip(image + rng.normal(size=image.shape) * 8, 0, 255).astype(np.uint8),
+        "label": (np.arange(count) % 4).astype(np.int32),
+        "index": np.arange(count, dtype=np.int32),
+        "mask": np.ones(count, bool),
+    }
+
+
+def make_task(optimizer=None, shape=SHAPE, **kwargs):
+    example = {
+        "image": jax.ShapeDtypeStruct(shape, np.uint8),
+        "label": jax.ShapeDtypeStruct((), np.int32),
+    }
+    encoder, decoder = nets.MLPEncoder(3, (16,)), nets.MLPDecoder((16,))
+    task = vae.vae(encoder, decoder, optimizer or optax.adam(3e-3), example, **kwargs)
+    compiled = ("init", "train_step", "eval_step", "score_step", "sample", "figures")
+    return task._replace(**{name: jax.jit(getattr(task, name)) for name in compiled})
+
+
+def linear_model():
+    """A linear-Gaussian VAE at the maximum-likelihood solution, and the solution itself."""
+    batch = make_batch(400)
+    scale_free = likelihoods.gaussian(1.0)
+    x = np.asarray(scale_free.observe(batch["image"], jax.random.fold_in(KEY, 0), batch["index"]))
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    pca = PCA(3, svd_solver="full").fit(flat)
+    noise = pca.noise_variance_
+    loading = pca.components_.T * np.sqrt(pca.explained_variance_ - noise)  # W, D x L
+    precision = loading.T @ loading + noise * np.eye(3)  # diagonal: W has orthogonal columns
+    to_mean = np.linalg.solve(precision, loading.T).T
+    log_std = 0.5 * np.log(noise / np.diag(precision))
+    posterior = {
+        "kernel": np.concatenate([to_mean, np.zeros_like(to_mean)], 1),
+        "bias": np.concatenate([-pca.mean_ @ to_mean, log_std]),
+    }
+    params = {
+        "encoder": {"posterior": posterior},
+        "decoder": {"Dense_0": {"kernel": loading.T, "bias": pca.mean_}},
+    }
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
+    likelihood = likelihoods.gaussian(float(np.sqrt(noise)))
+    model = vae.Model(nets.MLPEncoder(3, ()), nets.MLPDecoder(()), likelihood, SHAPE, 0)
+    return model, params, batch, pca.score_samples(flat)
+
+
+def test_linear_gaussian_elbo_is_the_likelihood_of_probabilistic_pca():
+    model, params, batch, expected = linear_model()
+    # With q the exact posterior each weight is p(x): any k, any noise, no variance.
+    for samples in (1, 5):
+        terms = vae.importance_loss(model, params, batch, KEY, samples)
+        np.testing.assert_allclose(-terms["loss"], expected, rtol=2e-4)
+    found = vae.negative_log_likelihood(model, params, batch, KEY, 7)
+    np.testing.assert_allclose(-found, expected, rtol=2e-4)
+    elbo = -vae.elbo_loss(model, params, batch, KEY, samples=200)["loss"]
+    assert abs(float(elbo.mean()) - expected.mean()) < 0.05
+
+
+def test_at_the_optimum_the_gradient_of_the_elbo_vanishes():
+    model, params, batch, _ = linear_model()
+
+    def loss(params):
+        return vae.elbo_loss(model, params, batch, KEY, samples=400)["loss"].mean()
+
+    at_optimum = optax.global_norm(jax.grad(loss)(params))
+    moved = jax.tree.map(lambda leaf: leaf * 1.05, params)
+    assert at_optimum < 0.1 * optax.global_norm(jax.grad(loss)(moved))
+
+
+def test_the_importance_bound_rises_with_k():
+    batch = make_batch(64)
+    params = vae.init_params(MODEL, KEY, batch)
+
+    def mean(estimate, *args):
+        keys = jax.random.split(KEY, 8)  # the same eight binarisations for every k
+        return float(
+            jnp.mean(jax.vmap(lambda key: estimate(MODEL, params, batch, key, *args))(keys))
+        )
+
+    loss = lambda *args: vae.importance_loss(*args)["loss"]
+    first, fifth, fiftieth = (mean(loss, k) for k in (1, 5, 50))
+    assert first > fifth > fiftieth > mean(vae.negative_log_likelihood, 1000) - 1e-3
+
+
+@pytest.mark.parametrize("samples", [7, 50, 120])
+def test_the_chunked_nll_is_the_plain_estimate_on_the_same_noise(samples):
+    batch = make_batch(5)
+    params = vae.init_params(MODEL, KEY, batch)
+    x, condition, mean, log_std = vae.encode(MODEL, params, batch, KEY)
+    chunk = min(vae.NLL_CHUNK, samples)
+    parts = []
+    for number in range(-(-samples // chunk)):
+        key = jax.random.fold_in(jax.random.fold_in(KEY, 2), number)
+        parts.append(vae.draw_latents(mean, log_std, key, batch["index"], chunk))
+    z = jnp.concatenate(parts)[:samples]
+    log_weights = (
+        MODEL.likelihood.log_prob(x, vae.decode(MODEL, params, z, condition))
+        + bounds.gaussian_log_prob(z)
+        - bounds.gaussian_log_prob(z, mean, log_std)
+    )
+    found = vae.negative_log_likelihood(MODEL, params, batch, KEY, samples)
+    np.testing.assert_allclose(found, -bounds.importance_bound(log_weights), rtol=1e-5)
+
+
+@pytest.mark.parametrize("objective", [
+    {}, {"beta": 0.5, "free_bits": 0.1, "samples": 2}, {"objective": "iwae", "samples": 4},
+    {"objective": "dreg", "samples": 4}, {"classes": 4},
+    {"likelihood": likelihoods.gaussian()}, {"likelihood": likelihoods.discretized_logistic()},
+])  # fmt: skip
+def test_training_lowers_the_loss(objective):
+    task, batch = make_task(**objective), make_batch(64)
+    state, step = task.init(KEY, batch), task.train_step
+    losses = []
+    for number in range(60):
+        state, sums = step(state, batch, jax.random.fold_in(KEY, number))
+        losses.append(task.finish(jax.device_get(sums))["loss"])
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1.0
+
+
+def test_free_bits_leave_small_kl_alone():
+    batch = make_batch(4)
+    params = vae.init_params(MODEL, KEY, batch)
+    floor = vae.elbo_loss(MODEL, params, batch, KEY, free_bits=50.0)
+    np.testing.assert_allclose(floor["loss"], floor["reconstruction"] + 3 * 50.0, rtol=1e-5)
+    plain = vae.elbo_loss(MODEL, params, batch, KEY, beta=2.0)
+    np.testing.assert_allclose(plain["loss"], plain["reconstruction"] + 2 * plain["kl"], rtol=1e-5)
+
+
+def test_evaluation_sums_do_not_depend_on_how_examples_are_batched():
+    task, batch = make_task(nll_samples=30), make_batch(24)
+    state = task.init(KEY, batch)
+    whole = task.score_step(state, batch, KEY)
+    padded = {key: np.concatenate([leaf[20:], leaf[:6]]) for key, leaf in batch.items()}
+    padded["mask"] = np.arange(10) < 4
+    first = {key: leaf[:20] for key, leaf in batch.items()}
+    parts = [task.score_step(state, part, KEY) for part in (first, padded)]
+    for name, value in whole.items():
+        np.testing.assert_allclose(parts[0][name] + parts[1][name], value, rtol=1e-6)
+    assert whole["count"] == 24
+
+
+def test_metrics_add_up():
+    task, batch = make_task(nll_samples=100), make_batch(24)
+    metrics = task.finish(jax.device_get(task.score_step(task.init(KEY, batch), batch, KEY)))
+    assert metrics["negative_elbo"] == pytest.approx(metrics["reconstruction"] + metrics["kl"])
+    assert metrics["loss"] == pytest.approx(metrics["negative_elbo"], rel=1e-5)
+    assert metrics["bits_per_dim"] == pytest.approx(metrics["negative_elbo"] / (30 * np.log(2)))
+    assert metrics["nll"] < metrics["negative_elbo"]
+
+
+def test_a_class_id_out_of_range_never_trains_silently():
+    task, batch = make_task(classes=4), make_batch(8)
+    state = task.init(KEY, batch)
+    for bad in (-1, 4, 255):
+        wrong = batch | {"label": batch["label"].copy()}
+        wrong["label"][3] = bad
+        _, sums = task.train_step(state, wrong, KEY)
+        assert np.isnan(sums["loss"])
+    _, sums = task.train_step(state, batch, KEY)
+    assert np.isfinite(sums["loss"])
+
+
+def test_samples_depend_on_their_seed_and_class():
+    task, batch = make_task(classes=4), make_batch(8)
+    state = task.init(KEY, batch)
+    index = np.array([3, 9, 3, 3], np.int32)
+    images = task.sample(state, {"index": index, "label": np.array([0, 0, 0, 1])}, KEY)
+    assert images.shape == (4, *SHAPE)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    np.testing.assert_array_equal(images[0], images[2])
+    assert np.abs(images[0] - images[1]).max() > 0
+    assert np.abs(images[0] - images[3]).max() > 0
+
+
+def test_figures_are_images():
+    task, batch = make_task(), make_batch(8)
+    figures = task.figures(task.init(KEY, batch), batch, KEY)
+    shapes = {name: figure.shape for name, figure in figures.items()}
+    assert shapes == {
+        "reconstructions": (2, 8, *SHAPE),
+        "samples": (64, *SHAPE),
+        "interpolation": (8, 10, *SHAPE),
+    }
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"objective": "elbow"}, "must be elbo, iwae or dreg"),
+    ({"objective": "iwae", "beta": 2.0}, "belong to the elbo objective"),
+    ({"samples": 0}, "at least 1"),
+])  # fmt: skip
+def test_impossible_arguments_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        make_task(**change)
+
+
+@pytest.mark.parametrize("example", [
+    {"picture": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)},
+    {"image": jax.ShapeDtypeStruct((4, 4), np.uint8)},
+    {"image": jax.ShapeDtypeStruct((4, 4, 1), np.float32)},
+])  # fmt: skip
+def test_examples_without_uint8_images_are_refused(example):
+    with pytest.raises(ValueError, match="needs examples with `image` uint8"):
+        vae.vae(nets.MLPEncoder(2), nets.MLPDecoder(), optax.adam(1e-3), example)

@@ -1,0 +1,119 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from launch import config as configs
+from launch.data import batches
+from launch.errors import Mistake
+
+
+def data_config(data_dir, **changes):
+    config = configs.defaults().data
+    config.update(data_dir=data_dir, batch_size=24, **changes)
+    return config
+
+
+def first(iterator, count=3):
+    return list(itertools.islice(iterator, count))
+
+
+def same(left, right):
+    for a, b in zip(left, right, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key])
+            assert a[key].dtype == b[key].dtype
+
+
+def reserved(split):
+    return {"image": np.zeros((4, 2, 2, 1), np.uint8), "index": np.arange(4)}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_streamed_batches_are_the_cached_ones(data_dir, threads):
+    config = data_config(data_dir)
+    cached = batches.open_data(config, "train")
+    config = data_config(data_dir, cache_mib=0, threads=threads)
+    streamed = batches.open_data(config, "train")
+    assert cached.arrays is not None
+    assert streamed.arrays is None
+    assert cached.example == streamed.example
+    # 1,438 examples: step 58 crosses into the second epoch.
+    for start in (0, 58):
+        same(
+            first(batches.train_batches(cached, config, 5, start)),
+            first(batches.train_batches(streamed, config, 5, start)),
+        )
+    same(
+        list(batches.eval_batches(cached, 200)),
+        list(batches.eval_batches(streamed, 200)),
+    )
+
+
+def test_worker_processes_give_the_same_batches(data_dir):
+    config = data_config(data_dir, cache_mib=0, workers=2)
+    streamed = batches.open_data(config, "train[:100]")
+    plain = data_config(data_dir)
+    cached = batches.open_data(plain, "train[:100]")
+    iterator = batches.train_batches(streamed, config, 5, 2)
+    same(first(iterator, 5), first(batches.train_batches(cached, plain, 5, 2), 5))
+    iterator.close()
+
+
+def test_resident_indices_are_those_of_the_batches(data_dir):
+    config = data_config(data_dir)
+    data = batches.open_data(config, "train")
+    whole = first(batches.train_batches(data, config, 7, 10), 6)
+    indices = first(batches.index_batches(data, config, 7, 10, 3), 2)
+    found = np.concatenate([feed["index"] for feed in indices])
+    np.testing.assert_array_equal(found, [batch["index"] for batch in whole])
+
+
+def test_hosts_together_see_the_batches_of_one(data_dir):
+    config = data_config(data_dir)
+    data = batches.open_data(config, "train")
+    whole = first(batches.train_batches(data, config, 7, 4))
+    parts = [first(batches.train_batches(data, config, 7, 4, host, 3)) for host in range(3)]
+    for step, batch in enumerate(whole):
+        joined = {k: np.concatenate([parts[host][step][k] for host in range(3)]) for k in batch}
+        same([joined], [batch])
+    indices = [
+        first(batches.index_batches(data, config, 7, 4, 2, h, 3))[0]["index"] for h in range(3)
+    ]
+    np.testing.assert_array_equal(np.concatenate(indices, 1), [b["index"] for b in whole[:2]])
+
+
+def test_a_batch_is_what_its_spec_says(data_dir):
+    config = data_config(data_dir)
+    data = batches.open_data(config, "train")
+    (batch,) = first(batches.train_batches(data, config, 0), 1)
+    spec = batches.batch_spec(data.example, 24)
+    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+        k: (v.shape, v.dtype) for k, v in spec.items()
+    }
+
+
+def test_keys_that_the_engine_adds_are_refused(data_dir):
+    config = data_config(data_dir, name="tests.launch.data.test_batches:reserved")
+    with pytest.raises(Mistake, match=r"the engine adds \['index'\]"):
+        batches.open_data(config, "train")
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_mnist_is_gathered_fast(mnist_dir, resident):
+    """Half of the 300,000 images/s that we promise, as the machine may be busy."""
+    import time
+
+    config = data_config(mnist_dir, name="mnist")
+    config.batch_size = 128
+    data = batches.open_data(config, "test")
+    feed = (
+        batches.index_batches(data, config, 0, 0, 1)
+        if resident
+        else batches.train_batches(data, config, 0)
+    )
+    next(feed)
+    began = time.perf_counter()
+    first(feed, 500)
+    assert 500 * 128 / (time.perf_counter() - began) > 150_000

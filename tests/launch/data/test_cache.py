@@ -1,0 +1,100 @@
+import threading
+
+import numpy as np
+import pytest
+
+from launch import config as configs
+from launch.data import cache, sources
+from launch.errors import Mistake
+
+
+def split_of(data_dir, expression="train[:40]", **changes):
+    config = configs.defaults().data
+    config.update(data_dir=data_dir, **changes)
+    return sources.open_split(config, expression)
+
+
+@pytest.fixture
+def split(tmp_path):
+    return split_of(str(tmp_path))
+
+
+def ragged(split):
+    return [{"image": np.zeros((size, 2, 1), np.uint8)} for size in (2, 2, 3)]
+
+
+def test_the_cache_holds_what_the_records_hold(split):
+    said = []
+    arrays = cache.arrays_of(split, 100, said.append)
+    for index in (0, 17, 39):
+        for key, value in split[index].items():
+            np.testing.assert_array_equal(arrays[key][index], value)
+    assert isinstance(arrays["image"], np.memmap)
+    assert len(said) == 1
+    again = cache.arrays_of(split, 100, said.append)
+    assert len(said) == 1  # found, not built
+    np.testing.assert_array_equal(again["image"], arrays["image"])
+
+
+def test_another_split_has_another_cache(tmp_path, split):
+    cache.arrays_of(split, 100)
+    other = split_of(str(tmp_path), "train[5:9]")
+    np.testing.assert_array_equal(cache.arrays_of(other, 100)["image"][0], split[5]["image"])
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "manifest"])
+def test_a_damaged_cache_is_named_and_built_again(split, damage):
+    arrays = {key: np.array(a) for key, a in cache.arrays_of(split, 100).items()}
+    (folder,) = (split.folder / "segen_cache").iterdir()
+    path = folder / ("manifest.json" if damage == "manifest" else "image.npy")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    if damage in ("flip", "manifest"):
+        path.write_bytes(content)
+    elif damage == "truncate":
+        path.write_bytes(content[:-7])
+    said = []
+    found = cache.arrays_of(split, 100, said.append)
+    assert "is damaged" in said[0]
+    assert path.name in said[0]
+    for key, array in arrays.items():
+        np.testing.assert_array_equal(found[key], array)
+
+
+def test_many_processes_may_build_at_once(split):
+    results, barrier = [], threading.Barrier(4)
+
+    def build():
+        barrier.wait()
+        results.append(np.array(cache.arrays_of(split, 100)["image"]))
+
+    threads = [threading.Thread(target=build) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert len(results) == 4
+    assert all((image == results[0]).all() for image in results)
+    assert len(list((split.folder / "segen_cache").iterdir())) == 1
+
+
+def test_a_split_above_the_budget_is_not_held(split):
+    big = split_of(str(split.folder.parents[1]), "train")
+    assert cache.arrays_of(big, 0) is None
+
+
+def test_examples_that_differ_in_shape_are_named():
+    ragged_split = split_of("", name="tests.launch.data.test_cache:ragged")
+    with pytest.raises(
+        Mistake, match=r"example 2 has image uint8\[3, 2, 1\].*config.data.preprocess"
+    ):
+        cache.arrays_of(ragged_split, 100)
+
+
+def test_a_read_only_data_set_is_cached_elsewhere(split, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    (split.folder / "segen_cache").write_text("in the way")  # root may write anywhere else
+    with pytest.raises((FileExistsError, NotADirectoryError)):
+        (split.folder / "segen_cache").mkdir()
+    arrays = cache.arrays_of(split, 100)
+    np.testing.assert_array_equal(arrays["image"][3], split[3]["image"])
+    assert list((tmp_path / "home" / "segen" / "data").rglob("image.npy"))
