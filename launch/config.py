@@ -58,9 +58,11 @@ def defaults() -> ConfigDict:
                 "batch_size": 128,
                 # Arguments of the user's own function.
                 "kwargs": {},
-                # {"name": ...}: example -> example, numpy, decoded once.
+                # {"name": ..., **kwargs}: a function example -> example on numpy arrays,
+                # run when an example is decoded; see launch.data.transforms.
                 "preprocess": {},
-                # List of {"name": ...}: (example, rng) -> example, in the step.
+                # List of {"name": ..., **kwargs}: functions (example, rng) -> example on
+                # jax arrays, run in the compiled step; see jaxgen.augment.
                 "augment": [],
                 # A split up to this size is decoded once into uint8 arrays beside
                 # the data set; a larger one streams through Grain.

@@ -5,9 +5,10 @@ way as ours, from any module that Python can import.
 """
 
 import difflib
+import functools
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -54,24 +55,31 @@ def build(spec: Mapping, where: str, **extra: Any) -> Any:
       **extra: arguments that the caller supplies.
 
     Raises:
-      Mistake: no such object, an argument that it does not take, or a ValueError
-        from the object itself.
+      Mistake: no such object, an argument that it does not take or lacks, or a
+        ValueError from the object itself.
     """
-    spec = spec.to_dict() if isinstance(spec, ConfigDict) else spec
-    if not isinstance(spec, Mapping) or not spec.get("name"):
-        raise Mistake(f'{where}: expected a mapping with a "name", got {spec!r}')
-    target = find(spec["name"], f"{where}.name")
-    kwargs = {key: _value(spec[key], f"{where}.{key}") for key in spec if key != "name"}
-    _check_arguments(target, kwargs | extra, where, spec["name"])
+    target, kwargs = _resolve(spec, where, extra)
+    if missing := _required(target) - kwargs.keys() - extra.keys():
+        raise Mistake(f"{where}: {spec['name']} needs an argument {min(missing)!r}")
     try:
         return target(**kwargs, **extra)
     except (ValueError, TypeError) as error:
         raise Mistake(f"{where}: {spec['name']}: {error}")
 
 
+def bind(spec: Mapping, where: str) -> Callable:
+    """The function that a spec names, with the spec's own keys already given.
+
+    Raises:
+      Mistake: no such function, or an argument that it does not take.
+    """
+    target, kwargs = _resolve(spec, where, {})
+    return functools.partial(target, **kwargs)
+
+
 def accepts(name: str, argument: str, where: str) -> bool:
     """Whether what `name` names can be called with this keyword."""
-    parameters = inspect.signature(find(name, where)).parameters.values()
+    parameters = _parameters(find(name, where)).values()
     return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
@@ -85,27 +93,38 @@ def _value(value, where):
     return value
 
 
-def _check_arguments(target, kwargs, where, name):
-    try:
-        signature = inspect.signature(target)
-    except ValueError:  # some builtins have none; the call itself will tell
-        return
-    parameters = signature.parameters
+def _resolve(spec, where, extra):
+    """What a spec names, and its keyword arguments, checked against the signature."""
+    spec = spec.to_dict() if isinstance(spec, ConfigDict) else spec
+    if not isinstance(spec, Mapping) or not spec.get("name"):
+        raise Mistake(f'{where}: expected a mapping with a "name", got {spec!r}')
+    target = find(spec["name"], f"{where}.name")
+    kwargs = {key: _value(spec[key], f"{where}.{key}") for key in spec if key != "name"}
+    parameters = _parameters(target)
     # Flax adds `parent` and `name` to every module; they are not the user's.
     known = [key for key in parameters if key not in ("parent", "name", "args", "kwargs")]
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key in kwargs:
-        if key not in known and not takes_any:
+    if parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for key in (kwargs | extra).keys() - set(known):
             close = difflib.get_close_matches(key, known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise Mistake(
-                f"{where}.{key}: {name} takes no argument {key!r}{hint}; "
-                f"it takes {', '.join(known)}"
+                f"{where}.{key}: {spec['name']} takes no argument {key!r}{hint} "
+                f"(it takes {', '.join(known)})"
             )
-    for key, parameter in parameters.items():
-        required = parameter.default is parameter.empty and parameter.kind in (
-            parameter.POSITIONAL_OR_KEYWORD,
-            parameter.KEYWORD_ONLY,
-        )
-        if required and key not in kwargs:
-            raise Mistake(f"{where}: {name} needs an argument {key!r}")
+    return target, kwargs
+
+
+def _parameters(target) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):  # some builtins have none; the call itself will tell
+        return {}
+
+
+def _required(target) -> set[str]:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        key
+        for key, parameter in _parameters(target).items()
+        if parameter.default is parameter.empty and parameter.kind in named
+    }

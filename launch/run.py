@@ -54,7 +54,7 @@ def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> R
     plain = task if config.parallel == "jit" else make_task(config, data.example, False)[0]
     state = contract.check(plain, spec, name)
     augment = tuple(
-        objects.build(item, f"config.data.augment[{number}]")
+        objects.bind(item, f"config.data.augment[{number}]")
         for number, item in enumerate(config.data.augment)
     )
     resident = _resident(config, data) if training and config.data.resident else None

@@ -94,7 +94,7 @@ def open_split(data, split: str, where: str = "config.data") -> Split:
     function = objects.find(data.preprocess["name"], f"{where}.preprocess")
     return dataclasses.replace(
         opened,
-        records=Preprocessed(opened, objects.build(data.preprocess, f"{where}.preprocess")),
+        records=Preprocessed(opened, objects.bind(data.preprocess, f"{where}.preprocess")),
         title=f"{name} {split}",
         fingerprint=_hash(opened.fingerprint, data.preprocess.to_dict(), _source_code(function)),
     )

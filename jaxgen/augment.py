@@ -1,0 +1,19 @@
+"""Augmentations (example, rng) -> example, for one example inside a compiled step."""
+
+import jax
+import jax.numpy as jnp
+
+
+def flip(example: dict, rng: jax.Array) -> dict:
+    """Mirrors `image` [H, W, C] left to right, half of the time."""
+    image = example["image"]
+    return example | {"image": jnp.where(jax.random.bernoulli(rng), image[:, ::-1], image)}
+
+
+def shift(example: dict, rng: jax.Array, pixels: int = 1) -> dict:
+    """Moves `image` [H, W, C] by up to `pixels` in each direction; the edge is black."""
+    image = example["image"]
+    padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
+    corner = jax.random.randint(rng, (2,), 0, 2 * pixels + 1)
+    start = (corner[0], corner[1], jnp.zeros_like(corner[0]))
+    return example | {"image": jax.lax.dynamic_slice(padded, start, image.shape)}

@@ -1,0 +1,27 @@
+"""Functions example -> example for `config.data.preprocess`, on numpy arrays."""
+
+import numpy as np
+from PIL import Image
+
+
+def square(example: dict, size: int) -> dict:
+    """Crops the centre square of `image` and resizes it, so that photos make batches.
+
+    Args:
+      example: with `image` uint8 [H, W, C], C = 1 or 3, of any size.
+      size: side of the result in pixels.
+
+    Returns:
+      The example with `image` uint8 [size, size, C].
+    """
+    image = example["image"]
+    side = min(image.shape[:2])
+    top, left = ((full - side) // 2 for full in image.shape[:2])
+    picture = Image.fromarray(image[top : top + side, left : left + side].squeeze())
+    resized = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS))
+    return example | {"image": resized.reshape(size, size, image.shape[2])}
+
+
+def keep(example: dict, keys: tuple[str, ...]) -> dict:
+    """Keeps only these keys of an example."""
+    return {key: example[key] for key in keys}
