@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from launch import manifest
@@ -261,9 +261,5 @@ def _check_writable(folder):
 
 def all_finite(state: Any) -> jax.Array:
     """Whether every floating-point leaf of a state is finite; for jit."""
-    checks = [
-        jax.numpy.isfinite(leaf).all()
-        for leaf in jax.tree.leaves(state)
-        if np.issubdtype(leaf.dtype, np.floating)
-    ]
-    return jax.numpy.stack(checks).all() if checks else jax.numpy.array(True)
+    leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in leaves] or [True]))

@@ -162,7 +162,7 @@ def check(config: ConfigDict) -> None:
       Mistake: names the key, its value, and what would do.
     """
     positive = (
-        "data.batch_size", "data.cache_mib", "train.steps", "train.steps_per_dispatch",
+        "data.batch_size", "train.steps", "train.steps_per_dispatch",
         "train.accumulate", "eval.every", "eval.batch_size", "checkpoint.every",
         "checkpoint.keep", "log.every",
     )  # fmt: skip

@@ -5,6 +5,7 @@ import traceback
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from launch.errors import Mistake
@@ -90,7 +91,7 @@ def _check_sums(name, function, finish, sums):
     if not isinstance(sums, dict) or not sums:
         raise Mistake(f"{name}: {function}() must give sums as a dict of arrays, got {sums!r}")
     for path, (_, dtype) in _leaves(sums).items():
-        if dtype.kind not in "fiu" and dtype.name != "bfloat16":
+        if not jnp.issubdtype(dtype, jnp.number):
             raise Mistake(f"{name}: {function}() gives sums{path} of {dtype}; sums must be numbers")
     ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float64), sums)
     try:
@@ -113,8 +114,8 @@ def _check_images(name, function, images):
     if not isinstance(images, dict):
         raise Mistake(f"{name}: {function}() must return a dict of images")
     for key, leaf in images.items():
-        kind = np.dtype(leaf.dtype)
-        fits = kind == np.uint8 or kind.kind == "f" or kind.name == "bfloat16"
+        kind = leaf.dtype
+        fits = kind == np.uint8 or jnp.issubdtype(kind, jnp.floating)
         if len(leaf.shape) not in (4, 5) or leaf.shape[-1] not in (1, 3) or not fits:
             raise Mistake(
                 f"{name}: {function}() gives {key} as {kind}{list(leaf.shape)}; images are uint8 "

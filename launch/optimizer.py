@@ -40,9 +40,17 @@ def parameter_ema(decay: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def mean_over(axis_name: str) -> optax.GradientTransformation:
-    """Averages gradients over a mapped axis, for `pmap`: each device then updates alike."""
-    return optax.stateless(lambda updates, params: jax.lax.pmean(updates, axis_name))
+def mean_over(axis_name: str, inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Averages gradients over a mapped axis first, for `pmap`: each device updates alike.
+
+    A wrapper, not a link of the chain: the state is that of `inner`, so a checkpoint
+    does not depend on how the step was run.
+    """
+
+    def update(updates, state, params=None):
+        return inner.update(jax.lax.pmean(updates, axis_name), state, params)
+
+    return optax.GradientTransformation(inner.init, update)
 
 
 def build(config: ConfigDict, axis_name: str | None = None) -> tuple[dict, dict]:
@@ -83,9 +91,7 @@ def _build_one(config, spec, where, axis_name):
         raise Mistake(f"{where}.learning_rate is missing: a number, or a schedule by name")
     if isinstance(rate, dict):
         rate = objects.build(rate, f"{where}.learning_rate")
-    parts = [mean_over(axis_name)] if axis_name else []
-    if clip_norm:
-        parts.append(optax.clip_by_global_norm(clip_norm))
+    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     parts.append(objects.build({k: v for k, v in spec.items() if k != "learning_rate"},
                                where, learning_rate=rate))  # fmt: skip
     if ema:
@@ -93,4 +99,5 @@ def _build_one(config, spec, where, axis_name):
     made = optax.chain(*parts)
     if config.train.accumulate > 1:
         made = optax.MultiSteps(made, config.train.accumulate).gradient_transformation()
+    made = mean_over(axis_name, made) if axis_name else made
     return made, rate if callable(rate) else optax.constant_schedule(rate)

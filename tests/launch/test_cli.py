@@ -1,0 +1,78 @@
+import argparse
+import errno
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launch import cli
+from launch import config as configs
+from launch.errors import Diverged, Interrupted, Mistake
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 20)), min_size=1, max_size=4))
+def test_seed_ranges(parts):
+    text = ",".join(f"{first}-{first + more}" if more else str(first) for first, more in parts)
+    expected = [seed for first, more in parts for seed in range(first, first + more + 1)]
+    assert cli.seed_range(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-", "-3", "5-2", "1,,2", "0..4", "1e3", "99999999999"])
+def test_what_is_not_a_seed_range(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a range of seeds"):
+        cli.seed_range(text)
+
+
+def test_overrides_keep_the_types_of_the_config():
+    config = configs.load("configs/vae.py")
+    cli.override(config, ["--config.data.batch_size=64", "--config.optimizer.learning_rate=1e-2",
+                          "--config.model.encoder.widths=(7,8)"])  # fmt: skip
+    assert config.data.batch_size == 64
+    assert config.optimizer.learning_rate == 0.01
+    assert tuple(config.model.encoder.widths) == (7, 8)
+
+
+@pytest.mark.parametrize(("item", "message"), [
+    ("--config.data.bach_size=3", "unknown key 'data.bach_size'; did you mean 'data.batch_size'"),
+    ("--config.train.steps=many", "train.steps"),
+    ("--config.train.steps=2.5", "train.steps"),
+    ("--config.data.resident=perhaps", "data.resident"),
+    ("--config.data.batch_size=-4", "at least 1"),
+])  # fmt: skip
+def test_bad_overrides_are_named(item, message):
+    with pytest.raises(Mistake, match=message):
+        cli.override(configs.load("configs/vae.py"), [item])
+
+
+def test_both_ways_of_writing_an_override_are_one():
+    arguments = cli.parser("train", "")
+    arguments.add_argument("--workdir")
+    argv = ["--config.seed", "3", "--workdir=w", "--config.log.every=5"]
+    options, overrides = cli.parse(arguments, argv)
+    assert options.workdir == "w"
+    assert overrides == ["--config.seed=3", "--config.log.every=5"]
+
+
+@pytest.mark.parametrize(("error", "code"), [
+    (Mistake("m"), 2), (Diverged("d"), 3), (Interrupted("i"), 75),
+    (OSError(errno.ENOSPC, "full", "file.txt"), 2), (OSError(errno.EROFS, "ro"), 2),
+])  # fmt: skip
+def test_exit_codes(error, code, monkeypatch, capsys):
+    def main(argv):
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["segen"])
+    with pytest.raises(SystemExit) as left:
+        cli.run(main)
+    assert left.value.code == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_our_own_faults_keep_their_stack_trace(monkeypatch):
+    def main(argv):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(sys, "argv", ["segen"])
+    with pytest.raises(RuntimeError):
+        cli.run(main)

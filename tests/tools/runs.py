@@ -1,0 +1,57 @@
+"""Runs of the real command line, for tests and tools: start, kill, compare."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A run of seconds that saves often: small nets, 8 x 8 digits.
+SHORT = [
+    "--config=configs/vae.py",
+    "--config.model.encoder.widths=(32,)",
+    "--config.model.decoder.widths=(32,)",
+    "--config.train.steps=400",
+    "--config.train.steps_per_dispatch=1",
+    "--config.data.resident=False",
+    "--config.eval.every=100",
+    "--config.checkpoint.every=20",
+    "--config.checkpoint.best=",
+    "--config.log.every=20",
+]
+
+
+def start(module: str, *arguments: str, **options) -> subprocess.Popen:
+    """Starts `python -m launch.<module>`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"launch.{module}", *map(str, arguments)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs `python -m launch.<module>` to its end."""
+    process = start(module, *arguments)
+    stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def state_hash(workdir: Path, step: int) -> str:
+    """SHA-256 over every array of a checkpoint's state, by name."""
+    path = Path(workdir).absolute() / "checkpoints" / str(step) / "state"
+    with ocp.StandardCheckpointer() as reader:
+        tree = reader.restore(path)
+    digest = hashlib.sha256()
+    for key, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        digest.update(jax.tree_util.keystr(key).encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
