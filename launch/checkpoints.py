@@ -19,6 +19,8 @@ from launch.errors import Mistake
 
 policies = ocp.checkpoint_managers
 
+UNFINISHED = "*.orbax-checkpoint-tmp*"  # what Orbax calls a step until it is committed
+
 
 def steps(folder: Path) -> list[int]:
     """Committed steps on disk, ascending; a half-written one is not committed."""
@@ -162,6 +164,8 @@ class Writer:
     def __init__(self, folder: Path, keep: int, best: str):
         self._folder = folder
         _check_writable(folder)
+        for half_written in folder.glob(UNFINISHED):
+            shutil.rmtree(half_written)
         sign, self._best = (1, best[1:]) if best.startswith("-") else (-1, best)
         kept = [policies.LatestN(keep)]
         score = None
@@ -173,19 +177,25 @@ class Writer:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(kept),
             best_fn=score,  # without it Orbax does not write the metrics
-            cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._sign),
         )
         self._manager = ocp.CheckpointManager(folder, options=options)
         self._saving = False
 
-    def save(self, step: int, state: Any, run: dict, metrics: dict) -> None:
+    def save(self, step: int, state: Any, run: dict, metrics: dict | None) -> None:
         """Starts saving; returns when the state's arrays may be reused.
+
+        Args:
+          step: the step that the state is at.
+          state: the task's state.
+          run: config and versions.
+          metrics: of an evaluation at this step; None if there was none, and then
+            the step cannot become the best.
 
         Raises:
           Mistake: this or the save before it failed.
         """
-        if self._best and self._best not in metrics:
+        if self._best and metrics is not None and self._best not in metrics:
             raise Mistake(
                 f"config.checkpoint.best: the evaluation gives no {self._best!r}; "
                 f"it gives {', '.join(sorted(metrics))}"
@@ -242,7 +252,7 @@ class Writer:
         # Runs in Orbax's thread once the files are written and before the rename
         # that commits them. One save is in flight at a time, so one folder matches.
         if jax.process_index() == 0:
-            for folder in self._folder.glob("*.orbax-checkpoint-tmp*"):
+            for folder in self._folder.glob(UNFINISHED):
                 manifest.write(folder)
 
 

@@ -122,6 +122,8 @@ def test_a_run_never_silently_starts_over(folder):
 def test_half_written_steps_do_not_count(folder):
     saved(folder, {10: 1.0})
     shutil.copytree(folder / "10", folder / "20.orbax-checkpoint-tmp")
+    for marker in ("_CHECKPOINT_METADATA", "manifest.json"):
+        (folder / "20.orbax-checkpoint-tmp" / marker).unlink()
     assert checkpoints.newest_whole(folder, print) == 10
     checkpoints.Writer(folder, 2, "").close()
     assert [path.name for path in folder.iterdir()] == ["10"]

@@ -80,6 +80,7 @@ def test_evaluate_prints_json(trained):
         done = runs.run("evaluate", f"--workdir={workdir}", f"--batch_size={batch_size}")
         assert done.returncode == 0, done.stderr
         results.append(json.loads(done.stdout))
+    assert {result.pop("split") for result in results} == {"digits:1.0.0 test"}
     assert results[0]["examples"] == 359
     assert results[0]["nll"] < results[0]["negative_elbo"]
     assert results[0] == pytest.approx(results[1], rel=1e-6)
