@@ -5,6 +5,7 @@ versions), the evaluation's `metrics`, and a manifest of content hashes that is
 committed with the step. A step that its manifest does not confirm is never loaded.
 """
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -200,6 +201,7 @@ class Writer:
                 f"config.checkpoint.best: the evaluation gives no {self._best!r}; "
                 f"it gives {', '.join(sorted(metrics))}"
             )
+        self._guard(lambda: _check_space(self._folder, state))
         self._guard(
             lambda: self._manager.save(
                 step,
@@ -267,6 +269,13 @@ def _check_writable(folder):
         probe.unlink()
     except OSError as error:
         raise Mistake(f"cannot write into {folder}: {error.strerror}")
+
+
+def _check_space(folder, state):
+    # Found out by TensorStore, a full disk prints a stack trace for every array.
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) // jax.process_count()
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def all_finite(state: Any) -> jax.Array:

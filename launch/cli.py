@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,11 +128,22 @@ def seed_range(value: str) -> list[int]:
 
 
 def quiet() -> None:
-    """Keeps the libraries' own log lines off the terminal."""
-    absl_logging.set_verbosity(absl_logging.ERROR)
+    """Keeps the libraries' own log lines, stack traces among them, off the terminal.
+
+    What goes wrong in their threads reaches us as exceptions, and the person as one
+    message.
+    """
+    absl_logging.set_verbosity(absl_logging.FATAL)
     for name in ("jax", "orbax", "grain", "tensorflow_datasets"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    threading.excepthook = _unless_disk_error
     # Grain's worker processes read absl flags, which this command does not use.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
+
+
+def _unless_disk_error(failure):
+    # A log writer's thread; the main thread meets the same full disk and says so.
+    if not (isinstance(failure.exc_value, OSError) and failure.exc_value.errno in DISK_ERRORS):
+        threading.__excepthook__(failure)

@@ -44,7 +44,10 @@ class Journal:
         self._batch_size, self._began = batch_size, began
         workdir.mkdir(parents=True, exist_ok=True)
         self._lines = _open_lines(workdir / "metrics.jsonl", start)
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+        # The queue must never fill: were the writer's thread to die, we would hang.
+        self._board = SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=start + 1, max_queue=10**6
+        )
         self._window: list[tuple[int, Any, Any]] = []
         self._closed: deque[list] = deque()
         self._flying: deque = deque()

@@ -8,6 +8,7 @@ import time
 
 BEGAN = time.perf_counter()  # before the imports, which a person waits for as well
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
     journal = Journal(
         workdir, run.task.finish, config.train.steps, config.data.batch_size, start, began
     )
-    try:
+    with contextlib.closing(writer), contextlib.closing(journal):
         loop.train(
             run.program,
             plan(config),
@@ -82,9 +83,6 @@ def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
             json.loads(content),
             journal,
         )
-    finally:
-        journal.close()
-        writer.close()
     cli.say(f"done: {workdir} (figures/, metrics.jsonl, checkpoints/, tensorboard/)")
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+import types
 from typing import NamedTuple
 
 import jax
@@ -163,3 +164,15 @@ def test_states_are_checked_for_finite_numbers():
     assert checkpoints.all_finite(state_of(1))
     assert not checkpoints.all_finite(state_of(np.nan))
     assert checkpoints.all_finite({"count": jnp.zeros((), int), "key": jax.random.key(0)})
+
+
+def test_a_disk_without_room_is_noticed_before_anything_is_written(folder, monkeypatch):
+    saved(folder, {10: 1.0})
+    writer = checkpoints.Writer(folder, 2, "")
+    room = types.SimpleNamespace(free=1000)
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: room)
+    with pytest.raises(
+        Mistake, match=r"No space left on device; the last good checkpoint is step 10"
+    ):
+        writer.save(20, state_of(2), {}, {})
+    assert [path.name for path in folder.iterdir()] == ["10"]
