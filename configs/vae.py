@@ -69,8 +69,10 @@ def mnist(config):
         "init_value": 1e-3,
         "decay_steps": config.train.get_ref("steps"),
     }
-    config.optimizer = {**config.optimizer.to_dict(), "learning_rate": schedule}
-    config.eval.batch_size = 1_000
+    # A rate that falls to zero averages by itself.
+    config.optimizer = {"name": "optax:adam", "learning_rate": schedule, "ema": 0.0}
+    config.eval.update(every=10_000, batch_size=1_000)
+    config.checkpoint.every = 10_000
     config.log.every = 1_000
 
 

@@ -171,7 +171,8 @@ def _resident(one, mesh, layout, arrays):
 
     def body(arrays, state, item):
         index, step = item
-        batch = {key: array[index] for key, array in arrays.items()}
+        take = lambda array: array.at[index].get(mode="promise_in_bounds")
+        batch = {key: take(array) for key, array in arrays.items()}
         batch |= {"index": index, "mask": jnp.ones(index.shape, bool)}
         state, sums, rates = one(state, batch, step)
         return state, jax.tree.map(lambda x: x[0], (sums, rates))

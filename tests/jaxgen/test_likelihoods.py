@@ -100,3 +100,10 @@ def test_a_uniform_model_scores_eight_bits():
     density = likelihoods.bits_per_dim(0.0, dimensions, likelihoods.gaussian().offset_bits)
     assert discrete == pytest.approx(8.0, abs=1e-12)
     assert density == pytest.approx(8.0, abs=1e-12)
+
+
+@given(x=st.floats(-80, 1e6, width=32))
+def test_softplus_and_its_derivative_against_numpy(x):
+    value, slope = jax.value_and_grad(likelihoods.softplus)(jnp.float32(x))
+    np.testing.assert_allclose(value, np.logaddexp(0.0, x), rtol=1e-6, atol=2e-7)
+    np.testing.assert_allclose(slope, 1.0 / (1.0 + np.exp(-np.float64(x))), rtol=1e-4)
