@@ -37,7 +37,10 @@ class Likelihood(NamedTuple):
 
 
 def _sum_pixels(x):
-    return jnp.sum(x, axis=(-3, -2, -1))
+    # As a product with ones: fused into a reduction, the terms are computed one by one
+    # on CPUs, and a whole step of an MLP VAE takes twice as long.
+    flat = x.reshape(*x.shape[:-3], -1)
+    return jnp.dot(flat, jnp.ones(flat.shape[-1]), precision="highest")
 
 
 @jax.custom_jvp
