@@ -32,9 +32,8 @@ def run(main: Callable[[list[str]], None]) -> None:
         say(f"\n{stop}" if sys.stderr.isatty() else str(stop))
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
-        say("left at once; nothing more was saved")
-        # Background threads may still write; they must not keep us here.
-        os._exit(ABANDONED)
+        say("left at once; nothing was saved")
+        sys.exit(ABANDONED)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise

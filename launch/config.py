@@ -230,6 +230,13 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
+def write(workdir: Path, content: str) -> None:
+    """Writes config.json; a run killed meanwhile leaves the old one."""
+    working = workdir / "config.json.tmp"
+    working.write_text(content)
+    working.replace(workdir / "config.json")
+
+
 def read(workdir: Path) -> ConfigDict:
     """The config that a workdir holds.
 

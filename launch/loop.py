@@ -1,12 +1,14 @@
 """The training loop: one function that drives any task."""
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from launch import checkpoints
-from launch.errors import Diverged, Interrupted
+from launch.errors import ABANDONED, Diverged, Interrupted
 from launch.journal import Journal
 from launch.program import Program
 
@@ -77,21 +79,20 @@ def train(
                 state, sums, rates = program.train(state, batch, step - plan.stride)
                 journal.record(step, sums, rates)
 
-                last = step == plan.steps
-                metrics = None
+                last, signalled, metrics = step == plan.steps, interrupted(), None
                 if step % plan.log == 0:
                     journal.close_window()
                 if step % plan.evaluate == 0 or last:
                     journal.flush()
                     with journal.pause():
                         metrics = evaluate(program.portable(state), step)
-                if step % plan.save == 0 or last or interrupted():
+                if step % plan.save == 0 or last or signalled:
                     with journal.pause():
                         save(step, metrics)
-                if interrupted() and not last:
+                if signalled and not last:
                     writer.wait()
                     raise Interrupted(
-                        f"{interrupted()}: saved step {step}; the same command goes on from there"
+                        f"{signalled}: saved step {step}; the same command goes on from there"
                     )
                 writer.poll()
             writer.wait()
@@ -113,7 +114,8 @@ def interruptions():
     def note(number, frame):
         del frame
         if seen and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            print("\nleft at once; nothing more was saved", file=sys.stderr, flush=True)
+            os._exit(ABANDONED)  # waiting for threads that save would not be at once
         seen.append(signal.Signals(number).name)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -52,37 +52,34 @@ def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
     held_out = batches.open_data(config.data, config.eval.split, "config.eval", cli.say)
     run = runs.assemble(config, data)
     folder = workdir / "checkpoints"
-    start = checkpoints.newest_whole(folder, cli.say, discard=True)
-    writer = checkpoints.Writer(folder, config.checkpoint.keep, config.checkpoint.best)
-    content = configs.to_json(config)
-    (workdir / "config.json").write_text(content)
-    if start is None:
-        start, state = 0, runs.initial_state(config, run)
-    else:
-        cli.say(f"going on from step {start:,} of {folder}")
-        state = checkpoints.restore(folder, start, run.program.template)
-    if start >= config.train.steps:
-        writer.close()
-        return cli.say(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
-    used = run.mesh.devices.size
-    cli.say(
-        f"{data.split.title}: {data.split.size:,} examples; {used} x {jax.devices()[0].device_kind}"
-    )
-    journal = Journal(
-        workdir, run.task.finish, config.train.steps, config.data.batch_size, start, began
-    )
-    with contextlib.closing(writer), contextlib.closing(journal):
-        loop.train(
-            run.program,
-            plan(config),
-            feed(config, data, start),
-            run.program.load(state),
-            start,
-            evaluator(config, run, held_out, journal),
-            writer,
-            json.loads(content),
-            journal,
+    start = checkpoints.newest_whole(folder, cli.say, discard=True) or 0
+    if start % config.train.steps_per_dispatch:
+        raise Mistake(
+            f"{folder} stands at step {start}, which is not a multiple of "
+            f"config.train.steps_per_dispatch={config.train.steps_per_dispatch}"
         )
+    if start >= config.train.steps:
+        return cli.say(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
+    record = configs.to_json(config)
+    configs.write(workdir, record)
+    keep, best = config.checkpoint.keep, config.checkpoint.best
+    with contextlib.closing(checkpoints.Writer(folder, keep, best)) as writer:
+        state = _state(config, run, folder, start)
+        cli.say(f"{data.split.title}: {data.split.size:,} examples; {_describe(run.mesh)}")
+        steps, batch_size = config.train.steps, config.data.batch_size
+        journal = Journal(workdir, run.task.finish, steps, batch_size, start, began)
+        with contextlib.closing(journal):
+            loop.train(
+                run.program,
+                plan(config),
+                feed(config, data, start),
+                run.program.load(state),
+                start,
+                evaluator(config, run, held_out, journal),
+                writer,
+                json.loads(record),
+                journal,
+            )
     cli.say(f"done: {workdir} (figures/, metrics.jsonl, checkpoints/, tensorboard/)")
 
 
@@ -135,6 +132,20 @@ def _claim(workdir, config):
             + "\nTake another --workdir (with --config.init_from to start from its parameters), "
             "or give the old values to go on with it."
         )
+
+
+def _state(config, run, folder, start):
+    """A fresh state, or that of the checkpoint to go on from."""
+    if not start:
+        return runs.initial_state(config, run)
+    cli.say(f"going on from step {start:,} of {folder}")
+    return checkpoints.restore(folder, start, run.program.template)
+
+
+def _describe(mesh):
+    axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
+    kind = mesh.devices.flat[0].device_kind
+    return f"{mesh.size} x {kind}" + (f" ({axes})" if axes else "")
 
 
 def _name(spec):

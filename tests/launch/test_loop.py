@@ -101,17 +101,22 @@ def test_bad_parameters_at_the_very_step_of_a_save_are_not_saved(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_leaves(tmp_path, number):
     interrupt = lambda step: os.kill(os.getpid(), number)
-    with pytest.raises(Interrupted, match=rf"{number.name}: saved step 6"):
+    with pytest.raises(Interrupted, match=rf"{number.name}: saved step 7"):
         run(tmp_path, make_program(), on_evaluate=interrupt)
-    assert checkpoints.steps(tmp_path / "checkpoints") == [4, 6]
+    assert checkpoints.steps(tmp_path / "checkpoints") == [4, 7]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_second_ctrl_c_leaves_at_once(tmp_path):
+def test_a_second_ctrl_c_leaves_at_once(tmp_path, monkeypatch):
+    def leave(code):
+        raise SystemExit(code)
+
     def twice(step):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(loop.os, "_exit", leave)
+    with pytest.raises(SystemExit) as left:
         run(tmp_path, make_program(), on_evaluate=twice)
+    assert left.value.code == 130
     assert checkpoints.steps(tmp_path / "checkpoints") == [4]
