@@ -4,9 +4,7 @@ Downloads a TFDS data set, or converts one that another tool prepared as TFRecor
 to array_record, which training reads without TensorFlow.
 """
 
-import contextlib
 import importlib.util
-import sys
 from pathlib import Path
 
 from launch import cli
@@ -35,8 +33,7 @@ def main(argv: list[str]) -> None:
     if builder.is_prepared():
         convert(builder)
     else:
-        with contextlib.redirect_stdout(sys.stderr):
-            sources.prepare(builder)
+        sources.prepare(builder)
     cli.say(f"{builder.info.full_name} is prepared in {builder.data_dir}")
 
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import inspect
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -195,9 +196,11 @@ def prepare(made) -> None:
     """
     import tensorflow_datasets as tfds
 
-    tfds.disable_progress_bar()
+    if made.name in EMBEDDED:  # nothing is downloaded, and it takes a second
+        tfds.disable_progress_bar()
+    chatter = io.StringIO() if made.name in EMBEDDED else sys.stderr
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+        with contextlib.redirect_stdout(chatter):  # stdout is for results
             made.download_and_prepare(file_format="array_record")
     except OSError:
         if not made.is_prepared():  # another process was quicker, or a real fault
