@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 from ml_collections import ConfigDict
@@ -19,6 +20,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "jax")  # for the commands we start
 cli.quiet()
+
+# The first example of a property compiles, whatever it is; and CI shall not be a lottery.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("suite")
 
 SHARED_MNIST = Path(__file__).resolve().parents[2] / "shared" / "data" / "tfds" / "mnist" / "3.0.1"
 
