@@ -52,14 +52,14 @@ def digits():
     # So small a net would wait for dispatches: 50 steps in one program.
     config.data = {"name": "digits", "batch_size": 128, "resident": True}
     config.train = {"steps": 30_000, "steps_per_dispatch": 50}
-    config.eval = {"split": "test", "every": 5_000, "batch_size": 512}
-    config.checkpoint = {"every": 5_000, "best": "negative_elbo"}
+    config.eval = {"split": "test", "every": 10_000, "batch_size": 512}
+    config.checkpoint = {"every": 10_000, "best": "negative_elbo"}
     config.log = {"every": 500}
     return config
 
 
 def mnist(config):
-    """60,000 binarised images; NLL below 88 nats in four minutes on two cores."""
+    """60,000 binarised images: three minutes on two cores, NLL 88.2 nats."""
     config.data.name = "mnist"
     config.data.data_dir = ""
     config.model.encoder.latents = 40
@@ -71,8 +71,7 @@ def mnist(config):
     }
     # A rate that falls to zero averages by itself.
     config.optimizer = {"name": "optax:adam", "learning_rate": schedule, "ema": 0.0}
-    config.eval.update(every=10_000, batch_size=1_000)
-    config.checkpoint.every = 10_000
+    config.eval.batch_size = 1_000
     config.log.every = 1_000
 
 
