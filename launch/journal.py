@@ -162,9 +162,10 @@ class Journal:
     def _progress(self, step, loss, wait):
         average = self.totals["steps"] / max(self.totals["seconds"], 1e-9)
         left = (self._steps - step) / average if average else math.nan
+        speed = f"{self.speed:.1f} steps/s  {self.speed * self._batch_size:,.0f} images/s  "
         text = (
             f"step {step:,}/{self._steps:,} {100 * step / self._steps:3.0f}%  loss {loss:.4g}  "
-            f"{self.speed:.1f} steps/s  {self.speed * self._batch_size:,.0f} images/s  "
+            f"{'' if math.isnan(self.speed) else speed}"
             f"data wait {100 * wait:.1f}%  ETA {_clock(left)}"
         )
         if self._live:

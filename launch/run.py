@@ -167,7 +167,9 @@ def trained(workdir: Path, overrides: list[str], step: int | None, split: str) -
     Raises:
       Mistake: no such run or step, or nothing whole in it.
     """
-    config = cli.override(configs.read(workdir), overrides)
+    config = configs.read(workdir)
+    config.mesh.update(data=-1, fsdp=1)  # what it was trained on need not be here
+    config = cli.override(config, overrides)
     folder = workdir / "checkpoints"
     if step is not None:
         checkpoints.check_whole(folder, step)

@@ -89,6 +89,18 @@ def test_evaluate_prints_json(trained):
     assert (found["step"], found["examples"]) == (180, 50)
 
 
+def test_a_run_of_many_devices_is_evaluated_on_one(data, tmp_path):
+    devices = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    arguments = [*runs.SHORT, data, "--config.train.steps=20", "--config.mesh.fsdp=4"]
+    process = runs.start("train", *arguments, f"--workdir={tmp_path}", env=devices)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert "8 x cpu (data 2, fsdp 4)" in stderr
+    done = runs.run("evaluate", f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["examples"] == 359
+
+
 def test_an_image_depends_on_its_seed_only(trained, tmp_path):
     workdir, _ = trained
     images = {}
