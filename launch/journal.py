@@ -134,7 +134,7 @@ class Journal:
         parts, rates = jax.device_get(([item[1] for item in window], window[-1][2]))
         step = window[-1][0]
         _check_finite(window, parts)
-        sums = jax.tree.map(lambda leaf: leaf.sum(0), program.total(_by_step(parts)))
+        sums = program.total(_over_dispatches(parts))
         now = time.perf_counter()
         seconds, steps = now - self._mark, step - self._last
         metrics = {name: float(value) for name, value in self._finish(sums).items()}
@@ -190,9 +190,9 @@ def _open_lines(path, start):
     return path.open("a")
 
 
-def _by_step(parts):
-    return [jax.tree.map(lambda leaf: np.asarray(leaf, np.float64).sum(0, keepdims=True), part)
-            for part in parts]  # fmt: skip
+def _over_dispatches(parts):
+    add = lambda leaf: np.asarray(leaf, np.float64).sum(0)
+    return [jax.tree.map(add, part) for part in parts]
 
 
 def _check_finite(window, parts):

@@ -92,8 +92,8 @@ def _build_one(config, spec, where, axis_name):
     if isinstance(rate, dict):
         rate = objects.build(rate, f"{where}.learning_rate")
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    parts.append(objects.build({k: v for k, v in spec.items() if k != "learning_rate"},
-                               where, learning_rate=rate))  # fmt: skip
+    own = {key: value for key, value in spec.items() if key != "learning_rate"}
+    parts.append(objects.build(own, where, learning_rate=rate))
     if ema:
         parts.append(parameter_ema(ema))
     made = optax.chain(*parts)

@@ -154,9 +154,8 @@ class StepBatches:
         return sys.maxsize
 
     def __getitem__(self, number):
-        rows = order.train_rows(
-            self.start + number, self.batch_size, self.process, self.processes
-        )  # fmt: skip
+        step = self.start + number
+        rows = order.train_rows(step, self.batch_size, self.process, self.processes)
         index = order.examples_at(rows, self.seed, self.split.size)
         return _read(self.split, index) | {"index": index, "mask": np.ones(len(index), np.bool_)}
 

@@ -115,10 +115,8 @@ def fill(arrays: dict, row: int, example: dict, title: str, index: int) -> None:
 
 
 def _map(folder: Path) -> dict[str, np.ndarray]:
-    return {
-        path.stem: np.load(path, mmap_mode="r")
-        for path in sorted(folder.glob("*.npy"))
-    }  # fmt: skip
+    paths = sorted(folder.glob("*.npy"))
+    return {path.stem: np.load(path, mmap_mode="r") for path in paths}
 
 
 def _slug(title: str) -> str:
