@@ -1,0 +1,1 @@
+"""Benchmarks by their published protocols, each a command."""
