@@ -17,7 +17,7 @@ from launch import objects
 from launch.errors import Mistake
 
 # Builders of ours, importable by TFDS once their module is loaded.
-EMBEDDED = {"digits": "launch.datasets.digits"}
+EMBEDDED = {"digits": "launch.datasets.digits", "scenes": "launch.datasets.scenes"}
 
 
 @dataclasses.dataclass(frozen=True)

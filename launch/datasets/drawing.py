@@ -1,0 +1,173 @@
+"""What a generated scene is drawn from: outlines, surfaces and depths on a square canvas.
+
+Outlines are signed distances in pixels, negative inside, so that an edge can be
+drawn smoothly (`coverage`) and still divides the pixels into two sets.
+"""
+
+import functools
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_images
+
+SIDE = 64
+Y, X = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+# Each photograph is cut into 4 x 5 tiles of this height and width.
+TILE = (106, 128)
+# Of every five tiles in a row, and of every five digits, those that a split may show.
+SHARE = {"train": (0, 1, 2), "val": (3,), "test": (4,)}
+OUTLINES = ("disc", "box", "triangle", "star")
+
+
+def coverage(distance: np.ndarray) -> np.ndarray:
+    """The share of each pixel that lies inside an outline, from its signed distance."""
+    return np.clip(0.5 - distance, 0, 1)
+
+
+def outline(kind: str, centre, radius: float, angle: float) -> np.ndarray:
+    """Signed distance to one of `OUTLINES`: float32 [SIDE, SIDE].
+
+    Args:
+      kind: one of `OUTLINES`.
+      centre: (y, x) in pixels.
+      radius: of the circle through the outermost points.
+      angle: in radians.
+    """
+    u, v = turned(centre, angle)
+    if kind == "disc":
+        return np.hypot(u, v) - radius
+    if kind == "box":
+        return np.maximum(np.abs(u) - 0.8 * radius, np.abs(v) - 0.6 * radius)
+    points = {"triangle": 3, "star": 5}[kind]
+    # By symmetry one edge will do, from a tip to the notch half a turn of the tips further.
+    wedge = np.pi / points
+    theta = np.abs(np.mod(np.arctan2(v, u) + wedge, 2 * wedge) - wedge)
+    rho = np.hypot(u, v)
+    notch = 0.5 if kind == "triangle" else 0.45
+    edge = np.array([notch * np.cos(wedge) - 1, notch * np.sin(wedge)])
+    normal = np.array([edge[1], -edge[0]]) / np.hypot(*edge)
+    return normal[0] * (rho * np.cos(theta) - radius) + normal[1] * rho * np.sin(theta)
+
+
+def digit(split: str, rng: np.random.Generator, centre, radius: float, angle: float) -> np.ndarray:
+    """Signed distance to a handwritten digit, another one in each split."""
+    glyphs = _glyphs(split)
+    cell = 2 * radius / 8  # pixels per pixel of the 8 x 8 glyph, which has a margin of 2
+    cosine, sine = np.cos(angle) / cell, np.sin(angle) / cell
+    y, x = centre
+    affine = (cosine, sine, 6 - cosine * x - sine * y, -sine, cosine, 6 + sine * x - cosine * y)
+    ink = glyphs[rng.integers(len(glyphs))].transform(
+        (SIDE, SIDE), Image.AFFINE, affine, Image.BICUBIC
+    )
+    return (0.45 - np.asarray(ink)) * cell
+
+
+def turned(centre, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates (u, v) of every pixel about a centre, along an axis at an angle."""
+    y, x = Y - centre[0], X - centre[1]
+    return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+
+
+def photograph(split: str, rng: np.random.Generator) -> np.ndarray:
+    """A piece of a photograph at a random place, scale and angle: float [SIDE, SIDE, 3].
+
+    Never clear sky: a piece without pattern is no texture.
+    """
+    tiles = _tiles(split)
+    while True:
+        piece = _piece(tiles[rng.integers(len(tiles))], rng)
+        if _activity(piece) > 0.012:
+            return piece
+
+
+def _activity(picture):
+    """Mean difference of neighbouring rows, for pixels in [0, 1]."""
+    return np.abs(np.diff(picture.mean(-1), axis=0)).mean()
+
+
+def _piece(picture, rng):
+    scale, angle = rng.uniform(0.5, 1.15), rng.uniform(0, 2 * np.pi)
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    reach = (abs(cosine) + abs(sine)) * SIDE / 2
+    x, y = (rng.uniform(reach, size - reach) for size in picture.size)
+    half = SIDE / 2
+    left, top = x - half * (cosine - sine), y - half * (sine + cosine)
+    affine = (cosine, -sine, left, sine, cosine, top)
+    piece = picture.transform((SIDE, SIDE), Image.AFFINE, affine, Image.BILINEAR)
+    return np.asarray(piece, np.float32) / 255
+
+
+def recoloured(piece: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A surface with the pattern of `piece`, in colours about a random mean."""
+    contrast = rng.uniform(0.15, 0.25) / (piece.std() + 0.05)
+    return colour(rng) + contrast * (piece - piece.mean((0, 1)))[..., rng.permutation(3)]
+
+
+def colour(rng: np.random.Generator) -> np.ndarray:
+    """A random colour: float [3]."""
+    return rng.uniform(0.15, 0.9, 3).astype(np.float32)
+
+
+def stripes(rng: np.random.Generator) -> np.ndarray:
+    """Soft stripes of two random colours: float [SIDE, SIDE, 3]."""
+    along, _ = turned((0, 0), rng.uniform(0, 2 * np.pi))
+    wave = 0.5 + 0.5 * np.sin(along * 2 * np.pi / rng.uniform(4, 8) + rng.uniform(0, 6))
+    return colour(rng) * wave[..., None] + colour(rng) * (1 - wave[..., None])
+
+
+def noise(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise of one power spectrum: float [SIDE, SIDE].
+
+    Args:
+      kind: "grain" (white), "spots" (a ring of frequencies), "stripes" (a pair of
+        blobs, one orientation) or "weave" (two such pairs at right angles).
+      rng: decides phases, scale and orientation.
+    """
+    white = rng.standard_normal((SIDE, SIDE))
+    frequency, angle = rng.uniform(0.12, 0.2), rng.uniform(0, np.pi)
+    if kind == "grain":
+        return white
+    fx = np.fft.rfftfreq(SIDE)
+    fy = np.fft.fftfreq(SIDE)[:, None]
+    width = 2 * 0.025**2
+    if kind == "spots":
+        gain = np.exp(-((np.hypot(fx, fy) - frequency) ** 2) / width)
+    else:
+        turns = (0, np.pi / 2) if kind == "weave" else (0,)
+        gain = 0
+        for turn in turns:
+            u = np.cos(angle + turn) * fx + np.sin(angle + turn) * fy
+            v = np.cos(angle + turn) * fy - np.sin(angle + turn) * fx
+            gain = gain + np.exp(-((np.abs(u) - frequency) ** 2 + v**2) / width)
+    return np.fft.irfft2(np.fft.rfft2(white) * gain, (SIDE, SIDE))
+
+
+def plane(distance: float, centre, slope: float, angle: float) -> np.ndarray:
+    """Depth of a plane in metres: `distance` at the centre, `slope` metres per pixel."""
+    return distance + slope * turned(centre, angle)[0]
+
+
+def bulge(distance: float, centre, radius: float, height: float) -> np.ndarray:
+    """Depth of an ellipsoid's front, `height` metres before its rim at `distance`."""
+    u, v = turned(centre, 0)
+    return distance - height * np.sqrt(np.clip(1 - (u**2 + v**2) / radius**2, 0, 1))
+
+
+@functools.cache
+def _tiles(split):
+    height, width = TILE
+    tiles = (
+        photo[y * height : (y + 1) * height, x * width : (x + 1) * width]
+        for photo in load_sample_images().images
+        for y in range(4)
+        for x in range(5)
+        if (x + 2 * y) % 5 in SHARE[split]
+    )
+    return [Image.fromarray(tile.copy()) for tile in tiles if _activity(tile / 255) > 0.008]
+
+
+@functools.cache
+def _glyphs(split):
+    ink = load_digits().images.astype(np.float32) / 16
+    parts = [ink[part::5] for part in SHARE[split]]
+    return [Image.fromarray(np.pad(glyph, 2)) for glyph in np.concatenate(parts)]
