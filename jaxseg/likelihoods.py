@@ -1,0 +1,253 @@
+"""Class-conditional likelihoods P(x | C) of a pixel's features, fitted by counting.
+
+Each is a `Likelihood`. Fitting reads the data through sums alone, which add up over
+images, devices and hosts: histogram counts, or the moments of each class. A mixture
+is fitted by expectation maximisation, one pass over the data per step.
+
+A pixel whose features are not all finite is unknown: it is not counted, and its
+likelihood is 1 for every class, so that the prior decides.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from jaxseg import labels as contract
+
+MAX_CELLS = 1 << 27  # of a histogram over all classes: half a gigabyte
+
+
+class Likelihood(NamedTuple):
+    """One family of densities.
+
+    Attributes:
+      sums: (params, features [..., F], labels int [...]) -> tree of arrays that add
+        up; `params` is None in the first pass. For `jax.jit`. An id that is neither
+        a class nor ignored makes them NaN, which `fit` refuses.
+      fit: sums over all the data -> params, on the host, in float64.
+      log_prob: (params, features [..., F]) -> log P(x | C), [..., K].
+      passes: how often the data must be read.
+    """
+
+    sums: Callable
+    fit: Callable
+    log_prob: Callable
+    passes: int = 1
+
+
+def fit(likelihood: Likelihood, batches: Callable[[], Iterable]):
+    """Fits a likelihood to (features [..., F], labels [...]) pairs.
+
+    Args:
+      likelihood: see this module.
+      batches: called once per pass; gives the same pairs each time.
+
+    Returns:
+      The parameters that `likelihood.log_prob` takes.
+
+    Raises:
+      ValueError: no data, or a label that is neither a class nor ignored.
+    """
+    sums_of, params = jax.jit(likelihood.sums), None
+    for _ in range(likelihood.passes):
+        total = None
+        for features, labels in batches():
+            sums = jax.tree.map(np.float64, jax.device_get(sums_of(params, features, labels)))
+            total = sums if total is None else jax.tree.map(np.add, total, sums)
+        if total is None:
+            raise ValueError("there is nothing to fit a likelihood to: no images were given")
+        params = likelihood.fit(total)
+    return params
+
+
+def histogram(
+    classes: int, bins: int = 16, smoothing: float = 1.0, ignore: int = contract.IGNORE
+) -> Likelihood:
+    """Joint histograms of features in [0, 1], one per class.
+
+    P(x | C) = (count of x's cell in C + smoothing) / (pixels of C + smoothing * cells),
+    with `bins` cells along each feature. Features outside [0, 1] fall in the end cells.
+
+    Args:
+      classes: number of classes, K.
+      bins: cells per feature, bins ** F in all.
+      smoothing: pseudo-count of every cell; 1 is Laplace's rule.
+      ignore: id of pixels that do not count.
+    """
+    if bins < 1 or smoothing <= 0:
+        raise ValueError(f"need bins >= 1 and smoothing > 0, got {bins} and {smoothing}")
+
+    def cells(features):
+        size = features.shape[-1]
+        if classes * bins**size > MAX_CELLS:
+            raise ValueError(
+                f"a histogram of {size} features with {bins} bins each has {bins**size:,} cells "
+                "a class: take fewer bins or features, or a Gaussian mixture"
+            )
+        place = jnp.clip(jnp.floor(features * bins), 0, bins - 1)
+        return place.astype(jnp.int32) @ bins ** jnp.arange(size - 1, -1, -1)
+
+    def sums(params, features, labels):
+        del params
+        known, features = finite(features)
+        truth = contract.truth(labels, classes, ignore, known)
+        counts = jnp.zeros((classes, bins ** features.shape[-1]))
+        return counts.at[truth.labels, cells(features)].add(truth.valid)
+
+    def fit(counts):
+        check_sums(counts, classes)
+        counts = np.asarray(counts, np.float64) + smoothing
+        return np.float32(np.log(counts / counts.sum(-1, keepdims=True)))
+
+    def log_prob(params, features):
+        known, features = finite(features)
+        return jnp.where(known[..., None], jnp.asarray(params).T[cells(features)], 0.0)
+
+    return Likelihood(sums, fit, log_prob)
+
+
+def gaussian(
+    classes: int, regularisation: float = 1e-4, ignore: int = contract.IGNORE
+) -> Likelihood:
+    """One normal density with full covariance per class: quadratic discriminants.
+
+    Args:
+      classes: number of classes, K.
+      regularisation: variance that is added to every feature, in its units squared.
+      ignore: id of pixels that do not count.
+    """
+    return mixture(classes, 1, 0, regularisation, ignore)
+
+
+def mixture(
+    classes: int,
+    components: int = 4,
+    steps: int = 10,
+    regularisation: float = 1e-4,
+    ignore: int = contract.IGNORE,
+) -> Likelihood:
+    """A mixture of normal densities with full covariances per class, fitted by EM.
+
+    The first pass fits one normal density per class. It is split into components at
+    the quantiles of its longest axis, and each further pass is one step of EM
+    (Dempster, Laird and Rubin 1977) for all classes at once.
+
+    Args:
+      classes: number of classes, K.
+      components: densities per class.
+      steps: EM steps, a pass over the data each.
+      regularisation: variance that is added to every feature, in its units squared.
+      ignore: id of pixels that do not count.
+    """
+    if components < 1 or steps < (components > 1) or regularisation <= 0:
+        raise ValueError(
+            "need components >= 1, a step of EM where there are several, and regularisation "
+            f"> 0; got components={components}, steps={steps}, regularisation={regularisation}"
+        )
+
+    def sums(params, features, labels):
+        known, features = finite(features)
+        truth = contract.truth(labels, classes, ignore, known)
+        # A mistaken id has no class to carry its NaN: it goes to all.
+        mistaken = jnp.isnan(truth.valid)[..., None]
+        share = jnp.where(mistaken, jnp.nan, truth.one_hot)[..., None]
+        if params is not None:
+            share *= jax.nn.softmax(component_log_prob(params, features), axis=-1)
+        x = features.reshape(-1, features.shape[-1])
+        share = share.reshape(len(x), -1)
+        products = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+        count, first, second = (
+            jnp.matmul(share.T, part, precision="highest").reshape(classes, -1, part.shape[-1])
+            for part in (jnp.ones((len(x), 1)), x, products)
+        )
+        return {"count": count[..., 0], "first": first, "second": second}
+
+    def fit(moments):
+        check_sums(moments, classes)
+        weight, mean, covariance = normals(moments, regularisation)
+        if mean.shape[1] < components:
+            weight, mean, covariance = split(mean, covariance, components)
+        whiten = np.linalg.inv(np.linalg.cholesky(covariance))
+        with np.errstate(divide="ignore"):  # a component may lose all its pixels
+            params = {"log_weight": np.log(weight), "mean": mean, "whiten": whiten}
+        return jax.tree.map(np.float32, params)
+
+    def log_prob(params, features):
+        known, features = finite(features)
+        mixed = jax.nn.logsumexp(component_log_prob(params, features), axis=-1)
+        return jnp.where(known[..., None], mixed, 0.0)
+
+    return Likelihood(sums, fit, log_prob, 1 + steps * (components > 1))
+
+
+def component_log_prob(params: dict, features: jax.Array) -> jax.Array:
+    """log weight + log N(x; mean, covariance) of each component: [..., K, M].
+
+    Args:
+      params: log_weight [K, M], mean [K, M, F] and whiten [K, M, F, F], the inverse
+        of the covariance's Cholesky factor.
+      features: [..., F].
+    """
+    whiten = jnp.asarray(params["whiten"])
+    size = whiten.shape[-1]
+    centre = jnp.einsum("kmgf,kmf->kmg", whiten, params["mean"], precision="highest")
+    scaled = jnp.einsum("...f,kmgf->...kmg", features, whiten, precision="highest") - centre
+    log_scale = jnp.log(jnp.diagonal(whiten, axis1=-2, axis2=-1)).sum(-1)
+    constant = params["log_weight"] + log_scale - 0.5 * size * np.log(2.0 * np.pi)
+    return constant - 0.5 * jnp.sum(scaled**2, axis=-1)
+
+
+def normals(moments: dict, regularisation: float):
+    """Moments -> weight [K, M], mean [K, M, F] and covariance [K, M, F, F], float64.
+
+    A component without pixels takes the moments of its class, and a class without
+    pixels those of all classes, of which it then looks no more likely than another.
+    """
+    count = moments["count"]
+    second = moments["second"].reshape(*moments["first"].shape, -1)
+    parts = count[..., None, None], moments["first"][..., None], second
+    for axes in ((1,), (0, 1)):
+        missing = parts[0] < 1e-6
+        parts = tuple(np.where(missing, p.sum(axes, keepdims=True), p) for p in parts)
+    if not parts[0].all():
+        raise ValueError("no pixel has both a class and known features: nothing to fit")
+    mean = (parts[1] / parts[0])[..., 0]
+    spread = parts[2] / parts[0] - mean[..., :, None] * mean[..., None, :]
+    # What rounding of the sums may have left below zero is cut off.
+    value, vector = np.linalg.eigh(spread)
+    spread = np.einsum("...fi,...i,...gi->...fg", vector, np.maximum(value, 0.0), vector)
+    total = count.sum(1, keepdims=True)
+    weight = np.where(total > 0, count / np.where(total > 0, total, 1.0), 1.0 / count.shape[1])
+    return weight, mean, spread + regularisation * np.eye(mean.shape[-1])
+
+
+def split(mean, covariance, components: int):
+    """One normal per class -> several, at the quantiles of its longest axis."""
+    variance, axes = np.linalg.eigh(covariance)
+    longest = axes[..., -1] * np.sqrt(variance[..., -1:])
+    offset = stats.norm.ppf((np.arange(components) + 0.5) / components)
+    weight = np.full((len(mean), components), 1.0 / components)
+    return weight, mean + offset[:, None] * longest, np.repeat(covariance, components, axis=1)
+
+
+def finite(features: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Which pixels of [..., F] are known, [...], and the features with the others 0."""
+    known = jnp.isfinite(features).all(-1)
+    return known, jnp.where(known[..., None], features, 0.0)
+
+
+def check_sums(sums, classes: int) -> None:
+    """Refuses sums that a mistaken id has made NaN.
+
+    Raises:
+      ValueError: what is wrong and what ids are meant.
+    """
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(sums)):
+        raise ValueError(
+            f"a mask has an id that is neither a class (0 to {classes - 1}) nor the ignored one: "
+            "correct the mask, the number of classes or the ignored id"
+        )

@@ -1,0 +1,74 @@
+"""Correcting a classifier for other class shares than those it was trained on.
+
+A posterior P(C | x) contains the training prior. Where the target has other shares
+but each class looks the same (prior or label shift), Bayes' rule exchanges the
+prior, and EM estimates the new one from unlabelled outputs alone (Saerens, Latinne
+and Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori
+probabilities"). It asks for calibrated posteriors.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def shift_prior(posterior: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
+    """P(C | x) under the prior `new`, from P(C | x) under `old`: [..., K].
+
+    Saerens et al. 2002, equation 2.4: proportional to posterior * new / old. Only
+    ratios matter, so none of the three needs to sum to one. A class with `old` 0
+    stays impossible; where every class would be, the answer is `new`.
+
+    Args:
+      posterior: [..., K], not negative.
+      old: the prior that the classifier was trained on, [K] or broadcastable.
+      new: the prior of the target, [K] or broadcastable, say a map [H, W, K].
+    """
+    ratio = jnp.where(old > 0, new / jnp.where(old > 0, old, 1.0), 0.0)
+    weighed = posterior * ratio
+    total = weighed.sum(-1, keepdims=True)
+    fallback = jnp.broadcast_to(new / jnp.sum(new, -1, keepdims=True), weighed.shape)
+    return jnp.where(total > 0, weighed / jnp.where(total > 0, total, 1.0), fallback)
+
+
+def estimate_prior(
+    posterior: jax.Array,
+    old: jax.Array,
+    weights: jax.Array | None = None,
+    steps: int = 1000,
+    tolerance: float = 1e-6,
+) -> jax.Array:
+    """The target's class shares [K] by EM over a classifier's posteriors.
+
+    Saerens et al. 2002, equation 2.9: the maximum-likelihood shares, of which the
+    mean of the shifted posteriors is the next estimate. For `jax.jit`; the data may
+    be sharded over devices.
+
+    Args:
+      posterior: [..., K] on the target, as the classifier gave it.
+      old: the prior that the classifier was trained on, [K].
+      weights: weight of each pixel, [...]: a mask, say. One by default.
+      steps: at most so many.
+      tolerance: a step that changes no share by more ends it.
+
+    Returns:
+      Shares [K] that sum to 1; `old` where all weights are 0.
+    """
+    old = jnp.asarray(old) / jnp.sum(old)
+    weights = jnp.ones(posterior.shape[:-1]) if weights is None else jnp.asarray(weights, float)
+    total = jnp.sum(weights)
+    share = weights / jnp.where(total > 0, total, 1.0)
+
+    def step(state):
+        new, _, count = state
+        shifted = shift_prior(posterior, old, new)
+        # Where nothing is known of a pixel, weight 0 must win over NaN.
+        parts = jnp.where(share[..., None] > 0, share[..., None] * shifted, 0.0)
+        update = parts.reshape(-1, parts.shape[-1]).sum(0)
+        update = jnp.where(total > 0, update, old)
+        return update, jnp.abs(update - new).max(), count + 1
+
+    def unfinished(state):
+        _, change, count = state
+        return (change > tolerance) & (count < steps)
+
+    return jax.lax.while_loop(unfinished, step, (old, jnp.inf, 0))[0]
