@@ -17,7 +17,7 @@ class UNet(nn.Module):
 
     Called as (x [B, H, W, C], index [B], train) -> logits [B, H, W, K], float32; or,
     in training with deep supervision, a tuple of logits at 1, 1/2, 1/4, ... of the
-    size. Images whose sides the strides do not divide are padded below and at the
+    size. `drop` turns dropout on outside training. Images whose sides the strides do not divide are padded below and at the
     right (edge pixels repeated), and the logits cropped.
 
     Attributes:
@@ -58,9 +58,10 @@ class UNet(nn.Module):
         return self.stem * 2 ** (len(self.widths) - 1)
 
     @nn.compact
-    def __call__(self, x, index, train=False):
+    def __call__(self, x, index, train=False, drop=False):
         """Logits of a batch; see the class."""
         _check(self)
+        mode = (index, train, train or drop)
         height, width = x.shape[1:3]
         x = pad_to_multiple(x, self.multiple).astype(self.dtype)
         if self.second_stream:
@@ -70,15 +71,15 @@ class UNet(nn.Module):
                 )
             x, other = jnp.split(x, [x.shape[-1] - self.second_stream], axis=-1)
             narrow = tuple(max(8, w // 2) for w in self.widths)
-            others = self._encode(other, index, train, narrow, "second")
-            skips = self._encode(x, index, train, self.widths, "encoder", others)
+            others = self._encode(other, mode, narrow, "second")
+            skips = self._encode(x, mode, self.widths, "encoder", others)
         else:
-            skips = self._encode(x, index, train, self.widths, "encoder")
+            skips = self._encode(x, mode, self.widths, "encoder")
         x, side_outputs = skips[-1], []
         for level in reversed(range(len(self.widths) - 1)):
             x = Up(self.widths[level], self.up, self.dtype, name=f"up{level}")(x)
             x = jnp.concatenate([x, skips[level]], -1)
-            x = self._block(level, f"decoder{level}")(x, index, train)
+            x = self._block(level, f"decoder{level}")(x, *mode)
             side_outputs.append(self._head(x, level))
         full = [resize(logits, self.stem) for logits in side_outputs[::-1]] or [
             resize(self._head(x, 0), self.stem)
@@ -90,7 +91,7 @@ class UNet(nn.Module):
             for level, logits in enumerate(full)
         )
 
-    def _encode(self, x, index, train, widths, name, others=None):
+    def _encode(self, x, mode, widths, name, others=None):
         """Features of every level, from full resolution down."""
         skips = []
         for level, features in enumerate(widths):
@@ -102,7 +103,7 @@ class UNet(nn.Module):
                     features, kernel, (self.stem,) * 2, kernel_init=HE, dtype=self.dtype,
                     name=f"{name}_stem",
                 )(x)  # fmt: skip
-            x = self._block(level, f"{name}{level}", features)(x, index, train)
+            x = self._block(level, f"{name}{level}", features)(x, *mode)
             if others is not None:
                 x = Gate(features, self.dtype, name=f"gate{level}")(x, others[level])
             skips.append(x)
@@ -134,7 +135,7 @@ class Block(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, index, train):
+    def __call__(self, x, index, train, drop):
         """[B, H, W, C] -> [B, H, W, features]."""
         inputs = x
         for number in range(self.convolutions):
@@ -148,7 +149,7 @@ class Block(nn.Module):
                     inputs = nn.Conv(self.features, (1, 1), dtype=self.dtype)(inputs)
                 x = x + inputs
             x = nn.relu(x)
-        return ChannelDropout(self.dropout)(x, index, train)
+        return ChannelDropout(self.dropout)(x, index, drop)
 
     def _normalise(self, x, train):
         if self.norm == "group":
@@ -166,9 +167,9 @@ class ChannelDropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x, index, train):
+    def __call__(self, x, index, drop):
         """[B, H, W, C] -> the same, scaled by 1 / (1 - rate) where it is kept."""
-        if not (train and self.rate):
+        if not (drop and self.rate):
             return x
         draw = lambda key: jax.random.bernoulli(key, 1.0 - self.rate, (1, 1, x.shape[-1]))
         kept = per_example(draw, self.make_rng("dropout"), index)

@@ -1,0 +1,126 @@
+"""Augmentation of one example: what its arrays share is warped together.
+
+Functions (example, rng, ...) -> example for `config.data.augment`, compiled into the
+training step; noise is a function of (seed, step, example).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
+
+from jaxseg.labels import IGNORE
+
+# How each array is resampled, and what stands where the source has no pixel: an
+# image is black, depth not known, a boundary absent; labels have the ignore id.
+LINEAR = {"image": 0.0, "edges": 0.0}
+NEAREST = {"depth": 0.0}
+
+
+def warp(
+    example: dict,
+    rng: jax.Array,
+    crop: tuple[int, int] = (),
+    flip: bool = True,
+    scale: tuple[float, float] = (1.0, 1.0),
+    rotate: float = 0.0,
+    elastic: float = 0.0,
+    grid: int = 5,
+    ignore: int = IGNORE,
+) -> dict:
+    """Flips, scales, rotates, bends and crops an example in one resampling.
+
+    Args:
+      example: arrays [H, W, C]: `image` and `edges` are resampled linearly, `depth`
+        and `segmentation` take the nearest pixel; others stay as they are.
+      rng: a key.
+      crop: (height, width) of the result; that of the example unless given. Its place
+        is drawn so that it lies inside the source where it fits.
+      flip: whether half of the examples are mirrored left to right.
+      scale: range that the enlargement is drawn from, uniform in its logarithm.
+      rotate: largest angle in degrees, either way.
+      elastic: standard deviation in pixels of a smooth random displacement, drawn on
+        a grid x grid mesh over the crop.
+      grid: meshes of it along each side.
+      ignore: id of the pixels of `segmentation` that the source does not have.
+    """
+    height, width = example["image"].shape[:2]
+    size = tuple(crop) or (height, width)
+    places = _source_places(rng, (height, width), size, flip, scale, rotate, elastic, grid)
+    warped = dict(example)
+    for key, fill in (LINEAR | NEAREST | {"segmentation": ignore}).items():
+        if key in example:
+            warped[key] = _resample(example[key], places, key in LINEAR, fill)
+    return warped
+
+
+def colour(
+    example: dict,
+    rng: jax.Array,
+    brightness: float = 0.2,
+    contrast: float = 0.2,
+    saturation: float = 0.2,
+    noise: float = 0.0,
+) -> dict:
+    """Changes the image's brightness, contrast, saturation, and adds noise.
+
+    Args:
+      example: with `image` uint8 [H, W, C].
+      rng: a key.
+      brightness: largest shift, as a share of the range.
+      contrast: largest relative change of the distance to the mean.
+      saturation: largest relative change of the distance to grey.
+      noise: standard deviation of Gaussian pixel noise, as a share of the range.
+    """
+    image = example["image"].astype(jnp.float32) / 255.0
+    shift, gain, tint = jax.random.uniform(rng, (3,), minval=-1.0, maxval=1.0)
+    mean, grey = jnp.mean(image), jnp.mean(image, -1, keepdims=True)
+    image = grey + (1.0 + saturation * tint) * (image - grey)
+    image = mean + (1.0 + contrast * gain) * (image - mean) + brightness * shift
+    if noise:
+        image += noise * jax.random.normal(jax.random.fold_in(rng, 1), image.shape)
+    return example | {"image": _to_uint8(255.0 * image)}
+
+
+def _source_places(rng, source, size, flip, scale, rotate, elastic, grid):
+    """Where each pixel of the result lies in the source: (y, x), each [h, w]."""
+    keys = jax.random.split(rng, 5)
+    centred = [jnp.arange(n, dtype=jnp.float32) - (n - 1) / 2 for n in size]
+    y, x = jnp.meshgrid(*centred, indexing="ij")
+    if elastic:
+        mesh = elastic * jax.random.normal(keys[0], (grid, grid, 2))
+        bend = jax.image.resize(mesh, (*size, 2), "cubic")
+        y, x = y + bend[..., 0], x + bend[..., 1]
+    low, high = jnp.log(scale[0]), jnp.log(scale[1])
+    zoom = jnp.exp(jax.random.uniform(keys[1], minval=low, maxval=high))
+    turn = jnp.deg2rad(rotate) * jax.random.uniform(keys[2], minval=-1.0, maxval=1.0)
+    side = jnp.where(jax.random.bernoulli(keys[3]) & flip, -1.0, 1.0)
+    cos, sin = jnp.cos(turn) / zoom, jnp.sin(turn) / zoom
+    y, x = cos * y + sin * x, (cos * x - sin * y) * side
+    room = [jnp.maximum(full - part / zoom, 0.0) for full, part in zip(source, size, strict=True)]
+    place = jax.random.uniform(keys[4], (2,), minval=-0.5, maxval=0.5)
+    middle = [(n - 1) / 2 for n in source]
+    down, right = place[0] * room[0], place[1] * room[1]
+    if not (scale[0] != scale[1] or rotate or elastic):  # whole pixels stay whole
+        down, right = (jnp.round(middle[i] + s - (size[i] - 1) / 2) + (size[i] - 1) / 2 - middle[i]
+                       for i, s in enumerate((down, right)))  # fmt: skip
+    return y + middle[0] + down, x + middle[1] + right
+
+
+def _resample(array, places, linear, fill):
+    """Takes [h, w] places of an array [H, W, C], in its own dtype."""
+    height, width = array.shape[:2]
+    y, x = places
+    inside = (y > -0.5) & (y < height - 0.5) & (x > -0.5) & (x < width - 0.5)
+    if linear:
+        one = lambda plane: map_coordinates(plane.astype(jnp.float32), places, 1, mode="nearest")
+        values = jax.vmap(one, -1, -1)(array)
+        values = _to_uint8(values) if array.dtype == jnp.uint8 else values.astype(array.dtype)
+    else:
+        row = jnp.clip(jnp.round(y).astype(jnp.int32), 0, height - 1)
+        column = jnp.clip(jnp.round(x).astype(jnp.int32), 0, width - 1)
+        values = array[row, column]
+    return jnp.where(inside[..., None], values, jnp.asarray(fill, array.dtype))
+
+
+def _to_uint8(values):
+    return jnp.clip(jnp.round(values), 0, 255).astype(jnp.uint8)
