@@ -94,9 +94,9 @@ def histogram(
     def sums(params, features, labels):
         del params
         known, features = finite(features)
-        truth = contract.truth(labels, classes, ignore, known)
+        truth, place = contract.truth(labels, classes, ignore, known), cells(features)
         counts = jnp.zeros((classes, bins ** features.shape[-1]))
-        return counts.at[truth.labels, cells(features)].add(truth.valid)
+        return counts.at[truth.labels, place].add(truth.valid)
 
     def fit(counts):
         check_sums(counts, classes)
