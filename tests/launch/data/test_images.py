@@ -80,10 +80,10 @@ def test_grey_values_are_ids(tmp_path, shape, dtype):
     np.testing.assert_array_equal(images.read_mask(path), ids)
 
 
-@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("bits", [1, 2, 4])
 def test_ids_of_few_bits_are_not_stretched(tmp_path, bits):
     """Pillow reads a PNG of 4 bit greys times 17."""
-    ids = IDS % np.uint8(min(2**bits, 255))
+    ids = IDS % np.uint8(2**bits)
     stream = io.BytesIO()
     palette(ids).save(stream, "PNG", bits=bits)
     content = bytearray(stream.getvalue())
