@@ -1,0 +1,162 @@
+"""Cleaning label maps: small regions, holes, and all but the largest region.
+
+Functions labels int [H, W] -> int32 [H, W] that compose in any order. Regions are
+irregular, so this runs on the host. A region is a connected set of pixels of one
+label. Ignored pixels keep their id, and no region takes it over.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage, sparse
+
+from jaxseg.labels import IGNORE
+
+
+def remove_small(
+    labels: np.ndarray, min_size: int, ignore: int = IGNORE, connectivity: int = 4
+) -> np.ndarray:
+    """Gives each region of fewer than `min_size` pixels the label around it.
+
+    A small region takes the label with which it shares the longest border (pairs of
+    4-neighbours; the smaller id where two are as long), among regions that stay. One
+    that touches none waits until its neighbours have been given theirs. Where every
+    region is small, the largest stays; one that only ignored pixels surround stays too.
+
+    Args:
+      labels: int [H, W].
+      min_size: least number of pixels of a region.
+      ignore: id of pixels that are left as they are.
+      connectivity: 4, or 8 for regions that may hang together at corners.
+    """
+    labels = _checked(labels)
+    parts = regions(labels, connectivity)
+    sizes, label = np.bincount(parts.ravel()), _label_of(parts, labels)
+    stays = sizes >= min_size
+    if not np.any(stays & (label != ignore)):
+        stays[np.argmax(np.where(label != ignore, sizes, 0))] = True
+    return _absorb(parts, label, stays, ignore)
+
+
+def largest_component(
+    labels: np.ndarray, classes: Sequence[int], ignore: int = IGNORE, connectivity: int = 4
+) -> np.ndarray:
+    """Keeps the largest region of each of these classes; the others are absorbed.
+
+    What is not kept takes the label around it, as in `remove_small`; of equally large
+    regions the one whose first pixel comes first is kept.
+
+    Args:
+      labels: int [H, W].
+      classes: ids of which only one region shall stay.
+      ignore: id of pixels that are left as they are.
+      connectivity: 4, or 8 for regions that may hang together at corners.
+    """
+    labels = _checked(labels)
+    parts = regions(labels, connectivity)
+    sizes, label = np.bincount(parts.ravel()), _label_of(parts, labels)
+    stays = ~np.isin(label, list(classes))
+    for number in np.unique(label[~stays]):
+        stays[np.argmax(np.where(label == number, sizes, 0))] = True
+    return _absorb(parts, label, stays, ignore)
+
+
+def fill_holes(
+    labels: np.ndarray,
+    classes: Sequence[int],
+    max_size: int | None = None,
+    ignore: int = IGNORE,
+) -> np.ndarray:
+    """Fills what these classes enclose.
+
+    A hole of a class is a 4-connected set of pixels of other labels that does not
+    touch the image's border, as in `scipy.ndimage.binary_fill_holes`. Where the holes
+    of several classes overlap, the largest wins: the outer class covers the inner.
+
+    Args:
+      labels: int [H, W].
+      classes: ids whose holes are filled; an object's, say, but not the background's,
+        of which every object inside the image is a hole.
+      max_size: largest hole that is filled, in pixels; None for any.
+      ignore: id of pixels that are left as they are.
+    """
+    labels = _checked(labels)
+    filled, largest = labels.copy(), np.zeros(labels.shape, np.int64)
+    for number in sorted(set(classes) & set(np.unique(labels).tolist()) - {ignore}):
+        parts, _ = ndimage.label(labels != number)
+        sizes = np.bincount(parts.ravel())
+        for border in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+            sizes[border] = 0
+        sizes[0] = 0  # the class itself
+        if max_size is not None:
+            sizes[sizes > max_size] = 0
+        wins = sizes[parts] > largest
+        filled[wins], largest[wins] = number, sizes[parts][wins]
+    return np.where(labels == ignore, ignore, filled)
+
+
+def regions(labels: np.ndarray, connectivity: int = 4) -> np.ndarray:
+    """Numbers the connected regions of equal labels: int32 [H, W] from 0, in raster order.
+
+    Args:
+      labels: int [H, W].
+      connectivity: 4 or 8 neighbours.
+
+    Raises:
+      ValueError: another connectivity, or labels of another shape or kind.
+    """
+    labels = _checked(labels)
+    if connectivity not in (4, 8):
+        raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
+    place = np.arange(labels.size).reshape(labels.shape)
+    pairs = _neighbours(place)
+    if connectivity == 8:
+        pairs += [(place[:-1, :-1], place[1:, 1:]), (place[:-1, 1:], place[1:, :-1])]
+    a, b = (np.concatenate([pair[end].ravel() for pair in pairs]) for end in (0, 1))
+    same = labels.ravel()[a] == labels.ravel()[b]
+    graph = sparse.coo_array(
+        (np.ones(same.sum(), bool), (a[same], b[same])), shape=(labels.size, labels.size)
+    )
+    _, found = sparse.csgraph.connected_components(graph, directed=False)
+    # scipy numbers by discovery, which is raster order but not promised to be.
+    _, first, found = np.unique(found, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[found].reshape(labels.shape).astype(np.int32)
+
+
+def _absorb(parts, label, stays, ignore):
+    """Lets the regions that stay take over the others, round by round."""
+    label, done = label.copy(), stays | (label == ignore)
+    borders = [(a[a != b], b[a != b]) for a, b in _neighbours(parts)]
+    a, b = (np.concatenate([pair[end] for pair in borders]) for end in (0, 1))
+    a, b = np.concatenate([a, b]), np.concatenate([b, a])
+    while np.any(meets := ~done[a] & done[b] & (label[b] != ignore)):
+        ids, index = np.unique(label[b[meets]], return_inverse=True)
+        key, length = np.unique(a[meets].astype(np.int64) * len(ids) + index, return_counts=True)
+        # Sorted so that the last entry of a part is its longest border, smallest id.
+        order = np.lexsort((-key, length, key // len(ids)))
+        part, chosen = np.divmod(key[order], len(ids))
+        last = np.append(part[1:] != part[:-1], True)
+        label[part[last]], done[part[last]] = ids[chosen[last]], True
+    return label[parts]
+
+
+def _neighbours(array):
+    """Every pair of 4-neighbours, as two pairs of arrays."""
+    return [(array[:, :-1], array[:, 1:]), (array[:-1], array[1:])]
+
+
+def _label_of(parts, labels):
+    """The label of each region."""
+    label = np.empty(parts.max(initial=-1) + 1, np.int32)
+    label[parts] = labels
+    return label
+
+
+def _checked(labels):
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "iub" or not labels.size:
+        raise ValueError(
+            f"labels must be integers [H, W] with at least one pixel, got "
+            f"{labels.dtype}{list(labels.shape)}"
+        )
+    return labels.astype(np.int32)
