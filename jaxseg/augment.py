@@ -118,7 +118,7 @@ def _resample(array, places, linear, fill):
     else:
         row = jnp.clip(jnp.round(y).astype(jnp.int32), 0, height - 1)
         column = jnp.clip(jnp.round(x).astype(jnp.int32), 0, width - 1)
-        values = array[row, column]
+        values = jnp.asarray(array)[row, column]
     return jnp.where(inside[..., None], values, jnp.asarray(fill, array.dtype))
 
 

@@ -27,7 +27,7 @@ def palette(classes: int = 256) -> np.ndarray:
 
 def coloured(labels: jax.Array, ignore: int = 255) -> jax.Array:
     """Label maps [..., H, W] -> uint8 [..., H, W, 3]; ids above 255 share colours."""
-    colours = jnp.asarray(palette())[labels % 256]
+    colours = jnp.asarray(palette())[labels.astype(jnp.int32) % 256]
     return jnp.where((labels == ignore)[..., None], jnp.uint8(IGNORED), colours)
 
 

@@ -17,8 +17,9 @@ class UNet(nn.Module):
 
     Called as (x [B, H, W, C], index [B], train) -> logits [B, H, W, K], float32; or,
     in training with deep supervision, a tuple of logits at 1, 1/2, 1/4, ... of the
-    size. `drop` turns dropout on outside training. Images whose sides the strides do not divide are padded below and at the
-    right (edge pixels repeated), and the logits cropped.
+    size. `drop` turns dropout on outside training. Images whose sides the strides do
+    not divide are padded below and at the right (edge pixels repeated), and the
+    logits cropped.
 
     Attributes:
       classes: K; set by the task.

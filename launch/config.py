@@ -54,6 +54,8 @@ def defaults() -> ConfigDict:
                 "name": "digits",
                 # Where TFDS data lies; "" for TFDS's own default.
                 "data_dir": "",
+                # Where the user's own files lie; given to the user's function as `path`.
+                "path": "",
                 "split": "train",
                 "batch_size": 128,
                 # Arguments of the user's own function.
@@ -86,6 +88,20 @@ def defaults() -> ConfigDict:
             # none; "-name" where larger is better.
             "checkpoint": {"every": 1000, "keep": 2, "best": ""},
             "log": {"every": 100},
+            # Of launch.predict, for tasks that predict.
+            "predict": {
+                # Side of the windows that a large image is cut into, in pixels of the
+                # image as it comes; 0 for the size of the training examples.
+                "window": 0,
+                # Share of a window that the next one covers again.
+                "overlap": 0.5,
+                # The net sees images enlarged by this factor, as it did in training.
+                "scale": 1.0,
+                # List of {"name": ..., **kwargs}: functions (image, probability) ->
+                # probability, and functions labels -> labels, in this order.
+                "refine": [],
+                "postprocess": [],
+            },
             # "jit" (NamedSharding over the mesh) or "pmap" (data parallel only).
             "parallel": "jit",
             # Devices along each axis; data -1 takes all that are left.
@@ -218,15 +234,15 @@ def flatten(tree: dict, prefix: str = "") -> dict:
     return flat
 
 
-def to_json(config: ConfigDict) -> str:
-    """The whole config and the versions of what runs it."""
+def to_json(config: ConfigDict, facts: dict | None = None) -> str:
+    """The whole config, the versions of what runs it, and facts about its data."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    content = {"config": config.to_dict(), "versions": versions}
+    content = {"config": config.to_dict(), "versions": versions, "data": facts or {}}
     return json.dumps(content, indent=2) + "\n"
 
 
@@ -238,7 +254,13 @@ def write(workdir: Path, content: str) -> None:
 
 
 def read(workdir: Path) -> ConfigDict:
-    """The config that a workdir holds.
+    """The config that a workdir holds; see `read_record`."""
+    record, path = read_record(workdir)
+    return complete(ConfigDict(record["config"]), str(path))
+
+
+def read_record(workdir: Path) -> tuple[dict, Path]:
+    """What `to_json` wrote into a workdir, and the file.
 
     Raises:
       Mistake: no such workdir, or no readable config in it.
@@ -249,8 +271,9 @@ def read(workdir: Path) -> ConfigDict:
     if not path.is_file():
         raise Mistake(f"--workdir: {workdir} is not a run: it has no config.json")
     try:
-        return complete(ConfigDict(json.loads(path.read_text())["config"]), str(path))
-    except (json.JSONDecodeError, KeyError) as error:
+        record = json.loads(path.read_text())
+        return {"data": {}} | record | {"config": record["config"]}, path
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise Mistake(f"{path} is damaged ({error}); a copy is inside each checkpoint")
 
 

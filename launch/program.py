@@ -32,6 +32,7 @@ class Program(NamedTuple):
       eval_step, score_step: (state, batch) -> sums.
       figures: (state, batch) -> {name: images}.
       sample: (state, batch) -> images; None if the task has none.
+      predict: (state, batch) -> {name: [B, ...]}; None if the task has none.
       finite: (state) -> bool array.
       load: restored or initial state -> what `train` takes.
       portable: what `train` takes -> what the other functions and a save take.
@@ -45,6 +46,7 @@ class Program(NamedTuple):
     score_step: Callable
     figures: Callable
     sample: Callable | None
+    predict: Callable | None
     finite: Callable
     load: Callable
     portable: Callable
@@ -94,6 +96,7 @@ def build(
         put_feed = partial(devices.put, sharding=rows)
         load = portable = _same
     score = task.score_step or task.eval_step
+    predict = getattr(task, "predict", None)
     return Program(
         template=jax.tree.map(
             lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s), state, layout
@@ -107,6 +110,8 @@ def build(
         ),
         sample=task.sample
         and compiled(lambda s, b: task.sample(s, b, stream(0, SAMPLE)), out_shardings=copies),
+        predict=predict
+        and compiled(lambda s, b: predict(s, b, stream(seed, SAMPLE)), out_shardings=rows),
         finite=jax.jit(checkpoints.all_finite),
         load=load,
         portable=portable,
@@ -203,7 +208,7 @@ def _pmapped(one, mesh, layout):
 
     def mapped(state, batch, step):
         state, sums, rates = one(state, batch, step)
-        return state, jax.lax.psum(sums, "devices"), rates
+        return _mean_statistics(state), jax.lax.psum(sums, "devices"), rates
 
     run = jax.pmap(mapped, "devices", in_axes=(0, 0, None), donate_argnums=0, devices=used)
     stacked = NamedSharding(Mesh(np.array(used), ("devices",)), P("devices"))
@@ -222,6 +227,13 @@ def _pmapped(one, mesh, layout):
         return jax.jit(partial(jax.tree.map, copy), out_shardings=stacked)(state)
 
     return train, put_feed, load, lambda state: jax.device_put(first(state), layout)
+
+
+def _mean_statistics(state):
+    """Averages what a step gathers beside parameters, each device from its own rows."""
+    names = set(getattr(state, "_fields", ())) & {"batch_stats", "shares"}
+    means = {name: jax.lax.pmean(getattr(state, name), "devices") for name in names}
+    return state._replace(**means) if means else state
 
 
 def total(parts: Iterable[Any]) -> Any:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from launch import checkpoints, cli, contract, devices, objects, optimizer, program
 from launch import config as configs
-from launch.data import batches
+from launch.data import batches, sources
 from launch.errors import Mistake
 
 
@@ -47,11 +47,14 @@ def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> R
     mesh = devices.make_mesh(config)
     if training:
         devices.check_batch(config.data.batch_size, config.train.accumulate, mesh)
-    task, schedules = make_task(config, data.example)
+    classes = data.split.classes
+    task, schedules = make_task(config, data.example, classes)
     name = config.task.name
     spec = batches.batch_spec(data.example, config.data.batch_size)
     # The pmap optimiser averages over an axis that exists only inside pmap.
-    plain = task if config.parallel == "jit" else make_task(config, data.example, False)[0]
+    plain = task
+    if config.parallel == "pmap":
+        plain, _ = make_task(config, data.example, classes, mapped=False)
     state = contract.check(plain, spec, name)
     augment = tuple(
         objects.bind(item, f"config.data.augment[{number}]")
@@ -62,20 +65,42 @@ def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> R
     return Run(task, built, mesh, data.example)
 
 
-def make_task(config: ConfigDict, example: dict, mapped: bool = True) -> tuple[Any, dict]:
+def make_task(
+    config: ConfigDict, example: dict, classes: tuple[str, ...] = (), mapped: bool = True
+) -> tuple[Any, dict]:
     """Builds the task; returns it and its learning rates by step.
 
     Args:
       config: the whole config.
       example: shape and dtype of each array of one example.
+      classes: names of the data's classes, for tasks that take `names`.
       mapped: whether the step will run inside pmap where the config says so.
     """
     axis = "devices" if mapped and config.parallel == "pmap" else None
     optimizers, schedules = optimizer.build(config, axis)
     nets = {"model": config.model} if "name" in config.model else config.model
     models = {key: make_net(config, nets[key], key) for key in nets}
-    task = objects.build(config.task, "config.task", **models, **optimizers, example=example)
-    return task, schedules
+    extra = models | optimizers | {"example": example}
+    wanted = "names" not in config.task and len(classes) == config.task.get("classes")
+    if wanted and objects.accepts(config.task.name, "names", "config.task"):
+        extra["names"] = classes
+    return objects.build(config.task, "config.task", **extra), schedules
+
+
+def count_classes(config: ConfigDict, split: sources.Split) -> None:
+    """Replaces `config.task.classes` = -1 by the number of the data's classes.
+
+    Raises:
+      Mistake: the data names no classes.
+    """
+    if config.task.get("classes") != -1:
+        return
+    if not split.classes:
+        raise Mistake(
+            f"config.task.classes=-1 asks the data, but {split.title} names no classes; "
+            "give their number"
+        )
+    config.task.classes = len(split.classes)
 
 
 def make_net(config: ConfigDict, spec: Any, key: str) -> Any:
@@ -155,14 +180,15 @@ class Opened(NamedTuple):
     step: int
 
 
-def trained(workdir: Path, overrides: list[str], step: int | None, split: str) -> Opened:
+def trained(workdir: Path, overrides: list[str], step: int | None, split: str | None) -> Opened:
     """Opens a run and reads a checkpoint of it, onto whatever devices there are.
 
     Args:
       workdir: the run's folder.
       overrides: `--config.KEY=VALUE` arguments.
       step: which checkpoint; None for the newest whole one.
-      split: the split to open, "" for the config's own evaluation split.
+      split: the split to open, "" for the config's own evaluation split; None to do
+        without the data, which then has the shapes of training and no examples.
 
     Raises:
       Mistake: no such run or step, or nothing whole in it.
@@ -175,7 +201,10 @@ def trained(workdir: Path, overrides: list[str], step: int | None, split: str) -
         checkpoints.check_whole(folder, step)
     elif (step := checkpoints.newest_whole(folder, cli.say)) is None:
         raise Mistake(f"{folder} has no checkpoint yet; train first")
-    data = batches.open_data(config.data, split or config.eval.split, "config.eval", cli.say)
+    if split is None:
+        data = batches.recorded(configs.read_record(workdir)[0]["data"])
+    else:
+        data = batches.open_data(config.data, split or config.eval.split, "config.eval", cli.say)
     run = assemble(config, data, training=False)
     state = checkpoints.restore(folder, step, run.program.template)
     return Opened(config, data, run, state, step)

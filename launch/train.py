@@ -50,6 +50,7 @@ def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
     _claim(workdir, config)
     data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
     held_out = batches.open_data(config.data, config.eval.split, "config.eval", cli.say)
+    runs.count_classes(config, data.split)
     run = runs.assemble(config, data)
     folder = workdir / "checkpoints"
     start = checkpoints.newest_whole(folder, cli.say, discard=True) or 0
@@ -60,7 +61,7 @@ def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
         )
     if start >= config.train.steps:
         return cli.say(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
-    record = configs.to_json(config)
+    record = configs.to_json(config, batches.facts(data))
     configs.write(workdir, record)
     keep, best = config.checkpoint.keep, config.checkpoint.best
     with contextlib.closing(checkpoints.Writer(folder, keep, best)) as writer:
@@ -124,7 +125,10 @@ def _claim(workdir, config):
         if checkpoints.steps(workdir / "checkpoints"):
             raise Mistake(f"{workdir} has checkpoints but no config.json; take another --workdir")
         return workdir.mkdir(parents=True, exist_ok=True)
-    changed = configs.differences(configs.read(workdir), config)
+    old = configs.read(workdir)
+    if config.task.get("classes") == -1:  # as many as the data had when the run began
+        config.task.classes = old.task.get("classes", -1)
+    changed = configs.differences(old, config)
     if changed:
         raise Mistake(
             f"{workdir} holds a run with another config:\n  "

@@ -58,6 +58,27 @@ def open_data(config, split: str, where: str = "config.data", say=lambda message
     return Data(opened, arrays, example)
 
 
+def facts(data: Data) -> dict:
+    """What a record keeps of the data, so that a run can be used without it."""
+    example = {key: [str(leaf.dtype), *leaf.shape] for key, leaf in data.example.items()}
+    return {"example": example, "classes": list(data.split.classes)}
+
+
+def recorded(facts: dict) -> Data:
+    """Data without examples, of the shapes that `facts` kept.
+
+    Raises:
+      Mistake: a run from before its data was recorded.
+    """
+    if not facts:
+        raise Mistake("config.json says nothing of the data; train on for a step to record it")
+    example = {
+        key: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
+        for key, (dtype, *shape) in facts["example"].items()
+    }
+    return Data(Split((), 0, "recorded data", classes=tuple(facts["classes"])), None, example)
+
+
 def batch_spec(example: dict, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of a batch of such examples, `index` and `mask` included."""
     rows = {

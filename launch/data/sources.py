@@ -31,6 +31,7 @@ class Split:
       title: for messages, e.g. "mnist:3.0.1 test".
       fingerprint: changes whenever the decoded arrays would; "" if unknown.
       folder: where the data set lies, None if it lies nowhere.
+      classes: names of the classes, in the order of their ids, where they are known.
     """
 
     records: Any
@@ -38,6 +39,7 @@ class Split:
     title: str
     fingerprint: str = ""
     folder: Path | None = None
+    classes: tuple[str, ...] = ()
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """One example as numpy arrays of fixed dtypes.
@@ -113,7 +115,8 @@ class Preprocessed:
 
 
 def _open_function(data, split, where):
-    spec = {"name": data.name, "split": split, **data.kwargs}
+    place = {"path": data.path} if data.path else {}
+    spec = {"name": data.name, "split": split, **place, **data.kwargs}
     records = objects.build(spec, where)
     title = f"{data.name} {split}"
     if not isinstance(records, Mapping):
@@ -158,7 +161,8 @@ def _open_tfds(data, split):
             f"{data.name} {state} in {made.data_dir}. Run:\n"
             f"  python -m launch.prepare {data.name}{where}"
         )
-    title = f"{plain}:{made.version} {split}"
+    variant = f"/{made.builder_config.name}" if made.builder_config else ""
+    title = f"{plain}{variant}:{made.version} {split}"
     try:
         if not made.info.splits[split].num_examples:
             return Split((), 0, title)
@@ -168,7 +172,8 @@ def _open_tfds(data, split):
         raise Mistake(f"split {split!r} of {plain}: {_first_line(error)} (it has {known})")
     folder = Path(made.data_dir)
     described = [(folder / name).read_bytes() for name in ("dataset_info.json", "features.json")]
-    return Split(records, len(records), title, _hash(*described, split), folder)
+    classes = tuple((made.info.metadata or {}).get("classes", ()))
+    return Split(records, len(records), title, _hash(*described, split), folder, classes)
 
 
 def has_array_record(made) -> bool:
