@@ -1,0 +1,286 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from launch import config as configs
+from launch.data import cache, folders, pairs, sources
+from launch.data.folders import folder
+from launch.data.images import Fault
+from launch.errors import Mistake
+
+CAMVID = Path(__file__).resolve().parents[4] / "shared" / "data" / "camvid"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, array)
+    else:
+        Image.fromarray(np.asarray(array)).save(path)
+    return path
+
+
+def example(number, shape=(12, 16), classes=3):
+    rng = np.random.default_rng(number)
+    image = rng.integers(1, 256, (*shape, 3), np.uint8)
+    return image, rng.integers(0, classes, shape).astype(np.uint8)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two training, one validation and one test example of 12 x 16 pixels."""
+    for number, split in enumerate(("train", "train", "val", "test")):
+        image, mask = example(number)
+        save(tmp_path / "d" / split / "images" / f"{number}.png", image)
+        save(tmp_path / "d" / split / "masks" / f"{number}.png", mask)
+    return tmp_path / "d"
+
+
+def test_examples_are_the_files(root):
+    opened = folder("train", root)
+    assert (len(opened), opened.canvas, len(opened.files)) == (2, (12, 16), 4)
+    assert opened.classes == ("class 0", "class 1", "class 2")
+    for number in range(2):
+        image, mask = example(number)
+        np.testing.assert_array_equal(opened[number]["image"], image)
+        np.testing.assert_array_equal(opened[number]["segmentation"], mask[..., None])
+        assert opened[number]["segmentation"].dtype == np.uint8
+
+
+def test_names_come_from_the_class_file(root):
+    (root / "classes.txt").write_text("wall\ndoor\nwindow\n")
+    assert folder("val", root).classes == ("wall", "door", "window")
+    assert folder("val", root, classes=5).classes[3:] == ("class 3", "class 4")
+    with pytest.raises(Fault, match="classes=2, but its class file names id 2"):
+        folder("val", root, classes=2)
+
+
+@pytest.mark.parametrize("text", [
+    "id,name\n0,wall\n2,window\n1,door\n255,void\n",
+    "0;wall\n1;door\n2;window\n",
+    "\ufeffName\tID\nwall\t0\ndoor\t1\nwindow\t2\n",
+    "name,r,g,b\nwall,1,1,1\ndoor,2,2,2\nwindow,3,3,3\n",
+    "index,class\n0,wall\n1,door\n\n2,window\n",
+])  # fmt: skip
+def test_tolerant_class_files(root, text):
+    (root / "classes.csv").write_text(text, "utf-8")
+    assert folder("train", root).classes == ("wall", "door", "window")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("0,wall\n0,door\n", r"classes.csv \(line 2\): id 0 comes twice"),
+    ("0,wall\nx,door\n", r"line 2\): no id and name in 'x,door'. Write lines such as"),
+    ("0,wall,1,2\n", "no colour in '1,2,'"),
+    ("0,wall,1,2,300\n", "no colour in '1,2,300'"),
+    ("0,wall,1,2,3\n1,door,1,2,3\n", r"colour \(1, 2, 3\) comes twice"),
+    ("id,name\n", "names no class"),
+])  # fmt: skip
+def test_bad_class_files_are_named(root, text, message):
+    (root / "classes.csv").write_text(text)
+    with pytest.raises(Fault, match=message):
+        folder("train", root)
+
+
+def test_masks_in_colour(root):
+    colours = np.array([(128, 64, 128), (70, 70, 70), (0, 0, 0)], np.uint8)
+    for path in root.glob("*/masks/*.png"):
+        save(path, colours[np.asarray(Image.open(path))])
+    with pytest.raises(Fault, match="a mask in colours"):
+        folder("train", root)
+    (root / "classes.csv").write_text("0,road,128,64,128\n1,house,70,70,70\n255,void,0,0,0\n")
+    opened = folder("train", root)
+    assert opened.classes == ("road", "house")
+    _, mask = example(0)
+    np.testing.assert_array_equal(opened[0]["segmentation"][..., 0], np.where(mask == 2, 255, mask))
+
+
+def test_void_leaves_as_255(root):
+    _, mask = example(0)
+    for ignore in (2, 0):
+        found = folder("train", root, classes=3, ignore=ignore)[0]["segmentation"][..., 0]
+        np.testing.assert_array_equal(found, np.where(mask == ignore, 255, mask))
+    assert len(folder("train", root, ignore=2).classes) == 2
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+def test_masks_of_0_and_255_are_binary_only_if_all_are(root, classes):
+    for path in root.glob("*/masks/*.png"):
+        save(path, np.asarray(Image.open(path)) // 2 * np.uint8(255))
+    _, mask = example(0)
+    opened = folder("train", root, classes=classes)
+    assert len(opened.classes) == 2
+    np.testing.assert_array_equal(opened[0]["segmentation"][..., 0], mask // 2)
+    save(root / "test" / "masks" / "3.png", np.eye(12, 16, dtype=np.uint8))
+    found = folder("train", root, classes=classes)[0]["segmentation"][..., 0]
+    np.testing.assert_array_equal(found, np.where(mask // 2, 255, 0))
+
+
+def test_an_id_out_of_range_is_named(root):
+    path = root / "train" / "masks" / "1.png"
+    mask = np.array(Image.open(path))
+    mask[5, 7] = 9
+    save(path, mask)
+    opened = folder("train", root, classes=3)
+    with pytest.raises(Fault, match=r"masks/1.png \(x 7, y 5\): id 9, but there are 3 classes"):
+        opened[1]
+    save(path, mask.astype(np.uint16) * 300)
+    with pytest.raises(Fault, match=r"\(x \d+, y 0\): id [36]00"):
+        folder("train", root, classes=3)[1]
+    with pytest.raises(Fault, match=r"hold 0, 1, 2, 300, 600.*are these ids of classes"):
+        folder("train", root)
+
+
+def test_depth_in_metres(root):
+    for path in root.glob("*/images/*.png"):
+        depth = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16) * 10
+        save(path.parents[1] / "depth" / path.name, depth)
+    found = folder("train", root)[0]["depth"]
+    assert (found.dtype, found.shape) == (np.float32, (12, 16, 1))
+    np.testing.assert_allclose(found.ravel(), np.arange(12 * 16) / 100, rtol=1e-6)
+    padded = folder("train", root, size=(14, 20))[0]["depth"]
+    assert np.all(padded[12:] == 0)
+
+
+def test_one_canvas_for_all_sizes(root):
+    for number, shape in enumerate([(1, 1), (24, 8)]):
+        image, mask = example(number, shape)
+        save(root / "train" / "images" / f"{number}.png", image)
+        save(root / "train" / "masks" / f"{number}.png", mask)
+    opened = folder("train", root, classes=3)
+    assert opened.canvas == (24, 16)
+    pixel, tall = opened[0], opened[1]
+    assert np.all(pixel["image"][0, 0] > 0)
+    assert np.count_nonzero(pixel["image"]) == 3
+    assert np.sum(pixel["segmentation"] != 255) == 1
+    np.testing.assert_array_equal(tall["segmentation"][:, :8, 0], example(1, (24, 8))[1])
+    assert np.all(tall["segmentation"][:, 8:] == 255)
+    assert folder("train", root, classes=3, limit=12).canvas == (12, 8)
+    assert folder("train", root, classes=3, size=6).canvas == (6, 6)
+
+
+def test_scaling_averages_the_image_and_picks_ids():
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:, ::2] = 200
+    small = folders.fit(image, (4, 4), 0)
+    assert np.all(np.abs(small[:, 1:-1].astype(int) - 100) <= 26)
+    mask = np.kron([[0, 1], [2, 255]], np.ones((8, 8))).astype(np.uint8)
+    np.testing.assert_array_equal(
+        folders.fit(mask, (8, 8), 255), np.kron([[0, 1], [2, 255]], np.ones((4, 4)))
+    )
+    wide = folders.fit(np.full((10, 40), 7, np.uint8), (20, 20), 255)
+    np.testing.assert_array_equal(wide[:5], 7)
+    np.testing.assert_array_equal(wide[5:], 255)
+
+
+def test_a_folder_without_splits_is_divided_for_good(tmp_path):
+    for number in range(150):
+        save(tmp_path / "images" / f"photo {number}.png", np.zeros((1, 1, 3), np.uint8))
+        save(tmp_path / "masks" / f"photo {number}_mask.png", np.zeros((1, 1), np.uint8))
+    parts, faults = pairs.find(tmp_path)
+    assert not faults
+    sizes = {split: len(part) for split, part in parts.items()}
+    assert sum(sizes.values()) == 150
+    assert 105 < sizes["train"] < 135
+    assert min(sizes["val"], sizes["test"]) >= 7
+    for path in [*tmp_path.glob("images/*[3-9].png"), *tmp_path.glob("masks/*[3-9]_mask.png")]:
+        path.unlink()
+    fewer, _ = pairs.find(tmp_path)
+    assert all(set(fewer[split]) <= set(parts[split]) for split in parts)
+    assert pairs.find(tmp_path, seed=1)[0] != fewer
+    assert len(folder("train+val+test", tmp_path)) == 45
+
+
+def test_names_match_without_suffix_case_and_ending(tmp_path):
+    for image, mask in [
+        ("A 1.PNG", "a 1_mask.png"), ("b_gt.png", "B_GT.png"), ("c.png", "c-labels.tif"),
+        ("sub/d.png", "sub/d.gif"), ("e_mask.png", "e_mask_label.png"), ("f.png", "f.PNG"),
+    ]:  # fmt: skip
+        save(tmp_path / "train" / "images" / image, np.zeros((1, 1, 3), np.uint8))
+        save(tmp_path / "train" / "masks" / mask, np.zeros((1, 1), np.uint8))
+    (tmp_path / "train" / "masks" / "Thumbs.db").write_text("not an image")
+    (tmp_path / "train" / "masks" / ".hidden.png").write_text("nor this")
+    assert len(folder("train", tmp_path)) == 6
+
+
+def test_split_expressions(root):
+    for expression, count in {
+        "train+val": 3, "train[:1]": 1, "train[50%:]": 1, "train[-1:]+test": 2, "test": 1,
+    }.items():  # fmt: skip
+        assert len(folder(expression, root)) == count, expression
+    with pytest.raises(Fault, match=r"has no split 'dev'\. It has train, val, test"):
+        folder("dev", root)
+    with pytest.raises(Fault, match=r"no example of 4 is in 'train\[:0\]'"):
+        folder("train[:0]", root)
+
+
+def test_what_is_wrong_with_a_folder_is_said(root, tmp_path):
+    with pytest.raises(Fault, match="nowhere: no such directory"):
+        folder("train", tmp_path / "nowhere")
+    with pytest.raises(Fault, match=r"has no folder images \(it holds d\). Arrange it as DIR"):
+        folder("train", tmp_path)
+    save(root / "train" / "images" / "0.jpg", example(0)[0])
+    with pytest.raises(Fault, match=r"its name comes twice. Keep one of it and 0.jpg"):
+        folder("train", root)
+    os.remove(root / "train" / "images" / "0.jpg")
+    os.remove(root / "train" / "masks" / "0.png")
+    save(root / "val" / "masks" / "9.png", example(0)[1])
+    with pytest.raises(Fault, match=r"no partner in masks \(1 more: python -m launch.check"):
+        folder("train", root)
+
+
+def test_sizes_that_differ_are_named(root):
+    save(root / "train" / "masks" / "0.png", np.zeros((12, 15), np.uint8))
+    with pytest.raises(Fault, match=r"masks/0.png: is 15 x 12, its image 16 x 12. Export it at"):
+        folder("train", root)[0]
+
+
+def test_a_config_opens_a_folder_and_its_cache_follows_the_files(root):
+    config = configs.defaults().data
+    config.name, config.kwargs = "launch.data.folders:folder", {"path": str(root), "classes": 3}
+    first = sources.open_split(config, "train")
+    said = []
+    arrays = cache.arrays_of(first, 100, said.append)
+    assert isinstance(arrays["image"], np.memmap)
+    assert len(said) == 1
+    assert first.classes == ("class 0", "class 1", "class 2")
+    cache.arrays_of(sources.open_split(config, "train"), 100, said.append)
+    assert len(said) == 1  # from the cache
+    save(root / "train" / "masks" / "0.png", np.zeros((12, 16), np.uint8))
+    changed = cache.arrays_of(sources.open_split(config, "train"), 100, said.append)
+    assert len(said) == 2
+    assert not changed["segmentation"][0].any()
+    assert sorted(path.name for path in root.iterdir()) == ["test", "train", "val"]
+
+
+def test_a_fault_reaches_the_user_as_it_is(root):
+    config = configs.defaults().data
+    config.name, config.kwargs = "launch.data.folders:folder", {"path": str(root), "classes": 2}
+    config.preprocess = {"name": "launch.data.transforms:keep", "keys": ("segmentation",)}
+    split = sources.open_split(config, "train")
+    with pytest.raises(Mistake) as caught:
+        split[0]
+    assert str(caught.value).startswith(str(root / "train" / "masks" / "0.png"))
+    assert "Prepare the data set again" not in str(caught.value)
+    config.kwargs["path"] = str(root / "train")
+    with pytest.raises(Mistake, match=r"has no split|1 class|is in 'val'"):
+        sources.open_split(config, "val")
+
+
+def test_camvid():
+    if not CAMVID.is_dir():
+        pytest.skip(f"needs CamVid in {CAMVID}")
+    opened = folder("val", CAMVID, ignore=11)
+    assert (len(opened), opened.canvas) == (101, (360, 480))
+    assert (opened.classes[0], len(opened.classes)) == ("sky", 11)
+    found = np.unique(opened[0]["segmentation"])
+    assert set(found) <= {*range(11), 255}
+    with pytest.raises(Fault, match=r"id 11, but there are 11 classes.*give ignore=11"):
+        _ = list(folder("val", CAMVID))
