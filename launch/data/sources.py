@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from launch import objects
+from launch.data.images import Fault
 from launch.errors import Mistake
 
 # Builders of ours, importable by TFDS once their module is loaded.
@@ -49,6 +50,10 @@ class Split:
         """
         try:
             example = self.records[int(index)]
+        except Mistake:  # of the split that this one preprocesses
+            raise
+        except Fault as fault:  # it says itself what to do
+            raise Mistake(str(fault))
         except Exception as error:  # riegeli, protobuf and PIL each raise their own
             raise Mistake(
                 f"{self.title}: example {index} cannot be read ({_first_line(error)}). "
@@ -122,7 +127,10 @@ def _open_function(data, split, where):
     if not isinstance(records, Mapping):
         if not isinstance(records, Sequence) and not hasattr(records, "__getitem__"):
             raise Mistake(f"{where}.name: {data.name} must return a dict of arrays or a sequence")
-        return Split(records, len(records), title)
+        # What launch.data.folders says of its records, and any other may say.
+        facts = ("fingerprint", ""), ("folder", None), ("classes", ())
+        said = {key: getattr(records, key, default) for key, default in facts}
+        return Split(records, len(records), title, **said)
     records = canonical(records)
     sizes = {key: len(array) for key, array in records.items()}
     if len(set(sizes.values())) > 1:
