@@ -150,7 +150,7 @@ def count(
             raise Fault(root, f"its masks hold {some}: are these ids of classes?", cure)
     if not 0 < known <= MOST:
         cure = f"Give masks of classes, at most {MOST}; numbers of instances are no classes."
-        raise Fault(root, f"its masks hold {known} classes", cure)
+        raise Fault(root, f"{known} classes", cure)
     return known, binary
 
 

@@ -146,9 +146,7 @@ def read_pair(pair: Pair, colours: dict) -> dict[str, np.ndarray]:
         found["depth"] = images.read_depth(pair.depth)
     for path, array in zip(pair.files, found.values(), strict=True):
         if array.shape[:2] != image.shape[:2]:
-            (height, width), (high, wide) = array.shape[:2], image.shape[:2]
-            what = f"is {width} x {height}, its image {wide} x {high}"
-            raise Fault(path, what, f"Export it at the size of {pair.image.name}.")
+            raise images.other_size(path, array.shape, pair.image, image.shape)
     return found
 
 

@@ -131,6 +131,12 @@ def read_size(path) -> tuple[int, int]:
         raise _unreadable(path, error)
 
 
+def other_size(path, shape, image, wanted) -> Fault:
+    """The fault of a mask or depth map [H, W] whose image is [H', W']."""
+    what = f"is {shape[1]} x {shape[0]}, its image {wanted[1]} x {wanted[0]}"
+    return Fault(path, what, f"Export it at the size of {Path(image).name}.")
+
+
 def pixel(place: int, array: np.ndarray) -> str:
     """Words for the pixel at a flat index of an [H, W] array."""
     y, x = divmod(int(place), array.shape[1])
