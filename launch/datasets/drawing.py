@@ -108,11 +108,25 @@ def colour(rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(0.15, 0.9, 3).astype(np.float32)
 
 
-def stripes(rng: np.random.Generator) -> np.ndarray:
-    """Soft stripes of two random colours: float [SIDE, SIDE, 3]."""
-    along, _ = turned((0, 0), rng.uniform(0, 2 * np.pi))
-    wave = 0.5 + 0.5 * np.sin(along * 2 * np.pi / rng.uniform(4, 8) + rng.uniform(0, 6))
-    return colour(rng) * wave[..., None] + colour(rng) * (1 - wave[..., None])
+def pattern(kind: str, rng: np.random.Generator, centre, angle: float) -> np.ndarray:
+    """A regular pattern of two random colours: float [SIDE, SIDE, 3].
+
+    Args:
+      kind: "plain" (one colour), "stripes", "checks" or "rings".
+      rng: decides colours and scale.
+      centre, angle: where the pattern starts, and how it is turned.
+    """
+    if kind == "plain":
+        return np.broadcast_to(colour(rng), (SIDE, SIDE, 3))
+    u, v = turned(centre, angle)
+    frequency = 2 * np.pi / rng.uniform(5, 8)
+    wave = {
+        "stripes": lambda: np.sin(frequency * u),
+        "checks": lambda: np.sin(frequency * u) * np.sin(frequency * v),
+        "rings": lambda: np.cos(frequency * np.hypot(u, v)),
+    }[kind]()
+    share = np.clip(0.5 + wave, 0, 1)[..., None]
+    return colour(rng) * share + colour(rng) * (1 - share)
 
 
 def noise(kind: str, rng: np.random.Generator) -> np.ndarray:

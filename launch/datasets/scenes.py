@@ -5,7 +5,7 @@ camera and a noisy depth sensor with blind spots. Textures are pieces of the two
 photographs that scikit-learn ships, and one class is its handwritten digits; the
 splits share neither. Three configs ask three questions:
 
-- `rgb`: what is it? Outline and shading tell; every class comes in every colour.
+- `rgb`: what is it? Outline and pattern tell; every class comes in every colour.
 - `texture`: what is it made of? Every region holds the same grey values (quantiles of
   one normal distribution) in another order, and outlines tell nothing.
 - `depth`: how does it stand? Outlines and surfaces tell nothing, only depth does.
@@ -29,6 +29,7 @@ CLASSES = {
     "texture": ("photograph", "grain", "spots", "stripes", "weave"),
     "depth": ("wall", "plate", "slope", "bulge", "recess"),
 }
+PATTERNS = {"box": "checks", "triangle": "rings", "star": "stripes", "digit": "plain"}
 SIZES = {"train": 1600, "val": 200, "test": 400}
 
 
@@ -36,8 +37,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """1,600 training, 200 validation and 400 test scenes of 64 x 64 pixels."""
 
     name = "scenes"
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.1.0": "First version."}
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name=name, description=f"Classes: {', '.join(classes)}.")
         for name, classes in CLASSES.items()
@@ -124,12 +125,12 @@ def _things(config, wall, rng):
     first = 0 if config == "depth" else 1
     chosen = [names[label] for label in rng.integers(first, len(names), rng.integers(2, 6))]
     chosen.sort(key=("wall", "recess").__contains__, reverse=True)  # what is on the wall
-    return zip(chosen, -np.sort(-rng.uniform(1.2, wall - 0.8, len(chosen))), strict=True)
+    return zip(chosen, -np.sort(-rng.uniform(1.2, wall - 0.9, len(chosen))), strict=True)
 
 
 def _pose(rng):
     """A centre on the canvas, a radius and an angle."""
-    return rng.uniform(8, SIDE - 8, 2), rng.uniform(9, 17), rng.uniform(0, 2 * np.pi)
+    return rng.uniform(8, SIDE - 8, 2), rng.uniform(10, 18), rng.uniform(0, 2 * np.pi)
 
 
 def _any_outline(rng):
@@ -139,23 +140,18 @@ def _any_outline(rng):
 
 
 def _thing(name, split, rng, distance, wall, light):
-    """Config `rgb`: the outline is the class, and each has its kind of surface."""
+    """Config `rgb`: outline and pattern are the class, colours are not."""
     centre, radius, angle = _pose(rng)
     front = drawing.plane(distance, centre, rng.uniform(0, 0.01), angle)
     if name == "ball":
         edge = drawing.outline("disc", centre, radius, 0)
         front = drawing.bulge(distance, centre, radius, 0.25)
-        surface = _shaded(drawing.colour(rng), centre, radius, light)
-    elif name == "digit":
+        return edge, _shaded(drawing.colour(rng), centre, radius, light), front
+    if name == "digit":
         edge = drawing.digit(split, rng, centre, 1.3 * radius, rng.uniform(-0.5, 0.5))
-        surface = drawing.colour(rng)
-    elif name == "star":
-        edge = drawing.outline("star", centre, radius, angle)
-        surface = drawing.stripes(rng)
     else:
         edge = drawing.outline(name, centre, radius, angle)
-        surface = drawing.recoloured(drawing.photograph(split, rng), rng)
-    return edge, surface, front
+    return edge, drawing.pattern(PATTERNS[name], rng, centre, angle), front
 
 
 def _shaded(colour, centre, radius, light):
@@ -178,7 +174,7 @@ def _stance(name, split, rng, distance, wall, light):
     """Config `depth`: the front is the class; a picture on the wall is wall."""
     centre, radius, _, edge = _any_outline(rng)
     surface = drawing.recoloured(drawing.photograph(split, rng), rng)
-    slope, height, hollow, turn = rng.uniform((0.025, 0.4, 0.3, 0), (0.045, 0.6, 0.8, 2 * np.pi))
+    slope, height, hollow, turn = rng.uniform((0.035, 0.4, 0.3, 0), (0.05, 0.6, 0.8, 2 * np.pi))
     if name == "slope":
         front = drawing.plane(distance, centre, slope, turn)
     elif name == "bulge":

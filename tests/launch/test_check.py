@@ -161,8 +161,8 @@ def test_the_command(root):
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["file", "place", "what", "cure"]
     assert lines[1].startswith("fault")
-    assert "train/masks/0.png" in lines[1]
-    assert "the file is empty" in lines[1]
+    assert "train/masks/0.png" in lines[2]
+    assert "the file is empty" in lines[2]
     done = runs.run("check", str(root), "--classes=300")
     assert done.returncode == 2
     assert "--classes must be 0 to 255" in done.stderr
