@@ -90,13 +90,13 @@ def defaults() -> ConfigDict:
             "log": {"every": 100},
             # Of launch.predict, for tasks that predict.
             "predict": {
-                # Side of the windows that a large image is cut into, in pixels of the
-                # image as it comes; 0 for the size of the training examples.
+                # Side of the windows that a large image is cut into, in pixels that the
+                # net sees; 0 for the size of the training examples.
                 "window": 0,
                 # Share of a window that the next one covers again.
                 "overlap": 0.5,
-                # The net sees images enlarged by this factor, as it did in training.
-                "scale": 1.0,
+                # Images are enlarged by this factor for the net; 0.0: as in training.
+                "scale": 0.0,
                 # List of {"name": ..., **kwargs}: functions (image, probability) ->
                 # probability, and functions labels -> labels, in this order.
                 "refine": [],

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jaxseg.pictures import palette
+
 BORDER = 1  # pixels between tiles, before enlarging
 MIN_TILE = 48  # pixels; smaller images are enlarged by a whole factor
 
@@ -38,11 +40,38 @@ def grid(images: np.ndarray) -> np.ndarray:
 def save(path: Path, images: np.ndarray) -> np.ndarray:
     """Writes images as one PNG; a reader never sees half of it. Returns the picture."""
     picture = grid(images)
+    _write(path, Image.fromarray(picture))
+    return picture
+
+
+def save_labels(path: Path, labels: np.ndarray) -> None:
+    """Writes label ids uint8 [H, W] as a PNG whose palette shows them in colour."""
+    picture = Image.fromarray(labels)
+    picture.putpalette(palette().tobytes())
+    _write(path, picture)
+
+
+def save_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
+    """Writes labels over their image uint8 [H, W, C]; class 0 shows the image as it is."""
+    colours, picture = palette(), np.empty((*labels.shape, 3), np.uint8)
+    for top in range(0, len(labels), 256):  # in strips, so that large images fit
+        rows = slice(top, top + 256)
+        blend = (colours[labels[rows]].astype(np.uint16) + image[rows]) // 2
+        picture[rows] = np.where((labels[rows] > 0)[..., None], blend, image[rows])
+    _write(path, Image.fromarray(picture))
+
+
+def save_heat(path: Path, values: np.ndarray) -> None:
+    """Writes values [H, W] >= 0 as grey, the largest white."""
+    largest = max(float(np.max(values)), 1e-12)
+    _write(path, Image.fromarray(np.round(values / largest * 255).astype(np.uint8)))
+
+
+def _write(path, picture):
     path.parent.mkdir(parents=True, exist_ok=True)
     working = path.with_suffix(".tmp")
-    Image.fromarray(picture).save(working, "PNG")
+    picture.save(working, "PNG")
     working.replace(path)
-    return picture
 
 
 def _nearly_square(images):

@@ -30,11 +30,15 @@ class Data:
       split: random access to the examples.
       arrays: {key: [size, ...]}, or None for a split that streams.
       example: shape and dtype of each array of one example.
+      scale: how much files were enlarged to become examples.
+      binary: whether masks in files say 255 for class 1.
     """
 
     split: Split
     arrays: dict[str, np.ndarray] | None
     example: dict[str, jax.ShapeDtypeStruct]
+    scale: float = 1.0
+    binary: bool = False
 
 
 def open_data(config, split: str, where: str = "config.data", say=lambda message: None) -> Data:
@@ -55,13 +59,20 @@ def open_data(config, split: str, where: str = "config.data", say=lambda message
     if taken := {"index", "mask"} & one.keys():
         raise Mistake(f"{opened.title}: the engine adds {sorted(taken)} itself; rename these keys")
     example = {key: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for key, leaf in one.items()}
-    return Data(opened, arrays, example)
+    records = opened.records
+    return Data(opened, arrays, example, getattr(records, "scale", 1.0),
+                getattr(records, "binary", False))  # fmt: skip
 
 
 def facts(data: Data) -> dict:
     """What a record keeps of the data, so that a run can be used without it."""
     example = {key: [str(leaf.dtype), *leaf.shape] for key, leaf in data.example.items()}
-    return {"example": example, "classes": list(data.split.classes)}
+    return {
+        "example": example,
+        "classes": list(data.split.classes),
+        "scale": data.scale,
+        "binary": data.binary,
+    }
 
 
 def recorded(facts: dict) -> Data:
@@ -76,7 +87,8 @@ def recorded(facts: dict) -> Data:
         key: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
         for key, (dtype, *shape) in facts["example"].items()
     }
-    return Data(Split((), 0, "recorded data", classes=tuple(facts["classes"])), None, example)
+    split = Split((), 0, "recorded data", classes=tuple(facts["classes"]))
+    return Data(split, None, example, facts["scale"], facts["binary"])
 
 
 def batch_spec(example: dict, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:

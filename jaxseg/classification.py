@@ -1,0 +1,132 @@
+"""Image-level classification as a task: one label per image, by the same machinery."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxseg import labels, metrics, pictures
+from jaxseg.task import Task
+
+
+class State(NamedTuple):
+    """What training changes."""
+
+    params: Any
+    opt_state: optax.OptState
+
+
+def classification(
+    model,
+    optimizer: optax.GradientTransformation,
+    example: dict[str, jax.ShapeDtypeStruct],
+    classes: int,
+    smoothing: float = 0.0,
+    names: tuple[str, ...] = (),
+) -> Task:
+    """Builds the task of naming what an image shows.
+
+    Args:
+      model: module (x [B, H, W, C], index [B], train) -> logits [B, K]. If it has an
+        attribute `classes`, it is set to K.
+      optimizer: an optax transformation; evaluation uses its `ema` where it keeps one.
+      example: shape and dtype of each array of one example: `image` uint8 [H, W, C]
+        and `label`, an integer.
+      classes: K.
+      smoothing: share of each target spread evenly over all classes.
+      names: of the classes, for metrics.
+
+    Returns:
+      A `Task`. Metrics: loss (cross-entropy in nats), accuracy, class_accuracy,
+      recall of each class, calibration_error. A label outside [0, K) makes the loss
+      NaN.
+
+    Raises:
+      ValueError: fewer than two classes, or an example without its arrays.
+    """
+    labels.check_ids(classes, -1)
+    image, label = example.get("image"), example.get("label")
+    if image is None or len(image.shape) != 3 or image.dtype != np.uint8:
+        raise ValueError("needs examples with `image` uint8 [H, W, C]")
+    if label is None or label.shape or label.dtype.kind not in "iu":
+        raise ValueError("needs examples with an integer `label`")
+    net = model.clone(classes=classes) if hasattr(model, "classes") else model
+
+    def logits_of(params, batch, **options):
+        x = batch["image"].astype(jnp.float32) / 127.5 - 1.0
+        return net.apply({"params": params}, x, batch["index"], **options)
+
+    def loss_and_sums(params, batch, **options):
+        logits = logits_of(params, batch, **options)
+        # One pixel per image: the label contract and the sums are those of masks.
+        target = truth(batch, classes)
+        wanted = optax.smooth_labels(target.one_hot[:, 0, 0], smoothing)
+        terms = optax.softmax_cross_entropy(logits, wanted) * target.valid[:, 0, 0]
+        probability = jax.nn.softmax(logits)[:, None, None]
+        sums = {
+            "loss": jnp.sum(terms),
+            "count": jnp.sum(batch["mask"].astype(jnp.float32)),
+            "confusion": metrics.confusion(jnp.argmax(probability, -1), target),
+            "calibration": metrics.calibration(probability, target),
+        }
+        return jnp.mean(terms), sums
+
+    def init(rng, batch):
+        one = jax.tree.map(lambda leaf: leaf[:1], batch)
+        x = one["image"].astype(jnp.float32)
+        params = net.init({"params": rng, "dropout": rng}, x, one["index"], True)["params"]
+        return State(params, optimizer.init(params))
+
+    def train_step(state, batch, rng):
+        compute = partial(loss_and_sums, batch=batch, train=True, rngs={"dropout": rng})
+        grads, sums = jax.grad(compute, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        return State(optax.apply_updates(state.params, updates), opt_state), sums
+
+    def eval_step(state, batch, rng):
+        del rng
+        return loss_and_sums(averaged(state), batch)[1]
+
+    def figures(state, batch, rng):
+        del rng
+        guess = jnp.argmax(logits_of(averaged(state), batch), -1)
+        return {"predictions": framed(batch["image"], guess == batch["label"])}
+
+    return Task(init, train_step, eval_step, partial(finish, names=names), figures)
+
+
+def truth(batch: dict, classes: int) -> labels.Truth:
+    """Labels of a batch under the contract, as masks of one pixel."""
+    return labels.truth(batch["label"][:, None, None], classes, -1, batch["mask"][:, None, None])
+
+
+def finish(sums: dict, names: tuple[str, ...] = ()) -> dict[str, float]:
+    """Sums over images -> metrics; see `classification`."""
+    scores = metrics.scores(sums["confusion"])
+    counts = np.asarray(sums["confusion"], np.float64)
+    total = counts.sum(1)
+    recall = np.divide(np.diag(counts), total, out=np.full(len(total), np.nan), where=total > 0)
+    names = names or tuple(str(k) for k in range(len(counts)))
+    return {
+        "loss": float(sums["loss"] / sums["count"]),
+        "accuracy": scores["pixel_accuracy"],
+        "class_accuracy": scores["class_accuracy"],
+        "calibration_error": metrics.calibration_error(sums["calibration"]),
+    } | {f"recall/{name}": float(value) for name, value in zip(names, recall, strict=True)}
+
+
+def framed(image: jax.Array, right: jax.Array) -> jax.Array:
+    """Images [B, H, W, C] in a frame, green where right and red where not: uint8."""
+    frame = jnp.where(right[:, None], jnp.uint8(pictures.RIGHT), jnp.uint8(pictures.WRONG))
+    height, width = image.shape[1:3]
+    border = jnp.ones((height + 4, width + 4), bool).at[2:-2, 2:-2].set(False)
+    inner = jnp.pad(pictures.rgb(image), ((0, 0), (2, 2), (2, 2), (0, 0)))
+    return jnp.where(border[None, :, :, None], frame[:, None, None], inner)
+
+
+def averaged(state: State) -> Any:
+    """The moving average of the parameters where the optimiser keeps one."""
+    return optax.tree.get(state.opt_state, "ema", state.params)

@@ -1,0 +1,123 @@
+"""Prediction of images of any size by overlapping windows of one size.
+
+One window shape means one compilation, and results leave in strips, so memory grows
+with the image's width and the window's height, not with the image's height.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+
+def strips(
+    predict: Callable[[dict], dict],
+    example: dict[str, np.ndarray],
+    window: tuple[int, int],
+    overlap: float = 0.5,
+    multiple: int = 1,
+    batch_size: int = 1,
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Predicts an image window by window; runs on the host around a compiled `predict`.
+
+    In the zone that two windows share, the first and last quarter belong to the
+    window that sees further around, and between them one fades into the other. So
+    where the net's receptive field reaches no further than a quarter of that zone
+    (window * overlap / 4 pixels to either side), the result is that of the whole
+    image at once. Image sides are no seam.
+
+    Args:
+      predict: {key: [B, h, w, C], "index": int32 [B]} -> {name: [B, h, w, ...]}.
+      example: arrays [H, W, C], of which each window takes its part.
+      window: (h, w), multiples of `multiple`; smaller images are enlarged to it by
+        repeating their last row and column, and the result cropped.
+      overlap: share of the window that the next one covers again, in [0, 1).
+      multiple: windows start at multiples of it, as the net's strides want.
+      batch_size: windows at a time.
+
+    Yields:
+      (top, {name: float32 [n, W, ...]}): the finished rows top, ..., top + n - 1.
+    """
+    if not 0.0 <= overlap < 1.0:
+        raise ValueError(f"overlap must be in [0, 1), got {overlap}")
+    if any(side % multiple or side < 1 for side in window):
+        raise ValueError(f"window {window} must be multiples of {multiple}")
+    height, width = next(iter(example.values())).shape[:2]
+    tops = starts(height, window[0], overlap, multiple)
+    lefts = starts(width, window[1], overlap, multiple)
+    sums, weight, done = {}, None, 0
+    for row, top in enumerate(tops):
+        vertical = fade(tops, row, window[0], overlap)
+        for left, weights, outputs in _row(predict, example, window, top, lefts, vertical, overlap,
+                                           batch_size):  # fmt: skip
+            if weight is None:
+                shape = (window[0], lefts[-1] + window[1])
+                weight = np.zeros(shape, np.float32)
+                sums = {key: np.zeros((*shape, *leaf.shape[2:]), np.float32)
+                        for key, leaf in outputs.items()}  # fmt: skip
+            part = (slice(None), slice(left, left + window[1]))
+            weight[part] += weights
+            for key, leaf in outputs.items():
+                sums[key][part] += leaf * _spread(weights, leaf)
+        # Rows above the next window are finished; the others move up.
+        end = tops[row + 1] if row + 1 < len(tops) else height
+        ready = end - top
+        used = {key: total[:ready, :width] / _spread(weight[:ready, :width], total)
+                for key, total in sums.items()}  # fmt: skip
+        yield done, {key: leaf[: height - done] for key, leaf in used.items()}
+        done = end
+        for total in (weight, *sums.values()):
+            total[: -ready or None] = total[ready:].copy() if ready < window[0] else 0
+            total[max(0, window[0] - ready) :] = 0
+
+
+def starts(size: int, window: int, overlap: float, multiple: int = 1) -> list[int]:
+    """Where windows begin along one side: evenly, the last one ending with the image.
+
+    The image counts as enlarged to a multiple of `multiple`, and to a window at least.
+    """
+    full = max(window, -(-size // multiple) * multiple)
+    stride = max(multiple, int(window * (1.0 - overlap)) // multiple * multiple)
+    return [*range(0, full - window, stride), full - window]
+
+
+def fade(places: list[int], number: int, window: int, overlap: float) -> np.ndarray:
+    """Weights [window] of one window along one side; 1 towards an image side."""
+    zone, place = window * overlap, np.arange(window) + 0.5
+    ramp = lambda depth: np.clip((depth - zone / 4) / max(zone / 2, 1e-6), 0.0, 1.0)
+    weights = np.ones(window, np.float32)
+    if number > 0:
+        weights *= ramp(place)
+    if number < len(places) - 1:
+        weights *= ramp(window - place)
+    return weights
+
+
+def whole(strips_of_image: Iterator[tuple[int, dict]]) -> dict[str, np.ndarray]:
+    """Joins strips to {name: [H, W, ...]}, for images that fit in memory."""
+    parts = [rows for _, rows in strips_of_image]
+    return {key: np.concatenate([rows[key] for rows in parts]) for key in parts[0]}
+
+
+def _row(predict, example, window, top, lefts, vertical, overlap, batch_size):
+    """Yields (left, weights [h, w], outputs) of the windows of one row."""
+    for first in range(0, len(lefts), batch_size):
+        places = lefts[first : first + batch_size]
+        full = places + [places[-1]] * (batch_size - len(places))
+        batch = {key: np.stack([_cut(array, top, left, window) for left in full])
+                 for key, array in example.items()}  # fmt: skip
+        batch["index"] = np.arange(first, first + batch_size, dtype=np.int32)
+        outputs = {key: np.asarray(leaf, np.float32) for key, leaf in predict(batch).items()}
+        for number, left in enumerate(places):
+            horizontal = fade(lefts, first + number, window[1], overlap)
+            yield left, vertical[:, None] * horizontal, {k: v[number] for k, v in outputs.items()}
+
+
+def _cut(array, top, left, window):
+    """A window of an array, edge pixels repeated beyond its end."""
+    part = array[top : top + window[0], left : left + window[1]]
+    missing = [(0, want - have) for want, have in zip(window, part.shape, strict=False)]
+    return np.pad(part, (*missing, (0, 0)), mode="edge") if any(m for _, m in missing) else part
+
+
+def _spread(weights, leaf):
+    return weights.reshape(*weights.shape, *[1] * (leaf.ndim - 2))

@@ -1,0 +1,173 @@
+"""python -m launch.predict --workdir=runs/unet --images='photos/*.jpg' --out=DIR
+
+Label maps of images of any size from a trained segmenter: masks/, overlays/ and
+report.json. With --masks, exact scores at full size.
+"""
+
+import glob
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxseg import metrics
+from launch import cli, devices, pictures
+from launch import run as runs
+from launch.data import classes, images
+from launch.errors import Mistake
+from launch.segmenter import Files, Segmenter
+
+
+def main(argv: list[str]) -> None:
+    """Parses the command line and predicts."""
+    arguments = cli.parser("predict", "Masks, overlays and a report; images of any size.")
+    add = arguments.add_argument
+    add("--workdir", type=cli.workdir, required=True, help="a run")
+    add("--images", required=True, help="a file, a folder, or a pattern in quotes")
+    add("--out", type=Path, required=True, help="folder for what is written")
+    add("--masks", type=Path, help="folder of true masks, matched by stem: adds exact scores")
+    add("--depth", type=Path, help="folder of depth, matched by stem")
+    add("--prior", default="", help='class shares of these images, "0.7,0.2,0.1", or "estimate"')
+    add("--step", type=int, help="which checkpoint (default: the newest)")
+    add("--batch_size", type=int, default=1, help="windows at a time (default: 1)")
+    options, overrides = cli.parse(arguments, argv)
+    if options.batch_size < 1:
+        raise Mistake(f"--batch_size must be at least 1, got {options.batch_size}")
+    items = [
+        Files(path, _partner(path, options.masks), _partner(path, options.depth))
+        for path in find(options.images)
+    ]
+    devices.setup()
+    opened = runs.trained(options.workdir, overrides, options.step, None)
+    segmenter = Segmenter(opened, options.batch_size, options.depth is not None)
+    failed = predict(segmenter, items, options.out, segmenter.prior(options.prior, items))
+    if failed:
+        raise Mistake(
+            f"{len(failed)} of {len(items)} images could not be predicted; the others are in "
+            f"{options.out}:\n  " + "\n  ".join(failed)
+        )
+
+
+def find(pattern: str) -> list[Path]:
+    """The image files that a path, a folder or a glob pattern stands for.
+
+    Raises:
+      Mistake: there is none, or two would be written under one name.
+    """
+    if Path(pattern).is_dir():
+        found = [p for p in sorted(Path(pattern).iterdir()) if p.suffix.lower() in images.SUFFIXES]
+    else:
+        found = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
+    if not found:
+        raise Mistake(f"--images={pattern}: no such image (known: {', '.join(images.SUFFIXES)})")
+    stems = {}
+    for path in found:
+        if path.stem in stems:
+            raise Mistake(f"--images: {stems[path.stem]} and {path} would share one name in --out")
+        stems[path.stem] = path
+    return found
+
+
+def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> list[str]:
+    """Predicts every image, and writes masks/, overlays/, report.json.
+
+    Args:
+      segmenter: the trained net.
+      items: the images.
+      out: the folder.
+      prior: what `segmenter.prior` returned.
+
+    Returns:
+      A line for each image that could not be predicted; the others are done.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    entries, failed, counts, began = [], [], 0, time.perf_counter()
+    for number, files in enumerate(items, 1):
+        try:
+            entry, confusion = predict_one(segmenter, files, out, prior)
+        except ValueError as error:  # of this file; the others can do without it
+            failed.append(str(error))
+            cli.say(f"{number}/{len(items)} {error}")
+            continue
+        entries.append(entry)
+        counts = counts + confusion
+        left = (time.perf_counter() - began) / number * (len(items) - number)
+        size = f"{entry['width']} x {entry['height']}"
+        seconds = entry["seconds"]
+        cli.say(
+            f"{number}/{len(items)} {files.image.name}: {size}, {seconds:.2f} s, ETA {left:.0f} s"
+        )
+    report = {"step": segmenter.opened.step, "classes": list(segmenter.names)}
+    if np.any(counts):
+        report["scores"] = _for_json(metrics.scores(counts, segmenter.names))
+        print(json.dumps(report["scores"]))
+    report |= {"images": entries, "failed": failed}
+    working = out / "report.tmp"
+    working.write_text(json.dumps(report, indent=2) + "\n")
+    working.replace(out / "report.json")
+    cli.say(f"{len(entries)} images in {out} (masks/, overlays/, report.json)")
+    return failed
+
+
+def predict_one(segmenter: Segmenter, files: Files, out: Path, prior: Any) -> tuple[dict, Any]:
+    """Predicts one image and writes its pictures; returns its report and confusion."""
+    began, name = time.perf_counter(), f"{files.image.stem}.png"
+    example = segmenter.read(files)
+    truth = _truth(segmenter, files, example["image"].shape[:2])
+    found = segmenter.label(example, prior)
+    pictures.save_labels(out / "masks" / name, found.labels)
+    pictures.save_overlay(out / "overlays" / name, example["image"], found.labels)
+    for key, values in found.uncertainty.items():
+        pictures.save_heat(out / key / name, values)
+    count, size = segmenter.classes, found.labels.size
+    shares = np.bincount(found.labels.ravel(), minlength=count) / size
+    entry = {
+        "image": str(files.image),
+        "width": found.labels.shape[1],
+        "height": found.labels.shape[0],
+        "shares": dict(zip(segmenter.names, shares.round(6).tolist(), strict=True)),
+        "mean_entropy": round(found.entropy, 6),
+    }
+    confusion = 0
+    if truth is not None:
+        counted = truth < count
+        pairs = truth[counted].astype(np.int64) * count + found.labels[counted]
+        confusion = np.bincount(pairs, minlength=count**2).reshape(count, count)
+        entry["scores"] = _for_json(metrics.scores(confusion, segmenter.names))
+    return entry | {"seconds": round(time.perf_counter() - began, 3)}, confusion
+
+
+def _truth(segmenter, files, shape):
+    """The true mask, ids and 255 where ignored; None where there is none."""
+    if files.mask is None:
+        return None
+    data = segmenter.opened.config.data
+    roots = [folder for folder in (files.mask.parent.parent, Path(data.path)) if folder.is_dir()]
+    table = next(filter(None, map(classes.read_table, roots)), None)
+    ids = images.read_mask(files.mask, table.colours if table else None)
+    if ids.shape != shape:
+        raise ValueError(f"{files.mask}: {ids.shape}, its image {shape}; export it at that size")
+    binary = segmenter.opened.data.binary
+    ignore = data.kwargs.get("ignore", classes.IGNORED)
+    return classes.checked(files.mask, ids, segmenter.classes, ignore, binary)
+
+
+def _partner(path, folder):
+    """The file in `folder` that belongs to an image: the one of the same stem."""
+    if folder is None:
+        return None
+    found = sorted(folder.glob(f"{glob.escape(path.stem)}.*"))
+    if len(found) != 1:
+        what = f"{len(found)} files" if found else "no file"
+        raise Mistake(f"{path}: {what} of the stem {path.stem!r} in {folder}")
+    return found[0]
+
+
+def _for_json(scores):
+    return {name: None if np.isnan(value) else value for name, value in scores.items()}
+
+
+if __name__ == "__main__":
+    cli.run(main)
