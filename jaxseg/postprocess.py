@@ -108,19 +108,29 @@ def regions(labels: np.ndarray, connectivity: int = 4) -> np.ndarray:
     labels = _checked(labels)
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
-    place = np.arange(labels.size).reshape(labels.shape)
-    pairs = _neighbours(place)
-    if connectivity == 8:
-        pairs += [(place[:-1, :-1], place[1:, 1:]), (place[:-1, 1:], place[1:, :-1])]
-    a, b = (np.concatenate([pair[end].ravel() for pair in pairs]) for end in (0, 1))
-    same = labels.ravel()[a] == labels.ravel()[b]
-    graph = sparse.coo_array(
-        (np.ones(same.sum(), bool), (a[same], b[same])), shape=(labels.size, labels.size)
+    same = [a == b for a, b in _neighbours(labels, connectivity)]
+    return connected(*same)
+
+
+def connected(*linked: np.ndarray) -> np.ndarray:
+    """Numbers the connected sets of pixels: int32 [H, W] from 0, in raster order.
+
+    Args:
+      *linked: bool, whether a pixel and its neighbour hang together: down [H - 1, W] and
+        to the right [H, W - 1]; perhaps also down right and down left [H - 1, W - 1].
+    """
+    shape = linked[0].shape[0] + 1, linked[0].shape[1]
+    place = np.arange(shape[0] * shape[1]).reshape(shape)
+    pairs = _neighbours(place, 4 if len(linked) == 2 else 8)
+    a, b = (
+        np.concatenate([pair[end][link] for pair, link in zip(pairs, linked, strict=True)])
+        for end in (0, 1)
     )
+    graph = sparse.coo_array((np.ones(len(a), bool), (a, b)), shape=(place.size, place.size))
     _, found = sparse.csgraph.connected_components(graph, directed=False)
     # scipy numbers by discovery, which is raster order but not promised to be.
     _, first, found = np.unique(found, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[found].reshape(labels.shape).astype(np.int32)
+    return np.argsort(np.argsort(first))[found].reshape(shape).astype(np.int32)
 
 
 def _absorb(parts, label, stays, ignore):
@@ -140,9 +150,12 @@ def _absorb(parts, label, stays, ignore):
     return label[parts]
 
 
-def _neighbours(array):
-    """Every pair of 4-neighbours, as two pairs of arrays."""
-    return [(array[:, :-1], array[:, 1:]), (array[:-1], array[1:])]
+def _neighbours(array, connectivity=4):
+    """Every pair of neighbours, as pairs of arrays: down, right and the two diagonals."""
+    pairs = [(array[:-1], array[1:]), (array[:, :-1], array[:, 1:])]
+    if connectivity == 8:
+        pairs += [(array[:-1, :-1], array[1:, 1:]), (array[:-1, 1:], array[1:, :-1])]
+    return pairs
 
 
 def _label_of(parts, labels):
