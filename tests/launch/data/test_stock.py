@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from launch import config as configs
+from launch.data import sources, stock
+from launch.data.images import Fault
+from launch.errors import Mistake
+
+# Of cityscapesScripts' helpers/labels.py: trainId of ids 0 to 33, 255 where not evaluated.
+TRAIN_IDS = [
+    255, 255, 255, 255, 255, 255, 255, 0, 1, 255, 255, 2, 3, 4, 255, 255, 255, 5, 255, 6, 7,
+    8, 9, 10, 11, 12, 13, 14, 15, 255, 255, 16, 17, 18,
+]  # fmt: skip
+
+
+@pytest.fixture
+def pet():
+    """An example with the keys, types and sizes that TFDS gives, and made-up content."""
+    policy = tfds.testing.MockPolicy.USE_CODE
+    with tfds.testing.mock_data(num_examples=1, policy=policy):
+        example = dict(tfds.builder("oxford_iiit_pet").as_data_source(split="train")[0])
+    shape = example["image"].shape[:2]
+    mask = np.random.default_rng(0).integers(1, 4, (*shape, 1)).astype(np.uint8)
+    return sources.canonical(example | {"segmentation_mask": mask})
+
+
+def city(shape=(32, 64)):
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 34, (*shape, 1)).astype(np.uint8)
+    ids[0, :2, 0] = 255, 26
+    return {"image_left": rng.integers(0, 256, (*shape, 3), np.uint8), "segmentation_label": ids}
+
+
+def test_pets_at_their_own_size_and_resized(pet):
+    found = stock.pets(pet, pet["image"].shape[:2])
+    np.testing.assert_array_equal(found["image"], pet["image"])
+    np.testing.assert_array_equal(found["segmentation"], pet["segmentation_mask"] - 1)
+    small = stock.pets(pet, 16)
+    assert (small["image"].shape, small["segmentation"].shape) == ((16, 16, 3), (16, 16, 1))
+    assert set(np.unique(small["segmentation"])) <= {0, 1, 2}
+    assert small["segmentation"].dtype == np.uint8
+
+
+def test_cityscapes_has_the_classes_of_the_benchmark():
+    example = city()
+    found = stock.cityscapes(example, (32, 64))
+    expected = np.array(TRAIN_IDS + [255] * 222, np.uint8)[example["segmentation_label"]]
+    np.testing.assert_array_equal(found["segmentation"], expected)
+    assert found["segmentation"][0, 1] == list(stock.CITYSCAPES.values()).index("car")
+    assert "depth" not in found
+    assert stock.cityscapes(example, (8, 16))["image"].shape == (8, 16, 3)
+
+
+def test_depth_of_disparity():
+    """10 pixels of disparity are 0.209313 m * 2262.52 / 10 = 47.36 m; 0 is unknown."""
+    disparity = np.array([[0, 1, 1 + 2560, 1 + 25600]], np.int32)
+    depth = stock.depth_of_disparity(disparity)
+    np.testing.assert_allclose(depth, [[0, 0, 47.3575, 4.73575]], rtol=1e-4)
+    example = city((1, 4)) | {"disparity_map": disparity[..., None]}
+    assert stock.cityscapes(example, (1, 4))["depth"].dtype == np.float32
+    with pytest.raises(Fault, match="disparity_map: 8 bits of 16"):
+        stock.depth_of_disparity(disparity.astype(np.uint8))
+
+
+def test_what_does_not_fit_is_named(pet):
+    pet["segmentation_mask"][3, 5] = 9
+    with pytest.raises(Fault, match=r"mask \(x 5, y 3\): id 9, which the data set does not have"):
+        stock.pets(pet, 16)
+    example = city()
+    example["segmentation_label"][0, 0] = 34
+    with pytest.raises(Fault, match=r"label \(x 0, y 0\): id 34"):
+        stock.cityscapes(example, 16)
+    with pytest.raises(Fault, match=r"no 'image' .*made for oxford_iiit_pet"):
+        stock.pets(example, 16)
+
+
+def records(split):
+    return [{"image": np.zeros((4, 4, 3), np.uint8)}]
+
+
+def test_a_data_set_without_masks_is_a_mistake():
+    config = configs.defaults().data
+    config.name = f"{__name__}:records"
+    config.preprocess = {"name": "launch.data.stock:pets", "size": (8, 8)}
+    with pytest.raises(Mistake, match=r"examples have no 'segmentation_mask' \(they have image\)"):
+        sources.open_split(config, "train")[0]
