@@ -67,7 +67,7 @@ def top_k(share: float = 0.25) -> Loss:
     _check_share(share=share)
 
     def one(entropy, valid):
-        count = jnp.ceil(share * jnp.sum(valid))
+        count = jnp.ceil(share * jnp.nansum(valid))
         ranked = -jnp.sort(jnp.where(valid > 0, -entropy, jnp.inf).ravel())
         kept = jnp.arange(ranked.size) < count
         return jnp.sum(jnp.where(kept, ranked, 0.0)) / jnp.maximum(count, 1.0) * _poison(valid)

@@ -1,0 +1,128 @@
+import jax
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+
+from jaxseg import labels, losses
+from tests.jaxseg import reference
+from tests.jaxseg.reference import CLASSES, labelled
+
+WEIGHTS = (0.5, 2.0, 0.0)
+
+# Ours beside the same computed pixel by pixel in numpy.
+PAIRS = {
+    "cross_entropy": (losses.cross_entropy(), reference.cross_entropy),
+    "smoothed": (
+        losses.cross_entropy(smoothing=0.1),
+        lambda x, t: reference.cross_entropy(x, t, smoothing=0.1),
+    ),
+    "weighted": (
+        losses.cross_entropy(class_weights=WEIGHTS),
+        lambda x, t: reference.cross_entropy(x, t, WEIGHTS),
+    ),
+    "focal": (losses.focal(2.0), lambda x, t: reference.focal(x, t, 2.0)),
+    "top_k": (losses.top_k(0.3), lambda x, t: reference.top_k(x, t, 0.3)),
+    "dice": (losses.dice(), lambda x, t: reference.dice(x, t, 1.0)),
+    "bare_dice": (losses.dice(smooth=0.0), lambda x, t: reference.dice(x, t, 0.0)),
+    "generalised_dice": (losses.generalised_dice(), reference.generalised_dice),
+    "tversky": (
+        losses.tversky(0.3, 0.7, 1.0, 1.5),
+        lambda x, t: reference.tversky(x, t, 0.3, 0.7, 1.0, 1.5),
+    ),
+    "lovasz": (losses.lovasz_softmax(), reference.lovasz),
+    "boundary": (losses.boundary(), reference.boundary),
+    "weighted_sum": (
+        losses.weighted((losses.cross_entropy(), losses.dice()), (1.0, 0.5)),
+        lambda x, t: reference.cross_entropy(x, t) + 0.5 * reference.dice(x, t, 1.0),
+    ),
+}
+COMPILED = {
+    name: jax.jit(lambda x, t, loss=loss: loss(x, labels.truth(t, CLASSES)))
+    for name, (loss, _) in PAIRS.items()
+}
+GRADIENTS = {
+    name: jax.jit(jax.grad(lambda x, t, loss=loss: loss(x, labels.truth(t, CLASSES)).sum()))
+    for name, (loss, _) in PAIRS.items()
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@settings(max_examples=30)
+@given(data=labelled())
+def test_losses_equal_the_definition(name, data):
+    logits, ids = data
+    np.testing.assert_allclose(
+        COMPILED[name](logits, ids), PAIRS[name][1](logits, ids), rtol=2e-5, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@settings(max_examples=10)
+@given(data=labelled())
+def test_gradients_are_finite_and_blind_to_ignored_pixels(name, data):
+    logits, ids = data
+    gradient = np.asarray(GRADIENTS[name](logits, ids))
+    assert np.isfinite(gradient).all()
+    assert not gradient[ids == 255].any()
+
+
+@pytest.mark.parametrize("bad", [-1, CLASSES, 254, 256])
+@pytest.mark.parametrize("name", PAIRS)
+def test_an_id_outside_the_contract_poisons_its_example_and_its_gradient(name, bad):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(*reference.SHAPE, CLASSES)).astype(np.float32)
+    ids = rng.integers(0, CLASSES, reference.SHAPE)
+    ids[1, 2, 3] = bad
+    loss = np.asarray(COMPILED[name](logits, ids))
+    assert np.isfinite(loss[0])
+    assert np.isnan(loss[1])
+    gradient = np.asarray(GRADIENTS[name](logits, ids))
+    assert np.isnan(gradient[1]).any()
+
+
+def test_cross_entropy_is_optax_s():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(*reference.SHAPE, CLASSES)).astype(np.float32)
+    ids = rng.integers(0, CLASSES, reference.SHAPE)
+    theirs = optax.softmax_cross_entropy_with_integer_labels(logits, ids).mean((1, 2))
+    np.testing.assert_allclose(COMPILED["cross_entropy"](logits, ids), theirs, rtol=1e-5)
+
+
+def test_lovasz_of_certain_predictions_is_one_minus_iou():
+    rng = np.random.default_rng(2)
+    ids = rng.integers(0, CLASSES, reference.SHAPE)
+    guess = np.where(rng.random(ids.shape) < 0.3, (ids + 1) % CLASSES, ids)
+    logits = 1e4 * np.eye(CLASSES, dtype=np.float32)[guess]
+    iou = [
+        np.mean([((t == k) & (g == k)).sum() / ((t == k) | (g == k)).sum() for k in range(CLASSES)])
+        for t, g in zip(ids, guess, strict=True)
+    ]
+    np.testing.assert_allclose(COMPILED["lovasz"](logits, ids), 1 - np.array(iou), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(set(PAIRS) - {"boundary"}))
+def test_a_perfect_prediction_costs_nothing(name):
+    ids = np.random.default_rng(3).integers(0, CLASSES, reference.SHAPE)
+    logits = 60.0 * np.eye(CLASSES, dtype=np.float32)[ids]
+    if name == "smoothed":
+        return  # a smoothed target is never met
+    np.testing.assert_allclose(COMPILED[name](logits, ids), 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: losses.cross_entropy(smoothing=1.5), "smoothing"),
+    (lambda: losses.focal(gamma=-1.0), "gamma"),
+    (lambda: losses.top_k(share=2.0), "share"),
+    (lambda: losses.weighted((losses.dice(),), (1.0, 2.0)), "1 terms with 2 weights"),
+])  # fmt: skip
+def test_arguments_that_cannot_be_meant(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_class_weights_must_be_one_per_class():
+    loss = losses.cross_entropy(class_weights=(1.0, 2.0))
+    ids = np.zeros((1, 2, 2), int)
+    with pytest.raises(ValueError, match="3 numbers"):
+        loss(np.zeros((1, 2, 2, 3), np.float32), labels.truth(ids, 3))
