@@ -8,6 +8,7 @@ is a fault; else with 0, and says what the folder holds.
 import dataclasses
 import hashlib
 import os
+import sys
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,14 +74,22 @@ def main(argv: list[str]) -> None:
     if not 0 <= options.classes <= labels.MOST:
         raise Mistake(f"--classes must be 0 to {labels.MOST}, got {options.classes}")
     root = options.folder.expanduser()
+    if not root.is_dir():
+        raise Mistake(f"no such directory: {root}")
     report = check(root, options.classes, options.ignore)
     text = "\n\n".join(filter(None, (table(report, root), summary(report))))
-    if text:
-        print(text, flush=True)
+    _print(text)
     if report.faults:
         raise Stop(f"{_count(report.faults, 'fault')}, {_count(report.warnings, 'warning')}")
     warned = f", {_count(report.warnings, 'warning')}" if report.warnings else ""
     cli.say(f"{root} is sound{warned}")
+
+
+def _print(text):
+    try:
+        print(*filter(None, [text]), flush=True)
+    except BrokenPipeError:  # of `| head`; Python would complain once more when it leaves
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check(root: Path, classes: int = 0, ignore: int = 255) -> Report:
@@ -220,8 +229,7 @@ def table(report: Report, root: Path) -> str:
     rows = [("", "file", "place", "what", "cure")]
     for kind, found in (("fault", report.faults), ("warning", report.warnings)):
         for fault in sorted(found, key=lambda fault: (fault.path, fault.place)):
-            inside = Path(fault.path).is_relative_to(root)
-            path = os.path.relpath(fault.path, root) if inside else fault.path
+            path = fault.path.removeprefix(f"{root}{os.sep}")
             what = fault.what.replace(f"{root}{os.sep}", "")
             rows.append((kind, path, fault.place, what, fault.cure))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

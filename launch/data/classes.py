@@ -41,11 +41,10 @@ def read_table(root) -> Table | None:
         path = path.with_suffix(".txt")
         if not path.is_file():
             return None
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        lines = [line.strip() for line in _lines(path)]
         return Table(dict(enumerate(filter(None, lines))), {})
-    text = path.read_text("utf-8-sig")
-    first = text.split("\n", 1)[0]
-    rows = list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count)))
+    lines = _lines(path)
+    rows = csv.reader(lines, delimiter=max(",;\t", key="".join(lines[:1]).count))
     rows = [(line, [cell.strip() for cell in row]) for line, row in enumerate(rows, 1) if any(row)]
     titles = ["id", "name", "red", "green", "blue"]
     if rows and not re.fullmatch(r"-?\d+", rows[0][1][0]):
@@ -56,6 +55,14 @@ def read_table(root) -> Table | None:
     if not names:
         raise Fault(path, "names no class", "Write lines such as `0,background`.")
     return Table(names, colours)
+
+
+def _lines(path):
+    try:
+        return path.read_text("utf-8-sig").replace("\0", "").splitlines()
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise Fault(path, "is not UTF-8 text", "Save it as UTF-8.", f"line {line}")
 
 
 def _title(cell):

@@ -134,7 +134,10 @@ def read_size(path) -> tuple[int, int]:
 def other_size(path, shape, image, wanted) -> Fault:
     """The fault of a mask or depth map [H, W] whose image is [H', W']."""
     what = f"is {shape[1]} x {shape[0]}, its image {wanted[1]} x {wanted[0]}"
-    return Fault(path, what, f"Export it at the size of {Path(image).name}.")
+    cure = f"Export it at the size of {Path(image).name}."
+    if tuple(shape[:2]) == tuple(wanted[1::-1]):
+        cure = "One of them lies on its side: export both upright, without EXIF orientation."
+    return Fault(path, what, cure)
 
 
 def pixel(place: int, array: np.ndarray) -> str:
@@ -163,8 +166,11 @@ def _unreadable(path, error):
     path = Path(path)
     if not path.is_file():
         return Fault(path, "no such file", "Check the path.")
-    with path.open("rb") as file:
-        start = file.read(40)
+    try:
+        with path.open("rb") as file:
+            start = file.read(40)
+    except OSError as refused:
+        return Fault(path, f"cannot be read ({refused.strerror})", "Change its permissions.")
     if not start:
         return Fault(path, "the file is empty", "Copy or export it again.")
     if start.startswith(b"version https://git-lfs"):

@@ -240,6 +240,9 @@ def test_sizes_that_differ_are_named(root):
     save(root / "train" / "masks" / "0.png", np.zeros((12, 15), np.uint8))
     with pytest.raises(Fault, match=r"masks/0.png: is 15 x 12, its image 16 x 12. Export it at"):
         folder("train", root)[0]
+    save(root / "train" / "masks" / "0.png", np.zeros((16, 12), np.uint8))
+    with pytest.raises(Fault, match=r"12 x 16, its image 16 x 12\. One of them lies on its side"):
+        folder("train", root)[0]
 
 
 def test_a_config_opens_a_folder_and_its_cache_follows_the_files(root):
