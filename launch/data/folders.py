@@ -106,14 +106,17 @@ def folder(
 
     Raises:
       Fault: what is wrong with the folder, the file, and what to do.
+      ValueError: an argument out of range.
     """
+    canvas = (size, size) if isinstance(size, int) else tuple(size)
+    if len(canvas) != 2 or min(canvas) < 0 or limit < 1:
+        raise ValueError(f"size and limit must be whole pixels, got {size} and {limit}")
+    if not 0 <= classes <= labels.MOST:
+        raise ValueError(f"classes must be 0 (find out) to {labels.MOST}, got {classes}")
     root = Path(path).expanduser()
     parts, faults = pairs.find(root, seed)
     if faults:
-        more = f" ({len(faults) - 1} more: python -m launch.check {root})"
-        fault = faults[0]
-        what = fault.what + (more if len(faults) > 1 else "")
-        raise Fault(fault.path, what, fault.cure, fault.place)
+        _refuse(faults, root)
     chosen = select(parts, split, root)
     everything = tuple(pair for part in parts.values() for pair in part)
     table = labels.read_table(root)
@@ -124,7 +127,6 @@ def folder(
         known = bool(classes or table)
         values = survey(tuple(p.mask for p in everything), tuple(colours.items()), known, stamp)
     count, binary = labels.count(root, table, classes, ignore, values)
-    canvas = (size, size) if isinstance(size, int) else tuple(size)
     if 0 in canvas:
         canvas = _canvas(tuple(pair.image for pair in everything), limit, stamp)
     names = labels.names(table, count, ignore)
@@ -132,6 +134,12 @@ def folder(
     fingerprint = _hash(_stamp(chosen, root), how)
     kept = cache_home() / "folders" / f"{root.name}-{_hash(root.absolute())}"
     return Folder(chosen, canvas, names, ignore, binary, colours, fingerprint, kept)
+
+
+def _refuse(faults, root):
+    fault, *others = faults
+    more = f" ({len(others)} more: python -m launch.check {root})" if others else ""
+    raise Fault(fault.path, fault.what + more, fault.cure, fault.place)
 
 
 def read_pair(pair: Pair, colours: dict) -> dict[str, np.ndarray]:

@@ -236,6 +236,17 @@ def test_what_is_wrong_with_a_folder_is_said(root, tmp_path):
         folder("train", root)
 
 
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"size": -1}, "size and limit must be whole pixels, got -1 and 512"),
+    ({"size": (1, 2, 3)}, "size and limit must be whole pixels"),
+    ({"limit": 0}, "size and limit must be whole pixels"),
+    ({"classes": 256}, r"classes must be 0 \(find out\) to 255, got 256"),
+])  # fmt: skip
+def test_arguments_out_of_range(root, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        folder("train", root, **arguments)
+
+
 def test_sizes_that_differ_are_named(root):
     save(root / "train" / "masks" / "0.png", np.zeros((12, 15), np.uint8))
     with pytest.raises(Fault, match=r"masks/0.png: is 15 x 12, its image 16 x 12. Export it at"):
