@@ -97,19 +97,27 @@ def _piece(picture, rng):
     return np.asarray(piece, np.float32) / 255
 
 
-def recoloured(piece: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A surface with the pattern of `piece`, in colours about a random mean."""
-    contrast = rng.uniform(0.15, 0.25) / (piece.std() + 0.05)
-    return colour(rng) + contrast * (piece - piece.mean((0, 1)))[..., rng.permutation(3)]
+def recoloured(piece: np.ndarray, rng: np.random.Generator, dull: float = 0) -> np.ndarray:
+    """A surface with the pattern of `piece`, in colours about a random mean.
+
+    Args:
+      piece: [SIDE, SIDE, 3].
+      rng: decides the mean, the contrast, and which channel becomes which.
+      dull: how far colours and contrast are taken back, from 0 to 1 (a grey plane).
+    """
+    contrast = (1 - dull) * rng.uniform(0.15, 0.25) / (piece.std() + 0.05)
+    mean = colour(rng)
+    mean += dull * (mean.mean() - mean)
+    return mean + contrast * (piece - piece.mean((0, 1)))[..., rng.permutation(3)]
 
 
-def colour(rng: np.random.Generator) -> np.ndarray:
+def colour(rng: np.random.Generator, low: float = 0.15, high: float = 0.9) -> np.ndarray:
     """A random colour: float [3]."""
-    return rng.uniform(0.15, 0.9, 3).astype(np.float32)
+    return rng.uniform(low, high, 3).astype(np.float32)
 
 
 def pattern(kind: str, rng: np.random.Generator, centre, angle: float) -> np.ndarray:
-    """A regular pattern of two random colours: float [SIDE, SIDE, 3].
+    """A regular pattern of a light and a dark random colour: float [SIDE, SIDE, 3].
 
     Args:
       kind: "plain" (one colour), "stripes", "checks" or "rings".
@@ -126,7 +134,7 @@ def pattern(kind: str, rng: np.random.Generator, centre, angle: float) -> np.nda
         "rings": lambda: np.cos(frequency * np.hypot(u, v)),
     }[kind]()
     share = np.clip(0.5 + wave, 0, 1)[..., None]
-    return colour(rng) * share + colour(rng) * (1 - share)
+    return colour(rng, 0.5, 1) * share + colour(rng, 0, 0.5) * (1 - share)
 
 
 def noise(kind: str, rng: np.random.Generator) -> np.ndarray:

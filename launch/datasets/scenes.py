@@ -37,8 +37,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """1,600 training, 200 validation and 400 test scenes of 64 x 64 pixels."""
 
     name = "scenes"
-    VERSION = tfds.core.Version("1.1.0")
-    RELEASE_NOTES = {"1.1.0": "First version."}
+    VERSION = tfds.core.Version("1.2.0")
+    RELEASE_NOTES = {"1.2.0": "First version."}
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name=name, description=f"Classes: {', '.join(classes)}.")
         for name, classes in CLASSES.items()
@@ -100,7 +100,8 @@ def scene(config: str, split: str, number: int) -> tuple[np.ndarray, np.ndarray,
     if config == "texture":
         image = drawing.photograph(split, rng).mean(-1, keepdims=True)
     else:
-        image = drawing.recoloured(drawing.photograph(split, rng), rng)
+        dull = 0.5 if config == "rgb" else 0
+        image = drawing.recoloured(drawing.photograph(split, rng), rng, dull)
     depth, light = wall, rng.uniform(0, 2 * np.pi)
     labels, owner = np.zeros((2, SIDE, SIDE), np.uint8)
     for place, (name, metres) in enumerate(_things(config, distance, rng), 1):
@@ -123,14 +124,14 @@ def _things(config, wall, rng):
     """Names and distances in metres of a scene's objects, in the order of painting."""
     names = CLASSES[config]
     first = 0 if config == "depth" else 1
-    chosen = [names[label] for label in rng.integers(first, len(names), rng.integers(2, 6))]
+    chosen = [names[label] for label in rng.integers(first, len(names), rng.integers(2, 5))]
     chosen.sort(key=("wall", "recess").__contains__, reverse=True)  # what is on the wall
     return zip(chosen, -np.sort(-rng.uniform(1.2, wall - 0.9, len(chosen))), strict=True)
 
 
 def _pose(rng):
     """A centre on the canvas, a radius and an angle."""
-    return rng.uniform(8, SIDE - 8, 2), rng.uniform(10, 18), rng.uniform(0, 2 * np.pi)
+    return rng.uniform(8, SIDE - 8, 2), rng.uniform(11, 20), rng.uniform(0, 2 * np.pi)
 
 
 def _any_outline(rng):
