@@ -46,9 +46,9 @@ def strips(
     lefts = starts(width, window[1], overlap, multiple)
     sums, weight, done = {}, None, 0
     for row, top in enumerate(tops):
-        vertical = fade(tops, row, window[0], overlap)
-        for left, weights, outputs in _row(predict, example, window, top, lefts, vertical, overlap,
-                                           batch_size):  # fmt: skip
+        vertical = fade(tops, row, window[0])
+        found = _row(predict, example, window, top, lefts, vertical, batch_size)
+        for left, weights, outputs in found:
             if weight is None:
                 shape = (window[0], lefts[-1] + window[1])
                 weight = np.zeros(shape, np.float32)
@@ -80,15 +80,13 @@ def starts(size: int, window: int, overlap: float, multiple: int = 1) -> list[in
     return [*range(0, full - window, stride), full - window]
 
 
-def fade(places: list[int], number: int, window: int, overlap: float) -> np.ndarray:
+def fade(places: list[int], number: int, window: int) -> np.ndarray:
     """Weights [window] of one window along one side; 1 towards an image side."""
-    zone, place = window * overlap, np.arange(window) + 0.5
-    ramp = lambda depth: np.clip((depth - zone / 4) / max(zone / 2, 1e-6), 0.0, 1.0)
-    weights = np.ones(window, np.float32)
+    weights, inside = np.ones(window, np.float32), np.arange(window) + 0.5
     if number > 0:
-        weights *= ramp(place)
+        weights *= _ramp(inside, window - (places[number] - places[number - 1]))
     if number < len(places) - 1:
-        weights *= ramp(window - place)
+        weights *= _ramp(window - inside, window - (places[number + 1] - places[number]))
     return weights
 
 
@@ -98,7 +96,12 @@ def whole(strips_of_image: Iterator[tuple[int, dict]]) -> dict[str, np.ndarray]:
     return {key: np.concatenate([rows[key] for rows in parts]) for key in parts[0]}
 
 
-def _row(predict, example, window, top, lefts, vertical, overlap, batch_size):
+def _ramp(depth, zone):
+    """0 in the first quarter of a shared zone, 1 from the last one on."""
+    return np.clip((depth - zone / 4) / (zone / 2), 0.0, 1.0) if zone else np.ones_like(depth)
+
+
+def _row(predict, example, window, top, lefts, vertical, batch_size):
     """Yields (left, weights [h, w], outputs) of the windows of one row."""
     for first in range(0, len(lefts), batch_size):
         places = lefts[first : first + batch_size]
@@ -108,7 +111,7 @@ def _row(predict, example, window, top, lefts, vertical, overlap, batch_size):
         batch["index"] = np.arange(first, first + batch_size, dtype=np.int32)
         outputs = {key: np.asarray(leaf, np.float32) for key, leaf in predict(batch).items()}
         for number, left in enumerate(places):
-            horizontal = fade(lefts, first + number, window[1], overlap)
+            horizontal = fade(lefts, first + number, window[1])
             yield left, vertical[:, None] * horizontal, {k: v[number] for k, v in outputs.items()}
 
 

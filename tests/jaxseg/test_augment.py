@@ -1,0 +1,93 @@
+import jax
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from jaxseg import augment
+
+SHAPE = (24, 32)
+
+
+def example(seed=0):
+    rng = np.random.default_rng(seed)
+    ids = ndimage.zoom(rng.integers(0, 4, (6, 8)), 4, order=0)
+    return {
+        "image": np.repeat((ids * 60).astype(np.uint8)[..., None], 3, -1),
+        "segmentation": ids.astype(np.uint8)[..., None],
+        "depth": (1 + ids).astype(np.float32)[..., None],
+        "edges": (ids * 60).astype(np.uint8)[..., None],
+        "label": np.int32(3),
+    }
+
+
+def many(count=16, **options):
+    warp = jax.jit(jax.vmap(lambda key: augment.warp(example(), key, **options)))
+    return jax.tree.map(np.asarray, warp(jax.random.split(jax.random.key(0), count)))
+
+
+@pytest.mark.parametrize("options", [
+    {"scale": (0.6, 1.5), "rotate": 30.0, "elastic": 1.5}, {"crop": (10, 14)},
+    {"crop": (40, 40), "rotate": 10.0},
+])  # fmt: skip
+def test_image_mask_depth_and_edges_move_together(options):
+    out = many(**options)
+    ids, image = out["segmentation"][..., 0], out["image"][..., 0]
+    inside = ids != 255
+    assert inside.any()
+    # Pixels where the linear and the nearest sample agree on one region.
+    flat = inside & (np.abs(image - 60.0 * ids) < 1)
+    assert flat.sum() > 0.5 * inside.sum()
+    assert (out["depth"][..., 0][inside] == 1 + ids[inside]).all()
+    assert (out["depth"][..., 0][~inside] == 0).all()
+    assert (image[~inside] == 0).all()
+    np.testing.assert_array_equal(out["edges"][..., 0], image)
+    assert (out["label"] == 3).all()
+
+
+def test_a_flip_alone_is_exact_and_happens_to_half():
+    out = many(64)
+    plain = example()
+    flipped = 0
+    for image, ids in zip(out["image"], out["segmentation"], strict=True):
+        mirrored = (ids == plain["segmentation"][:, ::-1]).all()
+        flipped += mirrored
+        step = -1 if mirrored else 1
+        np.testing.assert_array_equal(ids, plain["segmentation"][:, ::step])
+        np.testing.assert_array_equal(image, plain["image"][:, ::step])
+    assert 16 < flipped < 48
+
+
+def test_a_crop_alone_is_a_part_of_the_source():
+    plain = example()["segmentation"][..., 0]
+    for ids in many(crop=(9, 14), flip=False)["segmentation"][..., 0]:
+        windows = np.lib.stride_tricks.sliding_window_view(plain, (9, 14))
+        assert (windows == ids).all((2, 3)).any()
+
+
+def test_rotation_by_scipy_s_convention():
+    """Warped by a known angle, an image equals scipy's rotation of it."""
+    key = jax.random.key(3)
+    turn = 40.0 * float(jax.random.uniform(jax.random.split(key, 5)[2], minval=-1, maxval=1))
+    image = np.random.default_rng(0).random((21, 21))
+    image = (255 * ndimage.gaussian_filter(image, 2)).astype(np.uint8)[..., None]
+    ours = augment.warp({"image": image}, key, flip=False, rotate=40.0)["image"][..., 0]
+    theirs = ndimage.rotate(image[..., 0].astype(float), turn, reshape=False, order=1)
+    centre = (slice(5, -5), slice(5, -5))
+    assert np.abs(np.asarray(ours, float)[centre] - theirs[centre]).max() <= 1.0
+
+
+def test_noise_is_a_function_of_the_key():
+    one = many(4, rotate=10.0, elastic=1.0)
+    two = many(4, rotate=10.0, elastic=1.0)
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert (one["image"][0] != one["image"][1]).any()
+
+
+def test_colour_changes_the_image_alone_and_nothing_at_zero():
+    plain = example()
+    key = jax.random.key(0)
+    same = augment.colour(plain, key, 0.0, 0.0, 0.0)
+    np.testing.assert_array_equal(same["image"], plain["image"])
+    other = augment.colour(plain, key, 0.3, 0.3, 0.3, noise=0.05)
+    assert (np.asarray(other["image"]) != plain["image"]).any()
+    np.testing.assert_array_equal(other["segmentation"], plain["segmentation"])
