@@ -220,6 +220,12 @@ def drop(example: dict, rng: jax.Array, rate: float = 0.2) -> dict:
       example: with `depth` [H, W, 1].
       rng: the example's key.
       rate: probability.
+
+    Raises:
+      ValueError: an example without depth.
     """
+    if "depth" not in example:
+        raise ValueError(f"drop needs examples with `depth`; these have {', '.join(example)}")
+    depth = example["depth"]
     keep = jax.random.bernoulli(rng, 1.0 - rate)
-    return example | {"depth": jnp.where(keep, example["depth"], 0.0)}
+    return example | {"depth": jnp.where(keep, depth, jnp.zeros_like(depth))}

@@ -200,3 +200,5 @@ def test_drop_takes_all_depth_of_some_examples():
     assert (found["image"] == 1).all()
     assert (depth.drop(example, keys[0], 1.0)["depth"] == 0).all()
     assert (depth.drop(example, keys[0], 0.0)["depth"] == 1).all()
+    with pytest.raises(ValueError, match="these have image"):
+        depth.drop({"image": example["image"]}, keys[0])
