@@ -33,11 +33,13 @@ class Found:
       counts: {id: pixels} of the mask; empty if it cannot be read.
       size: (height, width) of the image; None if it cannot be read.
       digest: of the image's pixels.
+      depth: least and largest metres, and share of unknown pixels; None without depth.
     """
 
     counts: dict[int, int] = dataclasses.field(default_factory=dict)
     size: tuple[int, int] | None = None
     digest: str = ""
+    depth: tuple[float, float, float] | None = None
 
 
 @dataclasses.dataclass
@@ -152,6 +154,9 @@ def read(pair: Pair, colours: dict) -> tuple[Found, list[Fault]]:
         elif path == pair.mask:
             values, counts = np.unique(array, return_counts=True)
             found.counts = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        else:
+            known = array[array > 0] if np.any(array) else np.zeros(1)
+            found.depth = float(known.min()), float(known.max()), float(np.mean(array == 0))
     for path, shape in shapes.items():
         if found.size and shape != found.size:
             faults.append(images.other_size(path, shape, pair.image, found.size))
@@ -248,6 +253,11 @@ def summary(report: Report) -> str:
     common = [f"{w} x {h} ({many:,})" for (h, w), many in sizes.most_common(4)]
     more = f" and {len(sizes) - 4} others" if len(sizes) > 4 else ""
     lines.append(f"sizes: {', '.join(common)}{more}")
+    depths = [found.depth for split in splits for found in report.found[split] if found.depth]
+    if depths:
+        least, most, unknown = zip(*depths, strict=True)
+        share = f"{100 * np.mean(unknown):.2f} % unknown"
+        lines.append(f"depth: {min(least):.3g} to {max(most):.3g} m, {share}")
     if not report.classes:
         return "\n".join(lines)
     wide = max(map(len, ("name", "void", *report.classes)))

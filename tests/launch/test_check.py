@@ -45,6 +45,19 @@ def test_a_sound_folder(root, capsys):
     assert float(line.split()[-2]) == pytest.approx(100 * np.mean(mask == 2), abs=0.005)
 
 
+def test_depth_is_summed_up(root):
+    for path in root.glob("*/images/*.png"):
+        depth = np.zeros((10, 14), np.uint16)
+        depth[:5] = 1250 + 10 * int(path.stem)
+        save(path.parents[1] / "depth" / path.name, depth)
+    report = check.check(root)
+    assert report.faults == []
+    assert "depth: 1.25 to 1.28 m, 50.00 % unknown" in check.summary(report)
+    save(root / "val" / "depth" / "2.png", depth.astype(np.uint8))
+    (fault,) = check.check(root).faults
+    assert "has no unit" in fault.what
+
+
 def test_every_fault_is_found_in_one_pass(root):
     wrong = np.zeros((10, 14), np.uint8)
     wrong[4, 6], wrong[9, 13] = 7, 200
