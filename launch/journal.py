@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from launch import pictures, program
+from launch import charts, pictures, program
 from launch.errors import Diverged
 
 # Dispatches that may be under way: enough to keep the device busy, few enough to
@@ -106,10 +106,14 @@ class Journal:
             self._mark += time.perf_counter() - began
 
     def evaluation(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        """Writes the metrics of an evaluation."""
+        """Writes the metrics of an evaluation, and draws the charts."""
         self._emit({"step": step, "split": split, **metrics})
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        whole = {name: value for name, value in metrics.items() if "/" not in name}
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in whole.items())
         self.say(f"step {step:,}: {split}: {shown}")
+        figures = self._workdir / "figures"
+        charts.bars(metrics, figures / f"classes-{step:08d}.png")
+        charts.curves(self._workdir / "metrics.jsonl", figures / "curves.png")
 
     def figures(self, step: int, images: dict[str, np.ndarray]) -> None:
         """Writes each figure as PNG and to TensorBoard."""

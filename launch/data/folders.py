@@ -57,6 +57,13 @@ class Folder:
         """Every file that the split reads."""
         return tuple(path for pair in self.pairs for path in pair.files)
 
+    @property
+    def scale(self) -> float:
+        """How much pictures were enlarged to fit the canvas: the median, at most 1."""
+        some = self.pairs[:: -(-len(self.pairs) // 100)]
+        sizes = np.array([images.read_size(pair.image) for pair in some])
+        return float(np.median(np.minimum(1.0, (np.array(self.canvas) / sizes).min(1))))
+
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """Reads one example.
 
