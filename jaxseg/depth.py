@@ -192,15 +192,10 @@ def channels(focal: float | None = None) -> Callable:
             return jnp.zeros((*shape, 6))
         depth = example["depth"][..., 0]
         valid = known(depth)
-        count = jnp.maximum(valid.sum(), 1)
         inverse = jnp.where(valid, 1.0 / jnp.where(valid, depth, 1.0), 0.0)
-        mean = inverse.sum() / count
-        centred = jnp.where(valid, inverse - mean, 0.0)
-        # The mean is the floor of a constant image's scale.
-        scale = jnp.sqrt(jnp.sum(centred**2) / count + (1e-3 * mean) ** 2 + 1e-12)
         jump = edges(depth)
         parts = (
-            (centred / scale)[..., None],
+            standardised(inverse, valid)[..., None],
             normals(depth, focal or max(shape)),
             (jump / (jump + EDGE))[..., None],
             valid[..., None].astype(jnp.float32),
@@ -208,6 +203,17 @@ def channels(focal: float | None = None) -> Callable:
         return jnp.concatenate(parts, -1)
 
     return compute
+
+
+def standardised(values: jax.Array, valid: jax.Array) -> jax.Array:
+    """Values [H, W] with mean 0 and variance 1 over the valid pixels, 0 elsewhere.
+
+    Variation below a thousandth of the mean is not blown up.
+    """
+    count = jnp.maximum(jnp.sum(valid), 1)
+    mean = jnp.sum(jnp.where(valid, values, 0.0)) / count
+    centred = jnp.where(valid, values - mean, 0.0)
+    return centred * jax.lax.rsqrt(jnp.sum(centred**2) / count + (1e-3 * mean) ** 2 + 1e-12)
 
 
 def drop(example: dict, rng: jax.Array, rate: float = 0.2) -> dict:
