@@ -39,12 +39,11 @@ def outline(kind: str, centre, radius: float, angle: float) -> np.ndarray:
     if kind == "box":
         return np.maximum(np.abs(u) - 0.8 * radius, np.abs(v) - 0.6 * radius)
     points = {"triangle": 3, "star": 5}[kind]
-    # By symmetry one edge will do, from a tip to the notch half a turn of the tips further.
+    # By symmetry one edge will do: from a tip at 1 to a notch at 1/2 (a triangle's is flat).
     wedge = np.pi / points
     theta = np.abs(np.mod(np.arctan2(v, u) + wedge, 2 * wedge) - wedge)
     rho = np.hypot(u, v)
-    notch = 0.5 if kind == "triangle" else 0.45
-    edge = np.array([notch * np.cos(wedge) - 1, notch * np.sin(wedge)])
+    edge = np.array([0.5 * np.cos(wedge) - 1, 0.5 * np.sin(wedge)])
     normal = np.array([edge[1], -edge[0]]) / np.hypot(*edge)
     return normal[0] * (rho * np.cos(theta) - radius) + normal[1] * rho * np.sin(theta)
 
@@ -120,7 +119,7 @@ def pattern(kind: str, rng: np.random.Generator, centre, angle: float) -> np.nda
     """A regular pattern of a light and a dark random colour: float [SIDE, SIDE, 3].
 
     Args:
-      kind: "plain" (one colour), "stripes", "checks" or "rings".
+      kind: "plain" (one colour), "stripes", "checks" or "specks".
       rng: decides colours and scale.
       centre, angle: where the pattern starts, and how it is turned.
     """
@@ -131,7 +130,7 @@ def pattern(kind: str, rng: np.random.Generator, centre, angle: float) -> np.nda
     wave = {
         "stripes": lambda: np.sin(frequency * u),
         "checks": lambda: np.sin(frequency * u) * np.sin(frequency * v),
-        "rings": lambda: np.cos(frequency * np.hypot(u, v)),
+        "specks": lambda: rng.normal(size=(SIDE, SIDE)),
     }[kind]()
     share = np.clip(0.5 + wave, 0, 1)[..., None]
     return colour(rng, 0.5, 1) * share + colour(rng, 0, 0.5) * (1 - share)

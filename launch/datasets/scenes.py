@@ -29,7 +29,7 @@ CLASSES = {
     "texture": ("photograph", "grain", "spots", "stripes", "weave"),
     "depth": ("wall", "plate", "slope", "bulge", "recess"),
 }
-PATTERNS = {"box": "checks", "triangle": "rings", "star": "stripes", "digit": "plain"}
+PATTERNS = {"box": "checks", "triangle": "specks", "star": "stripes", "digit": "plain"}
 SIZES = {"train": 1600, "val": 200, "test": 400}
 
 
@@ -37,8 +37,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """1,600 training, 200 validation and 400 test scenes of 64 x 64 pixels."""
 
     name = "scenes"
-    VERSION = tfds.core.Version("1.2.0")
-    RELEASE_NOTES = {"1.2.0": "First version."}
+    VERSION = tfds.core.Version("1.3.0")
+    RELEASE_NOTES = {"1.3.0": "First version."}
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name=name, description=f"Classes: {', '.join(classes)}.")
         for name, classes in CLASSES.items()
@@ -151,7 +151,7 @@ def _thing(name, split, rng, distance, wall, light):
     if name == "digit":
         edge = drawing.digit(split, rng, centre, 1.3 * radius, rng.uniform(-0.5, 0.5))
     else:
-        edge = drawing.outline(name, centre, radius, angle)
+        edge = drawing.outline(name, centre, radius if name == "box" else 1.2 * radius, angle)
     return edge, drawing.pattern(PATTERNS[name], rng, centre, angle), front
 
 
