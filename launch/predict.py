@@ -4,7 +4,6 @@ Label maps of images of any size from a trained segmenter: masks/, overlays/ and
 report.json. With --masks, exact scores at full size.
 """
 
-import glob
 import json
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxseg import metrics
-from launch import cli, devices, pictures
+from launch import cli, devices, files, pictures
 from launch import run as runs
 from launch.data import classes, images
 from launch.errors import Mistake
@@ -36,8 +35,8 @@ def main(argv: list[str]) -> None:
     if options.batch_size < 1:
         raise Mistake(f"--batch_size must be at least 1, got {options.batch_size}")
     items = [
-        Files(path, _partner(path, options.masks), _partner(path, options.depth))
-        for path in find(options.images)
+        Files(path, files.partner(path, options.masks), files.partner(path, options.depth))
+        for path in files.find(options.images)
     ]
     devices.setup()
     opened = runs.trained(options.workdir, overrides, options.step, None)
@@ -48,26 +47,6 @@ def main(argv: list[str]) -> None:
             f"{len(failed)} of {len(items)} images could not be predicted; the others are in "
             f"{options.out}:\n  " + "\n  ".join(failed)
         )
-
-
-def find(pattern: str) -> list[Path]:
-    """The image files that a path, a folder or a glob pattern stands for.
-
-    Raises:
-      Mistake: there is none, or two would be written under one name.
-    """
-    if Path(pattern).is_dir():
-        found = [p for p in sorted(Path(pattern).iterdir()) if p.suffix.lower() in images.SUFFIXES]
-    else:
-        found = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
-    if not found:
-        raise Mistake(f"--images={pattern}: no such image (known: {', '.join(images.SUFFIXES)})")
-    stems = {}
-    for path in found:
-        if path.stem in stems:
-            raise Mistake(f"--images: {stems[path.stem]} and {path} would share one name in --out")
-        stems[path.stem] = path
-    return found
 
 
 def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> list[str]:
@@ -84,9 +63,9 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
     """
     out.mkdir(parents=True, exist_ok=True)
     entries, failed, counts, began = [], [], 0, time.perf_counter()
-    for number, files in enumerate(items, 1):
+    for number, item in enumerate(items, 1):
         try:
-            entry, confusion = predict_one(segmenter, files, out, prior)
+            entry, confusion = predict_one(segmenter, item, out, prior)
         except ValueError as error:  # of this file; the others can do without it
             failed.append(str(error))
             cli.say(f"{number}/{len(items)} {error}")
@@ -97,7 +76,7 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
         size = f"{entry['width']} x {entry['height']}"
         seconds = entry["seconds"]
         cli.say(
-            f"{number}/{len(items)} {files.image.name}: {size}, {seconds:.2f} s, ETA {left:.0f} s"
+            f"{number}/{len(items)} {item.image.name}: {size}, {seconds:.2f} s, ETA {left:.0f} s"
         )
     report = {"step": segmenter.opened.step, "classes": list(segmenter.names)}
     if np.any(counts):
@@ -111,11 +90,11 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
     return failed
 
 
-def predict_one(segmenter: Segmenter, files: Files, out: Path, prior: Any) -> tuple[dict, Any]:
+def predict_one(segmenter: Segmenter, item: Files, out: Path, prior: Any) -> tuple[dict, Any]:
     """Predicts one image and writes its pictures; returns its report and confusion."""
-    began, name = time.perf_counter(), f"{files.image.stem}.png"
-    example = segmenter.read(files)
-    truth = _truth(segmenter, files, example["image"].shape[:2])
+    began, name = time.perf_counter(), f"{item.image.stem}.png"
+    example = segmenter.read(item)
+    truth = _truth(segmenter, item, example["image"].shape[:2])
     found = segmenter.label(example, prior)
     pictures.save_labels(out / "masks" / name, found.labels)
     pictures.save_overlay(out / "overlays" / name, example["image"], found.labels)
@@ -124,7 +103,7 @@ def predict_one(segmenter: Segmenter, files: Files, out: Path, prior: Any) -> tu
     count, size = segmenter.classes, found.labels.size
     shares = np.bincount(found.labels.ravel(), minlength=count) / size
     entry = {
-        "image": str(files.image),
+        "image": str(item.image),
         "width": found.labels.shape[1],
         "height": found.labels.shape[0],
         "shares": dict(zip(segmenter.names, shares.round(6).tolist(), strict=True)),
@@ -139,30 +118,19 @@ def predict_one(segmenter: Segmenter, files: Files, out: Path, prior: Any) -> tu
     return entry | {"seconds": round(time.perf_counter() - began, 3)}, confusion
 
 
-def _truth(segmenter, files, shape):
+def _truth(segmenter, item, shape):
     """The true mask, ids and 255 where ignored; None where there is none."""
-    if files.mask is None:
+    if item.mask is None:
         return None
     data = segmenter.opened.config.data
-    roots = [folder for folder in (files.mask.parent.parent, Path(data.path)) if folder.is_dir()]
+    roots = [folder for folder in (item.mask.parent.parent, Path(data.path)) if folder.is_dir()]
     table = next(filter(None, map(classes.read_table, roots)), None)
-    ids = images.read_mask(files.mask, table.colours if table else None)
+    ids = images.read_mask(item.mask, table.colours if table else None)
     if ids.shape != shape:
-        raise ValueError(f"{files.mask}: {ids.shape}, its image {shape}; export it at that size")
+        raise ValueError(f"{item.mask}: {ids.shape}, its image {shape}; export it at that size")
     binary = segmenter.opened.data.binary
     ignore = data.kwargs.get("ignore", classes.IGNORED)
-    return classes.checked(files.mask, ids, segmenter.classes, ignore, binary)
-
-
-def _partner(path, folder):
-    """The file in `folder` that belongs to an image: the one of the same stem."""
-    if folder is None:
-        return None
-    found = sorted(folder.glob(f"{glob.escape(path.stem)}.*"))
-    if len(found) != 1:
-        what = f"{len(found)} files" if found else "no file"
-        raise Mistake(f"{path}: {what} of the stem {path.stem!r} in {folder}")
-    return found[0]
+    return classes.checked(item.mask, ids, segmenter.classes, ignore, binary)
 
 
 def _for_json(scores):
