@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 
@@ -5,13 +7,17 @@ from launch import config as configs
 from launch.data import sources
 from launch.datasets import drawing, scenes
 
-SOME = 100
+
+@functools.cache
+def drawn(config):
+    """Images, labels and depths of 60 scenes."""
+    examples = [scenes.scene(config, "train", number) for number in range(60)]
+    return tuple(np.stack(arrays) for arrays in zip(*examples, strict=True))
 
 
 @pytest.fixture(scope="module", params=list(scenes.CLASSES))
 def some(request):
-    drawn = [scenes.scene(request.param, "train", number) for number in range(SOME)]
-    return request.param, *(np.stack(arrays) for arrays in zip(*drawn, strict=True))
+    return request.param, *drawn(request.param)
 
 
 def test_the_builder_gives_what_scene_draws(tmp_path, monkeypatch):
@@ -21,11 +27,11 @@ def test_the_builder_gives_what_scene_draws(tmp_path, monkeypatch):
     for name, size in scenes.SIZES.items():
         split = sources.open_split(config, name)
         assert split.size == size
-        drawn = [scenes.scene("depth", name, number) for number in range(size)]
-        places = {image.tobytes(): number for number, (image, _, _) in enumerate(drawn)}
+        expected = [scenes.scene("depth", name, number) for number in range(size)]
+        places = {image.tobytes(): number for number, (image, _, _) in enumerate(expected)}
         for place in range(size):
             example = split[place]
-            _, labels, depth = drawn[places.pop(example["image"].tobytes())]
+            _, labels, depth = expected[places.pop(example["image"].tobytes())]
             np.testing.assert_array_equal(example["segmentation"][..., 0], labels)
             np.testing.assert_array_equal(example["depth"], depth)
     info = sources.builder("scenes/depth", str(tmp_path)).info
@@ -79,8 +85,7 @@ def test_colour_alone_does_not_solve_it(some):
 
 def test_materials_share_their_grey_values():
     greys = [[] for _ in scenes.CLASSES["texture"]]
-    for number in range(SOME):
-        image, labels, _ = scenes.scene("texture", "train", number)
+    for image, labels in zip(*drawn("texture")[:2], strict=True):
         grey = image.mean(-1)
         grey = (grey - grey.mean()) / grey.std()
         for label, values in enumerate(greys):
