@@ -26,8 +26,9 @@ class Likelihood(NamedTuple):
 
     Attributes:
       sums: (params, features [..., F], labels int [...]) -> tree of arrays that add
-        up; `params` is None in the first pass. For `jax.jit`. An id that is neither
-        a class nor ignored makes them NaN, which `fit` refuses.
+        up; `params` is None in the first pass. For `jax.jit`. Counts are exact up to
+        2^24 pixels a call. An id that is neither a class nor ignored makes them NaN,
+        which `fit` refuses.
       fit: sums over all the data -> params, on the host, in float64.
       log_prob: (params, features [..., F]) -> log P(x | C), [..., K].
       passes: how often the data must be read.
@@ -157,18 +158,11 @@ def mixture(
         share = jnp.where(mistaken, jnp.nan, truth.one_hot)[..., None]
         if params is not None:
             share *= jax.nn.softmax(component_log_prob(params, features), axis=-1)
-        x = features.reshape(-1, features.shape[-1])
-        share = share.reshape(len(x), -1)
-        products = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
-        count, first, second = (
-            jnp.matmul(share.T, part, precision="highest").reshape(classes, -1, part.shape[-1])
-            for part in (jnp.ones((len(x), 1)), x, products)
-        )
-        return {"count": count[..., 0], "first": first, "second": second}
+        return moments(share, features)
 
-    def fit(moments):
-        check_sums(moments, classes)
-        weight, mean, covariance = normals(moments, regularisation)
+    def fit(sums):
+        check_sums(sums, classes)
+        weight, mean, covariance = normals(sums, regularisation)
         if mean.shape[1] < components:
             weight, mean, covariance = split(mean, covariance, components)
         whiten = np.linalg.inv(np.linalg.cholesky(covariance))
@@ -201,15 +195,32 @@ def component_log_prob(params: dict, features: jax.Array) -> jax.Array:
     return constant - 0.5 * jnp.sum(scaled**2, axis=-1)
 
 
-def normals(moments: dict, regularisation: float):
+def moments(share: jax.Array, features: jax.Array) -> dict[str, jax.Array]:
+    """Sums of 1, x and x x^T, weighted: count [K, M], first [..., F], second [..., F F].
+
+    Args:
+      share: weight of each pixel in each component, [..., K, M].
+      features: x, [..., F].
+    """
+    classes, x = share.shape[-2], features.reshape(-1, features.shape[-1])
+    columns = share.reshape(len(x), -1).T
+    products = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+    count, first, second = (
+        jnp.matmul(columns, part, precision="highest").reshape(classes, -1, part.shape[-1])
+        for part in (jnp.ones((len(x), 1)), x, products)
+    )
+    return {"count": count[..., 0], "first": first, "second": second}
+
+
+def normals(sums: dict, regularisation: float):
     """Moments -> weight [K, M], mean [K, M, F] and covariance [K, M, F, F], float64.
 
     A component without pixels takes the moments of its class, and a class without
     pixels those of all classes, of which it then looks no more likely than another.
     """
-    count = moments["count"]
-    second = moments["second"].reshape(*moments["first"].shape, -1)
-    parts = count[..., None, None], moments["first"][..., None], second
+    count, first = sums["count"], sums["first"]
+    second = sums["second"].reshape(*first.shape, -1)
+    parts = count[..., None, None], first[..., None], second
     for axes in ((1,), (0, 1)):
         missing = parts[0] < 1e-6
         parts = tuple(np.where(missing, p.sum(axes, keepdims=True), p) for p in parts)

@@ -70,7 +70,7 @@ def test_mistakes_are_told(folder, capsys):
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason=f"needs CamVid in {CAMVID}")
 def test_a_few_road_scenes(capsys):
-    few = ("--train=train[:12]", "--test=test[:4]")
+    few = ("--train=train[:6]", "--test=test[:2]")
     colour = run(capsys, CAMVID, *few)
     place = run(capsys, CAMVID, *few, "--likelihood=none")
     neither = run(capsys, CAMVID, *few, "--likelihood=none", "--prior=global")
