@@ -68,18 +68,17 @@ def test_what_is_nearer_hides_what_is_farther(some):
 
 
 def test_colour_alone_does_not_solve_it(some):
-    """The best rule on a colour histogram, scored on the scenes that it was made from."""
+    """The most frequent class of a colour, counted on half of the scenes, tried on the rest."""
     config, images, labels, _ = some
     classes = len(scenes.CLASSES[config])
     bins = (images // 32).astype(int) @ (64, 8, 1)
-    known = labels != scenes.IGNORED
     counts = np.zeros((512, classes))
-    np.add.at(counts, (bins[known], labels[known]), 1)
-    guess = counts.argmax(-1)[bins]
-    iou = [
-        np.sum((guess == k) & (labels == k)) / np.sum(((guess == k) | (labels == k)) & known)
-        for k in range(classes)
-    ]
+    known = labels[::2] != scenes.IGNORED
+    np.add.at(counts, (bins[::2][known], labels[::2][known]), 1)
+    known = labels[1::2] != scenes.IGNORED
+    guess, truth = counts.argmax(-1)[bins[1::2]][known], labels[1::2][known]
+    iou = [np.mean(guess[(guess == k) | (truth == k)] == truth[(guess == k) | (truth == k)])
+           for k in range(classes)]  # fmt: skip
     assert np.mean(iou) < 0.3
 
 
