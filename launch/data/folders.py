@@ -30,6 +30,7 @@ class Folder:
     """Examples of one split; `folder` makes it.
 
     Attributes:
+      root: the folder.
       pairs: the files of each example.
       canvas: (height, width) of every example.
       classes: names of the classes, in the order of their ids.
@@ -40,6 +41,7 @@ class Folder:
       folder: where the decoded examples may be kept; not among the user's files.
     """
 
+    root: Path
     pairs: tuple[Pair, ...]
     canvas: tuple[int, int]
     classes: tuple[str, ...]
@@ -74,14 +76,15 @@ class Folder:
         Raises:
           Fault: a file cannot be read, sizes differ, or an id is out of range.
         """
-        arrays = read_pair(self.pairs[index], self.colours)
-        arrays["segmentation"] = labels.checked(
-            self.pairs[index].mask,
-            arrays["segmentation"],
-            len(self.classes),
-            self.ignore,
-            self.binary,
-        )
+        pair = self.pairs[index]
+        try:
+            arrays = read_pair(pair, self.colours)
+            arrays["segmentation"] = labels.checked(
+                pair.mask, arrays["segmentation"], len(self.classes), self.ignore, self.binary
+            )
+        except Fault as fault:
+            cure = f"{fault.cure} `python -m launch.check {self.root}` lists all faults."
+            raise Fault(fault.path, fault.what, cure, fault.place)
         outside = {"image": 0, "segmentation": labels.IGNORED, "depth": 0}
         fitted = {key: fit(array, self.canvas, outside[key]) for key, array in arrays.items()}
         return {key: array.reshape(*self.canvas, -1) for key, array in fitted.items()}
@@ -140,7 +143,7 @@ def folder(
     how = (canvas, names, ignore, binary, sorted(colours.items()))
     fingerprint = _hash(_stamp(chosen, root), how)
     kept = cache_home() / "folders" / f"{root.name}-{_hash(root.absolute())}"
-    return Folder(chosen, canvas, names, ignore, binary, colours, fingerprint, kept)
+    return Folder(root, chosen, canvas, names, ignore, binary, colours, fingerprint, kept)
 
 
 def _refuse(faults, root):
