@@ -26,10 +26,10 @@ def layers(depth: np.ndarray, count: int | None = None, ignore: int = IGNORE) ->
       ignore: id of pixels of unknown depth.
 
     Raises:
-      ValueError: a count below 1 or beyond the 256 levels that are told apart.
+      ValueError: a count below 1, or of more layers than are told apart.
     """
-    if count is not None and not 1 <= count <= BINS:
-        raise ValueError(f"count={count}: give 1 to {BINS} layers, or None to estimate")
+    if count is not None and not 1 <= count < BINS:
+        raise ValueError(f"count={count}: give 1 to {BINS - 1} layers, or None to estimate")
     valid = np.asarray(cue.known(depth))
     labels = np.full(valid.shape, ignore, np.int32)
     if valid.any():
