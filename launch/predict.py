@@ -29,6 +29,11 @@ def main(argv: list[str]) -> None:
     add("--masks", type=Path, help="folder of true masks, matched by stem: adds exact scores")
     add("--depth", type=Path, help="folder of depth, matched by stem")
     add("--prior", default="", help='class shares of these images, "0.7,0.2,0.1", or "estimate"')
+    add("--flips", action="store_true", help="average over the image and its mirror image")
+    add("--passes", type=int, default=0, help="average dropout samples, and map how they differ")
+    add("--crf", action="store_true", help="refine by a fully connected CRF")
+    add("--min_size", type=int, default=0, help="remove regions of fewer pixels")
+    add("--fill_holes", type=_ids, default=(), help="classes whose holes are filled, as 1,2")
     add("--step", type=int, help="which checkpoint (default: the newest)")
     add("--batch_size", type=int, default=1, help="windows at a time (default: 1)")
     options, overrides = cli.parse(arguments, argv)
@@ -39,7 +44,11 @@ def main(argv: list[str]) -> None:
         for path in files.find(options.images)
     ]
     devices.setup()
-    opened = runs.trained(options.workdir, overrides, options.step, None)
+    how = {"flips": options.flips, "passes": options.passes}
+    how = {key: value for key, value in how.items() if value}
+    opened = runs.trained(options.workdir, overrides, options.step, None, how)
+    opened.config.predict.refine += [{"name": "jaxseg.crf:dense_crf"}] * options.crf
+    opened.config.predict.postprocess += cleaning(options.min_size, options.fill_holes)
     segmenter = Segmenter(opened, options.batch_size, options.depth is not None)
     failed = predict(segmenter, items, options.out, segmenter.prior(options.prior, items))
     if failed:
@@ -47,6 +56,16 @@ def main(argv: list[str]) -> None:
             f"{len(failed)} of {len(items)} images could not be predicted; the others are in "
             f"{options.out}:\n  " + "\n  ".join(failed)
         )
+
+
+def cleaning(min_size: int, fill_holes: tuple[int, ...]) -> list[dict]:
+    """Post-processing that flags ask for, as the config names it."""
+    wanted = []
+    if min_size > 0:
+        wanted.append({"name": "jaxseg.postprocess:remove_small", "min_size": min_size})
+    if fill_holes:
+        wanted.append({"name": "jaxseg.postprocess:fill_holes", "classes": fill_holes})
+    return wanted
 
 
 def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> list[str]:
@@ -131,6 +150,10 @@ def _truth(segmenter, item, shape):
     binary = segmenter.opened.data.binary
     ignore = data.kwargs.get("ignore", classes.IGNORED)
     return classes.checked(item.mask, ids, segmenter.classes, ignore, binary)
+
+
+def _ids(text):
+    return tuple(int(part) for part in text.split(","))
 
 
 def _for_json(scores):

@@ -180,7 +180,13 @@ class Opened(NamedTuple):
     step: int
 
 
-def trained(workdir: Path, overrides: list[str], step: int | None, split: str | None) -> Opened:
+def trained(
+    workdir: Path,
+    overrides: list[str],
+    step: int | None,
+    split: str | None,
+    task: dict | None = None,
+) -> Opened:
     """Opens a run and reads a checkpoint of it, onto whatever devices there are.
 
     Args:
@@ -189,6 +195,7 @@ def trained(workdir: Path, overrides: list[str], step: int | None, split: str | 
       step: which checkpoint; None for the newest whole one.
       split: the split to open, "" for the config's own evaluation split; None to do
         without the data, which then has the shapes of training and no examples.
+      task: arguments of the task to change, such as how it predicts.
 
     Raises:
       Mistake: no such run or step, or nothing whole in it.
@@ -196,6 +203,8 @@ def trained(workdir: Path, overrides: list[str], step: int | None, split: str | 
     config = configs.read(workdir)
     config.mesh.update(data=-1, fsdp=1)  # what it was trained on need not be here
     config = cli.override(config, overrides)
+    with config.unlocked():
+        config.task.update(task or {})
     folder = workdir / "checkpoints"
     if step is not None:
         checkpoints.check_whole(folder, step)

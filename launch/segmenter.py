@@ -15,7 +15,7 @@ from launch import run as runs
 from launch.data import images
 from launch.errors import Mistake
 
-SAMPLING = 8  # every so many pixels, each way, go into an estimate of the prior
+SAMPLING = 4  # every so many pixels, each way, go into an estimate of the prior
 
 
 class Files(NamedTuple):
@@ -154,16 +154,18 @@ class Segmenter:
         old = np.asarray(shares) / max(float(np.sum(shares)), 1e-12)
         if asked != "estimate":
             return old, _shares(asked, len(old))
-        sample = []
+        sample, inner = [], slice(SAMPLING // 2, None, SAMPLING)
         for files in items:
             try:
                 parts = self.posterior(self.read(files))
-                sample += [part["probability"][::SAMPLING, ::SAMPLING] for part in parts]
+                sample += [part["probability"][inner, inner] for part in parts]
             except ValueError as error:
                 cli.say(f"left out of the estimate: {error}")
         if not sample:
             raise Mistake("--prior=estimate: no image could be read")
         flat = np.concatenate([part.reshape(-1, len(old)) for part in sample])
+        if not len(flat):
+            raise Mistake("--prior=estimate: the images are too small to estimate anything from")
         new = np.asarray(jax.jit(estimate_prior)(flat, old))
         named = zip(self.names, new, strict=True)
         cli.say("estimated class shares: " + ", ".join(f"{name} {s:.3f}" for name, s in named))

@@ -40,11 +40,9 @@ def test_a_run_leaves_what_it_promises(trained):
     assert train[-1]["loss"] < train[0]["loss"]
     assert [line["step"] for line in lines if line["split"] == "test"] == [100, 200]
     figures = sorted(path.name for path in (workdir / "figures").iterdir())
-    assert figures == [
-        f"{name}-{step:08d}.png"
-        for name in ("interpolation", "reconstructions", "samples")
-        for step in (100, 200)
-    ]
+    names = ("interpolation", "reconstructions", "samples")
+    drawn = [f"{name}-{step:08d}.png" for name in names for step in (100, 200)]
+    assert figures == sorted([*drawn, "curves.png"])
     for figure in (workdir / "figures").iterdir():
         assert np.asarray(Image.open(figure)).std() > 10
     assert checkpoints.steps(workdir / "checkpoints") == [180, 200]
