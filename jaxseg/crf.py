@@ -26,10 +26,10 @@ def dense_crf(
     image: jax.Array,
     probability: jax.Array,
     iterations: int = 5,
-    appearance: float = 10.0,
-    place_sigma: float = 80.0,
+    appearance: float = 1.0,
+    place_sigma: float = 40.0,
     colour_sigma: float = 0.05,
-    smoothness: float = 3.0,
+    smoothness: float = 0.5,
     smooth_sigma: float = 3.0,
     exact: bool = False,
 ) -> jax.Array:
@@ -39,6 +39,9 @@ def dense_crf(
     p(l) exp(sum over kernels of weight * (K Q(l))), which is equation 3 of the paper
     with its Potts model. The kernels are normalised as D^-1/2 K D^-1/2, D their row
     sums, as in the authors' code, so weights do not depend on the image's size.
+
+    The defaults are mild. The authors' weights of 10 and 3, at 80 pixels, clean noisy
+    predictions, and take poles and people away from good ones.
 
     The appearance kernel is computed on a bilateral grid (Chen, Paris and Durand 2007)
     of one cell per sigma, in time linear in the number of pixels; `exact` sums over all

@@ -71,7 +71,7 @@ def test_the_fast_filter_is_close_to_the_sum_over_all_pairs():
 def test_fast_inference_agrees_with_exact_inference():
     image, probability, truth = scene(24, 32, 4, noise=0.1)
     fast, exact = (
-        np.asarray(dense_crf(image, probability, place_sigma=8.0, colour_sigma=0.1, exact=exact))
+        np.asarray(dense_crf(image, probability, 5, 10.0, 8.0, 0.1, 3.0, exact=exact))
         for exact in (False, True)
     )
     assert np.abs(fast - exact).mean() < 1e-3
@@ -82,10 +82,7 @@ def test_fast_inference_agrees_with_exact_inference():
 
 def test_without_weights_nothing_changes():
     image, probability, _ = scene(24, 32, 4)
-    found = dense_crf(
-        image, probability * 3.0, appearance=0.0, place_sigma=8.0, colour_sigma=0.1, smoothness=0.0,
-        exact=False,
-    )  # fmt: skip
+    found = dense_crf(image, probability * 3.0, 5, 0.0, 8.0, 0.1, 0.0, exact=False)
     np.testing.assert_allclose(found, probability, atol=1e-6)
 
 
@@ -97,6 +94,12 @@ def test_one_iteration_over_a_constant_image_by_hand():
     k = np.exp(-0.5)
     first = 0.9 * np.exp((0.9 + k * 0.4) / (1 + k)), 0.1 * np.exp((0.1 + k * 0.6) / (1 + k))
     np.testing.assert_allclose(found[0, 0], np.array(first) / sum(first), rtol=1e-5)
+
+
+def test_a_little_noise_goes_with_the_defaults():
+    image, probability, truth = scene(24, 32, 4)
+    before = (probability.argmax(-1) == truth).mean()
+    assert (dense_crf(image, probability).argmax(-1) == truth).mean() > before + 0.1
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (17, 61, 1)])
