@@ -45,26 +45,36 @@ def save(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def save_labels(path: Path, labels: np.ndarray) -> None:
-    """Writes label ids uint8 [H, W] as a PNG whose palette shows them in colour."""
-    picture = Image.fromarray(labels)
+    """Writes label ids [H, W] as a PNG: with colours up to id 255, else 16 bits of grey."""
+    if labels.max(initial=0) > 255:
+        return _write(path, Image.fromarray(labels.astype(np.uint16)))
+    picture = Image.fromarray(labels.astype(np.uint8))
     picture.putpalette(palette().tobytes())
     _write(path, picture)
 
 
 def save_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
-    """Writes labels over their image uint8 [H, W, C]; class 0 shows the image as it is."""
+    """Writes labels over their image uint8 [H, W, C]; id 0 shows the image as it is.
+
+    Ids above 255 share colours with others.
+    """
     colours, picture = palette(), np.empty((*labels.shape, 3), np.uint8)
     for top in range(0, len(labels), 256):  # in strips, so that large images fit
         rows = slice(top, top + 256)
-        blend = (colours[labels[rows]].astype(np.uint16) + image[rows]) // 2
-        picture[rows] = np.where((labels[rows] > 0)[..., None], blend, image[rows])
+        shown, part = labels[rows, :, None] > 0, image[rows]
+        blend = (colours[labels[rows] % 256].astype(np.uint16) + part) // 2
+        picture[rows] = np.where(shown, blend, part)
     _write(path, Image.fromarray(picture))
+
+
+def save_grey(path: Path, values: np.ndarray) -> None:
+    """Writes values [H, W] in [0, 1] as grey; what is beyond is clipped."""
+    _write(path, Image.fromarray(np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)))
 
 
 def save_heat(path: Path, values: np.ndarray) -> None:
     """Writes values [H, W] >= 0 as grey, the largest white."""
-    largest = max(float(np.max(values)), 1e-12)
-    _write(path, Image.fromarray(np.round(values / largest * 255).astype(np.uint8)))
+    save_grey(path, values / max(float(np.max(values)), 1e-12))
 
 
 def _write(path, picture):

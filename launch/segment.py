@@ -1,0 +1,150 @@
+"""python -m launch.segment --cue=boundary|texture|depth --images='photos/*.jpg' --out=DIR
+
+Segments images by one cue, without training. For --cue=depth the images are depth maps.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxseg import boundary, depth, layers, regions, texture_regions
+from launch import cli, devices, files, pictures
+from launch.data import images
+from launch.errors import Mistake
+
+DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
+
+
+def main(argv: list[str]) -> None:
+    """Parses the command line and segments."""
+    arguments = cli.parser("segment", "Segments images by one cue, without training.")
+    add = arguments.add_argument
+    add("--cue", required=True, choices=("boundary", "texture", "depth"), help="what to look at")
+    add("--images", required=True, help="a file, a folder, or a pattern in quotes; depth maps "
+        "(16-bit PNG in millimetres, float TIFF or .npy in metres) for --cue=depth")  # fmt: skip
+    add("--out", type=Path, required=True, help="folder for what is written")
+    add("--threshold", type=float, default=0.4, help="boundary: weakest contour (default: 0.4)")
+    add("--textures", type=int, default=0, help="texture: their number (default: estimated)")
+    add("--layers", type=int, default=0, help="depth: their number (default: estimated)")
+    options, rest = cli.parse(arguments, argv)
+    if rest:
+        raise Mistake(f"segment takes no config: {' '.join(rest)}")
+    if not 0.0 <= options.threshold <= 1.0:
+        raise Mistake(f"--threshold must be in [0, 1], got {options.threshold}")
+    for name in ("textures", "layers"):
+        if getattr(options, name) < 0:
+            raise Mistake(f"--{name} must not be negative, got {getattr(options, name)}")
+    suffixes = DEPTH_SUFFIXES if options.cue == "depth" else images.SUFFIXES
+    paths = files.find(options.images, suffixes)
+    devices.setup()
+    cues = {
+        "boundary": lambda path: by_boundary(path, options.out, options.threshold),
+        "texture": lambda path: by_texture(path, options.out, options.textures or None),
+        "depth": lambda path: by_depth(path, options.out, options.layers or None),
+    }
+    failed = segment(cues[options.cue], paths, options.out)
+    if failed:
+        raise Mistake(
+            f"{len(failed)} of {len(paths)} images could not be segmented:\n  "
+            + "\n  ".join(failed)
+        )
+
+
+def segment(cue: Callable[[Path], np.ndarray], paths: list[Path], out: Path) -> list[str]:
+    """Applies a cue to every image and writes report.json.
+
+    Args:
+      cue: path -> labels [H, W]; writes its own pictures.
+      paths: the images.
+      out: the folder.
+
+    Returns:
+      A line for each image that failed; the others are done.
+    """
+    entries, failed, began = [], [], time.perf_counter()
+    for number, path in enumerate(paths, 1):
+        start = time.perf_counter()
+        try:
+            labels = cue(path)
+        except ValueError as error:
+            failed.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+            cli.say(f"{number}/{len(paths)} {failed[-1]}")
+            continue
+        now = time.perf_counter()
+        count = len(np.unique(labels))
+        seconds = round(now - start, 3)
+        entries.append({"image": str(path), "regions": count, "seconds": seconds})
+        left = (now - began) / number * (len(paths) - number)
+        cli.say(f"{number}/{len(paths)} {path.name}: {count} regions, {seconds:.2f} s, "
+                f"ETA {left:.0f} s")  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    report = {"images": entries, "failed": failed}
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    cli.say(f"{len(entries)} images in {out}")
+    return failed
+
+
+def by_boundary(path: Path, out: Path, threshold: float) -> np.ndarray:
+    """Regions that contours of at least `threshold` separate.
+
+    Writes strength/ (thinned), canny/, contours/ (ultrametric), regions/, overlays/.
+    """
+    image = images.read_image(path)
+    values = image.astype(np.float32) / 255
+    soft = np.asarray(jax.jit(boundary.strength, static_argnums=1)(values, False))
+    labels = regions.regions_at(soft, threshold)
+    maps = {
+        "strength": jax.jit(boundary.strength)(values),
+        "canny": jax.jit(boundary.canny)(values),
+        "contours": regions.ucm(soft),
+    }
+    for name, found in maps.items():
+        pictures.save_grey(out / name / f"{path.stem}.png", np.asarray(found, np.float32))
+    _save_regions(out, path.stem, image, labels)
+    return labels
+
+
+def by_texture(path: Path, out: Path, textures: int | None) -> np.ndarray:
+    """Textures, their number given or estimated. Writes regions/ and overlays/."""
+    image = images.read_image(path)
+    labels = texture_regions.segment(image.astype(np.float32) / 255, textures)
+    _save_regions(out, path.stem, image, labels)
+    return labels
+
+
+def by_depth(path: Path, out: Path, count: int | None) -> np.ndarray:
+    """Layers of distance. Writes filled/, normals/, edges/, regions/, surfaces/, overlays/.
+
+    `regions/` are the layers, 255 where depth is unknown; `surfaces/` is what depth
+    edges separate, 0 where unknown.
+    """
+    metres = images.read_depth(path)
+    labels = layers.layers(metres, count)
+    filled = np.asarray(jax.jit(depth.fill)(metres))
+    known = metres[metres > 0]
+    span = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    grey = (filled - span[0]) / max(float(span[1] - span[0]), 1e-6)
+    facing = jax.jit(lambda d: depth.normals(d, focal=float(max(metres.shape))))(filled)
+    name = f"{path.stem}.png"
+    pictures.save_grey(out / "filled" / name, grey)
+    pictures.save_grey(out / "edges" / name, np.asarray(jax.jit(depth.edges)(metres)))
+    pictures.save(out / "normals" / name, np.asarray(facing)[None] / 2 + 0.5)
+    pictures.save_labels(out / "surfaces" / name, layers.surfaces(metres))
+    picture = np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)[..., None].repeat(3, -1)
+    _save_regions(out, path.stem, picture, labels, first=1)
+    return labels
+
+
+def _save_regions(out, stem, image, labels, first=0):
+    """Writes regions/ and overlays/; every region has a colour, also the first."""
+    pictures.save_labels(out / "regions" / f"{stem}.png", labels)
+    shown = np.where(labels == 255, 0, labels + first) if first else labels
+    pictures.save_overlay(out / "overlays" / f"{stem}.png", image, shown)
+
+
+if __name__ == "__main__":
+    cli.run(main)
