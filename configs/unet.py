@@ -15,6 +15,13 @@ from ml_collections import ConfigDict
 CAMVID_WEIGHTS = (0.53, 0.45, 2.19, 0.39, 1.0, 0.65, 1.96, 1.41, 0.89, 2.53, 2.97)
 
 
+CITYSCAPES_NAMES = (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light",
+    "traffic sign", "vegetation", "terrain", "sky", "person", "rider", "car", "truck",
+    "bus", "train", "motorcycle", "bicycle",
+)  # fmt: skip
+
+
 def get_config(variant=""):
     config = scenes()
     known = {
@@ -163,7 +170,7 @@ def camvid_large(config):
 
 def pets(config):
     """Oxford-IIIT Pet, 3 classes at 128 x 128; prepare it by launch.prepare."""
-    config.task.classes = 3
+    config.task.update(classes=3, names=("pet", "background", "border"))
     config.data.update(name="oxford_iiit_pet", batch_size=32)
     config.data.preprocess = {"name": "launch.data.stock:pets", "size": (128, 128)}
     config.model.widths = (32, 64, 128, 256)
@@ -172,7 +179,7 @@ def pets(config):
 
 def cityscapes(config):
     """Cityscapes, 19 classes at 256 x 512; downloaded by hand, see its TFDS page."""
-    config.task.classes = 19
+    config.task.update(classes=19, names=CITYSCAPES_NAMES)
     config.data.update(name="cityscapes/semantic_segmentation", batch_size=16, resident=False)
     config.data.preprocess = {"name": "launch.data.stock:cityscapes", "size": (256, 512)}
     config.data.augment = [

@@ -209,7 +209,7 @@ def prepare(made) -> None:
     """
     import tensorflow_datasets as tfds
 
-    if made.name in EMBEDDED:  # nothing is downloaded, and it takes a second
+    if made.name in EMBEDDED:  # nothing is downloaded, and it takes seconds
         tfds.disable_progress_bar()
     chatter = io.StringIO() if made.name in EMBEDDED else sys.stderr
     try:

@@ -40,6 +40,12 @@ def pets(example: dict, size: int | tuple[int, int]) -> dict[str, np.ndarray]:
     return {"image": resized(image, size), "segmentation": resized(ids, size, False)[..., None]}
 
 
+def breeds(example: dict, size: int | tuple[int, int]) -> dict[str, np.ndarray]:
+    """Oxford-IIIT Pet as classification: `image` at one size and the breed as `label`."""
+    image, label = _taken(example, "oxford_iiit_pet", "image", "label")
+    return {"image": resized(image, size), "label": label}
+
+
 def cityscapes(example: dict, size: int | tuple[int, int]) -> dict[str, np.ndarray]:
     """Cityscapes: the 19 classes of the benchmark; its other 15 ids are ignored.
 

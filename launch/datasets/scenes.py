@@ -37,8 +37,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """1,600 training, 200 validation and 400 test scenes of 64 x 64 pixels."""
 
     name = "scenes"
-    VERSION = tfds.core.Version("1.3.0")
-    RELEASE_NOTES = {"1.3.0": "First version."}
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name=name, description=f"Classes: {', '.join(classes)}.")
         for name, classes in CLASSES.items()

@@ -1,9 +1,12 @@
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 from launch import config as configs
-from launch.data import sources, stock
+from launch import contract, objects
+from launch import run as runs
+from launch.data import batches, sources, stock
 from launch.data.images import Fault
 from launch.errors import Mistake
 
@@ -85,3 +88,34 @@ def test_a_data_set_without_masks_is_a_mistake():
     config.preprocess = {"name": "launch.data.stock:pets", "size": (8, 8)}
     with pytest.raises(Mistake, match=r"examples have no 'segmentation_mask' \(they have image\)"):
         sources.open_split(config, "train")[0]
+
+
+def test_breeds_are_labels(pet):
+    example = stock.breeds(pet, 16)
+    assert example["image"].shape == (16, 16, 3)
+    assert example["label"] == pet["label"]
+
+
+def test_the_configs_name_the_classes_as_the_data_does():
+    from configs.unet import CITYSCAPES_NAMES, get_config
+
+    assert tuple(stock.CITYSCAPES.values()) == CITYSCAPES_NAMES
+    assert get_config("pets").task.names == stock.PETS
+
+
+@pytest.mark.parametrize(("spec", "shape"), [
+    ("configs/unet.py:pets", (128, 128)), ("configs/unet.py:cityscapes", (256, 512)),
+    ("configs/cnn.py:founding", (224, 224)),
+])  # fmt: skip
+def test_the_configs_fit_the_data(pet, spec, shape):
+    """From an example as TFDS gives it to a task that keeps its contract, by shapes alone."""
+    config = configs.load(spec)
+    function = objects.bind(config.data.preprocess, "config.data.preprocess")
+    found = function(city() if "cityscapes" in spec else pet)
+    assert found["image"].shape == (*shape, 3)
+    example = {
+        key: jax.ShapeDtypeStruct(array.shape, array.dtype)
+        for key, array in sources.canonical(found).items()
+    }
+    task, _ = runs.make_task(config, example)
+    contract.check(task, batches.batch_spec(example, 2), config.task.name)
