@@ -99,7 +99,10 @@ def train(
     except Diverged as problem:
         writer.wait()
         kept = f"the last good checkpoint is step {saved}" if saved else "nothing was saved yet"
-        raise Diverged(f"{problem}; {kept}. Try a lower learning rate, or optimizer.clip_norm")
+        advice = (
+            "Try a lower learning rate or optimizer.clip_norm; labels that are no class do this too"
+        )
+        raise Diverged(f"{problem}; {kept}. {advice}")
 
 
 @contextmanager
