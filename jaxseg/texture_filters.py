@@ -57,6 +57,12 @@ def gabor(
     return _normalised(even + odd)
 
 
+def laplacians(sigmas: tuple[float, ...]) -> np.ndarray:
+    """Laplacians of Gaussians, which answer to spots of any orientation: float64 [S, k, k]."""
+    radius = math.ceil(4 * max(sigmas))
+    return _normalised([_laplacian(radius, sigma) for sigma in sigmas])
+
+
 def leung_malik(support: int = SUPPORT) -> np.ndarray:
     """The 48 filters of Leung and Malik 2001: float64 [48, support, support].
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg import filters, kmeans, potts, texture
+from jaxseg import filters, kmeans, potts, texture, texture_filters
 
 NARROW = 3  # times narrower than the wide window; also the step of the grid
 LAPLACIANS = (0.7, 1.2, 2.0, 3.5, 6.0)
@@ -78,18 +78,8 @@ def segment(
 @jax.jit
 def _responses(image):
     grey = filters.luminance(image)
-    radius = math.ceil(3 * max(LAPLACIANS))
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    kernels = np.stack([_laplacian(y**2 + x**2, sigma) for sigma in LAPLACIANS])
-    laplacians = jnp.abs(filters.filter_bank(grey, kernels))
-    return jnp.concatenate([texture.magnitudes(grey), laplacians], axis=-1)
-
-
-def _laplacian(square, sigma):
-    gaussian = np.exp(-square / (2 * sigma**2))
-    kernel = gaussian * (square - 2 * sigma**2)
-    kernel -= gaussian * kernel.sum() / gaussian.sum()
-    return kernel / np.abs(kernel).sum()
+    spots = jnp.abs(filters.filter_bank(grey, texture_filters.laplacians(LAPLACIANS)))
+    return jnp.concatenate([texture.magnitudes(grey), spots], axis=-1)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

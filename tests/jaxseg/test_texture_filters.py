@@ -5,6 +5,7 @@ from jaxseg import texture_filters
 
 BANKS = {
     "gabor": (texture_filters.gabor, 48),
+    "laplacians": (lambda: texture_filters.laplacians((0.7, 2.0, 6.0)), 3),
     "leung_malik": (texture_filters.leung_malik, 48),
     "schmid": (texture_filters.schmid, 13),
     "maximum_response": (texture_filters.maximum_response, 38),
