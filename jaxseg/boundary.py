@@ -29,9 +29,9 @@ WEIGHTS = {
     "texture": (1.78, 0.05, 1.23, 4.10),
 }
 # The weighted sum that is as likely a boundary as not.
-EVEN = 10.0
+EVEN = 8.0
 # Standard deviation in pixels by which neighbouring tensors are brought to agree.
-AGREEMENT = 1.0
+AGREEMENT = 1.5
 # Share of a histogram that every bin has beforehand: sampling noise is no boundary.
 PRIOR = 1e-3
 # Response of a texture filter, in units of white, below which a pixel counts as flat.
@@ -48,8 +48,7 @@ def strength(image: jax.Array, suppress: bool = True) -> jax.Array:
         is what a watershed wants.
     """
     found = summed_tensor(cue_tensors(image))
-    # Of both eigenvalues: at corners and junctions there is change in both directions.
-    odds = ((found[..., 0] + found[..., 2]) / EVEN) ** 2
+    odds = (largest(found) / EVEN) ** 2
     likely = odds / (1.0 + odds)
     return suppressed(likely, direction(found)) if suppress else likely
 
@@ -140,8 +139,9 @@ def distance_tensors(cues: tuple[jax.Array, ...], sigma: float) -> jax.Array:
     bins, sigma = block_means(jnp.concatenate(cues, -1), block), sigma / block
     share = jnp.maximum(smooth(bins, sigma), 0.0) + PRIOR
     down, right = (smooth(bins, sigma, order) * sigma for order in ((1, 0), (0, 1)))
-    products = jnp.stack([right * right, right * down, down * down], -2) / share[..., None, :]
-    tensors = jnp.stack([jnp.sum(part, -1) for part in jnp.split(products, ends, -1)], -2)
+    products = (right * right / share, right * down / share, down * down / share)
+    sums = [[jnp.sum(part, -1) for part in jnp.split(product, ends, -1)] for product in products]
+    tensors = jnp.moveaxis(jnp.asarray(sums), (0, 1), (-1, -2))
     shape = (tensors.shape[0] * block, tensors.shape[1] * block, *tensors.shape[2:])
     return jax.image.resize(tensors, shape, "linear")[: size[0], : size[1]]
 
@@ -245,7 +245,8 @@ def hysteresis(strength: jax.Array, low: float, high: float) -> jax.Array:
 def ridges(strength: jax.Array, sigma: float = 2.0) -> jax.Array:
     """Keeps the ridges of any soft boundary map, one pixel wide: [H, W] -> [H, W].
 
-    Across a ridge the map, smoothed by `sigma` pixels, bends down the most.
+    Across a boundary the map, smoothed by `sigma` pixels, bends the most.
     """
-    bend = [smooth(strength, sigma, order) for order in ((0, 2), (1, 1), (2, 0))]
-    return suppressed(strength, direction(-jnp.stack(bend, -1)))
+    bend = jnp.stack([smooth(strength, sigma, order) for order in ((0, 2), (1, 1), (2, 0))], -1)
+    up = (bend[..., 0] + bend[..., 2] > 0)[..., None]  # on a flank it bends upwards
+    return suppressed(strength, direction(jnp.where(up, bend, -bend)))
