@@ -35,6 +35,34 @@ class StructureTensor(NamedTuple):
     energy: jax.Array
 
 
+def window_means(values: jax.Array, sigma: float, step: int = 1) -> jax.Array:
+    """Means in Gaussian windows, on a grid: [H, W, F] -> [ceil(H / step), ceil(W / step), F].
+
+    As two products with matrices, which for wide windows is many times as fast as the
+    taps of `filters.smooth`, and with step 1 the same. Mirrored at the border; the grid
+    spreads evenly over the image.
+    """
+    height, width = values.shape[:2]
+    down, right = (
+        jnp.asarray(_windows(size, sigma, step), values.dtype) for size in (height, width)
+    )
+    return jnp.einsum("ay,yxf,bx->abf", down, values, right, precision="highest")
+
+
+def _windows(size, sigma, step):
+    """The matrix [ceil(size / step), size] of the windows' weights along an axis."""
+    cells = -(-size // step)
+    centres = (np.arange(cells) + 0.5) * size / cells - 0.5
+    reach = int(4 * sigma + 0.5) + 1
+    places = np.arange(-reach, size + reach)
+    weights = np.exp(-0.5 * ((places - centres[:, None]) / sigma) ** 2)
+    weights[np.abs(places - centres[:, None]) > max(1, int(4 * sigma + 0.5))] = 0.0
+    folded = places % (2 * size)
+    matrix = np.zeros((size, cells))
+    np.add.at(matrix, np.where(folded < size, folded, 2 * size - 1 - folded), weights.T)
+    return (matrix / matrix.sum(0)).T
+
+
 def magnitudes(
     image: jax.Array,
     wavelengths: tuple[float, ...] = (3.5, 6.0, 11.0, 20.0),
@@ -61,7 +89,7 @@ def local_energies(
     found = magnitudes(image, wavelengths, orientations)
     scales = jnp.split(found, len(wavelengths), axis=-1)
     smoothed = [
-        filters.smooth(scale, spread * wavelength)
+        window_means(scale, spread * wavelength)
         for scale, wavelength in zip(scales, wavelengths, strict=True)
     ]
     return jnp.concatenate(smoothed, axis=-1)
@@ -135,7 +163,8 @@ def structure_tensor(image: jax.Array, sigma: float, scale: float = 1.0) -> Stru
       scale: of the Gaussian derivatives, in pixels.
     """
     dy, dx = filters.smooth(image, scale, (1, 0)), filters.smooth(image, scale, (0, 1))
-    yy, xx, xy = (filters.smooth(product, sigma) for product in (dy * dy, dx * dx, dx * dy))
+    products = jnp.stack([dy * dy, dx * dx, dx * dy], axis=-1)
+    yy, xx, xy = jnp.moveaxis(window_means(products, sigma), -1, 0)
     trace, even, odd = yy + xx, xx - yy, 2 * xy
     # Where nothing changes the angle has no derivative: there it is 0, by another branch.
     flat = even**2 + odd**2 < 1e-20
@@ -146,9 +175,9 @@ def structure_tensor(image: jax.Array, sigma: float, scale: float = 1.0) -> Stru
 
 def local_statistics(image: jax.Array, sigma: float) -> jax.Array:
     """Mean and standard deviation in a Gaussian window: [H, W] -> [H, W, 2]."""
-    mean = filters.smooth(image, sigma)
-    variance = filters.smooth((image - mean) ** 2, sigma)
-    return jnp.stack([mean, jnp.sqrt(variance + 1e-12)], axis=-1)
+    mean = window_means(image[..., None], sigma)
+    variance = window_means((image[..., None] - mean) ** 2, sigma)
+    return jnp.concatenate([mean, jnp.sqrt(variance + 1e-12)], axis=-1)
 
 
 def local_histograms(
@@ -173,7 +202,8 @@ def local_histograms(
         raise ValueError(f"need 2 bins or more and rising limits, got {bins} and {limits}")
     place = (jnp.clip(responses, low, high) - low) * ((bins - 1) / (high - low))
     share = jnp.maximum(0.0, 1.0 - jnp.abs(place[..., None] - jnp.arange(bins)))
-    return filters.smooth(share, sigma)
+    flat = share.reshape(*share.shape[:2], -1)
+    return window_means(flat, sigma).reshape(share.shape)
 
 
 def channels(

@@ -11,7 +11,6 @@ the textures are interpolated between its places.
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -64,15 +63,18 @@ def segment(
     """
     image = _checked(image, textures, window, max_textures)
     responses = _responses(image)
-    step = max(1, round(window / NARROW))
-    wide = _components(_average(responses, window, step))
+    means = functools.partial(_window_means, responses, step=max(1, round(window / NARROW)))
+    wide = _components(means(sigma=window))
     key = jax.random.key(seed)
     if textures is None:
         textures = _estimate(wide, max_textures, key)
     labels, _ = _cluster(wide, textures, key)
-    shares = _refine(_average(responses, window / NARROW, step), labels, textures)
+    shares = _refine(means(sigma=window / NARROW), labels, textures)
     full = jax.image.resize(shares, (*image.shape[:2], textures), "linear").argmax(-1)
     return _in_raster_order(np.asarray(full))
+
+
+_window_means = jax.jit(texture.window_means, static_argnames=("sigma", "step"))
 
 
 @jax.jit
@@ -80,27 +82,6 @@ def _responses(image):
     grey = filters.luminance(image)
     spots = jnp.abs(filters.filter_bank(grey, texture_filters.laplacians(LAPLACIANS)))
     return jnp.concatenate([texture.magnitudes(grey), spots], axis=-1)
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _average(responses, sigma, step):
-    """Gaussian means on the grid: [H, W, F] -> [ceil(H / step), ceil(W / step), F]."""
-    height, width = responses.shape[:2]
-    down, right = (jnp.float32(_means(size, sigma, step)) for size in (height, width))
-    return jnp.einsum("ay,yxf,bx->abf", down, responses, right, precision="highest")
-
-
-def _means(size, sigma, step):
-    """The matrix [ceil(size / step), size] of Gaussian means, mirrored at the ends."""
-    cells = -(-size // step)
-    centres = (np.arange(cells) + 0.5) * size / cells - 0.5
-    reach = math.ceil(3 * sigma)
-    places = np.arange(-reach, size + reach)
-    weights = np.exp(-0.5 * ((places - centres[:, None]) / sigma) ** 2)
-    folded = places % (2 * size)
-    matrix = np.zeros((size, cells))
-    np.add.at(matrix, np.where(folded < size, folded, 2 * size - 1 - folded), weights.T)
-    return (matrix / matrix.sum(0)).T
 
 
 @jax.jit

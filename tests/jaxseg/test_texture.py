@@ -27,6 +27,26 @@ def inner(features, margin=12):
     return np.asarray(features)[margin:-margin, margin:-margin]
 
 
+@pytest.mark.parametrize("sigma", [0.7, 3.0, 9.0])
+def test_window_means_against_scipy(sigma):
+    image = noise((20, 33, 2))
+    expected = ndimage.gaussian_filter(image, (sigma, sigma, 0), mode="reflect")
+    np.testing.assert_allclose(texture.window_means(image, sigma), expected, atol=1e-6)
+
+
+def test_window_means_on_a_grid():
+    image = noise((20, 33, 2))
+    full = texture.window_means(image, 3.0)
+    found = texture.window_means(image, 3.0, step=3)  # 7 rows, 11 columns
+    assert found.shape == (7, 11, 2)
+    # 33 / 11 is whole, so columns lie on the pixels 1, 4, 7; 20 / 7 is not.
+    rows = (np.arange(7) + 0.5) * 20 / 7 - 0.5
+    for channel in range(2):
+        at = np.meshgrid(rows, np.arange(1, 33, 3), indexing="ij")
+        expected = ndimage.map_coordinates(np.asarray(full[..., channel]), at, mode="reflect")
+        np.testing.assert_allclose(found[..., channel], expected, atol=2e-3)
+
+
 @pytest.mark.parametrize("phase", [0.0, 1.0])
 def test_magnitudes_of_a_sine_are_its_amplitude_whatever_the_phase(phase):
     image = grating(0.0, 6.4, phase=phase)
