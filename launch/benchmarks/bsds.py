@@ -52,7 +52,10 @@ def main(argv: list[str]) -> None:
     given = [name for name in ("method", "workdir", "maps") if getattr(options, name)]
     if len(given) > 1:
         raise Mistake(f"--{given[0]} and --{given[1]}: give one of them")
-    if min(options.thresholds, options.processes, options.limit or 1) < 1:
+    if (
+        min(options.thresholds, options.processes, 1 if options.limit is None else options.limit)
+        < 1
+    ):
         raise Mistake("--thresholds, --processes and --limit must be at least 1")
     devices.setup()
     try:
