@@ -59,7 +59,7 @@ def segment(
 
     Raises:
       ValueError: an image that is not [H, W, C] or not finite, or a number of textures
-        or a window that is not positive.
+        or a window below 1.
     """
     image = _checked(image, textures, window, max_textures)
     responses = _responses(image)
@@ -199,8 +199,8 @@ def _checked(image, textures, window, max_textures):
         raise ValueError("image has values that are not finite; fill them in first")
     if textures is not None and textures < 1:
         raise ValueError(f"textures must be at least 1, or None to estimate, got {textures}")
-    if window <= 0 or max_textures < 1:
+    if window < 1 or max_textures < 1:
         raise ValueError(
-            f"window and max_textures must be positive, got {window} and {max_textures}"
+            f"window and max_textures must be at least 1, got {window} and {max_textures}"
         )
     return image

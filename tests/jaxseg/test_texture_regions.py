@@ -58,7 +58,7 @@ def test_mistakes_are_told(mosaic):
         (image[:0], {}, "must be"),
         (np.full_like(image, np.nan), {}, "not finite"),
         (image, {"textures": 0}, "at least 1"),
-        (image, {"window": 0.0}, "positive"),
+        (image, {"window": 0.5}, "window and max_textures"),
     ):
         with pytest.raises(ValueError, match=message):
             texture_regions.segment(wrong, **options)
