@@ -20,8 +20,8 @@ from jaxseg.task import Task
 class State(NamedTuple):
     """What training changes.
 
-    `shares` is the sum over steps of each class's share of the labelled pixels: what
-    the net took for the prior (see `jaxseg.prior_shift`).
+    `shares` is the sum over steps of each class's share of all pixels, from which the
+    prior that the net learnt follows (see `prior` and `jaxseg.prior_shift`).
     """
 
     params: Any
@@ -122,8 +122,7 @@ def segmentation(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         sums = pixel_sums(model, jax.nn.softmax(logits), batch) | mean_sums(terms, batch)
-        shares = jnp.sum(sums["confusion"], 1)
-        shares = state.shares + shares / jnp.maximum(jnp.sum(shares), 1.0)
+        shares = state.shares + jnp.sum(sums["confusion"], 1) / batch["segmentation"].size
         return State(params, opt_state, stats, shares), sums
 
     def eval_step(state, batch, rng, thorough=False):
