@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Sides up to which a filter along an axis is a product with a matrix.
+MATRIX = 1024
+
 
 def gaussian_kernel(sigma: float, order: int = 0, truncate: float = 4.0) -> np.ndarray:
     """A sampled Gaussian or its derivative, float64 [2 r + 1] with r = truncate * sigma.
@@ -27,11 +30,18 @@ def gaussian_kernel(sigma: float, order: int = 0, truncate: float = 4.0) -> np.n
     raise ValueError(f"order must be 0, 1 or 2, got {order}")
 
 
-def correlate(image: jax.Array, kernel: jax.Array, axis: int) -> jax.Array:
-    """Correlates an array with a kernel [2 r + 1] along one axis, mirrored at the ends."""
-    radius = len(kernel) // 2
-    padded = pad_mirrored(image, radius, (axis,))
+def correlate(image: jax.Array, kernel: np.ndarray, axis: int) -> jax.Array:
+    """Correlates an array with a kernel [2 r + 1] along one axis, mirrored at the ends.
+
+    As a product with a banded matrix where the axis is short: more arithmetic than a
+    sum of shifted copies, but far faster for wide kernels, and quick to compile.
+    """
     size = image.shape[axis]
+    if size <= MATRIX:
+        band = jnp.asarray(_band(np.asarray(kernel, np.float64), size), image.dtype)
+        moved = jnp.tensordot(band, image, (1, axis), precision="highest")
+        return jnp.moveaxis(moved, 0, axis)
+    padded = pad_mirrored(image, len(kernel) // 2, (axis,))
     taps = (
         float(weight) * jax.lax.slice_in_dim(padded, place, place + size, axis=axis)
         for place, weight in enumerate(np.asarray(kernel))
@@ -95,3 +105,14 @@ def _smooth_size(size):
         if rest == 1:
             return size
         size += 1
+
+
+def _band(kernel, size):
+    """The matrix [size, size] of a mirrored correlation."""
+    radius = len(kernel) // 2
+    sources = np.pad(np.arange(size), radius, mode="symmetric")
+    matrix = np.zeros((size, size))
+    rows = np.repeat(np.arange(size), len(kernel))
+    columns = np.lib.stride_tricks.sliding_window_view(sources, len(kernel)).ravel()
+    np.add.at(matrix, (rows, columns), np.tile(kernel, size))
+    return matrix
