@@ -62,16 +62,15 @@ def cores():
     config.eval = {"split": "val", "every": 1000, "batch_size": 4}
     config.checkpoint = {"every": 1000, "best": "-edge_f"}
     config.log = {"every": 50}
+    config.optimizer.learning_rate.decay_steps = config.train.get_ref("steps")
     return config
 
 
 def gpu(config):
-    """Longer, with larger crops and batches, on train and val; for one GPU."""
-    config.data.split = "train+val"
+    """Longer, with larger crops and batches; for one GPU."""
     config.data.batch_size = 16
     config.data.augment[0].crop = (320, 320)
     config.data.resident = True
-    config.train.steps = config.optimizer.learning_rate.decay_steps = 40_000
+    config.train.steps = 40_000
     config.optimizer.ema = 0.999
-    config.eval.split = "test"
     config.eval.every = config.checkpoint.every = 4_000

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     add("--images", required=True, help="a file, a folder, or a pattern in quotes; depth maps "
         "(16-bit PNG in millimetres, float TIFF or .npy in metres) for --cue=depth")  # fmt: skip
     add("--out", type=Path, required=True, help="folder for what is written")
-    add("--threshold", type=float, default=0.4, help="boundary: weakest contour (default: 0.4)")
+    add("--threshold", type=float, default=0.2, help="boundary: weakest contour (default: 0.2)")
     add("--textures", type=int, default=0, help="texture: their number (default: estimated)")
     add("--layers", type=int, default=0, help="depth: their number (default: estimated)")
     options, rest = cli.parse(arguments, argv)
@@ -96,11 +96,12 @@ def by_boundary(path: Path, out: Path, threshold: float) -> np.ndarray:
     image = images.read_image(path)
     values = image.astype(np.float32) / 255
     soft = np.asarray(jax.jit(boundary.strength, static_argnums=1)(values, False))
-    labels = regions.regions_at(soft, threshold)
+    thin = np.asarray(jax.jit(boundary.strength)(values))
+    labels = regions.regions_at(soft, threshold, thin)
     maps = {
-        "strength": jax.jit(boundary.strength)(values),
+        "strength": thin,
         "canny": jax.jit(boundary.canny)(values),
-        "contours": regions.ucm(soft),
+        "contours": regions.ucm(soft, thin),
     }
     for name, found in maps.items():
         pictures.save_grey(out / name / f"{path.stem}.png", np.asarray(found, np.float32))
