@@ -69,7 +69,7 @@ def cores():
 def gpu(config):
     """Longer, with larger crops and batches; for one GPU."""
     config.data.batch_size = 16
-    config.data.augment[0].crop = (320, 320)
+    config.data.augment[0]["crop"] = (320, 320)
     config.data.resident = True
     config.train.steps = 40_000
     config.optimizer.ema = 0.999

@@ -1,0 +1,61 @@
+"""Every variant of every config is complete, and names what exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from launch import config as configs
+from launch import objects
+
+ROOT = Path(__file__).resolve().parents[1]
+VARIANTS = {
+    "vae": ("", "conv", "conditional", "mnist", "mnist_conv", "mnist_iwae"),
+    "unet": ("", "texture", "texture_cue", "depth", "depth_cue", "depth_streams", "folder",
+             "camvid", "camvid_large", "pets", "cityscapes"),
+    "cnn": ("", "founding"),
+    "edges": ("", "gpu"),
+}  # fmt: skip
+SPECS = [
+    f"configs/{name}.py{variant and ':' + variant}"
+    for name, variants in VARIANTS.items()
+    for variant in variants
+]
+
+
+def names(tree):
+    """Every name of an object in a config, however deep."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get("name"), str) and re.fullmatch(r"[\w.]+:[\w.]+", tree["name"]):
+            yield tree["name"]
+        tree = list(tree.values())
+    if isinstance(tree, list | tuple):
+        for item in tree:
+            yield from names(item)
+
+
+def test_all_configs_are_here():
+    files = {path.stem for path in (ROOT / "configs").glob("*.py")} - {"__init__"}
+    assert files == set(VARIANTS)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_variant_is_complete_and_names_what_exists(spec):
+    config = configs.load(spec)
+    configs.check(config)
+    found = list(names(config.to_dict()))
+    assert found
+    for name in found:
+        objects.find(name, spec)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_an_unknown_variant_is_a_mistake(name):
+    with pytest.raises(Exception, match="no variant 'nothing'"):
+        configs.load(f"configs/{name}.py:nothing")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_docstring_tells_every_variant(name):
+    text = (ROOT / "configs" / f"{name}.py").read_text().split('"""')[1]
+    assert all(variant in text for variant in VARIANTS[name])
