@@ -83,6 +83,11 @@ def accepts(name: str, argument: str, where: str) -> bool:
     return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
+def required(name: str, where: str) -> set[str]:
+    """The arguments without which what `name` names cannot be called."""
+    return _required(find(name, where))
+
+
 def _value(value, where):
     if isinstance(value, Mapping) and "name" in value:
         return build(value, where)

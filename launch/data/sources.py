@@ -121,6 +121,9 @@ class Preprocessed:
 
 def _open_function(data, split, where):
     place = {"path": data.path} if data.path else {}
+    wanted = objects.required(data.name, f"{where}.name")
+    if "path" in wanted and "path" not in {**place, **data.kwargs}:
+        raise Mistake(f"config.data.path: {data.name} reads a folder; give --config.data.path=DIR")
     spec = {"name": data.name, "split": split, **place, **data.kwargs}
     records = objects.build(spec, where)
     title = f"{data.name} {split}"

@@ -88,3 +88,9 @@ def test_a_damaged_record_is_named(tmp_path):
     damaged = sources.open_split(config, "train")
     with pytest.raises(Mistake, match=r"digits:1.0.0 train: example \d+ cannot be read.*Files: "):
         _ = [damaged[index] for index in range(damaged.size)]
+
+
+def test_a_folder_that_is_not_given_is_asked_for():
+    config = data_config(name="launch.data.folders:folder")
+    with pytest.raises(Mistake, match=r"give --config.data.path=DIR"):
+        sources.open_split(config, "train")
