@@ -161,9 +161,9 @@ def edge_detector(
       balance: lambda of RCF.
 
     Returns:
-      A `Task`. Metrics: loss; and edge_f, the best F over 19 thresholds of the map's
-      ridges, at edge_threshold, where a pixel is right if an edge lies near it (no
-      one-to-one matching: for watching, not for comparing with ODS).
+      A `Task`. Metrics: loss; and in evaluation edge_f, the best F over 19 thresholds
+      of the map's ridges, at edge_threshold, where a pixel is right if an edge lies near
+      it (no one-to-one matching: for watching, not for comparing with ODS).
 
     Raises:
       ValueError: an argument that cannot be meant, or an example without its arrays.
@@ -177,16 +177,17 @@ def edge_detector(
         def mean_loss(params):
             logits = apply(model, params, batch)
             terms = balanced_loss(model, logits, batch["edges"])
-            return jnp.mean(terms), (terms, logits)
+            return jnp.mean(terms), terms
 
-        grads, (terms, logits) = jax.grad(mean_loss, has_aux=True)(state.params)
+        grads, terms = jax.grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return State(params, opt_state), sums(model, terms, logits, batch)
+        return State(params, opt_state), loss_sums(terms, batch["mask"])
 
     def eval_step(state, batch, rng):
         logits = apply(model, averaged(state), batch)
-        return sums(model, balanced_loss(model, logits, batch["edges"]), logits, batch)
+        terms = balanced_loss(model, logits, batch["edges"])
+        return loss_sums(terms, batch["mask"]) | edge_sums(model, logits, batch)
 
     return Task(
         init=partial(init, model, optimizer),
@@ -238,8 +239,14 @@ def balanced_loss(model: Model, logits: jax.Array, edges: jax.Array) -> jax.Arra
     return jnp.mean(jnp.sum(weight * terms, (1, 2)) / counted[:, 0, 0], -1)
 
 
-def sums(model: Model, terms: jax.Array, logits: jax.Array, batch: dict) -> dict:
-    """The loss, and pixel counts at each of LEVELS, over the rows that are examples."""
+def loss_sums(terms: jax.Array, mask: jax.Array) -> dict:
+    """The loss [B] over the rows that are examples, and their number."""
+    loss = jnp.sum(jnp.where(mask, terms, 0.0))
+    return {"loss": loss, "count": jnp.sum(mask.astype(jnp.float32))}
+
+
+def edge_sums(model: Model, logits: jax.Array, batch: dict) -> dict:
+    """Pixel counts at each of LEVELS, over the rows that are examples."""
     ridges = jax.vmap(boundary.ridges)(jax.nn.sigmoid(logits[..., 0]))
     share = batch["edges"][..., 0].astype(jnp.float32) / 255.0
     drawn = (share > 0) & (share >= model.consensus)
@@ -255,10 +262,7 @@ def sums(model: Model, terms: jax.Array, logits: jax.Array, batch: dict) -> dict
             "drawn": jnp.sum(drawn & rows),
         }
 
-    counts = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), jax.vmap(count)(LEVELS))
-    mask = batch["mask"]
-    loss = jnp.sum(jnp.where(mask, terms, 0.0))
-    return counts | {"loss": loss, "count": jnp.sum(mask.astype(jnp.float32))}
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), jax.vmap(count)(LEVELS))
 
 
 def near(marks: jax.Array, reach: int) -> jax.Array:
@@ -269,11 +273,13 @@ def near(marks: jax.Array, reach: int) -> jax.Array:
 
 def finish(sums: dict) -> dict[str, float]:
     """Sums over images -> metrics; see `edge_detector`."""
+    loss = float(sums["loss"] / sums["count"])
+    if "found" not in sums:
+        return {"loss": loss}
     recall = sums["found"] / np.maximum(sums["drawn"], 1.0)
     precision = sums["right"] / np.maximum(sums["predicted"], 1.0)
     f = 2.0 * recall * precision / np.maximum(recall + precision, 1e-12)
     best = int(np.argmax(f))
-    loss = float(sums["loss"] / sums["count"])
     return {"loss": loss, "edge_f": float(f[best]), "edge_threshold": float(LEVELS[best])}
 
 
