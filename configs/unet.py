@@ -108,9 +108,11 @@ def texture(config):
 
 
 def texture_cue(config):
-    """The same with local energies of Gabor filters beside the image."""
+    """The same with local energies of Gabor filters, in an encoder of their own."""
     texture(config)
-    config.task.features = ({"name": "jaxseg.texture:channels"},)
+    cue = {"name": "jaxseg.texture:channels", "wavelengths": (3.0, 5.0, 8.0), "orientations": 4}
+    config.task.features = (cue,)
+    config.model.second_stream = 12
 
 
 def depth(config):

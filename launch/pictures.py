@@ -62,7 +62,7 @@ def save_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
     for top in range(0, len(labels), 256):  # in strips, so that large images fit
         rows = slice(top, top + 256)
         shown, part = labels[rows, :, None] > 0, image[rows]
-        blend = (colours[labels[rows] % 256].astype(np.uint16) + part) // 2
+        blend = (colours[labels[rows].astype(np.int32) % 256].astype(np.uint16) + part) // 2
         picture[rows] = np.where(shown, blend, part)
     _write(path, Image.fromarray(picture))
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from launch import pictures
@@ -26,3 +27,25 @@ def test_values_outside_the_range_are_clipped():
     images = np.array([np.nan, -3.0, 7.0, 0.5]).reshape(4, 1, 1, 1) * np.ones((4, 48, 48, 1))
     picture = pictures.grid(images)
     assert sorted({*picture[::49, ::49, 0].ravel()}) == [0, 128, 255]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_labels_come_back_from_the_file_and_lie_over_their_image(tmp_path, dtype):
+    labels = np.arange(300 * 5).reshape(300, 5).astype(dtype) % 7
+    pictures.save_labels(tmp_path / "labels.png", labels)
+    image = np.full((300, 5, 3), 100, np.uint8)
+    pictures.save_overlay(tmp_path / "overlay.png", image, labels)
+    with Image.open(tmp_path / "labels.png") as file, Image.open(tmp_path / "overlay.png") as over:
+        assert file.mode == "P"
+        np.testing.assert_array_equal(np.asarray(file), labels)
+        shown = np.asarray(over).astype(int)
+    np.testing.assert_array_equal(shown[labels == 0], 100)
+    blend = (pictures.palette()[3].astype(int) + 100) // 2
+    assert (shown[labels == 3] == blend).all()
+
+
+def test_more_than_255_regions_are_written_with_16_bits(tmp_path):
+    labels = np.arange(400, dtype=np.int32).reshape(20, 20)
+    pictures.save_labels(tmp_path / "labels.png", labels)
+    with Image.open(tmp_path / "labels.png") as file:
+        np.testing.assert_array_equal(np.asarray(file), labels)
