@@ -10,7 +10,9 @@ from sklearn import metrics as theirs
 from jaxseg.postprocess import regions
 from launch import config as configs
 from launch import evaluate, predict, train
+from launch import run as runs
 from launch.errors import Mistake
+from launch.segmenter import Segmenter
 
 COLOURS = np.array([[30, 30, 30], [220, 60, 60], [60, 60, 220]], np.uint8)
 SMALL = {
@@ -125,6 +127,15 @@ def test_images_of_any_size(run, tmp_path, capsys, shape):
     assert found.shape == shape
     if min(shape) > 1:
         assert (found == scene(7, shape)[1]).mean() > 0.95
+
+
+def test_images_of_many_sizes_are_one_compilation(run):
+    _, workdir = run
+    opened = runs.trained(workdir, [], None, None)
+    segmenter = Segmenter(opened, 1, False)
+    for shape in ((5, 9), (24, 32), (40, 33), (31, 80)):
+        segmenter.label({"image": scene(3, shape)[0]}, None)
+    assert opened.run.program.predict._cache_size() == 1
 
 
 def test_images_are_scaled_as_in_training(run, tmp_path, capsys):
