@@ -19,6 +19,22 @@ class State(NamedTuple):
     opt_state: optax.OptState
 
 
+class Model(NamedTuple):
+    """The net and what it is about; every function below takes it first.
+
+    Attributes:
+      net: module (x, index, train) -> logits [B, K].
+      classes: K.
+      smoothing: share of each target spread evenly over all classes.
+      names: of the classes.
+    """
+
+    net: Any
+    classes: int
+    smoothing: float
+    names: tuple[str, ...]
+
+
 def classification(
     model,
     optimizer: optax.GradientTransformation,
@@ -54,48 +70,60 @@ def classification(
     if label is None or label.shape or label.dtype.kind not in "iu":
         raise ValueError("needs examples with an integer `label`")
     net = model.clone(classes=classes) if hasattr(model, "classes") else model
+    model = Model(net, classes, smoothing, tuple(names))
+    return Task(
+        init=partial(init, model, optimizer),
+        train_step=partial(train_step, model, optimizer),
+        eval_step=lambda state, batch, rng: loss_and_sums(model, averaged(state), batch)[1],
+        finish=partial(finish, model),
+        figures=partial(figures, model),
+    )
 
-    def logits_of(params, batch, **options):
-        x = batch["image"].astype(jnp.float32) / 127.5 - 1.0
-        return net.apply({"params": params}, x, batch["index"], **options)
 
-    def loss_and_sums(params, batch, **options):
-        logits = logits_of(params, batch, **options)
-        # One pixel per image: the label contract and the sums are those of masks.
-        target = truth(batch, classes)
-        wanted = optax.smooth_labels(target.one_hot[:, 0, 0], smoothing)
-        terms = optax.softmax_cross_entropy(logits, wanted) * target.valid[:, 0, 0]
-        probability = jax.nn.softmax(logits)[:, None, None]
-        sums = {
-            "loss": jnp.sum(terms),
-            "count": jnp.sum(batch["mask"].astype(jnp.float32)),
-            "confusion": metrics.confusion(jnp.argmax(probability, -1), target),
-            "calibration": metrics.calibration(probability, target),
-        }
-        return jnp.mean(terms), sums
+def init(model: Model, optimizer, rng: jax.Array, batch: dict) -> State:
+    """Fresh parameters and optimiser state."""
+    image, index = (batch[key][:1] for key in ("image", "index"))
+    keys = {"params": rng, "dropout": rng}
+    params = model.net.init(keys, image.astype(jnp.float32), index, True)["params"]
+    return State(params, optimizer.init(params))
 
-    def init(rng, batch):
-        one = jax.tree.map(lambda leaf: leaf[:1], batch)
-        x = one["image"].astype(jnp.float32)
-        params = net.init({"params": rng, "dropout": rng}, x, one["index"], True)["params"]
-        return State(params, optimizer.init(params))
 
-    def train_step(state, batch, rng):
-        compute = partial(loss_and_sums, batch=batch, train=True, rngs={"dropout": rng})
-        grads, sums = jax.grad(compute, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return State(optax.apply_updates(state.params, updates), opt_state), sums
+def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Array):
+    """One step on the mean loss of the batch: the new state, and its sums."""
+    compute = partial(loss_and_sums, model, batch=batch, train=True, rngs={"dropout": rng})
+    grads, sums = jax.grad(lambda params: compute(params=params), has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    return State(optax.apply_updates(state.params, updates), opt_state), sums
 
-    def eval_step(state, batch, rng):
-        del rng
-        return loss_and_sums(averaged(state), batch)[1]
 
-    def figures(state, batch, rng):
-        del rng
-        guess = jnp.argmax(logits_of(averaged(state), batch), -1)
-        return {"predictions": framed(batch["image"], guess == batch["label"])}
+def logits_of(model: Model, params, batch: dict, **options) -> jax.Array:
+    """Class logits [B, K] of a batch; options go to the net."""
+    x = batch["image"].astype(jnp.float32) / 127.5 - 1.0
+    return model.net.apply({"params": params}, x, batch["index"], **options)
 
-    return Task(init, train_step, eval_step, partial(finish, names=names), figures)
+
+def loss_and_sums(model: Model, params, batch: dict, **options) -> tuple[jax.Array, dict]:
+    """Mean loss and sums of a batch.
+
+    One pixel per image: the label contract and the sums are those of masks.
+    """
+    logits, target = logits_of(model, params, batch, **options), truth(batch, model.classes)
+    wanted = optax.smooth_labels(target.one_hot[:, 0, 0], model.smoothing)
+    terms = optax.softmax_cross_entropy(logits, wanted) * target.valid[:, 0, 0]
+    probability = jax.nn.softmax(logits)[:, None, None]
+    return jnp.mean(terms), {
+        "loss": jnp.sum(terms),
+        "count": jnp.sum(batch["mask"].astype(jnp.float32)),
+        "confusion": metrics.confusion(jnp.argmax(probability, -1), target),
+        "calibration": metrics.calibration(probability, target),
+    }
+
+
+def figures(model: Model, state: State, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
+    """Images in a green frame where they are named rightly, else in a red one."""
+    del rng
+    guess = jnp.argmax(logits_of(model, averaged(state), batch), -1)
+    return {"predictions": framed(batch["image"], guess == batch["label"])}
 
 
 def truth(batch: dict, classes: int) -> labels.Truth:
@@ -103,13 +131,13 @@ def truth(batch: dict, classes: int) -> labels.Truth:
     return labels.truth(batch["label"][:, None, None], classes, -1, batch["mask"][:, None, None])
 
 
-def finish(sums: dict, names: tuple[str, ...] = ()) -> dict[str, float]:
+def finish(model: Model, sums: dict) -> dict[str, float]:
     """Sums over images -> metrics; see `classification`."""
     scores = metrics.scores(sums["confusion"])
     counts = np.asarray(sums["confusion"], np.float64)
     total = counts.sum(1)
     recall = np.divide(np.diag(counts), total, out=np.full(len(total), np.nan), where=total > 0)
-    names = names or tuple(str(k) for k in range(len(counts)))
+    names = model.names or tuple(str(k) for k in range(len(counts)))
     return {
         "loss": float(sums["loss"] / sums["count"]),
         "accuracy": scores["pixel_accuracy"],

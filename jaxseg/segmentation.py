@@ -110,38 +110,14 @@ def segmentation(
     model = Model(
         net, classes, ignore, tuple(features), depth_unit, loss, tuple(names), flips, passes
     )
-
-    def train_step(state, batch, rng):
-        def mean_loss(params):
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            outputs, changed = apply(model, variables, batch, rng, train=True)
-            terms = supervised_loss(model, outputs, batch)
-            return jnp.mean(terms), (terms, outputs[0], changed)
-
-        grads, (terms, logits, stats) = jax.grad(mean_loss, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        sums = pixel_sums(model, jax.nn.softmax(logits), batch) | mean_sums(terms, batch)
-        shares = state.shares + jnp.sum(sums["confusion"], 1) / batch["segmentation"].size
-        return State(params, opt_state, stats, shares), sums
-
-    def eval_step(state, batch, rng, thorough=False):
-        logits = apply(model, evaluated(state), batch, rng)[0][0]
-        terms = supervised_loss(model, (logits,), batch)
-        sums = pixel_sums(model, jax.nn.softmax(logits), batch) | mean_sums(terms, batch)
-        if thorough:
-            target = truth(model, batch)
-            sums["contours"] = contours.contour_sums(jnp.argmax(logits, -1), target)
-        return sums
-
     return Task(
         init=partial(init, model, optimizer),
-        train_step=train_step,
-        eval_step=eval_step,
+        train_step=partial(train_step, model, optimizer),
+        eval_step=partial(eval_step, model),
         finish=partial(finish, model),
         figures=partial(figures, model),
         predict=partial(predict, model),
-        score_step=partial(eval_step, thorough=True),
+        score_step=partial(eval_step, model, thorough=True),
     )
 
 
@@ -154,6 +130,33 @@ def init(model: Model, optimizer, rng: jax.Array, batch: dict) -> State:
     params = variables["params"]
     shares = jnp.zeros(model.classes)
     return State(params, optimizer.init(params), variables.get("batch_stats", {}), shares)
+
+
+def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Array):
+    """One step on the mean loss of the batch: the new state, and its sums."""
+
+    def mean_loss(params):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        outputs, stats = apply(model, variables, batch, rng, train=True)
+        terms = supervised_loss(model, outputs, batch)
+        return jnp.mean(terms), (terms, outputs[0], stats)
+
+    grads, (terms, logits, stats) = jax.grad(mean_loss, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | mean_sums(terms, batch)
+    shares = state.shares + jnp.sum(sums["confusion"], 1) / batch["segmentation"].size
+    return State(params, opt_state, stats, shares), sums
+
+
+def eval_step(model: Model, state: State, batch: dict, rng: jax.Array, thorough=False) -> dict:
+    """Sums of a batch without training; `thorough` adds the scores of contours."""
+    logits = apply(model, evaluated(state), batch, rng)[0][0]
+    terms = supervised_loss(model, (logits,), batch)
+    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | mean_sums(terms, batch)
+    if thorough:
+        sums["contours"] = contours.contour_sums(jnp.argmax(logits, -1), truth(model, batch))
+    return sums
 
 
 def observe(model: Model, batch: dict) -> jax.Array:
