@@ -52,6 +52,15 @@ def test_the_library_example(folder, data_dir):
     assert "bits_per_dim" in done.stdout
 
 
+def test_the_segmentation_example(folder, data_dir):
+    guide = (ROOT / "docs" / "segmentation.md").read_text()
+    name, content = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", guide, re.DOTALL)[0]
+    (folder / name).write_text(content)
+    done = run(folder, data_dir, sys.executable, name)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split("\n")[0]) == 1.0
+
+
 def test_every_file_that_the_documents_name_exists():
     for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
