@@ -60,7 +60,7 @@ def scenes():
         # Cues that the net sees beside the image.
         "features": (),
         "ignore": 255,
-        "depth_unit": 0.001,
+        "depth_unit": 0.001,  # scenes give millimetres
         # Of predictions: average over the mirror image; dropout samples.
         "flips": False,
         "passes": 0,
@@ -91,7 +91,7 @@ def scenes():
     config.data.augment = [{"name": "jaxseg.augment:warp", "flip": True}]
     config.train = {"steps": 1500}
     config.eval = {"split": "test", "every": 500, "batch_size": 50}
-    config.checkpoint = {"every": 500, "best": "-mean_iou"}
+    config.checkpoint = {"every": 500}
     config.log = {"every": 50}
     decay(config)
     return config
@@ -135,14 +135,15 @@ def depth_streams(config):
 
 def folder(config):
     """Own images and masks in config.data.path; see launch/data/folders.py."""
-    config.data.update(name="launch.data.folders:folder", path="", batch_size=8)
+    config.task.depth_unit = 1.0
+    config.data.update(name="launch.data.folders:folder", path="", batch_size=8, resident=False)
     config.data.kwargs = {"classes": 0, "ignore": 255, "size": (0, 0), "limit": 512}
     config.data.augment = [
         {"name": "jaxseg.augment:warp", "scale": (0.7, 1.4), "rotate": 10.0},
         {"name": "jaxseg.augment:colour"},
     ]
-    config.eval.batch_size = 8
-    config.predict = {"overlap": 0.5}
+    config.eval.update(split="val", batch_size=8)
+    config.checkpoint.best = "-mean_iou"
 
 
 def camvid(config):
@@ -155,7 +156,6 @@ def camvid(config):
         {"name": "jaxseg.losses:dice"},
     )
     config.model.widths = (32, 64, 128, 192)
-    config.data.resident = False
     config.train.steps = 1800
     config.eval.update(every=600, batch_size=16)
     config.checkpoint.every = 600
@@ -177,6 +177,7 @@ def pets(config):
     config.task.update(classes=3, names=("pet", "background", "border"))
     config.data.update(name="oxford_iiit_pet", batch_size=32)
     config.data.preprocess = {"name": "launch.data.stock:pets", "size": (128, 128)}
+    config.predict = {"scale": 0.3}  # photographs of about 430 pixels a side
     config.model.widths = (32, 64, 128, 256)
     config.train.steps = 5000
 
@@ -186,6 +187,7 @@ def cityscapes(config):
     config.task.update(classes=19, names=CITYSCAPES_NAMES)
     config.data.update(name="cityscapes/semantic_segmentation", batch_size=16, resident=False)
     config.data.preprocess = {"name": "launch.data.stock:cityscapes", "size": (256, 512)}
+    config.predict = {"scale": 0.25}
     config.data.augment = [
         {"name": "jaxseg.augment:warp", "crop": (256, 256), "scale": (0.75, 1.5)},
         {"name": "jaxseg.augment:colour"},

@@ -4,6 +4,7 @@ The net gives P(C_i | image) at every pixel, and the decision is maximum a poste
 f(x, y) = argmax_i P(x, y | C_i) P(C_i).
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -103,8 +104,7 @@ def segmentation(
     _check_example(example)
     if names and len(names) != classes:
         raise ValueError(f"{len(names)} names for {classes} classes: {', '.join(names)}")
-    if passes < 0:
-        raise ValueError(f"passes must not be negative, got {passes}")
+    _check_dropout(model, passes)
     net = model.clone(classes=classes) if hasattr(model, "classes") else model
     loss = loss or losses.cross_entropy()
     model = Model(
@@ -299,6 +299,15 @@ def _posterior(model, state, batch, rng, drop):
         return once(batch)
     mirror = {key: leaf[:, :, ::-1] if leaf.ndim == 4 else leaf for key, leaf in batch.items()}
     return 0.5 * (once(batch) + once(mirror)[:, :, ::-1])
+
+
+def _check_dropout(net, passes):
+    if passes < 0:
+        raise ValueError(f"passes must not be negative, got {passes}")
+    takes = inspect.signature(type(net).__call__).parameters
+    if passes and ("drop" not in takes or getattr(net, "dropout", 1.0) == 0.0):
+        name = type(net).__name__
+        raise ValueError(f"passes={passes} needs a net with dropout; this {name} was built without")
 
 
 def _check_example(example):

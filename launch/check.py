@@ -185,7 +185,7 @@ def _check_ids(report, pair, found, number, binary, colours):
     if wrong:
         ids = images.read_mask(pair.mask, colours)
         for value in wrong[:IDS_NAMED]:
-            only = np.where(ids == value, ids, report.ignore)
+            only = np.where(ids == value, ids.astype(np.int64), report.ignore)
             try:
                 labels.checked(pair.mask, only, number, report.ignore)
             except Fault as fault:

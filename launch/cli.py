@@ -17,7 +17,10 @@ from ml_collections import ConfigDict, config_flags
 from launch import config as configs
 from launch.errors import ABANDONED, Mistake, Stop
 
-DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
+DISK_ERRORS = (
+    errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EEXIST,
+    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 def run(main: Callable[[list[str]], None]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,24 +32,29 @@ def check(task: Any, batch: dict, name: str) -> Any:
         if not callable(getattr(task, function, None)):
             raise Mistake(f"{name} returned {type(task).__name__}, which has no {function}()")
     rng = jax.eval_shape(lambda: jax.random.key(0))
-    state = _trace(name, "init", task.init, rng, batch)
-    stepped = _trace(name, "train_step", task.train_step, state, batch, rng)
+    state = trace(name, "init", task.init, rng, batch)
+    stepped = trace(name, "train_step", task.train_step, state, batch, rng)
     new_state, sums = _pair(name, "train_step", stepped)
     _check_same(name, state, new_state)
     _check_sums(name, "train_step", task.finish, sums)
     functions = {"eval_step": task.eval_step, "score_step": getattr(task, "score_step", None)}
     for function, call in functions.items():
         if call is not None:
-            sums = _trace(name, function, call, state, batch, rng)
+            sums = trace(name, function, call, state, batch, rng)
             _check_sums(name, function, task.finish, sums)
-    _check_images(name, "figures", _trace(name, "figures", task.figures, state, batch, rng))
+    _check_images(name, "figures", trace(name, "figures", task.figures, state, batch, rng))
     if getattr(task, "sample", None) is not None:
-        images = _trace(name, "sample", task.sample, state, batch, rng)
+        images = trace(name, "sample", task.sample, state, batch, rng)
         _check_images(name, "sample", {"images": images})
     return state
 
 
-def _trace(name, function, call, *args):
+def trace(name: str, function: str, call: Callable, *args: Any) -> Any:
+    """Shapes of what a user's function returns.
+
+    Raises:
+      Mistake: it fails; says where and why.
+    """
     try:
         return jax.eval_shape(call, *args)
     except Exception as error:  # whatever the user's own code raises

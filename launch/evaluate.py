@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
         "split": opened.data.split.title,
         "examples": opened.data.split.size,
     }
-    print(json.dumps(split | metrics))
+    print(json.dumps(split | runs.for_json(metrics)))
 
 
 if __name__ == "__main__":

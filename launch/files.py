@@ -17,7 +17,9 @@ def find(pattern: str, suffixes: tuple[str, ...] = images.SUFFIXES) -> list[Path
     Raises:
       Mistake: there is none, or two share a stem, under which results are written.
     """
-    if Path(pattern).is_dir():
+    if Path(pattern).is_file():
+        found = [Path(pattern)]
+    elif Path(pattern).is_dir():
         found = [p for p in sorted(Path(pattern).iterdir()) if p.suffix.lower() in suffixes]
     else:
         found = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
@@ -39,7 +41,11 @@ def partner(path: Path, folder: Path | None) -> Path | None:
     """
     if folder is None:
         return None
-    found = sorted(folder.glob(f"{glob.escape(path.stem)}.*"))
+    if not folder.is_dir():
+        raise Mistake(f"no such directory: {folder}")
+    known = (*images.SUFFIXES, ".npy")
+    found = [p for p in sorted(folder.glob(f"{glob.escape(path.stem)}.*"))
+             if p.stem == path.stem and p.suffix.lower() in known]  # fmt: skip
     if len(found) != 1:
         what = f"{len(found)} files" if found else "no file"
         raise Mistake(f"{path}: {what} of the stem {path.stem!r} in {folder}")

@@ -46,6 +46,8 @@ def save(path: Path, images: np.ndarray) -> np.ndarray:
 
 def save_labels(path: Path, labels: np.ndarray) -> None:
     """Writes label ids [H, W] as a PNG: with colours up to id 255, else 16 bits of grey."""
+    if labels.max(initial=0) > 65_535:
+        raise ValueError(f"{labels.max():,} regions are more than a PNG of 16 bits can tell apart")
     if labels.max(initial=0) > 255:
         return _write(path, Image.fromarray(labels.astype(np.uint16)))
     picture = Image.fromarray(labels.astype(np.uint8))

@@ -39,6 +39,8 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(arguments, argv)
     if options.batch_size < 1:
         raise Mistake(f"--batch_size must be at least 1, got {options.batch_size}")
+    if options.min_size < 0 or options.passes < 0:
+        raise Mistake("--min_size and --passes must not be negative")
     items = [
         Files(path, files.partner(path, options.masks), files.partner(path, options.depth))
         for path in files.find(options.images)
@@ -86,8 +88,9 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
         try:
             entry, confusion = predict_one(segmenter, item, out, prior)
         except ValueError as error:  # of this file; the others can do without it
-            failed.append(str(error))
-            cli.say(f"{number}/{len(items)} {error}")
+            failed.append(str(error) if str(item.image.stem) in str(error) else
+                          f"{item.image}: {error}")  # fmt: skip
+            cli.say(f"{number}/{len(items)} {failed[-1]}")
             continue
         entries.append(entry)
         counts = counts + confusion
@@ -99,7 +102,7 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
         )
     report = {"step": segmenter.opened.step, "classes": list(segmenter.names)}
     if np.any(counts):
-        report["scores"] = _for_json(metrics.scores(counts, segmenter.names))
+        report["scores"] = runs.for_json(metrics.scores(counts, segmenter.names))
         print(json.dumps(report["scores"]))
     report |= {"images": entries, "failed": failed}
     working = out / "report.tmp"
@@ -133,7 +136,7 @@ def predict_one(segmenter: Segmenter, item: Files, out: Path, prior: Any) -> tup
         counted = truth < count
         pairs = truth[counted].astype(np.int64) * count + found.labels[counted]
         confusion = np.bincount(pairs, minlength=count**2).reshape(count, count)
-        entry["scores"] = _for_json(metrics.scores(confusion, segmenter.names))
+        entry["scores"] = runs.for_json(metrics.scores(confusion, segmenter.names))
     return entry | {"seconds": round(time.perf_counter() - began, 3)}, confusion
 
 
@@ -142,22 +145,35 @@ def _truth(segmenter, item, shape):
     if item.mask is None:
         return None
     data = segmenter.opened.config.data
-    roots = [folder for folder in (item.mask.parent.parent, Path(data.path)) if folder.is_dir()]
-    table = next(filter(None, map(classes.read_table, roots)), None)
-    ids = images.read_mask(item.mask, table.colours if table else None)
+    tables = [classes.read_table(root) for root in (item.mask.parent.parent, data.path) if root]
+    colours = next((table.colours for table in tables if table and table.colours), None)
+    _check_names(segmenter, item.mask.parent.parent, tables[0])
+    ids = images.read_mask(item.mask, colours)
     if ids.shape != shape:
         raise ValueError(f"{item.mask}: {ids.shape}, its image {shape}; export it at that size")
-    binary = segmenter.opened.data.binary
     ignore = data.kwargs.get("ignore", classes.IGNORED)
+    # In masks of 0 and 255 alone, 255 is the object.
+    binary = segmenter.opened.data.binary or (
+        segmenter.classes == 2 and ignore == 255 and set(np.unique(ids)) == {0, 255}
+    )
     return classes.checked(item.mask, ids, segmenter.classes, ignore, binary)
+
+
+def _check_names(segmenter, folder, table):
+    """Refuses masks whose classes have another order than those of training."""
+    known = segmenter.opened.data.split.classes
+    if table is None or not known:
+        return
+    for number, name in table.names.items():
+        if number < len(known) and known[number] != name:
+            raise ValueError(
+                f"{folder}: id {number} is {name!r} there, but {known[number]!r} in the data "
+                "of training; give masks with the ids of training"
+            )
 
 
 def _ids(text):
     return tuple(int(part) for part in text.split(","))
-
-
-def _for_json(scores):
-    return {name: None if np.isnan(value) else value for name, value in scores.items()}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """From a config to a compiled task: what train, evaluate, sample and bench share."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +62,9 @@ def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> R
         objects.bind(item, f"config.data.augment[{number}]")
         for number, item in enumerate(config.data.augment)
     )
+    if augment and training:
+        contract.trace("config.data.augment", "augment", partial(program.augmented, augment), spec,
+                       jax.eval_shape(lambda: jax.random.key(0)))  # fmt: skip
     resident = _resident(config, data) if training and config.data.resident else None
     built = program.build(task, state, config, mesh, schedules, augment, resident)
     return Run(task, built, mesh, data.example)
@@ -93,7 +98,10 @@ def count_classes(config: ConfigDict, split: sources.Split) -> None:
     Raises:
       Mistake: the data names no classes.
     """
-    if config.task.get("classes") != -1:
+    count, named = config.task.get("classes", 0), len(split.classes)
+    if count > 0 and named and count != named:
+        raise Mistake(f"config.task.classes={count}, but {split.title} names {named} classes")
+    if count != -1:
         return
     if not split.classes:
         raise Mistake(
@@ -117,7 +125,8 @@ def _resident(config, data):
     if data.arrays is None:
         raise Mistake(
             f"config.data.resident: {data.split.title} is larger than "
-            f"config.data.cache_mib={config.data.cache_mib}, so it streams"
+            f"config.data.cache_mib={config.data.cache_mib}, so it streams; give "
+            "--config.data.resident=False"
         )
     size = sum(array.nbytes for array in data.arrays.values()) / 2**20
     if size > config.data.resident_mib:
@@ -217,6 +226,11 @@ def trained(
     run = assemble(config, data, training=False)
     state = checkpoints.restore(folder, step, run.program.template)
     return Opened(config, data, run, state, step)
+
+
+def for_json(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON can hold them: null where there is no number."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def evaluate(

@@ -13,9 +13,11 @@ from jaxseg.prior_shift import estimate_prior, shift_prior
 from launch import cli, objects
 from launch import run as runs
 from launch.data import images
+from launch.data.classes import MOST
 from launch.errors import Mistake
 
-SAMPLING = 4  # every so many pixels, each way, go into an estimate of the prior
+# Pixels into an estimate of the prior: every so many each way, and so many an image.
+SAMPLING, SAMPLED = 4, 4096
 
 
 class Files(NamedTuple):
@@ -56,13 +58,22 @@ class Segmenter:
         config, example = opened.config, opened.run.example
         if opened.run.program.predict is None:
             raise Mistake(f"{config.task.name} has no predict()")
-        self.opened, self.classes = opened, config.task.classes
-        self.names = opened.data.split.classes or tuple(map(str, range(self.classes)))
+        self.opened, self.classes = opened, config.task.get("classes", 0)
+        if not 2 <= self.classes <= MOST:
+            raise Mistake(
+                f"{config.task.name} has {self.classes} classes; masks can be written of tasks "
+                f"with 2 to {MOST}"
+            )
+        named = config.task.get("names") or opened.data.split.classes
+        plain = tuple(map(str, range(self.classes)))
+        self.names = tuple(named) if len(named) == self.classes else plain
         self.channels, self.depth = example["image"].shape[-1], "depth" in example
         if self.channels not in (1, 3):
             raise Mistake(
                 f"the run was trained on images of {self.channels} channels; files have 1 or 3"
             )
+        if depth and not self.depth:
+            cli.say("trained without depth: --depth is not looked at")
         if self.depth and config.task.get("features") and not depth:
             cli.say("trained with depth, and no --depth is given: taken as unknown everywhere")
         self.batch_size = -(-batch_size // opened.run.mesh.size) * opened.run.mesh.size
@@ -154,10 +165,13 @@ class Segmenter:
         old = np.asarray(shares) / max(float(np.sum(shares)), 1e-12)
         if asked != "estimate":
             return old, _shares(asked, len(old))
-        sample, inner = [], slice(SAMPLING // 2, None, SAMPLING)
+        sample = []
         for files in items:
             try:
-                parts = self.posterior(self.read(files))
+                example = self.read(files)
+                stride = max(SAMPLING, round(np.sqrt(example["image"][..., 0].size / SAMPLED)))
+                inner = slice(stride // 2, None, stride)
+                parts = self.posterior(example)
                 sample += [part["probability"][inner, inner] for part in parts]
             except ValueError as error:
                 cli.say(f"left out of the estimate: {error}")

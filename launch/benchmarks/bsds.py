@@ -108,7 +108,7 @@ def source(options, overrides: list[str]) -> tuple[Callable, str]:
 
 def trained(options, overrides: list[str]) -> Callable:
     """The ridges of a trained run's prediction, as a function of an image's path."""
-    opened = runs.trained(options.workdir, overrides, options.step, "")
+    opened = runs.trained(options.workdir, overrides, options.step, None)
     task, state = opened.run.task, opened.state
     if getattr(task, "predict", None) is None:
         raise Mistake(f"{opened.config.task.name} has no predict()")
@@ -117,6 +117,8 @@ def trained(options, overrides: list[str]) -> Callable:
     def one(image):
         batch = {"image": image[None], "index": np.zeros(1, np.int32), "mask": np.ones(1, bool)}
         found = task.predict(state, batch, jax.random.key(0))
+        if "strength" not in found:
+            raise Mistake(f"{opened.config.task.name} predicts {', '.join(found)}, not `strength`")
         return boundary.ridges(found["strength"][0])
 
     return lambda path: np.asarray(sideways(one, read_image(path)), np.float64)

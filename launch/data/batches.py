@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from launch.data import cache, order
-from launch.data.sources import Split, open_split
+from launch.data.sources import Preprocessed, Split, open_split
 from launch.errors import Mistake
 
 # Batches that Grain holds ready. Its default of 500 would be gigabytes of photos.
@@ -60,6 +60,8 @@ def open_data(config, split: str, where: str = "config.data", say=lambda message
         raise Mistake(f"{opened.title}: the engine adds {sorted(taken)} itself; rename these keys")
     example = {key: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for key, leaf in one.items()}
     records = opened.records
+    while isinstance(records, Preprocessed):
+        records = records.split.records
     return Data(opened, arrays, example, getattr(records, "scale", 1.0),
                 getattr(records, "binary", False))  # fmt: skip
 
@@ -88,7 +90,7 @@ def recorded(facts: dict) -> Data:
         for key, (dtype, *shape) in facts["example"].items()
     }
     split = Split((), 0, "recorded data", classes=tuple(facts["classes"]))
-    return Data(split, None, example, facts["scale"], facts["binary"])
+    return Data(split, None, example, facts.get("scale", 1.0), facts.get("binary", False))
 
 
 def batch_spec(example: dict, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -41,8 +41,10 @@ def read_table(root) -> Table | None:
         path = path.with_suffix(".txt")
         if not path.is_file():
             return None
-        lines = [line.strip() for line in _lines(path)]
-        return Table(dict(enumerate(filter(None, lines))), {})
+        text = "\n".join(_lines(path)).rstrip()
+        names = {number: line.strip() for number, line in enumerate(text.split("\n"))}
+        _check_names(path, names)
+        return Table(names, {})
     lines = _lines(path)
     rows = csv.reader(lines, delimiter=max(",;\t", key="".join(lines[:1]).count))
     rows = [(line, [cell.strip() for cell in row]) for line, row in enumerate(rows, 1) if any(row)]
@@ -54,7 +56,17 @@ def read_table(root) -> Table | None:
         _add(path, f"line {line}", dict(zip(titles, row, strict=False)), place, names, colours)
     if not names:
         raise Fault(path, "names no class", "Write lines such as `0,background`.")
+    _check_names(path, names)
     return Table(names, colours)
+
+
+def _check_names(path, names):
+    """Refuses lines without a name, and names that come twice."""
+    for number, name in names.items():
+        if not name:
+            raise Fault(path, "an empty line", "A line is a class: name it.", f"line {number + 1}")
+        if list(names.values()).count(name) > 1:
+            raise Fault(path, f"the name {name!r} comes twice", "Give each class its own.")
 
 
 def _lines(path):

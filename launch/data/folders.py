@@ -119,6 +119,9 @@ def folder(
       ValueError: an argument out of range.
     """
     canvas = (size, size) if isinstance(size, int) else tuple(size)
+    canvas = canvas * 2 if len(canvas) == 1 else canvas
+    if (0 in canvas) != (canvas == (0, 0)):
+        raise ValueError(f"size={size}: give both sides, or 0 for the largest of the folder")
     if len(canvas) != 2 or min(canvas) < 0 or limit < 1:
         raise ValueError(f"size and limit must be whole pixels, got {size} and {limit}")
     if not 0 <= classes <= labels.MOST:

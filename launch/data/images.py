@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+# Pillow refuses large pictures from strangers; these are the user's own.
+Image.MAX_IMAGE_PIXELS = None
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp")
 # Pillow spreads PNG's 2 and 4 bit greys over 0 to 255; an id must be taken back.
 STRETCH = {"L;2": 85, "L;4": 17}

@@ -75,6 +75,8 @@ def canonical(example: Mapping) -> dict[str, np.ndarray]:
         if array.dtype == np.uint8 or array.dtype.kind == "b":
             arrays[key] = array
         elif array.dtype.kind in "iu":
+            if array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
+                raise ValueError(f"{key} holds {array.max()}, which 32 bits do not")
             arrays[key] = array.astype(np.int32)
         elif array.dtype.kind == "f":
             arrays[key] = array.astype(np.float32)
