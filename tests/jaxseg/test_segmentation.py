@@ -180,6 +180,7 @@ def test_figures_show_image_truth_prediction_and_errors(trained):
     ({"ignore": 2}, "ignore=2 is one of the 3 classes"),
     ({"names": ("a", "b")}, "2 names for 3 classes"),
     ({"passes": -1}, "passes"),
+    ({"passes": 2}, "needs a net with dropout"),
 ])  # fmt: skip
 def test_arguments_that_cannot_be_meant(options, message):
     with pytest.raises(ValueError, match=message):

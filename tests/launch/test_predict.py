@@ -215,3 +215,34 @@ def test_mistakes_are_named(run, tmp_path, capsys, arguments, message):
     arguments = [argument.format(data=data) for argument in arguments]
     with pytest.raises(Mistake, match=message):
         call(capsys, predict, f"--workdir={workdir}", f"--out={tmp_path}", *arguments)
+
+
+def test_masks_whose_ids_mean_something_else_are_refused(run, tmp_path, capsys):
+    _, workdir = run
+    write(tmp_path, 3)
+    (tmp_path / "classes.csv").write_text("id,name\n0,red\n1,dark\n2,blue\n")
+    with pytest.raises(Mistake, match="id 0 is 'red' there, but 'dark' in the data of training"):
+        call(capsys, predict, f"--workdir={workdir}", f"--images={tmp_path}/images",
+             f"--masks={tmp_path}/masks", f"--out={tmp_path}/out")  # fmt: skip
+
+
+def test_an_id_that_is_no_class_never_scores(run, tmp_path, capsys):
+    _, workdir = run
+    write(tmp_path, 3)
+    ids = scene(3)[1]
+    ids[2, 5] = 7
+    Image.fromarray(ids).save(tmp_path / "masks" / "s3.png")
+    with pytest.raises(Mistake, match=r"s3.png \(x 5, y 2\): id 7"):
+        call(capsys, predict, f"--workdir={workdir}", f"--images={tmp_path}/images",
+             f"--masks={tmp_path}/masks", f"--out={tmp_path}/out")  # fmt: skip
+
+
+def test_augmentation_that_fails_is_named_before_anything_compiles(run, tmp_path):
+    from ml_collections import ConfigDict
+
+    data, _ = run
+    config = configs.complete(ConfigDict(SMALL), "small")
+    config.data.path = str(data)
+    config.data.augment = [{"name": "jaxseg.depth:drop"}]
+    with pytest.raises(Mistake, match=r"config.data.augment.*drop needs examples with `depth`"):
+        train.train(config, tmp_path / "run")
