@@ -12,7 +12,7 @@ train: $(VENV)/.train
 test: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
 
 $(VENV)/.train: $(VENV)/bin/python pyproject.toml
 	$(RUN) -m pip install --quiet --editable .

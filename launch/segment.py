@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     add("--images", required=True, help="a file, a folder, or a pattern in quotes; depth maps "
         "(16-bit PNG in millimetres, float TIFF or .npy in metres) for --cue=depth")  # fmt: skip
     add("--out", type=Path, required=True, help="folder for what is written")
-    add("--threshold", type=float, default=0.2, help="boundary: weakest contour (default: 0.2)")
+    add("--threshold", type=float, default=0.37, help="boundary: weakest contour (default: 0.37)")
     add("--textures", type=int, default=0, help="texture: their number (default: estimated)")
     add("--layers", type=int, default=0, help="depth: their number (default: estimated)")
     options, rest = cli.parse(arguments, argv)

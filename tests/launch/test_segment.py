@@ -31,7 +31,8 @@ def halves(tmp_path):
 
 
 def test_boundaries_divide_the_halves(halves):
-    call("--cue=boundary", f"--images={halves}/picture.png", f"--out={halves}/out")
+    arguments = (f"--images={halves}/picture.png", f"--out={halves}/out", "--threshold=0.2")
+    call("--cue=boundary", *arguments)
     labels = read(halves / "out" / "regions" / "picture.png")
     assert len(np.unique(labels)) == 2
     assert (labels[:, :23] == labels[0, 0]).all()
