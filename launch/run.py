@@ -230,7 +230,8 @@ def trained(
 
 def for_json(metrics: dict[str, float]) -> dict[str, float | None]:
     """Metrics as JSON can hold them: null where there is no number."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    number = lambda value: not isinstance(value, float) or math.isfinite(value)
+    return {name: value if number(value) else None for name, value in metrics.items()}
 
 
 def evaluate(

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxseg import bayes, labels, likelihoods, metrics
 from launch import cli, devices
+from launch import run as runs
 from launch.data import classes, folders
 from launch.data.images import Fault
 from launch.errors import Mistake
@@ -39,10 +40,12 @@ def main(argv: list[str]) -> None:
     add("--test", default="test", help="the split to score (default: test)")
     add("--classes", type=int, default=11, help="number of classes (default: 11)")
     add("--ignore", type=int, default=11, help="id of pixels that do not count (default: 11)")
-    options, _ = cli.parse(arguments, argv)
+    options, rest = cli.parse(arguments, argv)
+    if rest:
+        raise Mistake(f"bayes takes no config: {' '.join(rest)}")
     devices.setup()
     try:
-        print(json.dumps(measure(options)))
+        print(json.dumps(runs.for_json(measure(options))))
     except Fault as fault:
         raise Mistake(str(fault))
     except ValueError as error:

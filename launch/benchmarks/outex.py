@@ -18,6 +18,7 @@ from PIL import Image
 
 from jaxseg import region_scores, texture_regions
 from launch import cli, devices
+from launch import run as runs
 from launch.errors import Mistake
 
 
@@ -29,11 +30,13 @@ def main(argv: list[str]) -> None:
     add("--textures", type=int, default=5, help="how many are given; 0: estimated (default: 5)")
     add("--images", type=cli.seed_range, help="which mosaics: 7, 0-49 or 0-3,8 (default: all)")
     add("--out", type=Path, help="folder for what was found, as .png, a grey for each label")
-    options, _ = cli.parse(arguments, argv)
+    options, rest = cli.parse(arguments, argv)
+    if rest:
+        raise Mistake(f"outex takes no config: {' '.join(rest)}")
     if options.textures < 0:
         raise Mistake(f"--textures must be 0 (estimated) or more, got {options.textures}")
     devices.setup()
-    print(json.dumps(measure(options)))
+    print(json.dumps(runs.for_json(measure(options))))
 
 
 def measure(options) -> dict:
