@@ -93,13 +93,9 @@ def scenes():
     config.eval = {"split": "test", "every": 500, "batch_size": 50}
     config.checkpoint = {"every": 500}
     config.log = {"every": 50}
-    decay(config)
-    return config
-
-
-def decay(config):
-    """The rate falls to zero at the last step."""
+    # The rate falls to zero at the last step.
     config.optimizer.learning_rate.decay_steps = config.train.get_ref("steps")
+    return config
 
 
 def texture(config):

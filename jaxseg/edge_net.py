@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxseg import boundary, pictures
+from jaxseg import boundary, metrics, pictures
 from jaxseg.task import Task
 from jaxseg.unet import HE, pad_to_multiple, resize
 
@@ -182,12 +182,12 @@ def edge_detector(
         grads, terms = jax.grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return State(params, opt_state), loss_sums(terms, batch["mask"])
+        return State(params, opt_state), metrics.loss_sums(terms, batch["mask"])
 
     def eval_step(state, batch, rng):
         logits = apply(model, averaged(state), batch)
         terms = balanced_loss(model, logits, batch["edges"])
-        return loss_sums(terms, batch["mask"]) | edge_sums(model, logits, batch)
+        return metrics.loss_sums(terms, batch["mask"]) | edge_sums(model, logits, batch)
 
     return Task(
         init=partial(init, model, optimizer),
@@ -237,12 +237,6 @@ def balanced_loss(model: Model, logits: jax.Array, edges: jax.Array) -> jax.Arra
     weight = jnp.where(edge, grounds, jnp.where(ground, model.balance * edges, 0.0)) / counted
     terms = optax.sigmoid_binary_cross_entropy(logits, edge.astype(jnp.float32))
     return jnp.mean(jnp.sum(weight * terms, (1, 2)) / counted[:, 0, 0], -1)
-
-
-def loss_sums(terms: jax.Array, mask: jax.Array) -> dict:
-    """The loss [B] over the rows that are examples, and their number."""
-    loss = jnp.sum(jnp.where(mask, terms, 0.0))
-    return {"loss": loss, "count": jnp.sum(mask.astype(jnp.float32))}
 
 
 def edge_sums(model: Model, logits: jax.Array, batch: dict) -> dict:

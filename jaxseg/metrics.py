@@ -81,6 +81,12 @@ def calibration_error(sums: dict[str, np.ndarray]) -> float:
     return float(_ratio(gap.sum(), np.sum(sums["pixels"])))
 
 
+def loss_sums(terms: jax.Array, mask: jax.Array) -> dict:
+    """The loss [B] over the rows that are examples, and their number."""
+    loss = jnp.sum(jnp.where(mask, terms, 0.0))
+    return {"loss": loss, "count": jnp.sum(mask.astype(jnp.float32))}
+
+
 def _ratio(part, whole):
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)

@@ -144,7 +144,9 @@ def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Arra
     grads, (terms, logits, stats) = jax.grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | mean_sums(terms, batch)
+    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | metrics.loss_sums(
+        terms, batch["mask"]
+    )
     shares = state.shares + jnp.sum(sums["confusion"], 1) / batch["segmentation"].size
     return State(params, opt_state, stats, shares), sums
 
@@ -153,7 +155,9 @@ def eval_step(model: Model, state: State, batch: dict, rng: jax.Array, thorough=
     """Sums of a batch without training; `thorough` adds the scores of contours."""
     logits = apply(model, evaluated(state), batch, rng)[0][0]
     terms = supervised_loss(model, (logits,), batch)
-    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | mean_sums(terms, batch)
+    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | metrics.loss_sums(
+        terms, batch["mask"]
+    )
     if thorough:
         sums["contours"] = contours.contour_sums(jnp.argmax(logits, -1), truth(model, batch))
     return sums
@@ -219,12 +223,6 @@ def pixel_sums(model: Model, probability: jax.Array, batch: dict) -> dict:
         "confusion": metrics.confusion(jnp.argmax(probability, -1), target),
         "calibration": metrics.calibration(probability, target),
     }
-
-
-def mean_sums(terms: jax.Array, batch: dict) -> dict:
-    """The loss [B] over the rows that are examples, and their number."""
-    loss = jnp.sum(jnp.where(batch["mask"], terms, 0.0))
-    return {"loss": loss, "count": jnp.sum(batch["mask"].astype(jnp.float32))}
 
 
 def finish(model: Model, sums: dict) -> dict[str, float]:
