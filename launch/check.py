@@ -70,9 +70,7 @@ def main(argv: list[str]) -> None:
     arguments.add_argument("folder", type=Path, metavar="DIR", help="the folder")
     arguments.add_argument("--classes", type=int, default=0, help="default: what the folder says")
     arguments.add_argument("--ignore", type=int, default=255, help="id of void (default: 255)")
-    options, rest = cli.parse(arguments, argv)
-    if rest:
-        raise Mistake(f"check takes no config: {' '.join(rest)}")
+    options = cli.parse_alone(arguments, argv)
     if not 0 <= options.classes <= labels.MOST:
         raise Mistake(f"--classes must be 0 to {labels.MOST}, got {options.classes}")
     root = options.folder.expanduser()

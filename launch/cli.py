@@ -80,6 +80,18 @@ def parse(
     return arguments.parse_args(rest), overrides
 
 
+def parse_alone(arguments: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Parses the arguments of a command that has no config.
+
+    Raises:
+      Mistake: a config override is among them.
+    """
+    options, overrides = parse(arguments, argv)
+    if overrides:
+        raise Mistake(f"{arguments.prog} takes no config: {' '.join(overrides)}")
+    return options
+
+
 def override(config: ConfigDict, overrides: list[str]) -> ConfigDict:
     """Applies --config.KEY=VALUE arguments, with the types of the config.
 

@@ -17,9 +17,7 @@ def main(argv: list[str]) -> None:
     arguments = cli.parser("prepare", "Prepares a TFDS data set as array_record.")
     arguments.add_argument("name", help='a TFDS name, e.g. mnist or "cifar10:3.0.2"')
     arguments.add_argument("--data_dir", default="", help="default: ~/tensorflow_datasets")
-    options, rest = cli.parse(arguments, argv)
-    if rest:
-        raise Mistake(f"prepare takes no config: {' '.join(rest)}")
+    options = cli.parse_alone(arguments, argv)
     builder = sources.builder(options.name, options.data_dir)
     embedded = builder.name in sources.EMBEDDED
     if sources.has_array_record(builder):

@@ -30,9 +30,7 @@ def main(argv: list[str]) -> None:
     add("--threshold", type=float, default=0.37, help="boundary: weakest contour (default: 0.37)")
     add("--textures", type=int, default=0, help="texture: their number (default: estimated)")
     add("--layers", type=int, default=0, help="depth: their number (default: estimated)")
-    options, rest = cli.parse(arguments, argv)
-    if rest:
-        raise Mistake(f"segment takes no config: {' '.join(rest)}")
+    options = cli.parse_alone(arguments, argv)
     if not 0.0 <= options.threshold <= 1.0:
         raise Mistake(f"--threshold must be in [0, 1], got {options.threshold}")
     for name in ("textures", "layers"):

@@ -40,9 +40,7 @@ def main(argv: list[str]) -> None:
     add("--test", default="test", help="the split to score (default: test)")
     add("--classes", type=int, default=11, help="number of classes (default: 11)")
     add("--ignore", type=int, default=11, help="id of pixels that do not count (default: 11)")
-    options, rest = cli.parse(arguments, argv)
-    if rest:
-        raise Mistake(f"bayes takes no config: {' '.join(rest)}")
+    options = cli.parse_alone(arguments, argv)
     devices.setup()
     try:
         print(json.dumps(runs.for_json(measure(options))))

@@ -30,9 +30,7 @@ def main(argv: list[str]) -> None:
     add("--textures", type=int, default=5, help="how many are given; 0: estimated (default: 5)")
     add("--images", type=cli.seed_range, help="which mosaics: 7, 0-49 or 0-3,8 (default: all)")
     add("--out", type=Path, help="folder for what was found, as .png, a grey for each label")
-    options, rest = cli.parse(arguments, argv)
-    if rest:
-        raise Mistake(f"outex takes no config: {' '.join(rest)}")
+    options = cli.parse_alone(arguments, argv)
     if options.textures < 0:
         raise Mistake(f"--textures must be 0 (estimated) or more, got {options.textures}")
     devices.setup()
