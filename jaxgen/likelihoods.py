@@ -77,12 +77,30 @@ def bernoulli() -> Likelihood:
     return Likelihood(1, observe, log_prob, jax.nn.sigmoid)
 
 
+def logistic_log_mass(x: jax.Array, mean: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """Nats of the bin of level x = 2 v / 255 - 1, v = 0 .. 255, under a logistic.
+
+    The bin is [v - 1/2, v + 1/2]; the two end bins reach to infinity, so the 256 masses
+    sum to one. With s the logistic function and edges l < u of a bin in units of the
+    scale, s(u) - s(l) = s(u) s(-l) (1 - exp(l - u)): exact in the far tails too, where
+    the difference itself underflows.
+    """
+    inverse = jnp.exp(-log_scale)
+    centre, half = inverse * (x - mean), inverse / 255.0
+    below_upper = jnp.where(x > 0.999, 0.0, -softplus(-centre - half))
+    above_lower = jnp.where(x < -0.999, 0.0, -softplus(centre - half))
+    # log(1 - exp(-2 half)), by its series where a bin is a small part of the scale.
+    narrow = np.log(2.0 / 255.0) - log_scale - half
+    width = jnp.log(-jnp.expm1(-2.0 * jnp.maximum(half, 1e-4)))
+    width = jnp.where(half < 1e-3, narrow, width)
+    return below_upper + above_lower + jnp.where(jnp.abs(x) > 0.999, 0.0, width)
+
+
 def discretized_logistic(min_log_scale: float = -7.0) -> Likelihood:
     """256 grey levels as bins of a logistic distribution on [-1, 1].
 
-    Level v is the bin [v - 1/2, v + 1/2] of the rescaled axis 2 v / 255 - 1; the
-    two end bins reach to infinity, so the 256 masses sum to one (Salimans et
-    al. 2017, PixelCNN++, section 2.1). The decoder gives a mean and a log scale.
+    See `logistic_log_mass` (Salimans et al. 2017, PixelCNN++, section 2.1). The decoder
+    gives a mean and a log scale.
 
     Args:
       min_log_scale: floor of the log scale; keeps a certain decoder finite.
@@ -94,16 +112,7 @@ def discretized_logistic(min_log_scale: float = -7.0) -> Likelihood:
 
     def log_prob(x, outputs):
         mean, log_scale = jnp.split(outputs, 2, axis=-1)
-        log_scale = jnp.maximum(log_scale, min_log_scale)
-        inverse = jnp.exp(-log_scale)
-        centre = inverse * (x - mean)
-        upper, lower = centre + inverse / 255.0, centre - inverse / 255.0
-        mass = jax.nn.sigmoid(upper) - jax.nn.sigmoid(lower)
-        # In the far tails the difference underflows: density times bin width.
-        tail = centre - log_scale - 2.0 * softplus(centre) - np.log(127.5)
-        inside = jnp.where(mass > 1e-5, jnp.log(jnp.maximum(mass, 1e-12)), tail)
-        value = jnp.where(x > 0.999, -softplus(lower), inside)
-        return _sum_pixels(jnp.where(x < -0.999, -softplus(-upper), value))
+        return _sum_pixels(logistic_log_mass(x, mean, jnp.maximum(log_scale, min_log_scale)))
 
     def mean(outputs):
         return jnp.clip((jnp.split(outputs, 2, axis=-1)[0] + 1.0) / 2.0, 0.0, 1.0)

@@ -36,3 +36,17 @@ def coin_flips(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     words = jax.random.key_data(jax.random.split(key, (size + 3) // 4))
     quarters = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)
     return quarters[:size].reshape(shape).astype(jnp.float32) / 65536.0
+
+
+def arc(first: jax.Array, last: jax.Array, steps: int = 10) -> jax.Array:
+    """Points [steps, B, L] on the way from latents first [B, L] to last [B, L].
+
+    Along a great arc, not a straight line: the length of Gaussian noise is nearly
+    constant, and points halfway on the line would be shorter than any draw (White
+    2016, "Sampling generative networks", section 2.1).
+    """
+    norms = [jnp.linalg.norm(end, axis=-1, keepdims=True) for end in (first, last)]
+    cosine = jnp.sum(first * last, -1, keepdims=True) / jnp.maximum(norms[0] * norms[1], 1e-12)
+    angle = jnp.clip(jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 1e-4, np.pi - 1e-4)
+    t = jnp.linspace(0.0, 1.0, steps)[:, None, None]
+    return (jnp.sin((1.0 - t) * angle) * first + jnp.sin(t * angle) * last) / jnp.sin(angle)

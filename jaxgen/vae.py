@@ -16,7 +16,8 @@ import optax
 from jax.lax import stop_gradient
 
 from jaxgen import bounds, likelihoods
-from jaxgen.noise import per_example
+from jaxgen.batches import averaged, image_shape, masked_sums, one_hot_classes
+from jaxgen.noise import arc, per_example
 from jaxgen.task import Task
 
 # Importance samples decoded at a time when the NLL is estimated. Part of how the
@@ -89,7 +90,7 @@ def vae(
       ValueError: an argument that cannot be meant, or an example without images.
     """
     _check_objective(objective, samples, beta, free_bits, nll_samples)
-    shape = _image_shape(example, classes)
+    shape = image_shape(example, "a VAE", classes)
     model = Model(encoder, decoder, likelihood or likelihoods.bernoulli(), shape, classes)
     train_loss = partial(
         elbo_loss if objective == "elbo" else importance_loss,
@@ -112,36 +113,28 @@ def vae(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         return State(optax.apply_updates(state.params, updates), opt_state), sums
 
-    def eval_step(state, batch, rng):
-        return masked_sums(elbo_loss(model, averaged(state), batch, rng), batch["mask"])
-
-    def score_step(state, batch, rng):
-        terms = elbo_loss(model, averaged(state), batch, rng)
-        terms["nll"] = negative_log_likelihood(model, averaged(state), batch, rng, nll_samples)
+    def score(model, params, batch, rng):
+        terms = elbo_loss(model, params, batch, rng)
+        terms["nll"] = negative_log_likelihood(model, params, batch, rng, nll_samples)
         return masked_sums(terms, batch["mask"])
+
+    def of_average(function):
+        """(state, batch, rng) -> what the function gives for the averaged parameters."""
+        params = lambda state: averaged(state.opt_state, state.params)
+        return lambda state, batch, rng: function(model, params(state), batch, rng)
 
     return Task(
         init=init,
         train_step=train_step,
-        eval_step=eval_step,
+        eval_step=of_average(lambda *args: masked_sums(elbo_loss(*args), args[2]["mask"])),
         finish=partial(finish, model),
-        figures=lambda state, batch, rng: figures(model, averaged(state), batch, rng),
-        sample=lambda state, batch, rng: sample(model, averaged(state), batch, rng),
-        score_step=score_step,
+        figures=of_average(figures),
+        sample=of_average(sample),
+        score_step=of_average(score),
+        complete=of_average(reconstruct),
+        given="image",
+        interpolate=of_average(interpolate),
     )
-
-
-def condition_on(model: Model, batch: dict) -> jax.Array | None:
-    """One-hot classes [B, classes], or None for an unconditional model.
-
-    A class id outside [0, classes) must never train silently: its row is NaN, and
-    so is the loss, at which training stops and names the step.
-    """
-    if not model.classes:
-        return None
-    label = batch["label"]
-    valid = (label >= 0) & (label < model.classes)
-    return jnp.where(valid[:, None], jax.nn.one_hot(label, model.classes), jnp.nan)
 
 
 def encode(model: Model, params, batch: dict, rng: jax.Array):
@@ -152,7 +145,7 @@ def encode(model: Model, params, batch: dict, rng: jax.Array):
       and log standard deviation of q(z | x), [B, L] each.
     """
     x = model.likelihood.observe(batch["image"], jax.random.fold_in(rng, 0), batch["index"])
-    condition = condition_on(model, batch)
+    condition = one_hot_classes(batch, model.classes)
     mean, log_std = model.encoder.apply({"params": params["encoder"]}, x, condition)
     return x, condition, mean, log_std
 
@@ -238,7 +231,21 @@ def sample(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
     Image i depends on (rng, index[i]) and, for a conditional model, on label[i].
     """
     z = latent_noise(rng, batch["index"], 1, latent_size(model, params))[0]
-    return model.likelihood.mean(decode(model, params, z, condition_on(model, batch)))
+    return model.likelihood.mean(decode(model, params, z, one_hot_classes(batch, model.classes)))
+
+
+def reconstruct(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
+    """Images [B, H, W, C] in [0, 1]: the mean of p(x | z) at the mean of q(z | image)."""
+    _, condition, mean, _ = encode(model, params, batch, rng)
+    return model.likelihood.mean(decode(model, params, mean, condition))
+
+
+def interpolate(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
+    """Strips [B, steps, H, W, C] from the sample of seed `index` to that of seed `end`."""
+    size, condition = latent_size(model, params), one_hot_classes(batch, model.classes)
+    first, last = (latent_noise(rng, batch[key], 1, size)[0] for key in ("index", "end"))
+    strips = model.likelihood.mean(decode(model, params, arc(first, last), condition))
+    return strips.swapaxes(0, 1)
 
 
 def figures(model: Model, params, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
@@ -271,17 +278,11 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
     return means
 
 
-def masked_sums(terms: dict, mask: jax.Array) -> dict:
-    """Sums each term [B] over the rows that are examples, and counts these."""
-    sums = {name: jnp.sum(jnp.where(mask, value, 0.0)) for name, value in terms.items()}
-    return sums | {"count": jnp.sum(mask.astype(jnp.float32))}
-
-
 def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
     """Parameters of both nets: {"encoder": ..., "decoder": ...}."""
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
     x = model.likelihood.observe(one["image"], rng, one["index"])
-    condition = condition_on(model, one)
+    condition = one_hot_classes(one, model.classes)
     encoder_rng, decoder_rng = jax.random.split(rng)
     (z, _), encoder = model.encoder.init_with_output(encoder_rng, x, condition)
     decoder = model.decoder.init(decoder_rng, with_condition(z, condition), output_shape(model))
@@ -308,23 +309,6 @@ def with_condition(z: jax.Array, condition: jax.Array | None) -> jax.Array:
         return z
     spread = jnp.broadcast_to(condition, (*z.shape[:-1], condition.shape[-1]))
     return jnp.concatenate([z, spread], axis=-1)
-
-
-def averaged(state: State):
-    """The moving average of the parameters where the optimiser keeps one."""
-    return optax.tree.get(state.opt_state, "ema", state.params)
-
-
-def _image_shape(example, classes):
-    """Checks the example; returns the image's (H, W, C)."""
-    image = example.get("image")
-    if image is None or len(image.shape) != 3 or image.dtype != np.uint8:
-        found = {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in example.items()}
-        raise ValueError(f"a VAE needs examples with `image` uint8 [H, W, C]; these have {found}")
-    label = example.get("label")
-    if classes and (label is None or label.shape or label.dtype.kind != "i"):
-        raise ValueError(f"classes={classes} needs examples with an integer `label`")
-    return image.shape
 
 
 def _check_objective(objective, samples, beta, free_bits, nll_samples):

@@ -33,7 +33,8 @@ def make_task(optimizer=None, shape=SHAPE, **kwargs):
     }
     encoder, decoder = nets.MLPEncoder(3, (16,)), nets.MLPDecoder((16,))
     task = vae.vae(encoder, decoder, optimizer or optax.adam(3e-3), example, **kwargs)
-    compiled = ("init", "train_step", "eval_step", "score_step", "sample", "figures")
+    compiled = ("init", "train_step", "eval_step", "score_step", "sample", "figures",
+                "complete", "interpolate")  # fmt: skip
     return task._replace(**{name: jax.jit(getattr(task, name)) for name in compiled})
 
 
@@ -221,3 +222,28 @@ def test_impossible_arguments_are_refused(change, message):
 def test_examples_without_uint8_images_are_refused(example):
     with pytest.raises(ValueError, match="needs examples with `image` uint8"):
         vae.vae(nets.MLPEncoder(2), nets.MLPDecoder(), optax.adam(1e-3), example)
+
+
+def test_a_strip_leads_from_one_seed_to_another():
+    task = make_task(classes=4)
+    state = task.init(KEY, make_batch())
+    seeds = {"index": np.array([3, 5]), "label": np.array([1, 2])}
+    strips = task.interpolate(state, seeds | {"end": np.array([9, 5])}, KEY)
+    assert strips.shape == (2, 10, *SHAPE)
+    ends = task.sample(state, {"index": np.array([9, 5]), "label": np.array([1, 2])}, KEY)
+    np.testing.assert_allclose(strips[:, 0], task.sample(state, seeds, KEY), atol=1e-5)
+    np.testing.assert_allclose(strips[:, -1], ends, atol=1e-5)
+    np.testing.assert_allclose(strips[1], np.broadcast_to(ends[1], (10, *SHAPE)), atol=1e-5)
+
+
+def test_completing_an_image_rebuilds_it():
+    task, batch = make_task(optax.adam(1e-2)), make_batch(4)
+    batch["image"] = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (4, *SHAPE))
+    state = task.init(KEY, batch)
+    for step in range(300):
+        state, _ = task.train_step(state, batch, jax.random.fold_in(KEY, step))
+    rebuilt = np.asarray(task.complete(state, batch, KEY))
+    error = np.abs(rebuilt - batch["image"] / 255.0).mean()
+    others = np.abs(rebuilt[::-1] - batch["image"] / 255.0).mean()
+    assert error < 0.5 * others
+    assert task.given == "image"

@@ -1,0 +1,54 @@
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxgen import batches
+
+IMAGE = jax.ShapeDtypeStruct((4, 6, 1), np.uint8)
+LABEL = jax.ShapeDtypeStruct((), np.int64)
+
+
+def test_shape_of_an_image():
+    assert batches.image_shape({"image": IMAGE}, "a net") == (4, 6, 1)
+    assert batches.image_shape({"image": IMAGE, "label": LABEL}, "a net", 3) == (4, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("example", "classes", "message"),
+    [
+        ({}, 0, "a net needs examples with `image` uint8"),
+        ({"image": jax.ShapeDtypeStruct((4, 6), np.uint8)}, 0, r"have \{'image': 'uint8\[4, 6\]'"),
+        ({"image": jax.ShapeDtypeStruct((4, 6, 1), np.float32)}, 0, "float32"),
+        ({"image": IMAGE}, 3, "needs examples with an integer `label`"),
+        ({"image": IMAGE, "label": jax.ShapeDtypeStruct((2,), np.int32)}, 3, "integer `label`"),
+        ({"image": IMAGE, "label": LABEL}, -1, "classes must be 0"),
+    ],
+)
+def test_examples_that_do_not_fit_are_refused(example, classes, message):
+    with pytest.raises(ValueError, match=message):
+        batches.image_shape(example, "a net", classes)
+
+
+def test_a_class_out_of_range_is_nan_and_no_other_row():
+    rows = np.asarray(batches.one_hot_classes({"label": np.array([0, 2, 3, -1, 255])}, 3))
+    np.testing.assert_array_equal(rows[:2], [[1, 0, 0], [0, 0, 1]])
+    assert np.isnan(rows[2:]).all()
+    assert batches.one_hot_classes({}, 0) is None
+
+
+def test_sums_leave_out_padding_whatever_it_holds():
+    mask = np.array([True, False, True])
+    terms = {
+        "loss": np.array([1.0, np.nan, 2.0]),
+        "shares": np.array([[1.0, 2.0], [np.inf, 0.0], [3.0, 4.0]]),
+    }
+    sums = batches.masked_sums(terms, mask)
+    assert float(sums["loss"]) == 3.0
+    np.testing.assert_array_equal(sums["shares"], [4.0, 6.0])
+    assert float(sums["count"]) == 2.0
+
+
+def test_the_average_where_there_is_one():
+    params = {"w": np.ones(2)}
+    assert batches.averaged(optax.adam(1.0).init(params), params) is params
