@@ -1,0 +1,124 @@
+"""GANs on several devices: the same losses; and by the same commands as any task."""
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from launch import checkpoints
+from launch import config as configs
+from launch import run as runs
+from launch.data import batches
+from launch.errors import Mistake
+from tests.launch.test_program import losses
+
+HERE = "tests.launch.test_gan_program"
+
+
+def pictures(split, count=48):
+    """Noisy stripes with a label map and a label."""
+    rng = np.random.default_rng(["train", "test"].index(split))
+    ids = np.broadcast_to(rng.integers(0, 3, (count, 1, 9)), (count, 8, 9))
+    image = 60 * ids + rng.integers(0, 100, ids.shape)
+    return {
+        "image": image.astype(np.uint8)[..., None],
+        "segmentation": ids.astype(np.uint8)[..., None],
+        "label": rng.integers(0, 2, count).astype(np.int32),
+    }
+
+
+CLASSES = {
+    "task": {
+        "name": "jaxgen.gan:gan", "latents": 4, "classes": 2, "discriminator_steps": 2,
+        "loss": {"name": "jaxgen.adversarial:hinge"}, "spectral_norm": True,
+        "penalty": "r1", "penalty_weight": 0.1, "penalty_every": 2,
+        "augment": ({"name": "jaxgen.diffaugment:translation"},),
+    },
+    "model": {
+        "generator": {"name": "jaxgen.gan_nets:DCGANGenerator", "widths": (8,)},
+        "discriminator": {"name": "jaxgen.gan_nets:DCGANDiscriminator", "widths": (8,)},
+    },
+}  # fmt: skip
+MAPS = {
+    "task": {"name": "jaxgen.translation:translation", "classes": 3, "latents": 2},
+    "model": {
+        "generator": {"name": "jaxgen.translation_nets:UNetGenerator", "widths": (8,)},
+        "discriminator": {"name": "jaxgen.translation_nets:PatchDiscriminator", "widths": (8,)},
+    },
+}
+
+
+def config_of(kind, **changes):
+    adam = {"name": "optax:adam", "learning_rate": 1e-3, "b1": 0.5, "ema": 0.0}
+    config = ConfigDict(kind | {
+        "optimizer": {"generator": adam | {"ema": 0.9}, "discriminator": adam},
+        "data": {"name": f"{HERE}:pictures", "batch_size": 16},
+        "mesh": {"data": 1},
+    })  # fmt: skip
+    config = configs.complete(config, "here")
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return {}
+
+
+@pytest.mark.parametrize("changes", [
+    {"mesh.data": 8}, {"mesh.data": 8, "parallel": "pmap"}, {"mesh.data": 2, "mesh.fsdp": 4},
+    {"data.resident": True},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("kind", [CLASSES, MAPS], ids=["gan", "translation"])
+def test_every_layout_gives_the_losses_of_one_device(kind, changes, reference):
+    name = kind["task"]["name"]
+    if name not in reference:
+        reference[name] = losses(config_of(kind), steps=4)
+    wanted, state = reference[name]
+    found, other = losses(config_of(kind, **changes), steps=4)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    for one, two in zip(jax.tree.leaves(other.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-3)
+    for vector, same in zip(other.vectors.values(), state.vectors.values(), strict=True):
+        np.testing.assert_allclose(vector, same, atol=1e-4)
+
+
+def test_a_run_goes_on_to_the_bit(tmp_path):
+    """Both players, both optimisers, the power iteration and the count of updates."""
+    wanted, whole = losses(config_of(CLASSES), steps=5)
+    _, state = losses(config_of(CLASSES), steps=3)
+    writer = checkpoints.Writer(tmp_path / "checkpoints", 2, "")
+    writer.save(3, state, {}, {})
+    writer.close()
+    restore = lambda template: checkpoints.restore(tmp_path / "checkpoints", 3, template)
+    found, state = losses(config_of(CLASSES), start=3, steps=2, state=restore)
+    np.testing.assert_array_equal(found, wanted[3:])
+    for one, two in zip(jax.tree.leaves(state), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_evaluation_is_exact_for_any_batch_size_and_device_count():
+    def evaluate(rows, **changes):
+        config = config_of(CLASSES, **changes)
+        data = batches.open_data(config.data, "test")
+        run = runs.assemble(config, data, training=False)
+        return runs.evaluate(run, runs.initial_state(config, run), data, rows,
+                             run.program.score_step)  # fmt: skip
+
+    whole = evaluate(48)
+    for name, value in evaluate(7, **{"mesh.data": 8}).items():
+        assert value == pytest.approx(whole[name], rel=1e-5, abs=1e-6), name
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"train.accumulate": 2}, "not that of its micro-batches"),
+    ({"data.batch_size": 9}, "discriminator_steps=2 does not divide a batch of 9"),
+    ({"model.generator.widths": (8, 8, 8, 8)}, "16 x 16 pixels; got 8 x 9. Give the net fewer"),
+    ({"model.discriminator.widths": (8,) * 5}, "32 x 32 pixels; got 8 x 9"),
+    ({"task.penalty": "r7"}, "penalty must be r1, gradient or empty; got 'r7'"),
+])  # fmt: skip
+def test_what_cannot_work_is_refused_before_anything_compiles(changes, message):
+    config = config_of(CLASSES, **changes)
+    data = batches.open_data(config.data, "train")
+    with pytest.raises(Mistake, match=message):
+        runs.assemble(config, data)
