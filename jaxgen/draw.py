@@ -1,0 +1,245 @@
+"""DRAW, the deep recurrent attentive writer (Gregor et al. 2015), as a task.
+
+A VAE whose encoder and decoder are LSTMs. At each of T glimpses the encoder sees the
+image, what the canvas still lacks, and what the decoder does; a latent z_t follows,
+and the decoder adds to the canvas:
+
+  q(z_t | x, z_1 .. z_t-1) = N(mean_t, exp(log_std_t)^2)    p(x | canvas_T)    p(z_t) = N(0, 1)
+
+Trained on the ELBO, whose KL term is the sum over glimpses (section 2.2).
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgen import bounds, likelihoods
+from jaxgen.batches import averaged, image_shape, masked_sums, one_hot_classes
+from jaxgen.noise import arc, per_example
+from jaxgen.task import Task
+from jaxgen.vae import State, finish
+
+# Importance samples drawn at a time when the NLL is estimated; part of how the noise
+# is numbered, as in `jaxgen.vae`.
+NLL_CHUNK = 10
+
+
+class Model(NamedTuple):
+    """The net and what it is about; every function below takes it first.
+
+    Attributes:
+      net: a `jaxgen.draw_nets.DrawNet`, or a module with its signature.
+      likelihood: p(x | canvas).
+      shape: (H, W, C) of an image.
+      classes: number of classes that the net is conditioned on; 0 for none.
+    """
+
+    net: Any
+    likelihood: likelihoods.Likelihood
+    shape: tuple[int, int, int]
+    classes: int
+
+
+def draw(
+    model,
+    optimizer: optax.GradientTransformation,
+    example: dict[str, jax.ShapeDtypeStruct],
+    likelihood: likelihoods.Likelihood | None = None,
+    classes: int = 0,
+    nll_samples: int = 200,
+) -> Task:
+    """Builds the task of training DRAW on uint8 images.
+
+    Args:
+      model: a `jaxgen.draw_nets.DrawNet`.
+      optimizer: an optax transformation. Where its state holds a moving average
+        of the parameters under the name `ema`, evaluation and samples use it.
+      example: shape and dtype of each array of one example; `image` must be
+        uint8 [H, W, C], and `label` an integer where `classes` is given.
+      likelihood: p(x | canvas); Bernoulli by default.
+      classes: number of classes to condition on; 0 for none.
+      nll_samples: k of the importance-weighted NLL that `score_step` estimates.
+
+    Returns:
+      A `Task` with the metrics of `jaxgen.vae.vae`; kl is summed over the glimpses.
+
+    Raises:
+      ValueError: an argument that cannot be meant, or an example without images.
+    """
+    if nll_samples < 1:
+        raise ValueError(f"nll_samples={nll_samples} must be at least 1")
+    shape = image_shape(example, "DRAW", classes)
+    model = Model(model, likelihood or likelihoods.bernoulli(), shape, classes)
+
+    def init(rng, batch):
+        params = init_params(model, rng, batch)
+        return State(params, optimizer.init(params))
+
+    def train_step(state, batch, rng):
+        def mean_loss(params):
+            terms = elbo_loss(model, params, batch, rng)
+            return jnp.mean(terms["loss"]), masked_sums(terms, batch["mask"])
+
+        grads, sums = jax.grad(mean_loss, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        return State(optax.apply_updates(state.params, updates), opt_state), sums
+
+    def score(model, params, batch, rng):
+        terms = elbo_loss(model, params, batch, rng)
+        terms["nll"] = negative_log_likelihood(model, params, batch, rng, nll_samples)
+        return masked_sums(terms, batch["mask"])
+
+    def of_average(function):
+        """(state, batch, rng) -> what the function gives for the averaged parameters."""
+        params = lambda state: averaged(state.opt_state, state.params)
+        return lambda state, batch, rng: function(model, params(state), batch, rng)
+
+    return Task(
+        init=init,
+        train_step=train_step,
+        eval_step=of_average(lambda *args: masked_sums(elbo_loss(*args), args[2]["mask"])),
+        finish=partial(finish, model),
+        figures=of_average(figures),
+        sample=of_average(sample),
+        score_step=of_average(score),
+        complete=of_average(reconstruct),
+        given="image",
+        interpolate=of_average(interpolate),
+    )
+
+
+def canvas_shape(model: Model) -> tuple[int, int, int]:
+    """(H, W, C * outputs of the likelihood)."""
+    height, width, channels = model.shape
+    return height, width, channels * model.likelihood.outputs
+
+
+def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
+    """Parameters of the net."""
+    one = jax.tree.map(lambda leaf: leaf[:1], batch)
+    x = model.likelihood.observe(one["image"], rng, one["index"])
+    noise = jnp.zeros((model.net.glimpses, 1, model.net.latents))
+    condition = one_hot_classes(one, model.classes)
+    shape, mean = canvas_shape(model), model.likelihood.mean
+    return model.net.init(rng, noise, shape, mean, x, condition)["params"]
+
+
+def infer(model: Model, params, x, condition, noise):
+    """Looks at x [B, H, W, C] with noise [T, B, L] of the latents.
+
+    Returns:
+      The last canvas [B, H, W, C * outputs]; mean and log standard deviation of
+      q(z_t | x, z_1 .. z_t-1), [T, B, L] each.
+    """
+    shape, mean = canvas_shape(model), model.likelihood.mean
+    return model.net.apply({"params": params}, noise, shape, mean, x, condition)
+
+
+def generate(model: Model, params, z, condition, history: bool = False) -> jax.Array:
+    """Latents z [T, B, L] -> the last canvas [B, H, W, C * outputs], or all of them [T, B, ...]."""
+    shape, mean = canvas_shape(model), model.likelihood.mean
+    drawn = model.net.apply({"params": params}, z, shape, mean, None, condition, history)
+    return drawn[0]
+
+
+def latent_noise(model: Model, rng: jax.Array, index: jax.Array, count: int = 1) -> jax.Array:
+    """Standard normal noise [count, T, B, L], drawn per example."""
+    size = (count, model.net.glimpses, model.net.latents)
+    noise = per_example(lambda key: jax.random.normal(key, size), rng, index)
+    return jnp.moveaxis(noise, 0, 2)
+
+
+def observe(model: Model, batch: dict, rng: jax.Array):
+    """The observed variable [B, H, W, C] of a batch, and its condition or None."""
+    x = model.likelihood.observe(batch["image"], jax.random.fold_in(rng, 0), batch["index"])
+    return x, one_hot_classes(batch, model.classes)
+
+
+def elbo_loss(model: Model, params, batch: dict, rng: jax.Array) -> dict:
+    """Per-example terms of the negative ELBO with the closed-form KL, each [B], nats."""
+    x, condition = observe(model, batch, rng)
+    noise = latent_noise(model, jax.random.fold_in(rng, 1), batch["index"])[0]
+    canvas, mean, log_std = infer(model, params, x, condition, noise)
+    reconstruction = -model.likelihood.log_prob(x, canvas)
+    kl = bounds.gaussian_kl(mean, log_std).sum((0, -1))
+    return {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+
+
+def negative_log_likelihood(model, params, batch, rng, samples: int) -> jax.Array:
+    """-log p(x), estimated with `samples` importance weights: [B], nats.
+
+    An upper bound in expectation, tight as `samples` grows (Burda et al. 2016), with
+    the whole sequence z_1 .. z_T as the latent.
+    """
+    x, condition = observe(model, batch, rng)
+    chunk = min(NLL_CHUNK, samples)
+
+    def log_weight(noise):
+        canvas, mean, log_std = infer(model, params, x, condition, noise)
+        z = mean + jnp.exp(log_std) * noise
+        ratio = bounds.gaussian_log_prob(z) - bounds.gaussian_log_prob(z, mean, log_std)
+        return model.likelihood.log_prob(x, canvas) + ratio.sum(0)
+
+    def add(total, number):
+        key = jax.random.fold_in(jax.random.fold_in(rng, 2), number)
+        log_weights = jax.vmap(log_weight)(latent_noise(model, key, batch["index"], chunk))
+        wanted = number * chunk + jnp.arange(chunk) < samples
+        log_weights = jnp.where(wanted[:, None], log_weights, -jnp.inf)
+        return jnp.logaddexp(total, jax.nn.logsumexp(log_weights, axis=0)), None
+
+    start = jnp.full(x.shape[0], -jnp.inf)
+    total, _ = jax.lax.scan(add, start, jnp.arange(-(-samples // chunk)))
+    return np.log(samples) - total
+
+
+def sample(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
+    """Images [B, H, W, C] in [0, 1], the mean of p(x | canvas_T) for z from the prior.
+
+    Image i depends on (rng, index[i]) and, for a conditional model, on label[i].
+    """
+    z = latent_noise(model, rng, batch["index"])[0]
+    return model.likelihood.mean(generate(model, params, z, one_hot_classes(batch, model.classes)))
+
+
+def reconstruct(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
+    """Images [B, H, W, C] in [0, 1]: what is drawn with each z_t at the mean of its q."""
+    x, condition = observe(model, batch, rng)
+    noise = jnp.zeros((model.net.glimpses, len(x), model.net.latents))
+    return model.likelihood.mean(infer(model, params, x, condition, noise)[0])
+
+
+def interpolate(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
+    """Strips [B, steps, H, W, C] from the sample of seed `index` to that of seed `end`."""
+    first, last = (latent_noise(model, rng, batch[key])[0] for key in ("index", "end"))
+    rows = len(batch["index"])
+    flat = lambda z: z.swapaxes(0, 1).reshape(rows, -1)
+    way = arc(flat(first), flat(last))
+    condition = one_hot_classes(batch, model.classes)
+
+    def drawn(point):
+        z = point.reshape(rows, model.net.glimpses, -1).swapaxes(0, 1)
+        return model.likelihood.mean(generate(model, params, z, condition))
+
+    return jax.vmap(drawn)(way).swapaxes(0, 1)
+
+
+def figures(model: Model, params, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
+    """What a person looks at; `canvases` shows images as they are drawn, a row each."""
+    first = jax.tree.map(lambda leaf: leaf[:16], batch)
+    index = jnp.arange(64)
+    seeds = {"index": index, "label": index % max(model.classes, 1)}
+    few = jax.tree.map(lambda leaf: leaf[:8], seeds)
+    z = latent_noise(model, rng, few["index"])[0]
+    canvases = generate(model, params, z, one_hot_classes(few, model.classes), history=True)
+    shown = np.unique(np.linspace(0, model.net.glimpses - 1, 10).round().astype(int))
+    return {
+        "reconstructions": jnp.stack([first["image"] / 255.0,
+                                      reconstruct(model, params, first, rng)]),
+        "samples": sample(model, params, seeds, rng),
+        "interpolation": interpolate(model, params, few | {"end": (few["index"] + 1) % 8}, rng),
+        "canvases": model.likelihood.mean(canvases[shown]).swapaxes(0, 1),
+    }  # fmt: skip

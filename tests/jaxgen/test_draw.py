@@ -1,0 +1,188 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from jaxgen import bounds, likelihoods
+from jaxgen import draw as module
+from jaxgen.draw import draw
+from jaxgen.draw_nets import DrawNet
+from launch import config as configs
+from tests.launch import test_program
+
+KEY = jax.random.key(0)
+ATTENTION = {"read_size": 2, "write_size": 3}
+
+
+def net(**kwargs):
+    return DrawNet(**{"glimpses": 3, "latents": 2, "hidden": 8} | kwargs)
+
+
+def make_batch(count=8, shape=(5, 4, 1), seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.choice(np.array([0, 255], np.uint8), (count, *shape)),
+        "label": (np.arange(count) % 4).astype(np.int32),
+        "index": np.arange(count, dtype=np.int32),
+        "mask": np.ones(count, bool),
+    }
+
+
+def make_task(model=None, shape=(5, 4, 1), optimizer=None, **kwargs):
+    example = {
+        "image": jax.ShapeDtypeStruct(shape, np.uint8),
+        "label": jax.ShapeDtypeStruct((), np.int32),
+    }
+    task = draw(model or net(), optimizer or optax.adam(1e-2), example, **kwargs)
+    compiled = ("init", "train_step", "eval_step", "score_step", "sample", "figures",
+                "complete", "interpolate")  # fmt: skip
+    return task._replace(**{name: jax.jit(getattr(task, name)) for name in compiled})
+
+
+def exact(model, params, x):
+    """log p(x) of each x by Gauss-Hermite quadrature over two latents, and -log of it."""
+    points, weights = np.polynomial.hermite_e.hermegauss(60)
+    grid = np.stack(np.meshgrid(points, points, indexing="ij")).reshape(2, -1, 1)
+    weights = np.outer(weights, weights).reshape(-1) / (2 * np.pi)
+    canvas = jax.jit(partial(module.generate, model))(params, grid.astype("f4"), None)
+    log_prob = jax.vmap(lambda one: model.likelihood.log_prob(one[None], canvas))(x)
+    return np.log(np.exp(np.asarray(log_prob, np.float64)) @ weights)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Two glimpses of one latent each at all 2 x 2 images, far from any optimum."""
+    model = module.Model(DrawNet(2, 1, 4, 0, 0), likelihoods.bernoulli(), (2, 2, 1), 0)
+    bits = (np.arange(16)[:, None] >> np.arange(4)) & 1
+    batch = make_batch(16, (2, 2, 1)) | {"image": (bits * 255).reshape(16, 2, 2, 1).astype("u1")}
+    params = jax.jit(partial(module.init_params, model))(KEY, batch)
+    noise = jax.random.normal(jax.random.key(5), (1000,))
+    moved = lambda leaf: leaf + 0.7 * noise[: leaf.size].reshape(leaf.shape)
+    params = jax.tree.map(moved, params)
+    return model, params, batch, exact(model, params, bits.reshape(16, 2, 2, 1).astype(float))
+
+
+def test_probabilities_sum_to_one(tiny):
+    assert np.exp(tiny[-1]).sum() == pytest.approx(1, abs=1e-5)
+    assert np.ptp(tiny[-1]) > 1
+
+
+def test_the_bound_lies_below_the_likelihood_and_importance_samples_close_the_gap(tiny):
+    model, params, batch, log_likelihood = tiny
+    keys = jax.random.split(KEY, 400)
+    loss = lambda key: module.elbo_loss(model, params, batch, key)["loss"]
+    elbo = -np.asarray(jax.jit(jax.vmap(loss))(keys), np.float64)
+    error = elbo.std(0) / np.sqrt(len(keys))
+    assert (elbo.mean(0) < log_likelihood + 3 * error).all()
+    estimate = jax.jit(partial(module.negative_log_likelihood, model, samples=20_000))
+    nll = estimate(params, batch, KEY)
+    np.testing.assert_allclose(-nll, log_likelihood, atol=0.03)
+    assert (log_likelihood - elbo.mean(0)).mean() > 0.1
+
+
+def test_the_kl_of_a_glimpse_is_the_integral():
+    for mean, log_std in ((1.0, 0.0), (-0.5, -0.5), (0.3, 0.8)):
+        q = norm(mean, np.exp(log_std))
+        wanted, _ = quad(lambda z: q.pdf(z) * (q.logpdf(z) - norm.logpdf(z)), -20, 20)  # noqa: B023
+        assert bounds.gaussian_kl(mean, log_std) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_bound_sums_the_glimpses_and_generation_repeats_inference():
+    model = module.Model(net(**ATTENTION), likelihoods.bernoulli(), (5, 4, 1), 0)
+    batch = make_batch()
+    params = jax.jit(partial(module.init_params, model))(KEY, batch)
+    x, _ = module.observe(model, batch, KEY)
+    noise = module.latent_noise(model, jax.random.fold_in(KEY, 1), batch["index"])[0]
+    canvas, mean, log_std = jax.jit(partial(module.infer, model))(params, x, None, noise)
+    assert mean.shape == (3, 8, 2)
+    terms = jax.jit(partial(module.elbo_loss, model))(params, batch, KEY)
+    kl = 0.5 * (mean**2 + np.exp(2 * log_std) - 2 * log_std - 1)
+    np.testing.assert_allclose(terms["kl"], np.asarray(kl).sum((0, 2)), rtol=1e-5)
+    z = mean + jnp.exp(log_std) * noise
+    canvases = jax.jit(partial(module.generate, model, history=True))(params, z, None)
+    assert canvases.shape == (3, 8, 5, 4, 1)
+    np.testing.assert_allclose(canvases[-1], canvas, atol=1e-5)
+    last = jax.jit(partial(module.generate, model))(params, z, None)
+    np.testing.assert_allclose(last, canvas, atol=1e-5)
+
+
+def test_training_lowers_the_loss():
+    options = {"classes": 4, "likelihood": likelihoods.discretized_logistic()}
+    model = net(hidden=16, **ATTENTION)
+    task, batch = make_task(model, nll_samples=25, **options), make_batch(16)
+    state = task.init(KEY, batch)
+    losses = []
+    for number in range(60):
+        state, sums = task.train_step(state, batch, jax.random.fold_in(KEY, number))
+        losses.append(task.finish(jax.device_get(sums))["loss"])
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1.0
+    metrics = task.finish(jax.device_get(task.score_step(state, batch, KEY)))
+    assert metrics["negative_elbo"] == pytest.approx(metrics["loss"], rel=1e-5)
+    assert metrics["nll_bits_per_dim"] == pytest.approx(metrics["nll"] / (20 * np.log(2)))
+    names = {"loss", "negative_elbo", "kl", "reconstruction", "nll", "bits_per_dim",
+             "nll_bits_per_dim"}  # fmt: skip
+    assert set(metrics) == names
+    # A class id out of range never trains silently.
+    wrong = batch | {"label": np.full(16, 4, np.int32)}
+    assert np.isnan(task.train_step(state, wrong, KEY)[1]["loss"])
+
+
+def test_images_belong_to_their_seed_and_class():
+    task, batch = make_task(classes=4), make_batch(4)
+    state = task.init(KEY, batch)
+    seeds = {"index": np.array([3, 9, 3, 3]), "label": np.array([0, 0, 0, 1])}
+    images = task.sample(state, seeds, KEY)
+    assert images.shape == (4, 5, 4, 1)
+    np.testing.assert_array_equal(images[0], images[2])
+    assert np.abs(images[0] - images[1]).max() > 0
+    assert np.abs(images[0] - images[3]).max() > 0
+    end = np.array([9, 5, 3, 7])
+    strips = task.interpolate(state, seeds | {"end": end}, KEY)
+    ends = task.sample(state, seeds | {"index": end}, KEY)
+    np.testing.assert_allclose(strips[:, 0], images, atol=1e-5)
+    np.testing.assert_allclose(strips[:, -1], ends, atol=1e-5)
+    assert task.complete(state, batch, KEY).shape == (4, 5, 4, 1)
+    figures = jax.eval_shape(task.figures, state, batch, KEY)
+    assert {name: figure.shape[:-3] for name, figure in figures.items()} == {
+        "reconstructions": (2, 4), "samples": (64,), "interpolation": (8, 10), "canvases": (8, 3),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("sizes", "options", "message"), [
+    ({"glimpses": 0}, {}, "must be at least 1"),
+    ({"read_size": -1}, {}, "not negative"),
+    ({}, {"nll_samples": 0}, "nll_samples=0 must be at least 1"),
+])  # fmt: skip
+def test_impossible_arguments_are_refused(sizes, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_task(net(**sizes), **options).init(KEY, make_batch())
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return []
+
+
+@pytest.mark.parametrize("name", ["fsdp 4", "pmap on 8"])
+def test_every_layout_gives_the_losses_of_one_device(data_dir, one_device, name):
+    config = {
+        "task": {"name": "jaxgen.draw:draw", "nll_samples": 2},
+        "model": {"name": "jaxgen.draw_nets:DrawNet", "glimpses": 2, "latents": 2, "hidden": 32,
+                  **ATTENTION},
+        "optimizer": {"name": "optax:adam", "learning_rate": 1e-3},
+        "data": {"name": "digits", "data_dir": data_dir, "batch_size": 32},
+    }  # fmt: skip
+    config = configs.complete(ConfigDict(config), "draw")
+    if not one_device:
+        one_device += test_program.losses(test_program.layout(config, "one device"), steps=5)
+    found, state = test_program.losses(test_program.layout(config, name), steps=5)
+    np.testing.assert_allclose(found, one_device[0], rtol=0, atol=1e-5)
+    for got, wanted in zip(jax.tree.leaves(state.params), jax.tree.leaves(one_device[1].params),
+                           strict=True):  # fmt: skip
+        np.testing.assert_allclose(got, wanted, atol=1e-3)
