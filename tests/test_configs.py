@@ -13,7 +13,14 @@ VARIANTS = {
     "vae": ("", "conv", "conditional", "mnist", "mnist_conv", "mnist_iwae"),
     "unet": ("", "texture", "texture_cue", "depth", "depth_cue", "depth_streams", "folder",
              "camvid", "camvid_large", "pets", "cityscapes"),
+    "gan": ("", "least_squares", "hinge", "wgan_gp", "conditional", "conv", "residual", "image",
+            "pix2pix", "mnist", "mnist_least_squares", "mnist_hinge", "mnist_wgan_gp",
+            "mnist_conditional", "mnist_conv", "mnist_residual", "mnist_image"),
+    "rnn": ("", "row_lstm", "diagonal_bilstm", "pixelcnn", "draw", "conditional", "softmax",
+            "mixture", "mnist", "mnist_row_lstm", "mnist_diagonal_bilstm", "mnist_pixelcnn",
+            "mnist_draw", "gpu_pixelcnn", "gpu_diagonal_bilstm"),
     "cnn": ("", "founding"),
+    "classifier": ("",),
     "edges": ("", "gpu"),
 }  # fmt: skip
 SPECS = [
