@@ -1,36 +1,236 @@
 """python -m launch.evaluate --workdir=runs/vae
 
-Exact metrics of a whole split, as JSON on stdout.
+Exact metrics of a whole split, as JSON on stdout. With --samples, --completions, --floor
+or --segmenter: scores of images instead, with a card that says what they rest on.
 """
 
+import argparse
 import json
+from pathlib import Path
+from typing import Any
 
-from launch import cli, devices
+import jax
+import numpy as np
+
+from jaxgen import kernel_distance, ssim
+from jaxgen import neighbours as k_nearest
+from launch import cli, devices, features, neighbours, pictures, program, scores
 from launch import run as runs
+from launch.data import batches
 from launch.errors import Mistake
 
 
 def main(argv: list[str]) -> None:
     """Parses the command line and evaluates."""
-    arguments = cli.parser("evaluate", "Exact metrics of a whole split, as JSON on stdout.")
-    arguments.add_argument("--workdir", type=cli.workdir, required=True, help="a run")
-    arguments.add_argument("--step", type=int, help="which checkpoint (default: the newest)")
-    arguments.add_argument("--split", default="", help="split (default: config.eval.split)")
-    arguments.add_argument("--batch_size", type=int, help="does not change the result")
-    options, overrides = cli.parse(arguments, argv)
+    options, overrides = cli.parse(_arguments(), argv)
     devices.setup()
     opened = runs.trained(options.workdir, overrides, options.step, options.split)
-    batch_size = opened.config.eval.batch_size if options.batch_size is None else options.batch_size
-    if batch_size < 1:
-        raise Mistake(f"--batch_size must be at least 1, got {batch_size}")
-    score = opened.run.program.score_step
-    metrics = runs.evaluate(opened.run, opened.state, opened.data, batch_size, score)
+    if options.batch_size is None:
+        options.batch_size = opened.config.eval.batch_size
+    for name in ("batch_size", "samples", "reals"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise Mistake(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if options.neighbours < 0:
+        raise Mistake(f"--neighbours must be 0 or more, got {options.neighbours}")
     split = {
         "step": opened.step,
         "split": opened.data.split.title,
         "examples": opened.data.split.size,
     }
-    print(json.dumps(split | runs.for_json(metrics)))
+    if not (options.samples or options.completions or options.floor or options.segmenter):
+        score = opened.run.program.score_step
+        metrics = runs.evaluate(opened.run, opened.state, opened.data, options.batch_size, score)
+        return print(json.dumps(split | runs.for_json(metrics)))
+    results = split | _of_images(opened, options)
+    print(json.dumps(results))
+
+
+def _arguments() -> argparse.ArgumentParser:
+    arguments = cli.parser("evaluate", "Exact metrics of a whole split, as JSON on stdout; or "
+                           "scores of the images that a model makes.")  # fmt: skip
+    add = arguments.add_argument
+    add("--workdir", type=cli.workdir, required=True, help="a run")
+    add("--step", type=int, help="which checkpoint (default: the newest)")
+    add("--split", default="", help="split (default: config.eval.split)")
+    add("--batch_size", type=int, help="does not change the result")
+    group = arguments.add_argument_group("scores of images")
+    add = group.add_argument
+    add("--samples", type=int, help="score the images of seeds 0 to N - 1 against the split")
+    add("--completions", action="store_true", help="score what the model makes of the split's "
+        "examples: reconstructions, completions")  # fmt: skip
+    add("--floor", action="store_true", help="score real images of the training split: what no "
+        "model can be expected to beat")  # fmt: skip
+    add("--segmenter", type=cli.workdir, help="a run whose net labels the images that are made "
+        "of the split's masks")  # fmt: skip
+    add("--reals", type=int, help="take the first N images of the split (default: all)")
+    add("--inception", type=Path, help="compare features of InceptionV3 with this file of weights")
+    add("--neighbours", type=int, default=16, help="samples shown beside their nearest training "
+        "images (default: 16; 0: none)")  # fmt: skip
+    add("--force", action="store_true", help="rest scores on a classifier below its least accuracy")
+    return arguments
+
+
+def _of_images(opened: runs.Opened, options: argparse.Namespace) -> dict[str, Any]:
+    """Scores images; writes scores/NAME-STEP.json and a figure of neighbours."""
+    name = "+".join(
+        key for key in ("samples", "completions", "floor", "segmenter") if getattr(options, key)
+    )
+    _check_task(opened, options)
+    results, card = {}, {}
+    if options.segmenter:
+        results, card["segmenter"] = _labelled(opened, options)
+    if options.samples or options.completions or options.floor:
+        found, features_card = _compared(opened, options)
+        results, card = results | found, card | features_card
+    results = runs.for_json(results) | {"card": card}
+    path = options.workdir / "scores" / f"{name}-{opened.step:08d}.json"
+    path.parent.mkdir(exist_ok=True)
+    told = {"step": opened.step, "split": opened.data.split.title}
+    path.write_text(json.dumps(told | results, indent=2) + "\n")
+    return results
+
+
+def _check_task(opened, options):
+    task, name = opened.run.task, opened.config.task.name
+    if options.samples and opened.run.program.sample is None:
+        raise Mistake(f"--samples: {name} has no sample()")
+    if (options.completions or options.segmenter) and opened.run.program.complete is None:
+        flag = "--completions" if options.completions else "--segmenter"
+        raise Mistake(f"{flag}: {name} has no complete()")
+    if options.segmenter and getattr(task, "given", "") != "segmentation":
+        raise Mistake(
+            f"--segmenter: {name} makes images from `{task.given}`, not from `segmentation`"
+        )
+
+
+def _compared(opened: runs.Opened, options: argparse.Namespace) -> tuple[dict, dict]:
+    """Scores against the split's images, and what they rest on."""
+    config, run, data, size = opened.config, opened.run, opened.data, options.batch_size
+    if options.inception:
+        spec = {"name": "launch.features:inception", "weights": str(options.inception)}
+        with config.unlocked():
+            config.score.features = spec
+    count = min(options.reals or data.split.size, data.split.size)
+    if options.samples:
+        scores.check_counts({"--samples": options.samples})
+    net = features.build(config, options.force)
+    training, floor = None, None
+    if options.floor or (options.samples and options.neighbours):
+        training = batches.open_data(config.data, config.data.split, "config.data", cli.say)
+    if options.floor:
+        floor = _floor(options, data, training, count)
+    sizes = {f"{data.split.title} (--reals, --split)": count, "--samples": options.samples,
+             "--floor": floor}  # fmt: skip
+    scores.check_counts({what: n for what, n in sizes.items() if n is not None}, net.size)
+    extract = scores.extractor(net, run.mesh)
+    real = scores.real(run, data, size, count)
+    reference = scores.measure(extract, real, count, "measuring real images")
+    results = {"real/ms_ssim": scores.diversity(reference, net.classes)}
+    for name, images, number in _sets(opened, options, training, count, floor):
+        found = scores.measure(extract, images, number, name)
+        values = scores.compare(net, reference, found)
+        if name == "samples":
+            values |= _of_samples(opened, options, net, extract, found, training)
+        results |= {key if name == "samples" else f"{name}/{key}": v for key, v in values.items()}
+    return (
+        results,
+        net.card
+        | {
+            "reals": count,
+            "samples": options.samples,
+            "seeds": f"0-{options.samples - 1}" if options.samples else None,
+            "completions": count if options.completions else None,
+            "floor": floor,
+            "seed": 0,  # of the dealing into blocks
+            "k": k_nearest.K,
+            "kid_blocks": kernel_distance.BLOCKS,
+            "ms_ssim_scales": ssim.scales(*run.example["image"].shape[:2]),
+        },
+    )
+
+
+def _floor(options, data, training, count):
+    """How many training images are scored as if they were samples."""
+    if training.split.title == data.split.title:
+        raise Mistake(f"--floor: {data.split.title} is the training split; give another --split")
+    return min(options.samples or count, training.split.size)
+
+
+def _sets(opened, options, training, count, floor):
+    """The sets of images to score: (name, batches of images and mask, their number)."""
+    run, size = opened.run, options.batch_size
+    if options.samples:
+        classes = opened.config.task.get("classes", 0)
+        drawn = scores.sampled(run, opened.state, classes, size, options.samples)
+        yield "samples", drawn, options.samples
+    if options.completions:
+        made = scores.completed(opened, size, count)
+        put = run.program.put_batch
+        yield "completions", ((images, put(batch["mask"])) for images, batch in made), count
+    if floor:
+        yield "floor", scores.real(run, training, size, floor), floor
+
+
+def _of_samples(opened, options, net, extract, found, training):
+    """What is asked of samples alone: are they of their class, are they copies?"""
+    results, classes = {}, opened.config.task.get("classes", 0)
+    if classes and classes == net.classes:
+        right = found.classes == np.arange(len(found.classes)) % classes
+        results["class_agreement"] = float(right.mean())
+    if options.neighbours:
+        cli.say("looking for the nearest training images")
+        shown = slice(options.neighbours)
+        images = scores.real(opened.run, training, options.batch_size, training.split.size)
+        figure = neighbours.figure(extract, found.images[shown], found.features[shown], images)
+        path = options.workdir / "figures" / f"neighbours-{opened.step:08d}.png"
+        pictures.save(path, figure)
+        cli.say(f"{path}: samples, the nearest by pixels, the nearest by features")
+    return results
+
+
+def _labelled(opened: runs.Opened, options: argparse.Namespace) -> tuple[dict, dict]:
+    """Scores of a trained segmenter on the images made of masks, and on the real ones.
+
+    Its own exact metrics, mean_iou among them; and what they rest on.
+    """
+    segmenter = runs.trained(options.segmenter, [], None, None)
+    _check_segmenter(opened, segmenter, options.segmenter)
+    count = min(options.reals or opened.data.split.size, opened.data.split.size)
+    parts = {"segmenter": [], "segmenter/real": []}
+    label = segmenter.run.program.eval_step
+    for images, batch in scores.completed(opened, options.batch_size, count):
+        batch = {key: batch[key] for key in (*segmenter.run.example, "index", "mask")}
+        drawn = np.round(np.clip(jax.device_get(images), 0.0, 1.0) * 255.0).astype(np.uint8)
+        for name, image in (("segmenter", drawn), ("segmenter/real", batch["image"])):
+            put = segmenter.run.program.put_batch(batch | {"image": image})
+            parts[name].append(jax.device_get(label(segmenter.state, put)))
+    results = {}
+    for name, sums in parts.items():
+        values = segmenter.run.task.finish(program.total(sums))
+        results |= {f"{name}/{key}": float(value) for key, value in values.items()}
+    weights = features.weights_hash(getattr(segmenter.state, "params", segmenter.state))
+    card = {"workdir": str(options.segmenter), "step": segmenter.step, "weights": weights}
+    return results, card | {"images": count}
+
+
+def _check_segmenter(opened, segmenter, workdir):
+    """Refuses a segmenter of other images, or of other classes, than the masks have."""
+    if segmenter.run.program.predict is None:
+        raise Mistake(f"--segmenter: {workdir}: {segmenter.config.task.name} labels no images")
+    made = opened.run.example
+    for key, leaf in segmenter.run.example.items():
+        if key not in made or made[key].shape != leaf.shape:
+            found = list(made[key].shape) if key in made else "none"
+            raise Mistake(
+                f"--segmenter: {workdir} was trained on `{key}` {list(leaf.shape)}; "
+                f"{opened.data.split.title} has {found}"
+            )
+    classes = segmenter.data.split.classes
+    if classes and opened.data.split.classes and classes != opened.data.split.classes:
+        raise Mistake(
+            f"--segmenter: {workdir} knows the classes {', '.join(classes)}; the masks have "
+            f"{', '.join(opened.data.split.classes)}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,142 @@
+"""Scores by nearest neighbours among features, and the neighbours themselves.
+
+Distances are computed a block of rows at a time, so memory grows with the number of
+images and not with its square.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+K = 5  # as Naeem et al. 2020
+ROWS = 1024  # of a block of distances
+
+
+def precision_recall(real, generated, k: int = K, rows: int = ROWS) -> dict[str, float]:
+    """How real the generated images are, and how many of the real ones they reach.
+
+    A ball around each image reaches to its k-th nearest neighbour of the same kind.
+    Precision and recall (Kynkaanniemi et al. 2019): the share of the generated images
+    inside some ball of a real one, and the reverse. Density and coverage (Naeem et al.
+    2020): how many balls of real ones hold a generated image, over k; and the share of
+    these balls that hold any. Inside means nearer than the radius, so that a set against
+    itself has density and coverage 1.
+
+    Args:
+      real, generated: features [N, F] and [M, F].
+      k: which neighbour.
+      rows: distances from that many images are held at a time.
+
+    Returns:
+      precision, recall, density and coverage.
+
+    Raises:
+      ValueError: not more than k images of either kind.
+    """
+    count = min(len(real), len(generated))
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if count < least_images(k):
+        raise ValueError(
+            f"the {k}-th neighbour needs at least {least_images(k)} images of each kind; "
+            f"there are {len(real)} and {len(generated)}"
+        )
+    # Far from zero, float32 would lose the distances between the points.
+    centre = np.mean(real, axis=0, dtype=np.float64)
+    real, generated = (
+        jnp.asarray(np.asarray(points, np.float64) - centre, jnp.float32)
+        for points in (real, generated)
+    )
+    compare = partial(_compare, rows=rows)
+    found = compare(real, generated, radii(real, k, rows), radii(generated, k, rows))
+    hit, balls, reached, covered = (np.asarray(leaf) for leaf in jax.device_get(found))
+    return {
+        "precision": float(hit.mean()),
+        "recall": float(reached.mean()),
+        "density": float(balls.sum(dtype=np.float64) / (k * len(generated))),
+        "coverage": float(covered.mean()),
+    }
+
+
+def least_images(k: int = K) -> int:
+    """How many images of each kind the k-th neighbour needs."""
+    return k + 1
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def radii(points: jax.Array, k: int = K, rows: int = ROWS) -> jax.Array:
+    """Squared distance of each of the points [N, F] to its k-th nearest other: [N]."""
+
+    def block(part):
+        # The nearest of all is the point itself.
+        return _smallest(squared_distances(part, points), k + 1)
+
+    return jax.lax.map(block, _blocks(points, rows)).reshape(-1)[: len(points)]
+
+
+def _smallest(values, k):
+    """The k-th smallest of each row of values [N, M]: [N].
+
+    By passes from one value to the next: a sort, which `top_k` is on CPUs, takes 28 times
+    as long of rows of 10,000.
+    """
+
+    def step(_, carry):
+        value, held = carry
+        larger = jnp.min(jnp.where(values > value[:, None], values, jnp.inf), axis=1)
+        value = jnp.where(held < k, larger, value)
+        return value, jnp.sum(values <= value[:, None], axis=1)
+
+    start = jnp.full(len(values), -jnp.inf), jnp.zeros(len(values), jnp.int32)
+    return jax.lax.fori_loop(0, k, step, start)[0]
+
+
+@jax.jit
+def nearest(queries: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Squared distance [Q] from each of the queries [Q, D] to the nearest point [N, D].
+
+    Returns:
+      The distances, and which points they are: int32 [Q].
+    """
+    distances = squared_distances(queries, points)
+    return jnp.min(distances, axis=1), jnp.argmin(distances, axis=1)
+
+
+def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Squared Euclidean distances between rows of x [N, D] and y [M, D]: [N, M]."""
+    product = jnp.dot(x, y.T, precision="highest")
+    norms = jnp.sum(x**2, axis=1)[:, None] + jnp.sum(y**2, axis=1)
+    return jnp.maximum(norms - 2.0 * product, 0.0)
+
+
+@partial(jax.jit, static_argnames="rows")
+def _compare(real, generated, real_radii, generated_radii, rows):
+    """Over blocks of real images: what each generated and each real one hits."""
+    count = len(real)
+    # A row that only fills up the last block has no ball.
+    padded = jnp.pad(real_radii, (0, -count % _height(count, rows)), constant_values=-1.0)
+
+    def block(hit, part):
+        points, radius = part
+        distances = squared_distances(points, generated)
+        inside = distances < radius[:, None]
+        reached = jnp.any(distances < generated_radii, axis=1)
+        covered = jnp.min(distances, axis=1) < radius
+        return hit | jnp.any(inside, axis=0), (jnp.sum(inside, axis=1), reached, covered)
+
+    parts = _blocks(real, rows), padded.reshape(-1, _height(count, rows))
+    hit, found = jax.lax.scan(block, jnp.zeros(len(generated), bool), parts)
+    return hit, *(leaf.reshape(-1)[:count] for leaf in found)
+
+
+def _height(count, rows):
+    return min(count, rows)
+
+
+def _blocks(points, rows):
+    """Points [N, F] as blocks [N / rows, rows, F], filled up with zeros."""
+    height = _height(len(points), rows)
+    padded = jnp.pad(points, ((0, -len(points) % height), (0, 0)))
+    return padded.reshape(-1, height, points.shape[-1])
