@@ -6,6 +6,7 @@ committed with the step. A step that its manifest does not confirm is never load
 """
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -83,6 +84,12 @@ def check_whole(folder: Path, step: int) -> None:
         raise Mistake(f"--step={step}: {folder} has steps {steps(folder)}")
     if fault := manifest.fault(folder / str(step)):
         raise Mistake(f"checkpoint {step} in {folder} is damaged: {fault}")
+
+
+def metrics(folder: Path, step: int) -> dict | None:
+    """The evaluation's metrics that were saved with a step; None if there are none."""
+    path = folder / str(step) / "metrics" / "metrics"
+    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def restore(folder: Path, step: int, template: Any) -> Any:

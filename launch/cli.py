@@ -55,7 +55,8 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
         prog=f"python -m launch.{module}",
         description=description,
         epilog="Any key of the config can be given as --config.KEY=VALUE. "
-        "Exit codes: 0 done, 2 your mistake, 3 the loss is not finite, 75 interrupted and saved.",
+        "Exit codes: 0 done, 2 your mistake, 3 the loss is not finite, 4 the model collapsed, "
+        "75 interrupted and saved.",
         allow_abbrev=False,
     )
 

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from launch.errors import Mistake
 
 # Sections whose keys belong to the objects they name; those check them.
-OPEN = ("task", "model", "optimizer", "data.kwargs", "data.preprocess")
+OPEN = ("task", "model", "optimizer", "data.kwargs", "data.preprocess", "score.features")
 
 # Changing one of these makes it another run. All others may change when a run
 # goes on: where it runs, how often it reports, and for how long.
@@ -88,6 +88,13 @@ def defaults() -> ConfigDict:
             # none; "-name" where larger is better.
             "checkpoint": {"every": 1000, "keep": 2, "best": ""},
             "log": {"every": 100},
+            # A rule that evaluations must keep from step `after` on, such as
+            # "class_coverage >= 0.9 and fid <= 50"; "" for none. Where one breaks it the
+            # run stops, or goes back to the best checkpoint ("rollback"), so many times.
+            "guard": {"rule": "", "action": "stop", "after": 0, "times": 3},
+            # How samples are scored: by whose features (see launch.features), and how many
+            # at every evaluation of a training (0: none; launch.evaluate has --samples).
+            "score": {"features": {"name": "launch.features:classifier"}, "samples": 0},
             # Of launch.predict, for tasks that predict.
             "predict": {
                 # Side of the windows that a large image is cut into, in pixels that the
@@ -185,6 +192,8 @@ def check(config: ConfigDict) -> None:
     for key in positive:
         if at(config, key) < 1:
             raise Mistake(f"config.{key} must be at least 1, got {at(config, key)}")
+    if config.score.samples < 0:
+        raise Mistake(f"config.score.samples must be 0 or more, got {config.score.samples}")
     if not 0 <= config.seed < 2**31:
         raise Mistake(f"config.seed must be in [0, 2^31), got {config.seed}")
     if config.dtype not in ("float32", "bfloat16"):

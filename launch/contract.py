@@ -43,10 +43,32 @@ def check(task: Any, batch: dict, name: str) -> Any:
             sums = trace(name, function, call, state, batch, rng)
             _check_sums(name, function, task.finish, sums)
     _check_images(name, "figures", trace(name, "figures", task.figures, state, batch, rng))
-    if getattr(task, "sample", None) is not None:
-        images = trace(name, "sample", task.sample, state, batch, rng)
-        _check_images(name, "sample", {"images": images})
+    _check_optional(task, name, state, batch, rng)
     return state
+
+
+def _check_optional(task, name, state, batch, rng):
+    """What makes images, probabilities, or a state to go on with."""
+    given = getattr(task, "given", "")
+    if given and given not in batch:
+        raise Mistake(f"{name} makes images from `{given}`, but the data has {sorted(batch)}")
+    index = batch["index"]
+    seed = {"index": index, "label": jax.ShapeDtypeStruct(index.shape, np.int32)}
+    batches = {
+        "sample": seed,
+        "complete": seed | ({given: batch[given]} if given else {}),
+        "interpolate": seed | {"end": index},
+    }
+    for function, needed in batches.items():
+        if (call := getattr(task, function, None)) is not None:
+            images = trace(name, function, call, state, needed, rng)
+            _check_images(name, function, {"images": images})
+    if (call := getattr(task, "log_prob", None)) is not None:
+        found = trace(name, "log_prob", call, state, batch, rng).shape
+        if found != index.shape:
+            raise Mistake(f"{name}: log_prob() gives {found}; it must give one number an image")
+    if (call := getattr(task, "recover", None)) is not None:
+        _check_same(name, state, trace(name, "recover", call, state), "recover")
 
 
 def trace(name: str, function: str, call: Callable, *args: Any) -> Any:
@@ -80,15 +102,15 @@ def _pair(name, function, value):
     return value
 
 
-def _check_same(name, state, new_state):
+def _check_same(name, state, new_state, function="train_step"):
     before, after = _leaves(state), _leaves(new_state)
     for path in before.keys() | after.keys():
         if path not in after or path not in before:
             verb = "drops" if path in before else "adds"
-            raise Mistake(f"{name}: train_step() {verb} the leaf state{path}")
+            raise Mistake(f"{name}: {function}() {verb} the leaf state{path}")
         if before[path] != after[path]:
             raise Mistake(
-                f"{name}: train_step() changes state{path} from {before[path]} to {after[path]}; "
+                f"{name}: {function}() changes state{path} from {before[path]} to {after[path]}; "
                 "a state must keep its shapes and dtypes"
             )
 

@@ -22,6 +22,12 @@ class Diverged(Stop):
     exit_code = 3
 
 
+class Collapsed(Stop):
+    """An evaluation broke the rule of config.guard, and the run was to stop there."""
+
+    exit_code = 4
+
+
 class Interrupted(Stop):
     """SIGTERM or Ctrl-C: the run saved and left. The same command goes on."""
 

@@ -122,17 +122,22 @@ class Journal:
             picture = pictures.save(path, batch)
             self._board.add_image(name, picture, step, dataformats="HWC")
 
+    def note(self, line: dict) -> None:
+        """Writes a line of its own: {"step": ..., "split": ..., name: number}."""
+        self._emit(line)
+
     def say(self, message: str) -> None:
         """A plain line, above the live one where there is one."""
         clear = "\r\033[K" if self._live else ""
         print(f"{clear}{message}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the files, and joins what was drawn of samples to an animation."""
         if self._live:
             print(file=sys.stderr)
         self._lines.close()
         self._board.close()
+        pictures.progress(self._workdir / "figures", "samples")
 
     def _write(self, window):
         parts, rates = jax.device_get(([item[1] for item in window], window[-1][2]))

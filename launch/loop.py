@@ -35,7 +35,7 @@ def train(
     feed: Iterator[dict],
     state: Any,
     start: int,
-    evaluate: Callable[[Any, int], dict[str, float]],
+    evaluate: Callable[[Any, int], tuple[dict[str, float], Any]],
     writer: checkpoints.Writer,
     record: dict,
     journal: Journal,
@@ -52,7 +52,8 @@ def train(
       feed: numpy batches from step `start` on.
       state: what `program.load` returned.
       start: steps done so far.
-      evaluate: (state, step) -> metrics; also draws the figures.
+      evaluate: (state, step) -> (metrics, None or a state to go on with instead); also
+        draws the figures.
       writer: saves checkpoints.
       record: config and versions, saved with each checkpoint.
       journal: takes the sums and reports.
@@ -79,14 +80,16 @@ def train(
                 state, sums, rates = program.train(state, batch, step - plan.stride)
                 journal.record(step, sums, rates)
 
-                last, signalled, metrics = step == plan.steps, interrupted(), None
+                last, signalled = step == plan.steps, interrupted()
+                metrics = other = None
                 if step % plan.log == 0:
                     journal.close_window()
                 if step % plan.evaluate == 0 or last:
                     journal.flush()
                     with journal.pause():
-                        metrics = evaluate(program.portable(state), step)
-                if step % plan.save == 0 or last or signalled:
+                        metrics, other = evaluate(program.portable(state), step)
+                    state = state if other is None else program.load(other)
+                if step % plan.save == 0 or last or signalled or other is not None:
                     with journal.pause():
                         save(step, metrics)
                 if signalled and not last:

@@ -31,7 +31,7 @@ class Program(NamedTuple):
         leading axis, one entry a step. Reuses the memory of the state it is given.
       eval_step, score_step: (state, batch) -> sums.
       figures: (state, batch) -> {name: images}.
-      sample: (state, batch) -> images; None if the task has none.
+      sample, complete, interpolate: (state, batch) -> images; None if the task has none.
       predict: (state, batch) -> {name: [B, ...]}; None if the task has none.
       finite: (state) -> bool array.
       load: restored or initial state -> what `train` takes.
@@ -46,6 +46,8 @@ class Program(NamedTuple):
     score_step: Callable
     figures: Callable
     sample: Callable | None
+    complete: Callable | None
+    interpolate: Callable | None
     predict: Callable | None
     finite: Callable
     load: Callable
@@ -96,7 +98,12 @@ def build(
         put_feed = partial(devices.put, sharding=rows)
         load = portable = _same
     score = task.score_step or task.eval_step
-    predict = getattr(task, "predict", None)
+
+    def optional(name, key, out_shardings):
+        function = getattr(task, name, None)
+        return function and compiled(lambda s, b: function(s, b, key), out_shardings=out_shardings)
+
+    drawn = stream(0, SAMPLE)  # images belong to their seeds, whatever the run's own seed
     return Program(
         template=jax.tree.map(
             lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s), state, layout
@@ -108,10 +115,10 @@ def build(
         figures=compiled(
             lambda s, b: task.figures(s, b, stream(seed, FIGURES)), out_shardings=copies
         ),
-        sample=task.sample
-        and compiled(lambda s, b: task.sample(s, b, stream(0, SAMPLE)), out_shardings=copies),
-        predict=predict
-        and compiled(lambda s, b: predict(s, b, stream(seed, SAMPLE)), out_shardings=rows),
+        sample=optional("sample", drawn, copies),
+        complete=optional("complete", drawn, copies),
+        interpolate=optional("interpolate", drawn, copies),
+        predict=optional("predict", stream(seed, SAMPLE), rows),
         finite=jax.jit(checkpoints.all_finite),
         load=load,
         portable=portable,

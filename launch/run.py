@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -52,6 +53,11 @@ def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> R
     classes = data.split.classes
     task, schedules = make_task(config, data.example, classes)
     name = config.task.name
+    if config.train.accumulate > 1 and not getattr(task, "accumulates", True):
+        raise Mistake(
+            f"config.train.accumulate={config.train.accumulate}: a step of {name} is not that of "
+            "its micro-batches added up; give 1 and a smaller config.data.batch_size"
+        )
     spec = batches.batch_spec(data.example, config.data.batch_size)
     # The pmap optimiser averages over an axis that exists only inside pmap.
     plain = task
@@ -135,6 +141,14 @@ def _resident(config, data):
             f"more than config.data.resident_mib={config.data.resident_mib}"
         )
     return data.arrays
+
+
+def metric_names(run: Run) -> set[str]:
+    """Names of the metrics that an evaluation during training gives."""
+    batch = batches.batch_spec(run.example, run.mesh.size)
+    rng = jax.eval_shape(lambda: jax.random.key(0))
+    sums = jax.eval_shape(run.task.eval_step, run.program.template, batch, rng)
+    return set(run.task.finish(jax.tree.map(lambda leaf: np.ones(leaf.shape), sums)))
 
 
 def initial_state(config: ConfigDict, run: Run) -> Any:

@@ -1,17 +1,24 @@
 """python -m launch.sample --workdir=runs/vae --seeds=0-63 --out=grid.png
 
 Images from a trained model. Image i depends on seed i only: not on the other
-seeds, nor on their number.
+seeds, nor on their number. With --condition, what the model makes of given images;
+with --interpolate, the way from each seed to the next.
 """
 
+import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from launch import cli, devices, pictures
+from launch import cli, conditions, devices, pictures
 from launch import run as runs
+from launch.data import batches
 from launch.errors import Mistake
+
+SEEDS, STRIPS = range(64), range(9)  # drawn, or led through, where none are asked for
+MOST_COLUMNS = 40  # classes that a grid has a column for
 
 
 def main(argv: list[str]) -> None:
@@ -19,57 +26,217 @@ def main(argv: list[str]) -> None:
     arguments = cli.parser("sample", "Draws images by seed; image i depends on seed i only.")
     add = arguments.add_argument
     add("--workdir", type=cli.workdir, required=True, help="a run")
-    add("--seeds", type=cli.seed_range, default="0-63", help="7, 0-63 or 0-3,8 (default: 0-63)")
-    add("--out", type=Path, default=Path("samples.png"), help="a .png grid, or .npy float images")
+    add("--seeds", type=cli.seed_range, help="7, 0-63 or 0-3,8 (default: 0-63)")
+    add("--out", type=Path, default=Path("samples.png"), help="a .png grid, or .npy float images; "
+        "a .gif or .webp with --interpolate")  # fmt: skip
     add("--class", type=int, dest="label", help="of a class-conditional model; default: by turns")
+    add("--condition", default="", help="images, or masks, to start from: a file, a folder, or a "
+        "pattern in quotes; one for each seed, or one for all")  # fmt: skip
+    add("--interpolate", action="store_true", help="strips from each seed to the next")
     add("--step", type=int, help="which checkpoint (default: the newest)")
-    add("--split", default="", help="the split that tells the images' shape")
+    add("--split", default="", help="whose rows are completed where a model only completes and "
+        "there is no --condition (default: config.eval.split)")  # fmt: skip
     add("--batch_size", type=int, default=64, help="images at a time (default: 64)")
     options, overrides = cli.parse(arguments, argv)
-    if options.out.suffix not in (".png", ".npy"):
-        raise Mistake(f"--out={options.out}: write a .png or a .npy file")
-    if options.batch_size < 1:
-        raise Mistake(f"--batch_size must be at least 1, got {options.batch_size}")
+    _check(options)
     devices.setup()
-    opened = runs.trained(options.workdir, overrides, options.step, options.split)
-    images = draw(opened, options.seeds, options.label, options.batch_size)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    if options.out.suffix == ".npy":
-        np.save(options.out, images)
+    opened = runs.trained(options.workdir, overrides, options.step, None)
+    if options.interpolate:
+        images = _interpolate(opened, options)
+    elif options.condition or opened.run.program.sample is None:
+        images = _complete(opened, options)
     else:
-        pictures.save(options.out, images)
-    cli.say(f"{len(images)} images of step {opened.step:,} in {options.out}")
+        images = _draw(opened, options)
+    cli.say(f"{len(images)} {'strips' if options.interpolate else 'images'} of step "
+            f"{opened.step:,} in {options.out}")  # fmt: skip
 
 
 def draw(opened: runs.Opened, seeds: list[int], label: int | None, batch_size: int) -> np.ndarray:
     """Images [N, H, W, C] by seed, float in [0, 1].
 
-    Seeds are drawn in blocks aligned to multiples of the batch size, so that a seed
-    is always the same row of the same compiled program: the image is the same to
-    the bit whatever else is asked for, and to rounding for another batch size.
-
     Args:
       opened: a trained run.
       seeds: which images.
       label: the class of all of them; None for seed modulo the number of classes.
-      batch_size: block size, rounded up to a multiple of the devices.
+      batch_size: see `by_seed`.
 
     Raises:
       Mistake: the task cannot sample, or has no such class.
     """
     if opened.run.program.sample is None:
         raise Mistake(f"{opened.config.task.name} has no sample()")
-    classes = opened.config.task.get("classes", 0)
-    if label is not None and not 0 <= label < classes:
-        raise Mistake(f"--class={label}: the model has {classes or 'no'} classes")
+    columns = {"label": _labels(opened, seeds, label)}
+    return by_seed(opened, opened.run.program.sample, seeds, columns, batch_size)
+
+
+def by_seed(
+    opened: runs.Opened,
+    function: Callable,
+    seeds: list[int],
+    columns: dict[str, np.ndarray],
+    batch_size: int,
+) -> np.ndarray:
+    """What a compiled function makes of rows that belong to seeds: [N, ...].
+
+    Rows are computed in blocks aligned to multiples of the batch size, so that a seed
+    is always the same row of the same compiled program: its image is the same to the
+    bit whatever else is asked for, and to rounding for another batch size.
+
+    Args:
+      opened: a trained run.
+      function: `program.sample`, `complete` or `interpolate`.
+      seeds: which images; one that comes twice is computed twice.
+      columns: what the batch holds beside `index`, a row for each seed.
+      batch_size: block size, rounded up to a multiple of the devices.
+    """
     size = -(-batch_size // opened.run.mesh.size) * opened.run.mesh.size
-    blocks = {}
-    for block in sorted({seed // size for seed in seeds}):
-        index = np.arange(block * size, (block + 1) * size, dtype=np.int32)
-        labels = index % max(classes, 1) if label is None else np.full(size, label, np.int32)
-        batch = opened.run.program.put_batch({"index": index, "label": labels})
-        blocks[block] = jax.device_get(opened.run.program.sample(opened.state, batch))
-    return np.stack([blocks[seed // size][seed % size] for seed in seeds])
+    seeds = np.asarray(seeds)
+    again = np.array([np.sum(seeds[:place] == seed) for place, seed in enumerate(seeds)])
+    found = [None] * len(seeds)
+    for block, turn in sorted(set(zip(seeds // size, again, strict=True))):
+        mine = np.flatnonzero((seeds // size == block) & (again == turn))
+        rows = seeds[mine] % size
+        batch = {"index": np.arange(block * size, (block + 1) * size, dtype=np.int32)}
+        for key, column in columns.items():
+            batch[key] = np.zeros((size, *column.shape[1:]), column.dtype)
+            batch[key][rows] = column[mine]
+        images = jax.device_get(function(opened.state, opened.run.program.put_batch(batch)))
+        for place, row in zip(mine, rows, strict=True):
+            found[place] = images[row]
+    return np.stack(found)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuses what cannot be meant, before anything is opened."""
+    animated = options.out.suffix in pictures.ANIMATIONS
+    if options.out.suffix not in (".png", ".npy") and not (animated and options.interpolate):
+        raise Mistake(f"--out={options.out}: write a .png or a .npy file, or with --interpolate "
+                      "a .gif or a .webp file")  # fmt: skip
+    if options.batch_size < 1:
+        raise Mistake(f"--batch_size must be at least 1, got {options.batch_size}")
+    if options.interpolate and options.condition:
+        raise Mistake("--interpolate leads from seed to seed; it takes no --condition")
+    if options.interpolate and len(options.seeds or STRIPS) < 2:
+        raise Mistake("--interpolate needs at least two --seeds")
+
+
+def _classes(opened):
+    """Number of classes that images can be asked of; those of masks are another matter."""
+    return opened.config.task.get("classes", 0) if "label" in opened.run.example else 0
+
+
+def _labels(opened, seeds, label):
+    """The class of each seed: the one asked for, or by turns."""
+    classes = _classes(opened)
+    if label is not None and not 0 <= label < classes:
+        raise Mistake(f"--class={label}: the model has {_told(classes)}")
+    turns = np.asarray(seeds) % max(classes, 1)
+    return (turns if label is None else np.full(len(seeds), label)).astype(np.int32)
+
+
+def _told(classes):
+    return f"{classes} classes, 0 to {classes - 1}" if classes else "no classes"
+
+
+def _draw(opened, options):
+    seeds = list(options.seeds or SEEDS)
+    images = draw(opened, seeds, options.label, options.batch_size)
+    by_class = 1 < _classes(opened) <= MOST_COLUMNS and options.label is None
+    labels = _labels(opened, seeds, None)
+    _save(options.out, images, in_columns(images, labels, _classes(opened)) if by_class else images)
+    return images
+
+
+def in_columns(images: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Images [N, H, W, C] as [rows, classes, H, W, C]: a column a class, blank where short."""
+    counts = np.bincount(labels, minlength=classes)
+    table = np.zeros((counts.max(), classes, *images.shape[1:]), images.dtype)
+    for label in range(classes):
+        table[: counts[label], label] = images[labels == label]
+    return table
+
+
+def _interpolate(opened, options):
+    program, seeds = opened.run.program, np.array(options.seeds or STRIPS)
+    if program.interpolate is None:
+        raise Mistake(f"{opened.config.task.name} has no interpolate()")
+    columns = {"end": seeds[1:].astype(np.int32),
+               "label": _labels(opened, seeds[:-1], options.label)}  # fmt: skip
+    strips = by_seed(opened, program.interpolate, seeds[:-1], columns, options.batch_size)
+    if options.out.suffix in pictures.ANIMATIONS:
+        # There and back; the last image of a strip is the first of the next.
+        frames = [strips[0, 0], *strips[:, 1:].reshape(-1, *strips.shape[2:])]
+        pictures.animate(options.out, [*frames, *frames[-2:0:-1]])
+    else:
+        _save(options.out, strips, strips)
+    return strips
+
+
+def _complete(opened, options):
+    task, program = opened.run.task, opened.run.program
+    name, key = opened.config.task.name, getattr(opened.run.task, "given", "")
+    if program.complete is None or not task.given:
+        wanted = "complete()" if options.condition else "sample()"
+        raise Mistake(f"{name} has no {wanted}")
+    seeds = options.seeds
+    if options.condition:
+        given = conditions.read(options.condition, key, opened)
+        seeds = list(seeds or range(len(given)))
+        if len(given) not in (1, len(seeds)):
+            raise Mistake(
+                f"--condition={options.condition}: {len(given)} images for {len(seeds)} seeds; "
+                f"give one for each (--seeds=0-{len(given) - 1}), or one for all"
+            )
+        given = np.repeat(given, len(seeds) // len(given), axis=0)
+        labels = _labels(opened, seeds, options.label)
+    else:
+        seeds, given, labels = _rows(opened, options, key)
+    columns = {key: given, "label": labels}
+    images = by_seed(opened, program.complete, seeds, columns, options.batch_size)
+    _save(options.out, images, beside(conditions.shown(key, given), images))
+    return images
+
+
+def _rows(opened, options, key):
+    """Seeds, and those rows of the evaluation split: what is given, and labels."""
+    split = options.split or opened.config.eval.split
+    data = batches.open_data(opened.config.data, split, "config.eval", cli.say)
+    seeds = list(options.seeds or range(min(len(SEEDS), data.split.size)))
+    if max(seeds) >= data.split.size:
+        raise Mistake(
+            f"--seeds: {data.split.title} has {data.split.size:,} rows to complete, 0 to "
+            f"{data.split.size - 1:,}; seed {max(seeds)} is beyond"
+        )
+    rows = [data.split[seed] for seed in seeds]
+    labels = _labels(opened, seeds, options.label)
+    if options.label is None and _classes(opened):
+        labels = np.array([row["label"] for row in rows], np.int32)
+    return seeds, np.stack([row[key] for row in rows]), labels
+
+
+def beside(given: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Pairs of what was given and what was made, [rows, 2 pairs, H, W, C] in [0, 1].
+
+    Where the two differ in size, the images alone [N, H, W, C].
+    """
+    if given.shape[1:3] != images.shape[1:3]:
+        return images
+    if given.dtype == np.uint8:
+        given = given / np.float32(255.0)
+    channels = max(given.shape[-1], images.shape[-1])
+    pairs = np.stack([np.broadcast_to(x, (*x.shape[:3], channels)) for x in (given, images)], 1)
+    across = int(np.ceil(np.sqrt(len(pairs) / 2)))
+    blank = np.zeros((-len(pairs) % across, *pairs.shape[1:]), pairs.dtype)
+    return np.concatenate([pairs, blank]).reshape(-1, 2 * across, *pairs.shape[2:])
+
+
+def _save(path, images, shown):
+    """Writes floats, or a picture of what is to be shown of them."""
+    if path.suffix != ".npy":
+        pictures.save(path, shown)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, images)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ BEGAN = time.perf_counter()  # before the imports, which a person waits for as w
 
 import contextlib
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli, devices, loop
+from launch import checkpoints, cli, devices, features, guard, loop, scores
 from launch import config as configs
 from launch import run as runs
 from launch.data import batches
@@ -52,6 +54,8 @@ def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
     held_out = batches.open_data(config.data, config.eval.split, "config.eval", cli.say)
     runs.count_classes(config, data.split)
     run = runs.assemble(config, data)
+    score, scored = monitor(config, run, held_out)
+    guard.check(config, runs.metric_names(run) | scored)
     folder = workdir / "checkpoints"
     start = checkpoints.newest_whole(folder, cli.say, discard=True) or 0
     if start % config.train.steps_per_dispatch:
@@ -64,6 +68,8 @@ def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
     record = configs.to_json(config, batches.facts(data))
     configs.write(workdir, record)
     keep, best = config.checkpoint.keep, config.checkpoint.best
+    recover = getattr(run.task, "recover", None)
+    watch = partial(guard.watch, config, recover, run.program.template, workdir)
     with contextlib.closing(checkpoints.Writer(folder, keep, best)) as writer:
         state = _state(config, run, folder, start)
         cli.say(f"{data.split.title}: {data.split.size:,} examples; {_describe(run.mesh)}")
@@ -76,7 +82,7 @@ def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
                 feed(config, data, start),
                 run.program.load(state),
                 start,
-                evaluator(config, run, held_out, journal),
+                evaluator(config, run, held_out, journal, score, watch(writer, journal.note)),
                 writer,
                 json.loads(record),
                 journal,
@@ -104,17 +110,45 @@ def feed(config: ConfigDict, data: batches.Data, start: int):
     return batches.train_batches(data, config.data, config.seed, start, *place)
 
 
-def evaluator(config: ConfigDict, run: runs.Run, data: batches.Data, journal: Journal):
-    """(state, step) -> metrics of the evaluation split; writes them and the figures."""
+def monitor(config: ConfigDict, run: runs.Run, data: batches.Data) -> tuple[Callable, set[str]]:
+    """(state) -> scores of `config.score.samples` samples, and the names of these scores."""
+    count = config.score.samples
+    if not count:
+        return lambda state: {}, set()
+    known = features.build(config)
+    classes = config.task.get("classes", 0)
+    score = scores.monitor(run, data, known, config.eval.batch_size, count, classes)
+    return score, scores.monitored(known)
+
+
+def evaluator(
+    config: ConfigDict,
+    run: runs.Run,
+    data: batches.Data,
+    journal: Journal,
+    score: Callable = lambda state: {},
+    judge: Callable = lambda metrics, step: None,
+) -> Callable:
+    """(state, step) -> metrics of the evaluation split, and what `judge` makes of them.
+
+    Writes the metrics, with those that `score` gives of the state, and the figures. Where
+    `judge` gives another state to go on with, the metrics are that one's.
+    """
     rows = -(-min(config.eval.batch_size, 64) // run.mesh.size) * run.mesh.size
     shown = next(batches.eval_batches(data, rows))
 
-    def evaluate(state, step):
+    def report(state, step):
         metrics = runs.evaluate(run, state, data, config.eval.batch_size, run.program.eval_step)
+        metrics |= score(state)
         journal.evaluation(step, config.eval.split, metrics)
         images = run.program.figures(state, run.program.put_batch(shown))
         journal.figures(step, jax.device_get(images))
         return metrics
+
+    def evaluate(state, step):
+        metrics = report(state, step)
+        other = judge(metrics, step)
+        return (metrics, None) if other is None else (report(other, step), other)
 
     return evaluate
 

@@ -42,7 +42,7 @@ def test_a_run_leaves_what_it_promises(trained):
     figures = sorted(path.name for path in (workdir / "figures").iterdir())
     names = ("interpolation", "reconstructions", "samples")
     drawn = [f"{name}-{step:08d}.png" for name in names for step in (100, 200)]
-    assert figures == sorted([*drawn, "curves.png"])
+    assert figures == sorted([*drawn, "curves.png", "samples.webp"])
     for figure in (workdir / "figures").iterdir():
         assert np.asarray(Image.open(figure)).std() > 10
     assert checkpoints.steps(workdir / "checkpoints") == [180, 200]

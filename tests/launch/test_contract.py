@@ -81,3 +81,31 @@ def test_each_breach_is_named(changes, message):
     with pytest.raises(Mistake, match=message) as caught:
         check(**changes)
     assert str(caught.value).startswith("mine:task")
+
+
+def images_of(key):
+    return lambda state, batch, rng: batch[key][:, None, None, None] * jnp.ones((1, 4, 4, 1))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"sample": lambda s, b, r: b["image"]}, r"sample\(\) fails .*KeyError: 'image'"),
+    ({"sample": images_of("mask")}, r"sample\(\) fails .*KeyError: 'mask'"),
+    ({"complete": images_of("index"), "given": "depth"}, "makes images from `depth`, but the data"),
+    ({"interpolate": lambda s, b, r: b["end"]}, r"interpolate\(\) gives images as int32\[6\]"),
+    ({"log_prob": lambda s, b, r: jnp.zeros(())}, r"log_prob\(\) gives \(\)"),
+    ({"recover": lambda s: State({})}, r"recover\(\) drops the leaf state.params\['w'\]"),
+])  # fmt: skip
+def test_each_breach_of_an_optional_function_is_named(changes, message):
+    with pytest.raises(Mistake, match=message):
+        check(**changes)
+
+
+def test_optional_functions_that_keep_the_contract_pass():
+    check(
+        sample=images_of("label"),
+        complete=lambda s, b, r: b["image"] / 255.0,
+        given="image",
+        interpolate=lambda s, b, r: jnp.zeros((6, 3, 4, 4, 1)) + b["end"][0],
+        log_prob=lambda s, b, r: jnp.zeros(6),
+        recover=lambda s: s,
+    )

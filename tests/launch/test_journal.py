@@ -4,6 +4,7 @@ import time
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from launch import journal as journals
 from launch.errors import Diverged
@@ -107,3 +108,12 @@ def test_figures_are_written_under_their_name_and_step(tmp_path):
     journal.figures(12, {"samples": np.zeros((4, 8, 8, 1), np.uint8)})
     journal.close()
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["samples-00000012.png"]
+
+
+def test_samples_of_all_steps_are_joined_to_an_animation(tmp_path):
+    journal = make(tmp_path)
+    for step in (10, 20, 30):
+        journal.figures(step, {"samples": np.full((4, 8, 8, 1), step, np.uint8)})
+    journal.close()
+    with Image.open(tmp_path / "figures" / "samples.webp") as animation:
+        assert animation.n_frames == 3

@@ -66,7 +66,7 @@ def run(folder, made, start=0, state=None, steps=12, on_evaluate=lambda step: No
     def evaluate(state, step):
         on_evaluate(step)
         seen.append((step, float(state.params[0])))
-        return {"loss": float(state.params[0])}
+        return {"loss": float(state.params[0])}, None
 
     feed = ({"index": np.arange(2, dtype=np.int32)} for _ in itertools.count())
     plan = loop.Plan(steps=steps, stride=1, log=2, evaluate=6, save=4)

@@ -49,3 +49,38 @@ def test_more_than_255_regions_are_written_with_16_bits(tmp_path):
     pictures.save_labels(tmp_path / "labels.png", labels)
     with Image.open(tmp_path / "labels.png") as file:
         np.testing.assert_array_equal(np.asarray(file), labels)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_an_animation_shows_its_frames_in_order(tmp_path, suffix):
+    frames = [np.full((20, 30, 1), grey) for grey in (0.0, 0.5, 1.0)]
+    pictures.animate(tmp_path / f"a{suffix}", frames, 40)
+    with Image.open(tmp_path / f"a{suffix}") as file:
+        assert (file.size, file.n_frames, file.info["loop"]) == ((210, 140), 3, 0)
+        for number, wanted in enumerate((0, 128, 255)):
+            file.seek(number)
+            assert np.abs(np.asarray(file.convert("L")).astype(int) - wanted).max() <= 3
+
+
+def test_what_is_no_animation_is_refused(tmp_path):
+    for name, frames in {"a.png": [np.zeros((2, 2, 1))], "a.gif": []}.items():
+        with pytest.raises(ValueError, match=r"an animation is a .gif or a .webp file"):
+            pictures.animate(tmp_path / name, frames)
+
+
+def test_the_figures_of_a_training_become_an_animation(tmp_path):
+    assert pictures.progress(tmp_path, "samples") is None
+    for step in range(0, 5000, 100):
+        shade = np.full((4, 200, 200, 1), step / 5000)
+        pictures.save(tmp_path / f"samples-{step:08d}.png", shade)
+    pictures.save(tmp_path / "samples-other-00000100.png", np.ones((1, 200, 200, 1)))
+    assert pictures.progress(tmp_path, "samples") == tmp_path / "samples.webp"
+    with Image.open(tmp_path / "samples.webp") as file:
+        assert file.n_frames == pictures.MOST_FRAMES
+        shades = []
+        for number in range(file.n_frames):
+            file.seek(number)
+            shades.append(int(np.asarray(file.convert("L"))[100, 100]))
+    assert shades[0] <= 3
+    assert abs(shades[-1] - 0.98 * 255) <= 3
+    assert shades == sorted(shades)

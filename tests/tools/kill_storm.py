@@ -1,6 +1,9 @@
 """kill -9 at random moments, until the run is done; then compare to the bit.
 
 python -m tests.tools.kill_storm --kills=50
+python -m tests.tools.kill_storm --kills=10 --config=configs/gan.py --config.train.steps=400 ...
+
+Arguments that it does not know are those of launch.train, in place of a small VAE's.
 """
 
 import argparse
@@ -81,7 +84,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options, rest = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as place:
-        print(json.dumps(storm(options.kills, Path(place), options.seed)))
+        print(json.dumps(storm(options.kills, Path(place), options.seed, rest or runs.SHORT)))
     sys.exit(0)

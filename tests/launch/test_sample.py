@@ -1,0 +1,217 @@
+"""Samples by seed and class, completions of given files, strips and animations."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from jaxgen.task import Task
+from launch import config as configs
+from launch import sample, train
+from launch.errors import Mistake
+
+COLOURS = np.array([[0, 0, 0], [200, 40, 40], [40, 40, 200]], np.uint8)
+
+
+class State(NamedTuple):
+    params: dict
+
+
+def painter(optimizer, example):
+    """Paints each class of a mask in one colour, a little off by the seed: no sample()."""
+    del optimizer
+    colours = jnp.asarray(COLOURS / np.float32(255.0))
+
+    def complete(state, batch, rng):
+        noise = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(rng, i)))(batch["index"])
+        return colours[batch["segmentation"][..., 0]] * (1 - 0.1 * noise[:, None, None, None])
+
+    sums = lambda state, batch, rng: {"loss": jnp.sum(batch["mask"] * 1.0)}
+    return Task(
+        init=lambda rng, batch: State({"w": jnp.zeros(3)}),
+        train_step=lambda state, batch, rng: (state, sums(state, batch, rng)),
+        eval_step=sums,
+        finish=lambda sums: {"loss": float(sums["loss"])},
+        figures=lambda state, batch, rng: {"images": batch["image"]},
+        complete=complete,
+        given="segmentation",
+    )
+
+
+class Blocks(list):
+    """Examples of image and mask, 6 x 5; the classes have names."""
+
+    classes = ("ground", "red", "blue")
+
+
+def blocks(split):
+    rng = np.random.default_rng(len(split))
+    ids = rng.integers(0, 3, (12, 6, 5, 1)).astype(np.uint8)
+    return Blocks({"image": COLOURS[one[..., 0]], "segmentation": one} for one in ids)
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory):
+    """A run that makes images from masks."""
+    config = {
+        "task": {"name": "tests.launch.test_sample:painter"},
+        "optimizer": {"name": "optax:sgd", "learning_rate": 0.1},
+        "data": {"name": "tests.launch.test_sample:blocks", "batch_size": 4},
+        "train": {"steps": 2}, "eval": {"every": 2, "batch_size": 4}, "mesh": {"data": 1},
+    }  # fmt: skip
+    workdir = tmp_path_factory.mktemp("runs") / "painter"
+    train.train(configs.complete(ConfigDict(config), "painter"), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory, data_dir):
+    """A run of a class-conditional VAE."""
+    config = {
+        "task": {"name": "jaxgen.vae:vae", "classes": 10},
+        "model": {
+            "encoder": {"name": "jaxgen.nets:MLPEncoder", "latents": 4, "widths": (32,)},
+            "decoder": {"name": "jaxgen.nets:MLPDecoder", "widths": (32,)},
+        },
+        "optimizer": {"name": "optax:adam", "learning_rate": 1e-2},
+        "data": {"name": "digits", "data_dir": data_dir, "batch_size": 32},
+        "train": {"steps": 20}, "eval": {"every": 20}, "mesh": {"data": 1},
+    }  # fmt: skip
+    workdir = tmp_path_factory.mktemp("runs") / "digits"
+    train.train(configs.complete(ConfigDict(config), "digits"), workdir)
+    return workdir
+
+
+def call(workdir, out, *arguments):
+    """Runs the command in this process; returns what it wrote."""
+    arguments = [f"--workdir={workdir}", f"--out={out}", "--batch_size=8", *arguments]
+    sample.main([*map(str, arguments), "--config.mesh.data=1"])
+    if out.suffix == ".npy":
+        return np.load(out)
+    with Image.open(out) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+    return path
+
+
+def test_a_seed_gives_the_same_bits_in_any_company(digits, tmp_path):
+    out = tmp_path / "images.npy"
+    whole = call(digits, out, "--seeds=0-20")
+    assert whole.shape == (21, 8, 8, 1)
+    for seeds in ([3], [20, 3, 11], [5, 5]):
+        some = call(digits, out, f"--seeds={','.join(map(str, seeds))}")
+        np.testing.assert_array_equal(some, whole[seeds])
+    other = call(digits, out, "--seeds=0-20", "--batch_size=5")
+    np.testing.assert_allclose(other, whole, atol=1e-6)
+
+
+def test_a_grid_has_a_column_for_each_class(digits, tmp_path):
+    picture = call(digits, tmp_path / "grid.png", "--seeds=0-24")
+    assert picture.shape == ((3 * 9 - 1) * 6, (10 * 9 - 1) * 6, 3)
+    assert (picture[-48:, 5 * 54 : 5 * 54 + 48] == 0).all()  # seeds end in the fifth column
+    assert picture[-48:, 4 * 54 : 4 * 54 + 48].max() > 0
+    one = call(digits, tmp_path / "one.npy", "--seeds=14", "--class=4")
+    np.testing.assert_array_equal(one, call(digits, tmp_path / "turn.npy", "--seeds=14"))
+    other = call(digits, tmp_path / "other.npy", "--seeds=14", "--class=5")
+    assert np.abs(other - one).max() > 1e-3
+
+
+def test_images_stand_in_the_column_of_their_label():
+    images = np.arange(5.0)[:, None, None, None] + 1
+    found = sample.in_columns(images, np.array([2, 0, 2, 2, 0]), 3)[..., 0, 0, 0]
+    np.testing.assert_array_equal(found, [[2, 0, 1], [5, 0, 3], [0, 0, 4]])
+
+
+def test_strips_lead_from_each_seed_to_the_next(digits, tmp_path):
+    arguments = ("--seeds=2,13,4", "--class=7")
+    strips = call(digits, tmp_path / "strips.npy", *arguments, "--interpolate")
+    ends = call(digits, tmp_path / "ends.npy", *arguments)
+    assert strips.shape == (2, 10, 8, 8, 1)
+    np.testing.assert_allclose(strips[:, 0], ends[:2], atol=1e-5)
+    np.testing.assert_allclose(strips[:, -1], ends[1:], atol=1e-5)
+    picture = call(digits, tmp_path / "strips.png", *arguments, "--interpolate")
+    assert picture.shape == ((2 * 9 - 1) * 6, (10 * 9 - 1) * 6, 3)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_an_animation_goes_there_and_back(digits, tmp_path, suffix):
+    out = tmp_path / f"way{suffix}"
+    call(digits, out, "--seeds=2,13", "--interpolate")
+    with Image.open(out) as picture:
+        assert picture.size == (192, 192)
+        assert 10 < picture.n_frames <= 10 + 8  # frames that look alike are shown as one
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_given_images_are_rebuilt(digits, tmp_path):
+    rng = np.random.default_rng(0)
+    files = [save(tmp_path / "in" / f"{n}.png", rng.integers(0, 256, (8, 8)).astype(np.uint8))
+             for n in range(3)]  # fmt: skip
+    all_three = call(digits, tmp_path / "all.npy", f"--condition={tmp_path}/in/*.png")
+    one = call(digits, tmp_path / "one.npy", f"--condition={files[1]}", "--seeds=1")
+    np.testing.assert_array_equal(one[0], all_three[1])
+    several = call(digits, tmp_path / "many.npy", f"--condition={files[1]}", "--seeds=1,11,21")
+    assert several.shape == (3, 8, 8, 1)  # one image for all seeds, which share a class
+    picture = call(digits, tmp_path / "pairs.png", f"--condition={tmp_path}/in")
+    with Image.open(files[0]) as given:
+        np.testing.assert_array_equal(picture[:48:6, :48:6, 0], np.asarray(given))
+
+
+def test_masks_become_images(masked, tmp_path):
+    ids = np.random.default_rng(1).integers(0, 3, (2, 6, 5)).astype(np.uint8)
+    for number, one in enumerate(ids):
+        save(tmp_path / "masks" / f"{number}.png", one)
+    images = call(masked, tmp_path / "drawn.npy", f"--condition={tmp_path}/masks")
+    np.testing.assert_allclose(images, COLOURS[ids] / 255.0, atol=0.1)
+    assert call(masked, tmp_path / "drawn.png", f"--condition={tmp_path}/masks").any()
+
+
+def test_without_conditions_rows_of_the_evaluation_split_are_completed(masked, tmp_path):
+    truth = np.stack([one["image"] for one in blocks("test")]) / 255.0
+    images = call(masked, tmp_path / "rows.npy")
+    np.testing.assert_allclose(images, truth, atol=0.1)
+    some = call(masked, tmp_path / "some.npy", "--seeds=11,2")
+    np.testing.assert_array_equal(some, images[[11, 2]])
+    other = call(masked, tmp_path / "train.npy", "--split=train")
+    assert np.abs(other - truth).max() > 0.5
+
+
+@pytest.mark.parametrize(("run", "arguments", "message"), [
+    ("digits", ["--class=10"], r"--class=10: the model has 10 classes, 0 to 9"),
+    ("digits", ["--class=-1"], r"--class=-1: the model has 10 classes"),
+    ("masked", ["--class=1"], r"--class=1: the model has no classes"),
+    ("digits", ["--out=a.webp"], r"--out=a.webp: write a .png or a .npy file, or with --interp"),
+    ("digits", ["--interpolate", "--seeds=4"], r"at least two --seeds"),
+    ("digits", ["--interpolate", "--condition=IN/small.png"], r"takes no --condition"),
+    ("masked", ["--interpolate"], r"test_sample:painter has no interpolate\(\)"),
+    ("digits", ["--condition=IN/nothing.png"], r"--condition=.*nothing.png: no such file"),
+    ("digits", ["--condition=IN/wide.png"],
+     r"wide.png: is 9 x 8, the model takes 8 x 8\. Crop or scale"),
+    ("digits", ["--condition=IN/coloured.png"],
+     r"coloured.png \(x 3, y 2\): has 3 channels, such as the colour \(200, 40, 40\)"),
+    ("digits", ["--condition=IN/s*.png", "--seeds=0-4"],
+     r"2 images for 5 seeds; give one for each \(--seeds=0-1\), or one for all"),
+    ("masked", ["--condition=IN/small.png"], r"small.png: is 8 x 8, the model takes 5 x 6"),
+    ("masked", ["--condition=IN/ids.png"], r"ids.png \(x 1, y 0\): id 7, but there are 3 classes"),
+    ("masked", ["--seeds=10-12"], r"12 rows to complete, 0 to 11; seed 12 is beyond"),
+])  # fmt: skip
+def test_what_cannot_be_made_is_named(run, arguments, message, request, tmp_path):
+    save(tmp_path / "small.png", np.zeros((8, 8), np.uint8))
+    save(tmp_path / "similar.png", np.zeros((8, 8), np.uint8))
+    save(tmp_path / "wide.png", np.zeros((8, 9), np.uint8))
+    coloured = np.zeros((8, 8, 3), np.uint8)
+    coloured[2, 3] = COLOURS[1]
+    save(tmp_path / "coloured.png", coloured)
+    save(tmp_path / "ids.png", np.tile(np.array([0, 7], np.uint8), (6, 3))[:, :5])
+    arguments = [argument.replace("IN", str(tmp_path)) for argument in arguments]
+    with pytest.raises(Mistake, match=message):
+        call(request.getfixturevalue(run), tmp_path / "out.png", *arguments)
+    assert not (tmp_path / "out.png").exists()
