@@ -1,0 +1,109 @@
+"""python -m launch.audit --config=configs/rnn.py, or --workdir=runs/rnn
+
+Checks what any generative model promises, a user's own too: causality, probabilities
+that sum to one, a sampler that agrees with them, units, samples by seed. Prints a
+table; exits with 1 if a check fails.
+"""
+
+from launch import cli, contract, devices
+from launch import config as configs
+from launch import run as runs
+from launch.audit_checks import (
+    FAIL,
+    NONE,
+    PASS,
+    Finding,
+    by_seed,
+    causality,
+    evaluation,
+    step,
+    units,
+)
+from launch.audit_grid import total_probability
+from launch.audit_subjects import Builder, Subject, first_that_fits, fit_for_audit
+from launch.data import batches
+from launch.errors import Mistake, Stop
+
+# Values of an image up to which every one is followed through the Jacobian; larger
+# images are audited at one of these sizes.
+MOST_VALUES = 1024
+SMALL = ((8, 8), (16, 16))
+
+
+def main(argv: list[str]) -> None:
+    """Parses the command line and audits."""
+    arguments = cli.parser("audit", "Checks what a generative model promises; 1 if a check fails.")
+    add = arguments.add_argument
+    add("--config", default="", help="FILE.py or FILE.py:VARIANT: untrained, perturbed parameters")
+    add("--workdir", type=cli.workdir, help="a run: its trained parameters, where they fit")
+    add("--step", type=int, help="which checkpoint (default: the newest)")
+    options, overrides = cli.parse(arguments, argv)
+    if bool(options.config) == bool(options.workdir):
+        raise Mistake("give either --config or --workdir")
+    devices.setup()
+    if options.workdir:
+        builder = of_run(runs.trained(options.workdir, overrides, options.step, None))
+    else:
+        builder = of_config(cli.override(configs.load(options.config), overrides))
+    found = audit(builder)
+    print(table(found))
+    verdicts = [one.verdict for one in found]
+    count = ", ".join(f"{verdicts.count(v)} {v}" for v in (PASS, FAIL, NONE) if v in verdicts)
+    if FAIL in verdicts:
+        raise Stop(f"the audit of {builder.config.task.name} failed: {count}")
+    cli.say(count)
+
+
+def of_config(config) -> Builder:
+    """What to audit of a config alone."""
+    data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
+    runs.count_classes(config, data.split)
+    return Builder(fit_for_audit(config, average=False), data)
+
+
+def of_run(opened: runs.Opened) -> Builder:
+    """What to audit of a trained run."""
+    return Builder(fit_for_audit(opened.config, average=True), opened.data, opened.state)
+
+
+def audit(builder: Builder) -> list[Finding]:
+    """Every check, on the run's own parameters and on fresh ones, each where it can be.
+
+    Raises:
+      Mistake: the task breaks its contract, or generates nothing.
+    """
+    own = builder.at()
+    name = builder.config.task.name
+    contract.check(own.task, batches.batch_spec(own.example, 4), name)
+    if own.task.sample is None and own.task.complete is None and own.task.log_prob is None:
+        raise Mistake(f"{name} is no generative task: it has no sample(), complete() or log_prob()")
+    cli.say(f"auditing {name}: {own.title}")
+    unit, offset = units(own)
+    found = [_causality(builder, own), unit, by_seed(own), evaluation(own), step(own)]
+    for untrained in (True, False)[: 1 if builder.trained is None else 2]:
+        found += total_probability(builder, untrained, offset)
+    return found
+
+
+def _causality(builder: Builder, own: Subject) -> Finding:
+    if own.task.conditionals is None:
+        why = "not autoregressive: the task has no conditionals()"
+        return Finding("causality", own.title, NONE, why)
+    height, width, channels = own.shape
+    if height * width * channels <= MOST_VALUES:
+        return causality(own)
+    subject, reason = first_that_fits(builder, [(*size, channels) for size in SMALL])
+    if subject is None:
+        return Finding("causality", own.title, NONE, f"too large, and {reason}")
+    return causality(subject)
+
+
+def table(found: list[Finding]) -> str:
+    """Findings as aligned lines."""
+    wide = max(len(one.check) for one in found), max(len(one.on) for one in found)
+    line = lambda one: f"{one.verdict:<5} {one.check:<{wide[0]}}  {one.on:<{wide[1]}}  {one.detail}"
+    return "\n".join(map(line, found))
+
+
+if __name__ == "__main__":
+    cli.run(main)
