@@ -42,11 +42,16 @@ class PixelLikelihood(NamedTuple):
 
 
 def draw(likelihood: PixelLikelihood, parameters: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Values [...] drawn by inverting the distribution function at uniform [...] in [0, 1)."""
+    """Values [...] drawn by inverting the distribution function at uniform [...] in [0, 1).
+
+    NaN where the parameters are, as for a class that does not exist: no comparison with it
+    is true, and it would be drawn as the first level.
+    """
     up_to = jnp.cumsum(jnp.exp(likelihood.log_masses(parameters)), axis=-1)
     # The sum may fall short of one, and what is missing must not go to the last level.
     below = up_to[..., :-1] / up_to[..., -1:]
-    return jnp.asarray(likelihood.levels)[jnp.sum(uniform[..., None] >= below, axis=-1)]
+    drawn = jnp.asarray(likelihood.levels)[jnp.sum(uniform[..., None] >= below, axis=-1)]
+    return jnp.where(jnp.isnan(up_to[..., -1]), jnp.nan, drawn)
 
 
 def binary() -> PixelLikelihood:

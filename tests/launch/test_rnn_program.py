@@ -1,0 +1,95 @@
+"""Autoregressive models on several devices: the same losses."""
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from launch import config as configs
+from launch import run as runs
+from launch.data import batches
+from launch.errors import Mistake
+from tests.launch.test_program import losses
+
+HERE = "tests.launch.test_rnn_program"
+
+
+def pictures(split, count=48):
+    """Noisy stripes with a label."""
+    rng = np.random.default_rng(["train", "test"].index(split))
+    bright = rng.integers(0, 3, (count, 1, 3, 1))
+    image = 60 * bright + rng.integers(0, 100, (count, 4, 3, 1))
+    return {"image": image.astype(np.uint8), "label": rng.integers(0, 2, count).astype(np.int32)}
+
+
+NETS = {
+    "row": {"name": "jaxgen.pixelrnn:PixelRNN", "layer": "row"},
+    "diagonal": {"name": "jaxgen.pixelrnn:PixelRNN", "layer": "diagonal"},
+    "cnn": {"name": "jaxgen.pixelcnn:PixelCNN", "first": 3},
+}
+LIKELIHOODS = {
+    "row": {"name": "jaxgen.pixel_likelihoods:softmax", "levels": 4},
+    "diagonal": {"name": "jaxgen.pixel_likelihoods:binary"},
+    "cnn": {"name": "jaxgen.pixel_likelihoods:logistic_mixture", "components": 2},
+}
+
+
+def config_of(name, **changes):
+    config = ConfigDict({
+        "task": {"name": "jaxgen.rnn:pixel_rnn", "classes": 2, "likelihood": LIKELIHOODS[name]},
+        "model": NETS[name] | {"layers": 1, "features": 32, "head": 16},
+        "optimizer": {"name": "optax:adam", "learning_rate": 1e-3, "ema": 0.9},
+        "data": {"name": f"{HERE}:pictures", "batch_size": 8},
+        "mesh": {"data": 1},
+    })  # fmt: skip
+    config = configs.complete(config, "here")
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return {}
+
+
+@pytest.mark.parametrize("changes", [
+    {"mesh.data": 8}, {"mesh.data": 8, "parallel": "pmap"}, {"mesh.data": 2, "mesh.fsdp": 4},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("name", NETS)
+def test_every_layout_gives_the_losses_of_one_device(name, changes, reference):
+    if name not in reference:
+        reference[name] = losses(config_of(name), steps=20)
+    wanted, state = reference[name]
+    assert np.ptp(wanted) > 0.1
+    found, other = losses(config_of(name, **changes), steps=20)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    for one, two in zip(jax.tree.leaves(other.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-3)
+
+
+def test_evaluation_is_exact_for_any_batch_size_and_device_count():
+    def evaluate(rows, **changes):
+        config = config_of("cnn", **changes)
+        data = batches.open_data(config.data, "test")
+        run = runs.assemble(config, data, training=False)
+        return runs.evaluate(run, runs.initial_state(config, run), data, rows,
+                             run.program.score_step)  # fmt: skip
+
+    whole = evaluate(48)
+    assert set(whole) == {"loss", "nll", "nll_bits_per_dim"}
+    assert evaluate(7, **{"mesh.data": 8}) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"task.given_rows": 5}, "given_rows must be 0 to 3 of 4, got 5"),
+    ({"model.layer": "column"}, "layer must be row or diagonal, got 'column'"),
+    ({"model.kernel": 4}, "side of a convolution must be odd and at least 3, got 4"),
+    ({"task.likelihood.levels": 300}, "levels must be 2 to 256, got 300"),
+])  # fmt: skip
+def test_what_cannot_work_is_refused_before_anything_compiles(changes, message):
+    config = config_of("row")
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    data = batches.open_data(config.data, "train")
+    with pytest.raises(Mistake, match=message):
+        runs.assemble(config, data)
