@@ -62,7 +62,10 @@ def cores():
     config.eval = {"split": "val", "every": 1000, "batch_size": 4}
     config.checkpoint = {"every": 1000, "best": "-edge_f"}
     config.log = {"every": 50}
+    # The rate rises for 100 steps, or for half of fewer than 200, and ends at zero.
     config.optimizer.learning_rate.decay_steps = config.train.get_ref("steps")
+    half = config.train.get_ref("steps") // 2
+    config.optimizer.learning_rate.warmup_steps = (100 + half - abs(100 - half)) // 2
     return config
 
 

@@ -93,8 +93,10 @@ def scenes():
     config.eval = {"split": "test", "every": 500, "batch_size": 50}
     config.checkpoint = {"every": 500}
     config.log = {"every": 50}
-    # The rate falls to zero at the last step.
+    # The rate rises for 100 steps, or for half of fewer than 200, and ends at zero.
     config.optimizer.learning_rate.decay_steps = config.train.get_ref("steps")
+    half = config.train.get_ref("steps") // 2
+    config.optimizer.learning_rate.warmup_steps = (100 + half - abs(100 - half)) // 2
     return config
 
 

@@ -22,6 +22,10 @@ MAX_GRID = 1 << 27  # numbers in a bilateral grid: half a gigabyte
 CHUNK = 256
 
 
+@partial(
+    jax.jit,
+    static_argnames=("iterations", "place_sigma", "colour_sigma", "smooth_sigma", "exact"),
+)
 def dense_crf(
     image: jax.Array,
     probability: jax.Array,
@@ -33,7 +37,9 @@ def dense_crf(
     smooth_sigma: float = 3.0,
     exact: bool = False,
 ) -> jax.Array:
-    """Refines class probabilities [H, W, K] by what the image shows. For `jax.jit`.
+    """Refines class probabilities [H, W, K] by what the image shows.
+
+    Compiled once for each size of image, iterations, sigmas and `exact`.
 
     Each iteration sets Q(l) of every pixel proportional to
     p(l) exp(sum over kernels of weight * (K Q(l))), which is equation 3 of the paper

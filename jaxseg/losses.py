@@ -65,6 +65,8 @@ def top_k(share: float = 0.25) -> Loss:
     at least one pixel is kept.
     """
     _check_share(share=share)
+    if share == 0:
+        raise ValueError("share must be more than 0, or no pixel would train")
 
     def one(entropy, valid):
         count = jnp.ceil(share * jnp.nansum(valid))
@@ -90,7 +92,9 @@ def tversky(alpha: float = 0.5, beta: float = 0.5, smooth: float = 1.0, gamma: f
 
     def loss(logits, truth):
         hit, extra, missed, size = soft_counts(logits, truth)
-        index = (hit + smooth) / (hit + alpha * extra + beta * missed + smooth)
+        total = hit + alpha * extra + beta * missed + smooth
+        # 0 without `smooth`: for a class that is absent, or where nothing is hit.
+        index = (hit + smooth) / jnp.where(total > 0, total, 1.0)
         return mean_present(jnp.maximum(1.0 - index, 1e-7) ** gamma, size) * _poison(truth.valid)
 
     return loss

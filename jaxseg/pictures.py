@@ -13,8 +13,8 @@ RIGHT, WRONG = (60, 140, 70), (230, 40, 40)
 def palette(classes: int = 256) -> np.ndarray:
     """Colours that neighbours in the list differ in: uint8 [classes, 3].
 
-    Class 0, the background as a rule, is black; the hues of the others advance by
-    the golden ratio, and their brightness alternates.
+    Class 0, the background as a rule, is black, and 255, what is ignored, grey; the hues
+    of the others advance by the golden ratio, and their brightness alternates.
     """
     colours = [(0.0, 0.0, 0.0)]
     for number in range(1, classes):
@@ -22,7 +22,9 @@ def palette(classes: int = 256) -> np.ndarray:
         colours.append(
             colorsys.hsv_to_rgb(hue, 0.55 + 0.4 * (number % 2), 1.0 - 0.2 * (number % 3))
         )
-    return np.round(np.array(colours[:classes]) * 255).astype(np.uint8)
+    table = np.round(np.array(colours[:classes]) * 255).astype(np.uint8)
+    table[255:256] = IGNORED
+    return table
 
 
 def coloured(labels: jax.Array, ignore: int = 255) -> jax.Array:

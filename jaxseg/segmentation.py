@@ -266,11 +266,15 @@ def entropy(probability: jax.Array) -> jax.Array:
 
 
 def figures(model: Model, state: State, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
-    """Image, truth, prediction and errors of the first examples, side by side."""
+    """Image, truth, prediction and errors of the first examples, side by side.
+
+    Black where rows of the batch are no examples.
+    """
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
     guess = jnp.argmax(predict(model._replace(passes=0), state, first, rng)["probability"], -1)
     ids = first["segmentation"][..., 0].astype(jnp.int32)
-    return {"predictions": pictures.comparison(first["image"], ids, guess, model.ignore)}
+    rows = pictures.comparison(first["image"], ids, guess, model.ignore)
+    return {"predictions": rows * first["mask"][:, None, None, None, None]}
 
 
 def evaluated(state: State) -> dict:

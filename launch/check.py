@@ -102,6 +102,7 @@ def check(root: Path, classes: int = 0, ignore: int = 255) -> Report:
     """
     report = Report(ignore=ignore)
     parts, report.faults = pairs.find(root)
+    _check_splits(report, root, parts)
     names = None
     try:
         names = labels.read_table(root)
@@ -198,6 +199,20 @@ def _check_ids(report, pair, found, number, binary, colours):
     elif number == 2 and not binary and 255 in found.counts and found.counts.keys() <= {0, 255}:
         cure = "If it means 1, save it as the other masks are: as 1."
         report.warnings.append(Fault(pair.mask, "255 is void here, and nothing is 1", cure))
+
+
+def _check_splits(report, root, parts):
+    """Splits that training asks for by default and that are empty, or that lack depth."""
+    held = [split for split in ("val", "test", "train") if parts.get(split)]
+    for split, key in (("train", "data.split"), ("val", "eval.split")):
+        if held and split not in held:
+            cure = f"Add some, or train with --config.{key}={held[0]}."
+            report.warnings.append(Fault(root, "no examples", cure, split))
+    with_depth = {split for split in held if any(pair.depth for pair in parts[split])}
+    for split in held:
+        if with_depth and split not in with_depth:
+            cure = "Add it, or do without depth."
+            report.warnings.append(Fault(root, "no depth, though there is of others", cure, split))
 
 
 def _check_presence(report, root):

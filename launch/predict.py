@@ -4,7 +4,10 @@ Label maps of images of any size from a trained segmenter: masks/, overlays/ and
 report.json. With --masks, exact scores at full size.
 """
 
+import argparse
+import contextlib
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -26,8 +29,8 @@ def main(argv: list[str]) -> None:
     add("--workdir", type=cli.workdir, required=True, help="a run")
     add("--images", required=True, help="a file, a folder, or a pattern in quotes")
     add("--out", type=Path, required=True, help="folder for what is written")
-    add("--masks", type=Path, help="folder of true masks, matched by stem: adds exact scores")
-    add("--depth", type=Path, help="folder of depth, matched by stem")
+    add("--masks", type=Path, help="folder of true masks, matched by name: adds exact scores")
+    add("--depth", type=Path, help="folder of depth, matched by name")
     add("--prior", default="", help='class shares of these images, "0.7,0.2,0.1", or "estimate"')
     add("--flips", action="store_true", help="average over the image and its mirror image")
     add("--passes", type=int, default=0, help="average dropout samples, and map how they differ")
@@ -41,10 +44,9 @@ def main(argv: list[str]) -> None:
         raise Mistake(f"--batch_size must be at least 1, got {options.batch_size}")
     if options.min_size < 0 or options.passes < 0:
         raise Mistake("--min_size and --passes must not be negative")
-    items = [
-        Files(path, files.partner(path, options.masks), files.partner(path, options.depth))
-        for path in files.find(options.images)
-    ]
+    paths = files.find(options.images)
+    belonging = (files.partners(paths, folder) for folder in (options.masks, options.depth))
+    items = list(map(Files, paths, *belonging))
     devices.setup()
     how = {"flips": options.flips, "passes": options.passes}
     how = {key: value for key, value in how.items() if value}
@@ -52,6 +54,9 @@ def main(argv: list[str]) -> None:
     opened.config.predict.refine += [{"name": "jaxseg.crf:dense_crf"}] * options.crf
     opened.config.predict.postprocess += cleaning(options.min_size, options.fill_holes)
     segmenter = Segmenter(opened, options.batch_size, options.depth is not None)
+    if max(options.fill_holes, default=0) >= segmenter.classes:
+        raise Mistake(f"--fill_holes: there is no class {max(options.fill_holes)}; ids are 0 to "
+                      f"{segmenter.classes - 1}")  # fmt: skip
     failed = predict(segmenter, items, options.out, segmenter.prior(options.prior, items))
     if failed:
         raise Mistake(
@@ -84,12 +89,13 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
     """
     out.mkdir(parents=True, exist_ok=True)
     entries, failed, counts, began = [], [], 0, time.perf_counter()
+    binary = _is_binary(segmenter, items)
     for number, item in enumerate(items, 1):
         try:
-            entry, confusion = predict_one(segmenter, item, out, prior)
+            entry, confusion = predict_one(segmenter, item, out, prior, binary)
         except ValueError as error:  # of this file; the others can do without it
-            failed.append(str(error) if str(item.image.stem) in str(error) else
-                          f"{item.image}: {error}")  # fmt: skip
+            named = isinstance(error, images.Fault) or str(item.image) in str(error)
+            failed.append(str(error) if named else f"{item.image}: {error}")
             cli.say(f"{number}/{len(items)} {failed[-1]}")
             continue
         entries.append(entry)
@@ -112,11 +118,13 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
     return failed
 
 
-def predict_one(segmenter: Segmenter, item: Files, out: Path, prior: Any) -> tuple[dict, Any]:
+def predict_one(
+    segmenter: Segmenter, item: Files, out: Path, prior: Any, binary: bool
+) -> tuple[dict, Any]:
     """Predicts one image and writes its pictures; returns its report and confusion."""
     began, name = time.perf_counter(), f"{item.image.stem}.png"
     example = segmenter.read(item)
-    truth = _truth(segmenter, item, example["image"].shape[:2])
+    truth = _truth(segmenter, item, example["image"].shape[:2], binary)
     found = segmenter.label(example, prior)
     pictures.save_labels(out / "masks" / name, found.labels)
     pictures.save_overlay(out / "overlays" / name, example["image"], found.labels)
@@ -140,23 +148,48 @@ def predict_one(segmenter: Segmenter, item: Files, out: Path, prior: Any) -> tup
     return entry | {"seconds": round(time.perf_counter() - began, 3)}, confusion
 
 
-def _truth(segmenter, item, shape):
+def _truth(segmenter, item, shape, binary):
     """The true mask, ids and 255 where ignored; None where there is none."""
     if item.mask is None:
         return None
-    data = segmenter.opened.config.data
-    tables = [classes.read_table(root) for root in (item.mask.parent.parent, data.path) if root]
-    colours = next((table.colours for table in tables if table and table.colours), None)
-    _check_names(segmenter, item.mask.parent.parent, tables[0])
+    colours, table = _tables(segmenter, item.mask)
+    _check_names(segmenter, item.mask.parent.parent, table)
     ids = images.read_mask(item.mask, colours)
     if ids.shape != shape:
-        raise ValueError(f"{item.mask}: {ids.shape}, its image {shape}; export it at that size")
-    ignore = data.kwargs.get("ignore", classes.IGNORED)
-    # In masks of 0 and 255 alone, 255 is the object.
-    binary = segmenter.opened.data.binary or (
-        segmenter.classes == 2 and ignore == 255 and set(np.unique(ids)) == {0, 255}
-    )
-    return classes.checked(item.mask, ids, segmenter.classes, ignore, binary)
+        raise images.other_size(item.mask, ids.shape, item.image, shape)
+    return classes.checked(item.mask, ids, segmenter.classes, _ignore(segmenter), binary)
+
+
+def _tables(segmenter, mask):
+    """Colours of the masks' folder, or else of the training data; the folder's own table."""
+    roots = mask.parent.parent, segmenter.opened.config.data.path
+    tables = [classes.read_table(root) for root in roots if root]
+    colours = next((table.colours for table in tables if table and table.colours), None)
+    return colours, tables[0]
+
+
+def _ignore(segmenter):
+    return segmenter.opened.config.data.kwargs.get("ignore", classes.IGNORED)
+
+
+def _is_binary(segmenter, items):
+    """Whether the true masks say 255 for class 1: in training, or all of their folder do.
+
+    One mask alone does not tell: of classes 0, 1 and void (255) it may lack the 1.
+    """
+    if segmenter.opened.data.binary:
+        return True
+    if segmenter.classes != 2 or _ignore(segmenter) != 255:
+        return False
+    values = set()
+    for folder in {item.mask.parent for item in items if item.mask}:
+        for mask in sorted(folder.iterdir()):
+            if mask.suffix.lower() in images.SUFFIXES:
+                with contextlib.suppress(ValueError):  # it is named when it is its turn
+                    values |= set(np.unique(images.read_mask(mask, _tables(segmenter, mask)[0])))
+            if not values <= {0, 255}:
+                return False
+    return 255 in values
 
 
 def _check_names(segmenter, folder, table):
@@ -173,6 +206,8 @@ def _check_names(segmenter, folder, table):
 
 
 def _ids(text):
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} are no ids of classes; write 1 or 1,2")
     return tuple(int(part) for part in text.split(","))
 
 

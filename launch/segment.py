@@ -111,7 +111,7 @@ def by_texture(path: Path, out: Path, textures: int | None) -> np.ndarray:
     """Textures, their number given or estimated. Writes regions/ and overlays/."""
     image = images.read_image(path)
     labels = texture_regions.segment(image.astype(np.float32) / 255, textures)
-    _save_regions(out, path.stem, image, labels)
+    _save_regions(out, path.stem, image, labels, first=1)
     return labels
 
 

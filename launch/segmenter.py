@@ -100,7 +100,7 @@ class Segmenter:
         if files.depth:
             metres = images.read_depth(files.depth)
         if metres.shape[:2] != image.shape[:2]:
-            raise ValueError(f"{files.depth}: {metres.shape[:2]}, its image {image.shape[:2]}")
+            raise images.other_size(files.depth, metres.shape, files.image, image.shape)
         unit = np.float32(self.opened.config.task.get("depth_unit", 1.0))
         return {"image": image, "depth": metres.reshape(*image.shape[:2], 1) / unit}
 

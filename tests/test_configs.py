@@ -56,6 +56,17 @@ def test_a_variant_is_complete_and_names_what_exists(spec):
         objects.find(name, spec)
 
 
+@pytest.mark.parametrize("name", ["unet", "edges"])
+def test_a_schedule_fits_any_number_of_steps(name):
+    config = configs.load(f"configs/{name}.py")
+    rate = config.optimizer.learning_rate
+    assert (rate.warmup_steps, rate.decay_steps) == (100, config.train.steps)
+    for steps, rise in {1: 0, 2: 1, 150: 75, 1000: 100}.items():
+        config.train.steps = steps
+        assert (rate.warmup_steps, rate.decay_steps) == (rise, steps)
+        objects.build(rate, "rate")
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_an_unknown_variant_is_a_mistake(name):
     with pytest.raises(Exception, match="no variant 'nothing'"):

@@ -166,7 +166,7 @@ def count(
                 f"Say how many classes there are (classes={known} if these are ids) or name "
                 "them in classes.txt; save two-valued masks as 0 and 255."
             )
-            raise Fault(root, f"its masks hold {some}: are these ids of classes?", cure)
+            raise Fault(root, f"its masks hold {some}, which may be no ids of classes", cure)
     if not 0 < known <= MOST:
         cure = f"Give masks of classes, at most {MOST}; numbers of instances are no classes."
         raise Fault(root, f"{known} classes", cure)

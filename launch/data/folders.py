@@ -8,10 +8,12 @@ or DIR/images and DIR/masks, which are divided 80/10/10. `python -m launch.check
 lists all that is wrong with such a folder.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import re
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -77,14 +79,11 @@ class Folder:
           Fault: a file cannot be read, sizes differ, or an id is out of range.
         """
         pair = self.pairs[index]
-        try:
+        with _pointing(self.root):
             arrays = read_pair(pair, self.colours)
             arrays["segmentation"] = labels.checked(
                 pair.mask, arrays["segmentation"], len(self.classes), self.ignore, self.binary
             )
-        except Fault as fault:
-            cure = f"{fault.cure} `python -m launch.check {self.root}` lists all faults."
-            raise Fault(fault.path, fault.what, cure, fault.place)
         outside = {"image": 0, "segmentation": labels.IGNORED, "depth": 0}
         fitted = {key: fit(array, self.canvas, outside[key]) for key, array in arrays.items()}
         return {key: array.reshape(*self.canvas, -1) for key, array in fitted.items()}
@@ -132,16 +131,18 @@ def folder(
         _refuse(faults, root)
     chosen = select(parts, split, root)
     everything = tuple(pair for part in parts.values() for pair in part)
-    table = labels.read_table(root)
-    colours = table.colours if table else {}
-    stamp = _stamp(everything, root)
-    values = set()
-    if classes in (0, 2):
-        known = bool(classes or table)
-        values = survey(tuple(p.mask for p in everything), tuple(colours.items()), known, stamp)
-    count, binary = labels.count(root, table, classes, ignore, values)
-    if 0 in canvas:
-        canvas = _canvas(tuple(pair.image for pair in everything), limit, stamp)
+    with _pointing(root):
+        table = labels.read_table(root)
+        colours = table.colours if table else {}
+        stamp = _stamp(everything, root)
+        values = set()
+        if classes in (0, 2):
+            known = bool(classes or table)
+            masks = tuple(pair.mask for pair in everything)
+            values = survey(masks, tuple(colours.items()), known, stamp)
+        count, binary = labels.count(root, table, classes, ignore, values)
+        if 0 in canvas:
+            canvas = _canvas(tuple(pair.image for pair in everything), limit, stamp)
     names = labels.names(table, count, ignore)
     how = (canvas, names, ignore, binary, sorted(colours.items()))
     fingerprint = _hash(_stamp(chosen, root), how)
@@ -151,8 +152,22 @@ def folder(
 
 def _refuse(faults, root):
     fault, *others = faults
-    more = f" ({len(others)} more: python -m launch.check {root})" if others else ""
+    more = f" ({len(others)} more: {_checking(root)})" if others else ""
     raise Fault(fault.path, fault.what + more, fault.cure, fault.place)
+
+
+@contextlib.contextmanager
+def _pointing(root):
+    """Adds to a fault how all of them are listed."""
+    try:
+        yield
+    except Fault as fault:
+        cure = f"{fault.cure} `{_checking(root)}` lists all faults."
+        raise Fault(fault.path, fault.what, cure, fault.place)
+
+
+def _checking(root):
+    return f"python -m launch.check {shlex.quote(str(root))}"
 
 
 def read_pair(pair: Pair, colours: dict) -> dict[str, np.ndarray]:
@@ -247,7 +262,11 @@ def _canvas(paths, limit, stamp):
 
 def _stamp(chosen, root):
     """A hash of names, sizes and times of files."""
-    found = [(path, path.stat()) for pair in chosen for path in pair.files]
+    try:
+        found = [(path, path.stat()) for pair in chosen for path in pair.files]
+    except OSError as error:  # a link that leads nowhere
+        cure = "Copy it again, or mend the link."
+        raise Fault(error.filename, f"cannot be read ({error.strerror})", cure)
     return _hash(*((path.relative_to(root), it.st_size, it.st_mtime_ns) for path, it in found))
 
 

@@ -57,7 +57,8 @@ def read_mask(path, colours: dict[tuple[int, int, int], int] | None = None) -> n
 
     Grey values are ids, of 1, 2, 4, 8, 16 or 32 bits. With a palette the index is the
     id, unless there are `colours`; then its colours are looked up as those of RGB
-    are. RGB with three equal channels is grey. Transparency is dropped.
+    are. RGB with three equal channels is grey, and so is a GIF whose palette is: who
+    writes one numbers the greys anew. Transparency is dropped.
 
     Args:
       path: the file.
@@ -78,7 +79,7 @@ def read_mask(path, colours: dict[tuple[int, int, int], int] | None = None) -> n
     if image.mode in ("1", "L") or image.mode.startswith("I"):
         ids = np.array(image)
         ids = ids.astype(np.uint8) if ids.dtype == bool else ids // stretch
-    elif image.mode == "P" and not colours:
+    elif image.mode == "P" and not colours and not (form == "GIF" and _is_grey(image)):
         ids = np.array(image)
     else:
         ids = _ids_of_colours(path, np.asarray(image.convert("RGB")), colours)
@@ -180,6 +181,12 @@ def _unreadable(path, error):
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     reason = reason.replace(f" {str(path)!r}", "").replace(f" {path}", "")
     return Fault(path, f"cannot be read ({reason})", "Copy or export it again.")
+
+
+def _is_grey(image):
+    """Whether all colours of a palette are greys."""
+    entries = np.reshape(image.getpalette("RGB"), (-1, 3))
+    return bool((entries == entries[:, :1]).all())
 
 
 def _ids_of_colours(path, rgb, colours):

@@ -90,16 +90,21 @@ def _pairs(place, faults):
 
 
 def _files(folder, suffixes, faults, images=None):
-    """{key: path} of a folder's files, those below it included."""
+    """{key: path} of a folder's files, those below it included, hidden ones not."""
     found = {}
-    for where, _, names in os.walk(folder, followlinks=True):
+    for where, below, names in os.walk(folder, followlinks=True):
+        here = Path(where).resolve()
+        # Not what is hidden, such as .ipynb_checkpoints, nor a link that leads back.
+        below[:] = [name for name in below
+                    if not name.startswith(".")
+                    and not here.is_relative_to(Path(where, name).resolve())]  # fmt: skip
         for name in sorted(names):
             path = Path(where, name)
             if path.suffix.lower() not in suffixes or name.startswith("."):
                 continue
             key = _key(path, folder)
             if images is not None and key not in images:
-                key = _MASK.sub("", key)
+                key = without_ending(key)
             if key in found:
                 cure = f"Keep one of it and {found[key].name}."
                 faults.append(Fault(path, "its name comes twice", cure))
@@ -107,6 +112,11 @@ def _files(folder, suffixes, faults, images=None):
     if not found:
         faults.append(Fault(folder, "holds no images", f"Formats: {' '.join(suffixes)}."))
     return found
+
+
+def without_ending(name: str) -> str:
+    """A mask's name without what says that it is one: "a_mask" -> "a"."""
+    return _MASK.sub("", name)
 
 
 def _key(path, folder):

@@ -4,8 +4,7 @@ import pytest
 
 from jaxseg import crf
 
-OPTIONS = ("iterations", "place_sigma", "colour_sigma", "exact")
-dense_crf = jax.jit(crf.dense_crf, static_argnames=OPTIONS)
+dense_crf = crf.dense_crf
 
 
 def scene(height, width, classes, noise=0.03, seed=0):
@@ -50,6 +49,14 @@ def test_exact_inference_is_the_papers_algorithm():
     )
     expected = mean_field(image, probability, 3, (2.0, 1.0), (4.0, 0.3, 3.0))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_images_of_one_size_are_one_compilation():
+    before = dense_crf._cache_size()
+    for seed in (0, 1):
+        image, probability, _ = scene(8, 20, 3, seed=seed)
+        dense_crf(image, probability)
+    assert dense_crf._cache_size() == before + 1
 
 
 def test_the_fast_filter_is_close_to_the_sum_over_all_pairs():

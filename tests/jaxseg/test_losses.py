@@ -30,6 +30,10 @@ PAIRS = {
         losses.tversky(0.3, 0.7, 1.0, 1.5),
         lambda x, t: reference.tversky(x, t, 0.3, 0.7, 1.0, 1.5),
     ),
+    "bare_tversky": (
+        losses.tversky(0.0, 1.0, smooth=0.0),
+        lambda x, t: reference.tversky(x, t, 0.0, 1.0, 0.0),
+    ),
     "lovasz": (losses.lovasz_softmax(), reference.lovasz),
     "boundary": (losses.boundary(), reference.boundary),
     "weighted_sum": (
@@ -114,6 +118,7 @@ def test_a_perfect_prediction_costs_nothing(name):
     (lambda: losses.cross_entropy(smoothing=1.5), "smoothing"),
     (lambda: losses.focal(gamma=-1.0), "gamma"),
     (lambda: losses.top_k(share=2.0), "share"),
+    (lambda: losses.top_k(share=0.0), "no pixel would train"),
     (lambda: losses.weighted((losses.dice(),), (1.0, 2.0)), "1 terms with 2 weights"),
 ])  # fmt: skip
 def test_arguments_that_cannot_be_meant(make, message):

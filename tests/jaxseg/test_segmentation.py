@@ -173,6 +173,11 @@ def test_figures_show_image_truth_prediction_and_errors(trained):
     assert picture.shape == (4, 4, SIDE, SIDE, 3)
     np.testing.assert_array_equal(picture[:, 0], make_batch()["image"])
     assert (picture[:, 3, 5] == 128).all()  # the ignored band
+    padded = make_batch(mask=np.arange(4) < 3)
+    shown = np.asarray(task.figures(state, padded, KEY)["predictions"])
+    np.testing.assert_array_equal(shown[:3], picture[:3])
+    assert shown.dtype == np.uint8
+    assert not shown[3].any()
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -119,6 +119,19 @@ def test_warnings_do_not_fail(root, capsys):
     assert sum(line.startswith("warning") for line in out.splitlines()) == 5
 
 
+def test_a_split_that_training_wants_and_a_split_without_depth_are_named(tmp_path):
+    root = tmp_path / "d"
+    add(root, "train", "a")
+    add(root, "test", "b")
+    save(root / "train" / "depth" / "a.png", np.full((10, 14), 1000, np.uint16))
+    report = check.check(root, classes=3)
+    assert report.faults == []
+    found = {(fault.place, fault.what, fault.cure) for fault in report.warnings}
+    assert ("val", "no examples", "Add some, or train with --config.eval.split=test.") in found
+    assert ("test", "no depth, though there is of others", "Add it, or do without depth.") in found
+    assert not any(fault.place == "train" for fault in report.warnings)
+
+
 def test_masks_of_0_and_255_beside_masks_of_0_and_1(root):
     for path in root.glob("*/masks/*.png"):
         save(path, np.asarray(Image.open(path)) // 2)

@@ -195,6 +195,7 @@ def test_one_bad_image_does_not_cost_the_others(run, tmp_path, capsys):
     for seed in (1, 2):
         write(tmp_path, seed)
     (tmp_path / "images" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
+    (tmp_path / "images" / "._s1.png").write_bytes(b"of another system, and hidden")
     with pytest.raises(Mistake, match=r"1 of 3 images could not be predicted.*\n.*bad.png"):
         call(capsys, predict, f"--workdir={workdir}", f"--images={tmp_path}/images",
              f"--out={tmp_path}/out")  # fmt: skip
@@ -208,6 +209,7 @@ def test_one_bad_image_does_not_cost_the_others(run, tmp_path, capsys):
     (["--images={data}/test/images", "--masks={data}/train/masks"], "no file of the stem 's20'"),
     (["--images={data}/test/images", "--prior=0.5,0.5"], "give 3 shares"),
     (["--images={data}/test/images", "--batch_size=0"], "at least 1"),
+    (["--images={data}/test/images", "--fill_holes=1,3"], "no class 3; ids are 0 to 2"),
     (["--images={data}/test/images", "--config.predict.overlap=1.5"], "overlap"),
 ])  # fmt: skip
 def test_mistakes_are_named(run, tmp_path, capsys, arguments, message):
@@ -235,6 +237,32 @@ def test_an_id_that_is_no_class_never_scores(run, tmp_path, capsys):
     with pytest.raises(Mistake, match=r"s3.png \(x 5, y 2\): id 7"):
         call(capsys, predict, f"--workdir={workdir}", f"--images={tmp_path}/images",
              f"--masks={tmp_path}/masks", f"--out={tmp_path}/out")  # fmt: skip
+
+
+def test_255_is_void_unless_all_masks_of_the_folder_say_0_and_255(tmp_path, capsys):
+    from ml_collections import ConfigDict
+
+    data, masks = tmp_path / "data", tmp_path / "masks"
+    for split, seed in {"train": 1, "test": 2}.items():
+        write(data / split, seed)
+        path = data / split / "masks" / f"s{seed}.png"
+        ids = read(path) % 2
+        ids[:, :5] = 255
+        Image.fromarray(ids).save(path)
+    config = configs.complete(ConfigDict(SMALL | {"train": {"steps": 1}}), "small")
+    config.data.path = str(data)
+    train.train(config, tmp_path / "run")
+    masks.mkdir()
+    ids = np.where(np.arange(32) < 12, 255, np.zeros((24, 1), int)).astype(np.uint8)
+    Image.fromarray(ids).save(masks / "S2_mask.png")
+    arguments = [f"--workdir={tmp_path}/run", f"--images={data}/test/images", f"--masks={masks}"]
+    Image.fromarray(ids // 255).save(masks / "other.png")
+    scores, _ = call(capsys, predict, *arguments, f"--out={tmp_path}/out")
+    found = read(tmp_path / "out" / "masks" / "s2.png")
+    assert scores["pixel_accuracy"] == pytest.approx(np.mean(found[:, 12:] == 0))
+    (masks / "other.png").unlink()
+    scores, _ = call(capsys, predict, *arguments, f"--out={tmp_path}/out")
+    assert scores["pixel_accuracy"] == pytest.approx(np.mean(found == ids // 255))
 
 
 def test_augmentation_that_fails_is_named_before_anything_compiles(run, tmp_path):

@@ -48,6 +48,8 @@ def test_depth_has_layers_and_unknown_pixels_none(halves):
     call("--cue=depth", f"--images={halves}/depth.png", f"--out={halves}/out", "--layers=2")
     labels = read(halves / "out" / "regions" / "depth.png")
     assert (labels[5:8, 5:8] == 255).all()
+    with Image.open(halves / "out" / "regions" / "depth.png") as file:
+        assert set(file.convert("RGB").getpixel((6, 6))) == {128}  # unknown is grey
     assert (labels[10:, :24] == 0).all()
     assert (labels[:, 24:] == 1).all()
     assert len(np.unique(read(halves / "out" / "surfaces" / "depth.png"))) == 3
@@ -66,6 +68,8 @@ def test_textures_are_found(tmp_path):
     truth = np.arange(96) >= 48
     agree = (labels == truth).mean()
     assert max(agree, 1 - agree) > 0.93
+    overlay = read(tmp_path / "out" / "overlays" / "t.png")
+    assert (overlay != picture[..., None]).any(-1).mean() > 0.99  # the first has a colour too
 
 
 def test_one_bad_image_does_not_cost_the_others(halves):

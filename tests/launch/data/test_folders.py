@@ -134,7 +134,7 @@ def test_an_id_out_of_range_is_named(root):
     save(path, mask.astype(np.uint16) * 300)
     with pytest.raises(Fault, match=r"\(x \d+, y 0\): id [36]00"):
         folder("train", root, classes=3)[1]
-    with pytest.raises(Fault, match=r"hold 0, 1, 2, 300, 600.*are these ids of classes"):
+    with pytest.raises(Fault, match=r"hold 0, 1, 2, 300, 600.*may be no ids.*launch.check"):
         folder("train", root)
 
 
@@ -207,6 +207,9 @@ def test_names_match_without_suffix_case_and_ending(tmp_path):
         save(tmp_path / "train" / "masks" / mask, np.zeros((1, 1), np.uint8))
     (tmp_path / "train" / "masks" / "Thumbs.db").write_text("not an image")
     (tmp_path / "train" / "masks" / ".hidden.png").write_text("nor this")
+    place = tmp_path / "train" / "images"
+    save(place / ".ipynb_checkpoints" / "g.png", np.zeros((1, 1, 3), np.uint8))
+    (place / "sub" / "back").symlink_to(place)
     assert len(folder("train", tmp_path)) == 6
 
 
@@ -234,6 +237,17 @@ def test_what_is_wrong_with_a_folder_is_said(root, tmp_path):
     save(root / "val" / "masks" / "9.png", example(0)[1])
     with pytest.raises(Fault, match=r"no partner in masks \(1 more: python -m launch.check"):
         folder("train", root)
+
+
+def test_a_link_to_nothing_is_named_and_the_check_can_be_copied(tmp_path):
+    root = tmp_path / "my data"
+    save(root / "train" / "masks" / "a.png", np.zeros((1, 1), np.uint8))
+    (root / "train" / "images").mkdir()
+    (root / "train" / "images" / "a.png").symlink_to(tmp_path / "nothing.png")
+    with pytest.raises(Fault) as caught:
+        folder("train", root)
+    assert "images/a.png: cannot be read (No such file" in str(caught.value)
+    assert f"`python -m launch.check '{root}'` lists all faults" in str(caught.value)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -120,6 +120,13 @@ def test_the_index_of_a_palette_is_the_id_unless_colours_are_given(tmp_path, nam
     np.testing.assert_array_equal(images.read_mask(path, colours), 4 - IDS)
 
 
+@pytest.mark.parametrize("kept", [(0, 2, 5), (0, 255), (255,), (7,)])
+def test_grey_values_of_a_gif_are_ids_though_its_palette_is_renumbered(tmp_path, kept):
+    ids = np.array(kept, np.uint8)[IDS % len(kept)]
+    path = saved(tmp_path, ids, "a.gif")
+    np.testing.assert_array_equal(images.read_mask(path), ids)
+
+
 def test_colours_are_looked_up(tmp_path):
     colours = {(128, 64, 128): 0, (0, 0, 0): 255, (70, 70, 70): 2, (255, 255, 255): 1, (1, 2, 3): 7}
     ids = np.array(list(colours.values()))[IDS]
