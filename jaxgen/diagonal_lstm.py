@@ -96,14 +96,18 @@ class DiagonalBiLSTM(nn.Module):
         gates = jnp.stack([self.rightward(x), leftward]) + bias
         columns = jnp.moveaxis(jax.vmap(skew)(gates), 3, 0)
 
+        # A state is multiplied once for both of the pixels that it goes to.
+        kernel = jnp.concatenate(jnp.split(self.recurrent.astype(self.dtype), 2, axis=1), axis=-1)
+        blank = jnp.zeros((*columns.shape[1:-1], self.features))
+
         def diagonal(carry, gates):
             state, memory = carry
-            before = jnp.concatenate([state, moved(state, 1, 2)], axis=-1)
+            fed = state.astype(self.dtype).reshape(2, -1, self.features) @ kernel
+            beside, above = jnp.split(fed.reshape(*blank.shape[:-1], -1), 2, axis=-1)
             # Where a row has not begun its gates are zero, and so the state stays zero.
-            carry = self._cell(slice(None), gates, before, memory)
+            carry = lstm_cell(gates + beside + moved(above, 1, 2), memory)
             return carry, carry
 
-        blank = jnp.zeros((*columns.shape[1:-1], self.features))
         _, found = jax.lax.scan(diagonal, (blank, blank), columns)
         (right, left), (memory, _) = (jax.vmap(unskew)(jnp.moveaxis(x, 0, 3)) for x in found)
         remember(self, "inputs", x)
@@ -131,13 +135,9 @@ class DiagonalBiLSTM(nn.Module):
         remember(self, "left", states, (row, None))
 
     def _cell(self, half, gates, before, memory):
-        """Gates [..., 4 F], states before [..., 2 F], memory [..., F] -> state, memory."""
-        kernel = self.recurrent[half].astype(self.dtype)
-        shape = gates.shape
-        if kernel.ndim == 3:
-            before = before.reshape(len(kernel), -1, before.shape[-1])
-        fed = before.astype(self.dtype) @ kernel
-        return lstm_cell(gates + fed.reshape(shape), memory)
+        """Gates [B, 4 F], states before [B, 2 F], memory [B, F] -> state, memory."""
+        fed = before.astype(self.dtype) @ self.recurrent[half].astype(self.dtype)
+        return lstm_cell(gates + fed, memory)
 
 
 def _orthogonal(key, shape):

@@ -26,6 +26,8 @@ class PixelLikelihood(NamedTuple):
         the variable that is modelled, which is also what the net sees.
       parameters: (x [..., C], outputs [..., outputs(C)]) -> [..., C, K], the parameters
         of each value's conditional; those of channel c see x of channels before c.
+      target: (image uint8 [...], x [...]) -> what training asks `log_prob` about in place
+        of x: the mean of x given the image, where `log_prob` is linear in x; else x.
       log_prob: (x [...], parameters [..., K]) -> [...], nats of each value.
       log_masses: parameters [..., K] -> [..., L], nats of each level.
       show: (x [...], parameters [..., K]) -> grey levels [...] in [0, 1].
@@ -35,6 +37,7 @@ class PixelLikelihood(NamedTuple):
     joint: bool
     outputs: Callable
     observe: Callable
+    target: Callable
     parameters: Callable
     log_prob: Callable
     log_masses: Callable
@@ -78,6 +81,7 @@ def binary() -> PixelLikelihood:
         joint=False,
         outputs=lambda channels: channels,
         observe=likelihoods.bernoulli().observe,
+        target=lambda image, x: image / 255.0,
         parameters=parameters,
         log_prob=log_prob,
         log_masses=log_masses,
@@ -113,6 +117,7 @@ def softmax(levels: int = 256) -> PixelLikelihood:
         joint=False,
         outputs=lambda channels: channels * levels,
         observe=observe,
+        target=lambda image, x: x,
         parameters=lambda x, outputs: outputs.reshape(*x.shape, levels),
         log_prob=log_prob,
         log_masses=jax.nn.log_softmax,
@@ -166,6 +171,7 @@ def logistic_mixture(components: int = 5, min_log_scale: float = -7.0) -> PixelL
         joint=True,
         outputs=lambda channels: components * (1 + 2 * channels + channels * (channels - 1) // 2),
         observe=likelihoods.discretized_logistic().observe,
+        target=lambda image, x: x,
         parameters=parameters,
         log_prob=log_prob,
         log_masses=lambda parameters: log_prob(

@@ -90,7 +90,7 @@ def pixel_rnn(
 
     def train_step(state, batch, rng):
         def mean_loss(params):
-            nll = -log_prob(model, params, batch, rng)
+            nll = -expected_log_prob(model, params, batch, rng)
             return jnp.mean(nll), masked_sums({"loss": nll}, batch["mask"])
 
         grads, sums = jax.grad(mean_loss, has_aux=True)(state.params)
@@ -139,6 +139,19 @@ def log_prob(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
     x = model.likelihood.observe(batch["image"], jax.random.fold_in(rng, 0), batch["index"])
     parameters = conditionals(model, params, x, one_hot_classes(batch, model.classes))
     return jnp.sum(model.likelihood.log_prob(x, parameters), axis=(1, 2, 3))
+
+
+def expected_log_prob(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
+    """The mean [B] of log p(image) over each value's draw, given those drawn before it.
+
+    Of binarised images, whose values are drawn independently given the grey levels: as
+    E[x_i | x before i] is the grey level, the mean over x_i is had without drawing it. The
+    expectation is that of `log_prob`, with less noise for training (Rao-Blackwell).
+    """
+    x = model.likelihood.observe(batch["image"], jax.random.fold_in(rng, 0), batch["index"])
+    parameters = conditionals(model, params, x, one_hot_classes(batch, model.classes))
+    target = model.likelihood.target(batch["image"], x)
+    return jnp.sum(model.likelihood.log_prob(target, parameters), axis=(1, 2, 3))
 
 
 def sample(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:

@@ -20,6 +20,9 @@ def confusion(prediction: jax.Array, truth: Truth) -> jax.Array:
     Args:
       prediction: int [..., H, W], ids in [0, K).
       truth: of the same pixels; an id outside the contract makes the counts NaN.
+
+    Exact up to 2^24 pixels of one pair of classes in a call, as float32 counts; batches
+    are added in float64.
     """
     classes = truth.one_hot.shape[-1]
     guess = jax.nn.one_hot(prediction, classes) * truth.valid[..., None]

@@ -23,6 +23,8 @@ from launch.errors import Diverged
 # Dispatches that may be under way: enough to keep the device busy, few enough to
 # bound the memory that waiting batches take.
 AHEAD = 8
+# Seconds between drawings of the curves, of which one takes half a second.
+CHARTED = 30.0
 
 
 class Journal:
@@ -55,6 +57,7 @@ class Journal:
         self._waited = 0.0
         self._mark = None
         self._live = sys.stderr.isatty()
+        self._next_chart = 0.0
         self.speed = math.nan
         self.totals = {"seconds": 0.0, "waited": 0.0, "steps": 0}
 
@@ -111,9 +114,9 @@ class Journal:
         whole = {name: value for name, value in metrics.items() if "/" not in name}
         shown = ", ".join(f"{name} {value:.4g}" for name, value in whole.items())
         self.say(f"step {step:,}: {split}: {shown}")
-        figures = self._workdir / "figures"
-        charts.bars(metrics, figures / f"classes-{step:08d}.png")
-        charts.curves(self._workdir / "metrics.jsonl", figures / "curves.png")
+        charts.bars(metrics, self._workdir / "figures" / f"classes-{step:08d}.png")
+        if time.perf_counter() >= self._next_chart:
+            self._draw_curves()
 
     def figures(self, step: int, images: dict[str, np.ndarray]) -> None:
         """Writes each figure as PNG and to TensorBoard."""
@@ -121,6 +124,10 @@ class Journal:
             path = self._workdir / "figures" / f"{name}-{step:08d}.png"
             picture = pictures.save(path, batch)
             self._board.add_image(name, picture, step, dataformats="HWC")
+
+    def _draw_curves(self):
+        charts.curves(self._workdir / "metrics.jsonl", self._workdir / "figures" / "curves.png")
+        self._next_chart = time.perf_counter() + CHARTED
 
     def note(self, line: dict) -> None:
         """Writes a line of its own: {"step": ..., "split": ..., name: number}."""
@@ -132,11 +139,12 @@ class Journal:
         print(f"{clear}{message}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Closes the files, and joins what was drawn of samples to an animation."""
+        """Closes the files, draws the curves, and joins the samples to an animation."""
         if self._live:
             print(file=sys.stderr)
         self._lines.close()
         self._board.close()
+        self._draw_curves()
         pictures.progress(self._workdir / "figures", "samples")
 
     def _write(self, window):

@@ -10,7 +10,7 @@ import pytest
 from jaxgen.pixel_likelihoods import binary, logistic_mixture, softmax
 from jaxgen.pixelcnn import PixelCNN
 from jaxgen.pixelrnn import PixelRNN
-from jaxgen.rnn import pixel_rnn
+from jaxgen.rnn import Model, expected_log_prob, pixel_rnn
 
 KEY = jax.random.key(0)
 NETS = {
@@ -267,3 +267,20 @@ def test_no_image_is_drawn_of_a_class_that_does_not_exist(likelihood):
     images = np.asarray(task.sample(state, seeds, KEY))
     assert np.isnan(images[1]).any()
     assert np.isfinite(images[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_training_on_grey_levels_has_the_expectation_of_training_on_draws(name):
+    shape, grey = (2, 2, 1), np.array([30, 200, 128, 255], np.uint8)
+    drawn = np.array(list(product([0.0, 1.0], repeat=4)), np.float32)
+    share = np.prod(np.where(drawn == 1, grey / 255, 1 - grey / 255), axis=1)
+    batch = make_batch(16, shape) | {"image": np.tile(grey, 16).reshape(16, *shape)}
+    # Every binarisation once, in place of one at random.
+    fixed = binary()._replace(observe=lambda *_: jnp.asarray(drawn.reshape(16, *shape)))
+    task = make_task(NETS[name], shape, fixed)
+    state = far_from_zero(task, batch)
+    model = Model(NETS[name].clone(outputs=1, groups=1), fixed, shape, 0, 1, True)
+    expected = expected_log_prob(model, state.params, batch, KEY)
+    exact = np.asarray(task.log_prob(state, batch, KEY))
+    assert np.abs(expected - exact).max() > 0.1
+    np.testing.assert_allclose(share @ expected, share @ exact, rtol=1e-5)

@@ -117,3 +117,18 @@ def test_samples_of_all_steps_are_joined_to_an_animation(tmp_path):
     journal.close()
     with Image.open(tmp_path / "figures" / "samples.webp") as animation:
         assert animation.n_frames == 3
+
+
+def test_curves_are_drawn_now_and_then_and_at_the_end(tmp_path, monkeypatch):
+    drawn = []
+    curves = lambda path, out: drawn.append(len(path.read_text().splitlines()))
+    monkeypatch.setattr(journals.charts, "curves", curves)
+    journal = make(tmp_path)
+    for step in (10, 20, 30):
+        journal.evaluation(step, "test", {"loss": 1.0})
+    assert drawn == [1]
+    journal._next_chart -= journals.CHARTED
+    journal.evaluation(40, "test", {"loss": 1.0})
+    journal.evaluation(50, "test", {"loss": 1.0})
+    journal.close()
+    assert drawn == [1, 4, 5]
