@@ -7,8 +7,10 @@ committed with the step. A step that its manifest does not confirm is never load
 
 import errno
 import json
+import math
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,26 @@ def metrics(folder: Path, step: int) -> dict | None:
     """The evaluation's metrics that were saved with a step; None if there are none."""
     path = folder / str(step) / "metrics" / "metrics"
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+def goodness(metrics: dict, best: str) -> float:
+    """What the best checkpoint has most of.
+
+    Args:
+      metrics: of an evaluation.
+      best: `config.checkpoint.best`: a metric, "-name" if larger is better; "" for none,
+        and then all are alike.
+
+    Returns:
+      A number to compare; -inf where the metric is missing, as in checkpoints of before
+      `best` was changed, or no number.
+    """
+    if not best:
+        return 0.0
+    value = metrics.get(best.removeprefix("-"))
+    if value is None or not math.isfinite(value):
+        return -math.inf
+    return value if best.startswith("-") else -value
 
 
 def restore(folder: Path, step: int, template: Any) -> Any:
@@ -174,11 +196,10 @@ class Writer:
         _check_writable(folder)
         for half_written in folder.glob(UNFINISHED):
             shutil.rmtree(half_written)
-        sign, self._best = (1, best[1:]) if best.startswith("-") else (-1, best)
+        self._best = best.removeprefix("-")
         kept = [policies.LatestN(keep)]
-        score = None
+        score = partial(goodness, best=best)
         if best:
-            score = lambda metrics: sign * metrics[self._best]
             kept.append(
                 policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
             )

@@ -26,8 +26,8 @@ class Bound(NamedTuple):
     value: float
 
     def kept(self, metrics: dict) -> bool:
-        """Whether these metrics keep the bound; a number that is not one does not."""
-        value = metrics[self.metric]
+        """Whether these metrics keep the bound; none, or one that is no number, does not."""
+        value = metrics.get(self.metric)  # a checkpoint may be older than the rule
         if value is None:
             return False
         return value >= self.value if self.least else value <= self.value
@@ -128,8 +128,7 @@ def best_step(folder: Path, bounds: tuple[Bound, ...], best: str) -> int | None:
     for step in checkpoints.steps(folder):
         metrics = checkpoints.metrics(folder, step)
         if metrics is not None and all(bound.kept(metrics) for bound in bounds):
-            value = metrics[best.removeprefix("-")] if best else 0.0
-            found[step] = (value if best.startswith("-") else -value, step)
+            found[step] = (checkpoints.goodness(metrics, best), step)
     return max(found, key=found.get) if found else None
 
 

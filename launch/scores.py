@@ -59,7 +59,8 @@ def extractor(features: Features, mesh: jax.sharding.Mesh) -> Callable:
             "features": found,
             "classes": jnp.argmax(logits, axis=-1),
             "mask": mask,
-            "images": jnp.nan_to_num(images * 255.0).astype(jnp.uint8),
+            # Rounded: a device may divide to a little less than the level.
+            "images": jnp.round(jnp.nan_to_num(images * 255.0)).astype(jnp.uint8),
         }
 
     return partial(extract, params)

@@ -48,9 +48,9 @@ def mnist_dir(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture
-def small(data_dir):
-    """A config of the smallest useful run: a tiny VAE, 40 steps, saves every 10."""
+@pytest.fixture(scope="session")
+def small_config(data_dir):
+    """`small`, for fixtures that live longer; not to be changed."""
     config = ConfigDict(
         {
             "task": {"name": "jaxgen.vae:vae", "nll_samples": 60},
@@ -68,3 +68,9 @@ def small(data_dir):
         }
     )
     return configs.complete(config, "small")
+
+
+@pytest.fixture
+def small(small_config):
+    """A config of the smallest useful run: a tiny VAE, 40 steps, saves every 10."""
+    return small_config.copy_and_resolve_references()

@@ -102,11 +102,14 @@ def open_split(data, split: str, where: str = "config.data") -> Split:
     if not data.preprocess:
         return opened
     function = objects.find(data.preprocess["name"], f"{where}.preprocess")
+    fingerprint = opened.fingerprint  # of unknown content there is none, preprocessed or not
+    if fingerprint:
+        fingerprint = _hash(fingerprint, data.preprocess.to_dict(), _source_code(function))
     return dataclasses.replace(
         opened,
         records=Preprocessed(opened, objects.bind(data.preprocess, f"{where}.preprocess")),
         title=f"{name} {split}",
-        fingerprint=_hash(opened.fingerprint, data.preprocess.to_dict(), _source_code(function)),
+        fingerprint=fingerprint,
     )
 
 

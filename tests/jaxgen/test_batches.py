@@ -11,7 +11,8 @@ LABEL = jax.ShapeDtypeStruct((), np.int64)
 
 def test_shape_of_an_image():
     assert batches.image_shape({"image": IMAGE}, "a net") == (4, 6, 1)
-    assert batches.image_shape({"image": IMAGE, "label": LABEL}, "a net", 3) == (4, 6, 1)
+    for label in (LABEL, jax.ShapeDtypeStruct((), np.uint8)):
+        assert batches.image_shape({"image": IMAGE, "label": label}, "a net", 3) == (4, 6, 1)
 
 
 @pytest.mark.parametrize(
@@ -31,9 +32,10 @@ def test_examples_that_do_not_fit_are_refused(example, classes, message):
 
 
 def test_a_class_out_of_range_is_nan_and_no_other_row():
-    rows = np.asarray(batches.one_hot_classes({"label": np.array([0, 2, 3, -1, 255])}, 3))
-    np.testing.assert_array_equal(rows[:2], [[1, 0, 0], [0, 0, 1]])
-    assert np.isnan(rows[2:]).all()
+    for label in (np.array([0, 2, 3, -1, 255]), np.array([0, 2, 3, 128, 255], np.uint8)):
+        rows = np.asarray(batches.one_hot_classes({"label": label}, 3))
+        np.testing.assert_array_equal(rows[:2], [[1, 0, 0], [0, 0, 1]])
+        assert np.isnan(rows[2:]).all()
     assert batches.one_hot_classes({}, 0) is None
 
 

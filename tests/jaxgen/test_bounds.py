@@ -50,6 +50,17 @@ def test_importance_bound_rises_with_k_to_the_evidence():
     assert truth - 0.02 < values[-1] < truth + 0.002
 
 
+@pytest.mark.parametrize(("samples", "chunk"), [(1, 5), (7, 3), (6, 3), (4, 9)])
+def test_the_estimated_nll_is_the_bound_of_all_chunks(samples, chunk):
+    key = jax.random.key(3)
+    log_weights = lambda key, count: 50.0 * jax.random.normal(key, (count, 2))
+    size = min(chunk, samples)
+    parts = [log_weights(jax.random.fold_in(key, n), size) for n in range(-(-samples // size))]
+    wanted = -bounds.importance_bound(jnp.concatenate(parts)[:samples])
+    found = bounds.estimated_nll(log_weights, key, 2, samples, chunk)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
 def log_weights_of(theta, phi, noise, tag_samples):
     """A toy model with all three places where phi enters: path, and q's density."""
     mean, log_std = phi

@@ -55,6 +55,39 @@ def test_the_best_is_kept_beside_the_latest_and_across_restarts(folder, best):
     assert saved(folder, {90: 0.5, 100: 2.0, 110: 3.0}, best=best) == [90, 100, 110]
 
 
+def test_another_metric_can_become_the_best_one(folder):
+    """Checkpoints of before know nothing of it, and are kept by their age alone."""
+    writer = checkpoints.Writer(folder, 1, "loss")
+    writer.save(10, state_of(10), {}, {"loss": 1.0})
+    writer.close()
+    writer = checkpoints.Writer(folder, 1, "-score")
+    for step, score in {20: 2.0, 30: float("nan"), 40: 1.0}.items():
+        writer.save(step, state_of(step), {}, {"loss": 2.0, "score": score})
+    writer.close()
+    assert checkpoints.steps(folder) == [20, 40]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "best", "wanted"),
+    [
+        ({"fid": 3.0}, "fid", -3.0),
+        ({"fid": 3.0}, "-fid", 3.0),
+        ({"fid": 3.0}, "", 0.0),
+        ({}, "-fid", -np.inf),
+        ({"fid": None}, "fid", -np.inf),
+        ({"fid": float("nan")}, "-fid", -np.inf),
+    ],
+)
+def test_what_the_best_has_most_of(metrics, best, wanted):
+    assert checkpoints.goodness(metrics, best) == wanted
+
+
+def test_metrics_are_kept_without_a_best_too(folder):
+    saved(folder, {10: 1.0, 20: None})
+    assert checkpoints.metrics(folder, 10) == {"loss": 1.0, "accuracy": -1.0}
+    assert checkpoints.metrics(folder, 20) is None
+
+
 def test_a_best_metric_that_does_not_exist_is_named(folder):
     with pytest.raises(Mistake, match="gives no 'miou'; it gives accuracy, loss"):
         saved(folder, {10: 1.0}, best="miou")

@@ -1,5 +1,6 @@
 """Scores of images by the command, and the classifier that they rest on."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -127,6 +128,12 @@ def test_other_data_or_another_recipe_are_another_classifier(cache, data_dir):
     recipe.model.size = 16
     less = classifier.batches.open_data(config.data, "train[:100]")
     assert classifier._key(recipe, less) != key
+    # What streams and says nothing of its content is told apart by where it lies.
+    split = dataclasses.replace(less.split, fingerprint="")
+    unknown = dataclasses.replace(less, split=split, arrays=None)
+    here = classifier._key(recipe, unknown)
+    recipe.data.path = "elsewhere"
+    assert classifier._key(recipe, unknown) != here
 
 
 # Data without labels, a task that paints masks, and one that knows its paint.

@@ -44,15 +44,15 @@ def halve(state):
     return State(state.params / 2)
 
 
-def train(folder, start=0, steps=14, recover=halve, **settings):
+def train(folder, start=0, steps=14, recover=halve, best="-quality", **settings):
     config = configs.defaults()
-    config.checkpoint.best = "-quality"
+    config.checkpoint.best = best
     config.guard.update({"rule": "quality >= 1", "action": "rollback"} | settings)
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "fsdp"))
     task = Collapsing()
     made = program.build(task, jax.eval_shape(task.init, None, None), config, mesh, {})
     journal = Journal(folder, task.finish, steps, 2, start, 0.0)
-    writer = checkpoints.Writer(folder / "checkpoints", 2, "-quality")
+    writer = checkpoints.Writer(folder / "checkpoints", 2, best)
     judge = guard.watch(config, recover, made.template, folder, writer, journal.note)
 
     def report(state, step):
@@ -113,6 +113,18 @@ def test_stops_where_it_is_told_to(tmp_path, settings, words):
     assert caught.value.exit_code == 4
     # What was good is still there.
     assert checkpoints.metrics(tmp_path / "checkpoints", 6)["quality"] == 6
+
+
+def test_without_a_best_the_newest_that_kept_the_rule_is_named(tmp_path):
+    with pytest.raises(Collapsed, match="step 6 kept it"):
+        train(tmp_path, best="", action="stop")
+
+
+def test_checkpoints_of_before_the_rule_did_not_keep_it(tmp_path):
+    train(tmp_path, steps=4)
+    folder = tmp_path / "checkpoints"
+    assert guard.best_step(folder, guard.parse("fid <= 30"), "fid") is None
+    assert guard.best_step(folder, guard.parse("quality >= 1"), "fid") == 4
 
 
 def test_nothing_is_judged_before_its_time(tmp_path):

@@ -54,6 +54,7 @@ def test_a_users_own_arrays_and_records():
         data_config(name=f"{HERE}:own_records", preprocess={"name": f"{HERE}:brighten"}), "train"
     )
     assert changed[3]["image"].max() == 13
+    assert changed.fingerprint == ""  # the content is as unknown as before
 
 
 @pytest.mark.parametrize(("changes", "split", "message"), [
