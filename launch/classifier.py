@@ -1,18 +1,16 @@
 """The classifier that scores rest on: trained once on a run's own data, and kept."""
 
-import contextlib
 import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli
+from launch import checkpoints, cli, lock
 from launch import config as configs
 from launch.data import batches
 from launch.data.sources import cache_home
@@ -131,19 +129,10 @@ def _finished(folder: Path, recipe: ConfigDict) -> int | None:
     return step
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path):
     """Waits until no other process trains the same classifier."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(folder.name + ".lock").open("w") as stream:
-        try:
-            import fcntl
-        except ImportError:  # not on Windows; two trainings would end alike
-            yield
-            return
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            cli.say(f"another process trains the classifier in {folder}; waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    waiting = f"trains the classifier in {folder}; waiting for it"
+    return lock.held(
+        folder.with_name(folder.name + ".lock"), lambda holder: cli.say(f"{holder} {waiting}")
+    )

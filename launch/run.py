@@ -64,6 +64,10 @@ def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> R
     if config.parallel == "pmap":
         plain, _ = make_task(config, data.example, classes, mapped=False)
     state = contract.check(plain, spec, name)
+    if config.parallel == "pmap" and training:  # each device takes a step on its own rows
+        part = batches.batch_spec(data.example, config.data.batch_size // mesh.size)
+        rng = jax.eval_shape(lambda: jax.random.key(0))
+        contract.trace(name, "train_step", plain.train_step, state, part, rng)
     augment = tuple(
         objects.bind(item, f"config.data.augment[{number}]")
         for number, item in enumerate(config.data.augment)

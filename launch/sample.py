@@ -164,8 +164,9 @@ def _interpolate(opened, options):
                "label": _labels(opened, seeds[:-1], options.label)}  # fmt: skip
     strips = by_seed(opened, program.interpolate, seeds[:-1], columns, options.batch_size)
     if options.out.suffix in pictures.ANIMATIONS:
-        # There and back; the last image of a strip is the first of the next.
-        frames = [strips[0, 0], *strips[:, 1:].reshape(-1, *strips.shape[2:])]
+        # There and back, and a rest at each seed: the last image of a strip is the first of
+        # the next, but for the class where classes come by turns.
+        frames = strips.reshape(-1, *strips.shape[2:])
         pictures.animate(options.out, [*frames, *frames[-2:0:-1]])
     else:
         _save(options.out, strips, strips)

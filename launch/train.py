@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli, devices, features, guard, loop, scores
+from launch import checkpoints, cli, devices, features, guard, lock, loop, scores
 from launch import config as configs
 from launch import run as runs
 from launch.data import batches
@@ -49,6 +49,12 @@ def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
       Mistake, Diverged, Interrupted: see `launch.errors`.
     """
     devices.setup()
+    workdir.mkdir(parents=True, exist_ok=True)
+    with lock.held(workdir / lock.NAME, partial(_in_use, workdir)):
+        _train(config, workdir, began)
+
+
+def _train(config, workdir, began):
     _claim(workdir, config)
     data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
     held_out = batches.open_data(config.data, config.eval.split, "config.eval", cli.say)
@@ -153,12 +159,16 @@ def evaluator(
     return evaluate
 
 
+def _in_use(workdir, holder):
+    raise Mistake(f"{workdir} is in use by {holder}; let it end, or take another --workdir")
+
+
 def _claim(workdir, config):
-    """Makes the workdir, or checks that it holds this very run."""
+    """Checks that the workdir is new or holds this very run."""
     if not (workdir / "config.json").is_file():
         if checkpoints.steps(workdir / "checkpoints"):
             raise Mistake(f"{workdir} has checkpoints but no config.json; take another --workdir")
-        return workdir.mkdir(parents=True, exist_ok=True)
+        return
     old = configs.read(workdir)
     if config.task.get("classes") == -1:  # as many as the data had when the run began
         config.task.classes = old.task.get("classes", -1)

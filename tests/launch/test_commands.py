@@ -29,7 +29,8 @@ def trained(tmp_path_factory, data):
 def test_a_run_leaves_what_it_promises(trained):
     workdir, done = trained
     names = {path.name for path in workdir.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "checkpoints", "figures", "tensorboard"}
+    wanted = {".lock", "config.json", "metrics.jsonl", "checkpoints", "figures", "tensorboard"}
+    assert names == wanted
     content = json.loads((workdir / "config.json").read_text())
     assert content["config"]["train"]["steps"] == 200
     assert content["versions"]["jax"]

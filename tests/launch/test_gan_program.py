@@ -113,6 +113,8 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
 @pytest.mark.parametrize(("changes", "message"), [
     ({"train.accumulate": 2}, "not that of its micro-batches"),
     ({"data.batch_size": 9}, "discriminator_steps=2 does not divide a batch of 9"),
+    ({"data.batch_size": 8, "mesh.data": 8, "parallel": "pmap"},
+     "discriminator_steps=2 does not divide a batch of 1"),
     ({"model.generator.widths": (8, 8, 8, 8)}, "16 x 16 pixels; got 8 x 9. Give the net fewer"),
     ({"model.discriminator.widths": (8,) * 5}, "32 x 32 pixels; got 8 x 9"),
     ({"task.penalty": "r7"}, "penalty must be r1, gradient or empty; got 'r7'"),

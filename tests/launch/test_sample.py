@@ -151,6 +151,20 @@ def test_an_animation_goes_there_and_back(digits, tmp_path, suffix):
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
+@pytest.mark.parametrize("label", [["--class=7"], []])
+def test_an_animation_shows_every_image_of_the_strips(digits, tmp_path, monkeypatch, label):
+    """Where classes come by turns, a seed's two images are of two classes."""
+    shown = []
+    keep = lambda path, frames: shown.append(np.stack(frames))
+    monkeypatch.setattr(sample.pictures, "animate", keep)
+    arguments = [f"--workdir={digits}", "--seeds=2,13,4", "--batch_size=8", "--interpolate", *label]
+    sample.main([*arguments, f"--out={tmp_path / 'way.gif'}", "--config.mesh.data=1"])
+    strips = call(digits, tmp_path / "strips.npy", "--seeds=2,13,4", "--interpolate", *label)
+    np.testing.assert_array_equal(shown[0][:20], strips.reshape(20, 8, 8, 1))
+    joint = np.abs(shown[0][9] - shown[0][10]).max()
+    assert joint < 1e-5 if label else joint > 1e-3
+
+
 def test_given_images_are_rebuilt(digits, tmp_path):
     rng = np.random.default_rng(0)
     files = [save(tmp_path / "in" / f"{n}.png", rng.integers(0, 256, (8, 8)).astype(np.uint8))
