@@ -24,7 +24,7 @@ def image_shape(example: dict, model: str, classes: int = 0) -> tuple[int, int, 
     label = example.get("label")
     if classes < 0:
         raise ValueError(f"classes must be 0 (none) or their number; got {classes}")
-    if classes and (label is None or label.shape or label.dtype.kind != "i"):
+    if classes and (label is None or label.shape or label.dtype.kind not in "iu"):
         raise ValueError(f"classes={classes} needs examples with an integer `label`")
     return image.shape
 

@@ -1,5 +1,7 @@
 """Lower bounds on log p(x) from importance weights, and their gradients."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,35 @@ def importance_bound(log_weights: jax.Array) -> jax.Array:
     expectation as k grows.
     """
     return jax.nn.logsumexp(log_weights, axis=0) - np.log(log_weights.shape[0])
+
+
+def estimated_nll(
+    log_weights: Callable, rng: jax.Array, rows: int, samples: int, chunk: int
+) -> jax.Array:
+    """-log p(x), estimated with `samples` importance weights: [B], nats.
+
+    An upper bound in expectation, tight as `samples` grows (Burda et al. 2016). At most
+    `chunk` are drawn at a time, so memory does not grow with `samples`.
+
+    Args:
+      log_weights: (key, count) -> log weights [count, B] of that many samples each.
+      rng: chunk n is drawn by `fold_in(rng, n)`.
+      rows: B.
+      samples: k.
+      chunk: part of how the noise is numbered, so it must not depend on the batch size
+        or the device.
+    """
+    chunk = min(chunk, samples)
+
+    def add(total, number):
+        found = log_weights(jax.random.fold_in(rng, number), chunk)
+        wanted = number * chunk + jnp.arange(chunk) < samples
+        found = jnp.where(wanted[:, None], found, -jnp.inf)
+        return jnp.logaddexp(total, jax.nn.logsumexp(found, axis=0)), None
+
+    start = jnp.full(rows, -jnp.inf)
+    total, _ = jax.lax.scan(add, start, jnp.arange(-(-samples // chunk)))
+    return np.log(samples) - total
 
 
 @jax.custom_vjp

@@ -172,11 +172,9 @@ def elbo_loss(model: Model, params, batch: dict, rng: jax.Array) -> dict:
 def negative_log_likelihood(model, params, batch, rng, samples: int) -> jax.Array:
     """-log p(x), estimated with `samples` importance weights: [B], nats.
 
-    An upper bound in expectation, tight as `samples` grows (Burda et al. 2016), with
-    the whole sequence z_1 .. z_T as the latent.
+    See `bounds.estimated_nll`; the latent is the whole sequence z_1 .. z_T.
     """
     x, condition = observe(model, batch, rng)
-    chunk = min(NLL_CHUNK, samples)
 
     def log_weight(noise):
         canvas, mean, log_std = infer(model, params, x, condition, noise)
@@ -184,16 +182,10 @@ def negative_log_likelihood(model, params, batch, rng, samples: int) -> jax.Arra
         ratio = bounds.gaussian_log_prob(z) - bounds.gaussian_log_prob(z, mean, log_std)
         return model.likelihood.log_prob(x, canvas) + ratio.sum(0)
 
-    def add(total, number):
-        key = jax.random.fold_in(jax.random.fold_in(rng, 2), number)
-        log_weights = jax.vmap(log_weight)(latent_noise(model, key, batch["index"], chunk))
-        wanted = number * chunk + jnp.arange(chunk) < samples
-        log_weights = jnp.where(wanted[:, None], log_weights, -jnp.inf)
-        return jnp.logaddexp(total, jax.nn.logsumexp(log_weights, axis=0)), None
+    def log_weights(key, count):
+        return jax.vmap(log_weight)(latent_noise(model, key, batch["index"], count))
 
-    start = jnp.full(x.shape[0], -jnp.inf)
-    total, _ = jax.lax.scan(add, start, jnp.arange(-(-samples // chunk)))
-    return np.log(samples) - total
+    return bounds.estimated_nll(log_weights, jax.random.fold_in(rng, 2), len(x), samples, NLL_CHUNK)
 
 
 def sample(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:

@@ -202,27 +202,19 @@ def importance_loss(model, params, batch, rng, samples, doubly=False) -> dict:
 def negative_log_likelihood(model, params, batch, rng, samples: int) -> jax.Array:
     """-log p(x), estimated with `samples` importance weights: [B], nats.
 
-    Decodes `NLL_CHUNK` samples at a time, so memory does not grow with `samples`.
-    An upper bound in expectation, tight as `samples` grows (Burda et al. 2016).
+    See `bounds.estimated_nll`.
     """
     x, condition, mean, log_std = encode(model, params, batch, rng)
-    chunk = min(NLL_CHUNK, samples)
 
-    def add(total, number):
-        key = jax.random.fold_in(jax.random.fold_in(rng, 2), number)
-        z = draw_latents(mean, log_std, key, batch["index"], chunk)
-        log_weights = (
+    def log_weights(key, count):
+        z = draw_latents(mean, log_std, key, batch["index"], count)
+        return (
             model.likelihood.log_prob(x, decode(model, params, z, condition))
             + bounds.gaussian_log_prob(z)
             - bounds.gaussian_log_prob(z, mean, log_std)
         )
-        wanted = number * chunk + jnp.arange(chunk) < samples
-        log_weights = jnp.where(wanted[:, None], log_weights, -jnp.inf)
-        return jnp.logaddexp(total, jax.nn.logsumexp(log_weights, axis=0)), None
 
-    start = jnp.full(x.shape[0], -jnp.inf)
-    total, _ = jax.lax.scan(add, start, jnp.arange(-(-samples // chunk)))
-    return np.log(samples) - total
+    return bounds.estimated_nll(log_weights, jax.random.fold_in(rng, 2), len(x), samples, NLL_CHUNK)
 
 
 def sample(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
