@@ -128,12 +128,17 @@ def conditional(config):
 
 
 def residual(config):
-    """Residual nets, hinge loss and spectral normalisation: SNGAN."""
+    """Residual nets, hinge loss and spectral normalisation: SNGAN, with two rates."""
     hinge(config)
     config.train.steps_per_dispatch = 1
     config.model = {
         "generator": {"name": "jaxgen.gan_nets:ResidualGenerator", "widths": (32, 32)},
         "discriminator": {"name": "jaxgen.gan_nets:ResidualDiscriminator", "widths": (32, 32)},
+    }
+    # Two time scales (Heusel et al. 2017; the rates of Zhang et al. 2019).
+    config.optimizer = {
+        "generator": adams(1e-4)["generator"],
+        "discriminator": adams(4e-4)["discriminator"],
     }
 
 

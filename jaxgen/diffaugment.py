@@ -37,7 +37,10 @@ def colour(brightness: float = 0.5, saturation: float = 1.0, contrast: float = 0
 
 
 def translation(ratio: float = 0.125) -> Augment:
-    """Moves the image by up to `ratio` of its sides; what comes in is -1, black."""
+    """Moves the image by up to `ratio` of its sides; what comes in is -1, black.
+
+    The published code brings in 0, grey, as it pads normalised photographs.
+    """
 
     def apply(image, key):
         reach = [max(1, round(side * ratio)) for side in image.shape[:2]]
