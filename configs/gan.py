@@ -182,8 +182,8 @@ def pix2pix():
         "discriminator": {"name": "jaxgen.translation_nets:PatchDiscriminator", "widths": (32, 64)},
     }
     config.data = {"name": "scenes/rgb", "batch_size": 16, "resident": True}
-    config.train.update(steps=3_000, steps_per_dispatch=1)
-    config.eval.update(every=1_000, batch_size=50)
-    config.checkpoint.every = 1_000
+    config.train.update(steps=1_500, steps_per_dispatch=1)
+    config.eval.update(every=500, batch_size=50)
+    config.checkpoint.every = 500
     config.log.every = 100
     return config

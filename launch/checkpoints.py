@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -186,19 +186,26 @@ class Writer:
       keep: how many of the latest steps to keep.
       best: a metric to keep the best step by, "" for none; "-name" if larger is
         better.
+      sound: an evaluation's metrics -> whether its step may be the best.
 
     Raises:
       Mistake: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, keep: int, best: str):
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        best: str,
+        sound: Callable[[dict], bool] = lambda metrics: True,
+    ):
         self._folder = folder
         _check_writable(folder)
         for half_written in folder.glob(UNFINISHED):
             shutil.rmtree(half_written)
         self._best = best.removeprefix("-")
         kept = [policies.LatestN(keep)]
-        score = partial(goodness, best=best)
+        score = lambda metrics: goodness(metrics, best) if sound(metrics) else -math.inf
         if best:
             kept.append(
                 policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)

@@ -116,6 +116,11 @@ def watch(config: ConfigDict, recover: Callable | None, template: Any, workdir: 
     return judge
 
 
+def sound(config: ConfigDict, metrics: dict) -> bool:
+    """Whether an evaluation's metrics keep the rule."""
+    return all(bound.kept(metrics) for bound in parse(config.guard.rule))
+
+
 def best_step(folder: Path, bounds: tuple[Bound, ...], best: str) -> int | None:
     """The best saved step whose evaluation kept all bounds; the newest if none is best.
 

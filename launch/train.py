@@ -76,7 +76,8 @@ def _train(config, workdir, began):
     keep, best = config.checkpoint.keep, config.checkpoint.best
     recover = getattr(run.task, "recover", None)
     watch = partial(guard.watch, config, recover, run.program.template, workdir)
-    with contextlib.closing(checkpoints.Writer(folder, keep, best)) as writer:
+    sound = partial(guard.sound, config)
+    with contextlib.closing(checkpoints.Writer(folder, keep, best, sound)) as writer:
         state = _state(config, run, folder, start)
         cli.say(f"{data.split.title}: {data.split.size:,} examples; {_describe(run.mesh)}")
         steps, batch_size = config.train.steps, config.data.batch_size

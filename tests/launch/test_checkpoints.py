@@ -29,8 +29,8 @@ def template(state):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state)
 
 
-def saved(folder, losses, keep=2, best=""):
-    writer = checkpoints.Writer(folder, keep, best)
+def saved(folder, losses, keep=2, best="", **options):
+    writer = checkpoints.Writer(folder, keep, best, **options)
     for step, loss in losses.items():
         metrics = {"loss": loss, "accuracy": -loss} if loss is not None else None
         writer.save(step, state_of(step), {"config": {"seed": 1}}, metrics)
@@ -86,6 +86,12 @@ def test_metrics_are_kept_without_a_best_too(folder):
     saved(folder, {10: 1.0, 20: None})
     assert checkpoints.metrics(folder, 10) == {"loss": 1.0, "accuracy": -1.0}
     assert checkpoints.metrics(folder, 20) is None
+
+
+def test_a_step_that_breaks_the_rule_does_not_drive_out_one_that_kept_it(folder):
+    losses = {10: 5.0, 20: 6.0, 30: 1.0, 40: 9.0}
+    sound = lambda metrics: metrics["loss"] >= 2.0
+    assert saved(folder, losses, 1, "loss", sound=sound) == [10, 40]
 
 
 def test_a_best_metric_that_does_not_exist_is_named(folder):
