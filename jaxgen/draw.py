@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen import bounds, likelihoods
-from jaxgen.batches import averaged, image_shape, masked_sums, one_hot_classes
+from jaxgen import bounds, gradient, likelihoods
+from jaxgen.batches import image_shape, masked_sums, one_hot_classes
 from jaxgen.noise import arc, per_example
 from jaxgen.task import Task
-from jaxgen.vae import State, finish
+from jaxgen.vae import finish
 
 # Importance samples drawn at a time when the NLL is estimated; part of how the noise
 # is numbered, as in `jaxgen.vae`.
@@ -75,32 +75,15 @@ def draw(
     shape = image_shape(example, "DRAW", classes)
     model = Model(model, likelihood or likelihoods.bernoulli(), shape, classes)
 
-    def init(rng, batch):
-        params = init_params(model, rng, batch)
-        return State(params, optimizer.init(params))
-
-    def train_step(state, batch, rng):
-        def mean_loss(params):
-            terms = elbo_loss(model, params, batch, rng)
-            return jnp.mean(terms["loss"]), masked_sums(terms, batch["mask"])
-
-        grads, sums = jax.grad(mean_loss, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return State(optax.apply_updates(state.params, updates), opt_state), sums
-
     def score(model, params, batch, rng):
         terms = elbo_loss(model, params, batch, rng)
         terms["nll"] = negative_log_likelihood(model, params, batch, rng, nll_samples)
         return masked_sums(terms, batch["mask"])
 
-    def of_average(function):
-        """(state, batch, rng) -> what the function gives for the averaged parameters."""
-        params = lambda state: averaged(state.opt_state, state.params)
-        return lambda state, batch, rng: function(model, params(state), batch, rng)
-
+    of_average = lambda function: gradient.of_average(function, model)
     return Task(
-        init=init,
-        train_step=train_step,
+        init=gradient.init(optimizer, partial(init_params, model)),
+        train_step=gradient.train_step(optimizer, partial(elbo_loss, model)),
         eval_step=of_average(lambda *args: masked_sums(elbo_loss(*args), args[2]["mask"])),
         finish=partial(finish, model),
         figures=of_average(figures),

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.batches import averaged, image_shape, masked_sums, one_hot_classes
+from jaxgen import gradient
+from jaxgen.batches import image_shape, masked_sums, one_hot_classes
 from jaxgen.likelihoods import bits_per_dim
 from jaxgen.masked import write
 from jaxgen.noise import per_example
 from jaxgen.pixel_likelihoods import PixelLikelihood, binary
 from jaxgen.pixel_likelihoods import draw as draw_value
 from jaxgen.task import Task
-from jaxgen.vae import State
 
 
 class Model(NamedTuple):
@@ -84,30 +84,16 @@ def pixel_rnn(
     net = model.clone(outputs=likelihood.outputs(shape[2]), groups=groups)
     model = Model(net, likelihood, shape, classes, rows, cached)
 
-    def init(rng, batch):
-        params = init_params(model, rng, batch)
-        return State(params, optimizer.init(params))
-
-    def train_step(state, batch, rng):
-        def mean_loss(params):
-            nll = -expected_log_prob(model, params, batch, rng)
-            return jnp.mean(nll), masked_sums({"loss": nll}, batch["mask"])
-
-        grads, sums = jax.grad(mean_loss, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return State(optax.apply_updates(state.params, updates), opt_state), sums
-
     def score(model, params, batch, rng):
         return masked_sums({"loss": -log_prob(model, params, batch, rng)}, batch["mask"])
 
-    def of_average(function):
-        """(state, batch, rng) -> what the function gives for the averaged parameters."""
-        params = lambda state: averaged(state.opt_state, state.params)
-        return lambda state, batch, rng: function(model, params(state), batch, rng)
+    def of_batch(model, params, x, batch):
+        return conditionals(model, params, x, one_hot_classes(batch, classes))
 
+    of_average = lambda function: gradient.of_average(function, model)
     return Task(
-        init=init,
-        train_step=train_step,
+        init=gradient.init(optimizer, partial(init_params, model)),
+        train_step=gradient.train_step(optimizer, partial(train_loss, model)),
         eval_step=of_average(score),
         finish=partial(finish, model),
         figures=of_average(figures),
@@ -115,9 +101,7 @@ def pixel_rnn(
         complete=of_average(complete),
         given="image",
         log_prob=of_average(log_prob),
-        conditionals=lambda state, x, batch: conditionals(
-            model, averaged(state.opt_state, state.params), x, one_hot_classes(batch, classes)
-        ),
+        conditionals=of_average(of_batch),
     )
 
 
@@ -139,6 +123,11 @@ def log_prob(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
     x = model.likelihood.observe(batch["image"], jax.random.fold_in(rng, 0), batch["index"])
     parameters = conditionals(model, params, x, one_hot_classes(batch, model.classes))
     return jnp.sum(model.likelihood.log_prob(x, parameters), axis=(1, 2, 3))
+
+
+def train_loss(model: Model, params, batch: dict, rng: jax.Array) -> dict:
+    """{"loss": [B]}, the negative of `expected_log_prob`."""
+    return {"loss": -expected_log_prob(model, params, batch, rng)}
 
 
 def expected_log_prob(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:

@@ -15,21 +15,14 @@ import numpy as np
 import optax
 from jax.lax import stop_gradient
 
-from jaxgen import bounds, likelihoods
-from jaxgen.batches import averaged, image_shape, masked_sums, one_hot_classes
+from jaxgen import bounds, gradient, likelihoods
+from jaxgen.batches import image_shape, masked_sums, one_hot_classes
 from jaxgen.noise import arc, per_example
 from jaxgen.task import Task
 
 # Importance samples decoded at a time when the NLL is estimated. Part of how the
 # noise is numbered, so it must not depend on the batch size or the device.
 NLL_CHUNK = 50
-
-
-class State(NamedTuple):
-    """What training changes."""
-
-    params: Any
-    opt_state: optax.OptState
 
 
 class Model(NamedTuple):
@@ -100,32 +93,15 @@ def vae(
         **({"doubly": True} if objective == "dreg" else {}),
     )
 
-    def init(rng, batch):
-        params = init_params(model, rng, batch)
-        return State(params, optimizer.init(params))
-
-    def train_step(state, batch, rng):
-        def mean_loss(params):
-            terms = train_loss(params, batch, rng)
-            return jnp.mean(terms["loss"]), masked_sums(terms, batch["mask"])
-
-        grads, sums = jax.grad(mean_loss, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return State(optax.apply_updates(state.params, updates), opt_state), sums
-
     def score(model, params, batch, rng):
         terms = elbo_loss(model, params, batch, rng)
         terms["nll"] = negative_log_likelihood(model, params, batch, rng, nll_samples)
         return masked_sums(terms, batch["mask"])
 
-    def of_average(function):
-        """(state, batch, rng) -> what the function gives for the averaged parameters."""
-        params = lambda state: averaged(state.opt_state, state.params)
-        return lambda state, batch, rng: function(model, params(state), batch, rng)
-
+    of_average = lambda function: gradient.of_average(function, model)
     return Task(
-        init=init,
-        train_step=train_step,
+        init=gradient.init(optimizer, partial(init_params, model)),
+        train_step=gradient.train_step(optimizer, train_loss),
         eval_step=of_average(lambda *args: masked_sums(elbo_loss(*args), args[2]["mask"])),
         finish=partial(finish, model),
         figures=of_average(figures),

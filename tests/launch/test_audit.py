@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 
 from jaxgen import batches as of_task
 from jaxgen import likelihoods
+from jaxgen.gradient import State
 from jaxgen.noise import per_example
 from jaxgen.task import Task
-from jaxgen.vae import State
 from launch import audit, audit_checks, audit_grid, train
 from launch import config as configs
 from launch.errors import Mistake, Stop
