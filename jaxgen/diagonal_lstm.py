@@ -142,5 +142,7 @@ class DiagonalBiLSTM(nn.Module):
 
 def _orthogonal(key, shape):
     """An orthogonal matrix for each half."""
-    draw = lambda key: nn.initializers.orthogonal()(key, shape[1:])
-    return jax.vmap(draw)(jax.random.split(key, shape[0]))
+    # One after the other: with many simulated devices on few cores, a batch of QR
+    # decompositions waits for threads that wait for it (jaxlib 0.10).
+    draw = nn.initializers.orthogonal()
+    return jnp.stack([draw(half, shape[1:]) for half in jax.random.split(key, shape[0])])

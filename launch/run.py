@@ -161,7 +161,9 @@ def initial_state(config: ConfigDict, run: Run) -> Any:
         key: jnp.zeros(leaf.shape, leaf.dtype)
         for key, leaf in batches.batch_spec(run.example, run.mesh.size).items()
     }
-    state = run.program.init(blank)
+    # Ready before anything else is dispatched: on CPU, programs that wait for this one
+    # would hold the threads that its decompositions need.
+    state = jax.block_until_ready(run.program.init(blank))
     if not config.init_from:
         return state
     folder, step = _source(config.init_from)
