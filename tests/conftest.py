@@ -14,6 +14,9 @@ from launch import config as configs
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segen" / "tests"
 
 jax.config.update("jax_num_cpu_devices", 8)
+# A program at a time: on few cores, eight devices' programs that wait for each other can
+# hold all of XLA's threads, and a collective that cannot begin ends the process.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.config.update("jax_numpy_rank_promotion", "allow")
 jax.config.update("jax_compilation_cache_dir", str(CACHE / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
