@@ -38,7 +38,7 @@ def get_config(variant=""):
 
 
 def digits():
-    """1,438 images: two minutes on two cores."""
+    """1,438 images: about a minute on two cores."""
     config = ConfigDict()
     config.task = {
         "name": "jaxgen.gan:gan",
