@@ -23,8 +23,10 @@ from launch.errors import Diverged
 # Dispatches that may be under way: enough to keep the device busy, few enough to
 # bound the memory that waiting batches take.
 AHEAD = 8
-# Seconds between drawings of the curves, of which one takes half a second.
-CHARTED = 30.0
+# Seconds before the curves are drawn, and at most which part of the time that may take:
+# on a slow machine a drawing takes a second.
+CHARTED = 60.0
+CHARTING = 0.01
 
 
 class Journal:
@@ -57,7 +59,7 @@ class Journal:
         self._waited = 0.0
         self._mark = None
         self._live = sys.stderr.isatty()
-        self._next_chart = 0.0
+        self._next_chart = time.perf_counter() + CHARTED
         self.speed = math.nan
         self.totals = {"seconds": 0.0, "waited": 0.0, "steps": 0}
 
@@ -125,10 +127,6 @@ class Journal:
             picture = pictures.save(path, batch)
             self._board.add_image(name, picture, step, dataformats="HWC")
 
-    def _draw_curves(self):
-        charts.curves(self._workdir / "metrics.jsonl", self._workdir / "figures" / "curves.png")
-        self._next_chart = time.perf_counter() + CHARTED
-
     def note(self, line: dict) -> None:
         """Writes a line of its own: {"step": ..., "split": ..., name: number}."""
         self._emit(line)
@@ -146,6 +144,12 @@ class Journal:
         self._board.close()
         self._draw_curves()
         pictures.progress(self._workdir / "figures", "samples")
+
+    def _draw_curves(self):
+        began = time.perf_counter()
+        charts.curves(self._workdir / "metrics.jsonl", self._workdir / "figures" / "curves.png")
+        ended = time.perf_counter()
+        self._next_chart = ended + max(CHARTED, (ended - began) / CHARTING)
 
     def _write(self, window):
         parts, rates = jax.device_get(([item[1] for item in window], window[-1][2]))
