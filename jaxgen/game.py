@@ -236,6 +236,15 @@ def noise(game: Game, batch: dict, rng: jax.Array, key: str = "index") -> jax.Ar
     return per_example(draw, jax.random.fold_in(rng, NOISE), batch[key])
 
 
+def drawn(game: Game, state: State, batch: dict, rng: jax.Array) -> jax.Array:
+    """Images [B, H, W, C] in [0, 1] by the averaged generator.
+
+    Image i depends on (rng, index[i]) and on what the players are told of row i.
+    """
+    params, z = best_generator(state), noise(game, batch, rng)
+    return as_image(game.generate(params, game.condition(batch), z))
+
+
 def observe(batch: dict) -> jax.Array:
     """Images uint8 -> [-1, 1]."""
     return batch["image"].astype(jnp.float32) / 127.5 - 1.0

@@ -105,21 +105,12 @@ def gan(
         eval_step=partial(game.evaluate, rules),
         finish=game.finish,
         figures=partial(figures, rules, classes),
-        sample=partial(sample, rules),
+        sample=partial(game.drawn, rules),
         interpolate=partial(interpolate, rules),
         recover=game.recover,
         # The players take turns on micro-batches: a step is not the sum of their gradients.
         accumulates=False,
     )
-
-
-def sample(rules: game.Game, state: game.State, batch: dict, rng: jax.Array) -> jax.Array:
-    """Images [B, H, W, C] in [0, 1]: G(z) by the averaged generator.
-
-    Image i depends on (rng, index[i]) and, for a conditional model, on label[i].
-    """
-    z = game.noise(rules, batch, rng)
-    return game.as_image(rules.generate(game.best_generator(state), rules.condition(batch), z))
 
 
 def interpolate(rules: game.Game, state: game.State, batch: dict, rng: jax.Array) -> jax.Array:
@@ -136,7 +127,7 @@ def figures(rules: game.Game, classes: int, state: game.State, batch: dict, rng)
     columns = classes or 8
     index = jnp.arange(8 * columns)
     seeds = {"index": index, "label": index % columns}
-    drawn = sample(rules, state, seeds, rng)
+    drawn = game.drawn(rules, state, seeds, rng)
     ends = {"index": jnp.arange(8), "end": jnp.arange(8) + 8, "label": jnp.arange(8) % columns}
     return {
         "samples": drawn.reshape(8, columns, *drawn.shape[1:]),

@@ -114,20 +114,11 @@ def translation(
         eval_step=partial(game.evaluate, rules),
         finish=game.finish,
         figures=partial(figures, rules, show),
-        complete=partial(complete, rules),
+        complete=partial(game.drawn, rules),
         given=given,
         recover=game.recover,
         accumulates=False,
     )
-
-
-def complete(rules: game.Game, state: game.State, batch: dict, rng: jax.Array) -> jax.Array:
-    """Images [B, H, W, C] in [0, 1] for the batch's conditions, by the averaged generator.
-
-    Image i depends on its condition and on (rng, index[i]).
-    """
-    z = game.noise(rules, batch, rng)
-    return game.as_image(rules.generate(game.best_generator(state), rules.condition(batch), z))
 
 
 def figures(rules: game.Game, show: Callable, state: game.State, batch: dict, rng) -> dict:
@@ -135,7 +126,7 @@ def figures(rules: game.Game, show: Callable, state: game.State, batch: dict, rn
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
     rows = [show(rules.condition(first)), first["image"] / 255.0]
     for number in range(2 if rules.latents else 1):
-        rows.append(complete(rules, state, first, jax.random.fold_in(rng, number)))
+        rows.append(game.drawn(rules, state, first, jax.random.fold_in(rng, number)))
     channels = max(row.shape[-1] for row in rows)
     return {"translations": jnp.stack([_with_channels(row, channels) for row in rows])}
 
