@@ -94,6 +94,12 @@ def metrics(folder: Path, step: int) -> dict | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
+def record(folder: Path, step: int) -> dict:
+    """What a step says of its run: config, versions, facts; {} for a step that is not there."""
+    path = folder / str(step) / "run" / "metadata"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 def goodness(metrics: dict, best: str) -> float:
     """What the best checkpoint has most of.
 
@@ -201,8 +207,9 @@ class Writer:
     ):
         self._folder = folder
         _check_writable(folder)
-        for half_written in folder.glob(UNFINISHED):
-            shutil.rmtree(half_written)
+        if jax.process_index() == 0:  # none can be in the making: that takes all processes
+            for half_written in folder.glob(UNFINISHED):
+                shutil.rmtree(half_written)
         self._best = best.removeprefix("-")
         kept = [policies.LatestN(keep)]
         score = lambda metrics: goodness(metrics, best) if sound(metrics) else -math.inf
@@ -298,7 +305,7 @@ def _check_writable(folder):
     if folder.exists() and not folder.is_dir():
         raise Mistake(f"{folder} is a file; checkpoints need a folder there")
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".probe-{os.getpid()}"
+    probe = folder / f".probe-{jax.process_index()}-{os.getpid()}"
     try:
         probe.write_text("")
         probe.unlink()

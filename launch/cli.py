@@ -22,6 +22,8 @@ DISK_ERRORS = (
     errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
 )  # fmt: skip
 
+_muted = False
+
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command and exits: 0 done, else the code of what stopped it.
@@ -31,22 +33,37 @@ def run(main: Callable[[list[str]], None]) -> None:
     """
     try:
         main(sys.argv[1:])
-    except Stop as stop:
-        say(f"\n{stop}" if sys.stderr.isatty() else str(stop))
-        sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        say("left at once; nothing was saved")
-        sys.exit(ABANDONED)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
+    except BaseException as error:
+        known = ending(error)
+        if known is None:
             raise
-        say(f"cannot write {error.filename or 'a file'}: {os.strerror(error.errno)}")
-        sys.exit(Mistake.exit_code)
+        message, code = known
+        say(f"\n{message}" if sys.stderr.isatty() else message, loud=True)
+        sys.exit(code)
 
 
-def say(message: str) -> None:
-    """A plain line for the person, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+def ending(error: BaseException) -> tuple[str, int] | None:
+    """Message and exit code of an error; None for one that deserves its stack trace."""
+    if isinstance(error, Stop):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "left at once; nothing was saved", ABANDONED
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        what = f"cannot write {error.filename or 'a file'}: {os.strerror(error.errno)}"
+        return what, Mistake.exit_code
+    return None
+
+
+def say(message: str, loud: bool = False) -> None:
+    """A plain line for the person, on stderr; only if `loud` where the process is muted."""
+    if loud or not _muted:
+        print(message, file=sys.stderr, flush=True)
+
+
+def mute() -> None:
+    """Leaves the talking to the first process of several."""
+    global _muted
+    _muted = True
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
@@ -56,7 +73,7 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
         description=description,
         epilog="Any key of the config can be given as --config.KEY=VALUE. "
         "Exit codes: 0 done, 2 your mistake, 3 the loss is not finite, 4 the model collapsed, "
-        "75 interrupted and saved.",
+        "75 interrupted and saved, 76 another process of the run is missing.",
         allow_abbrev=False,
     )
 

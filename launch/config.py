@@ -72,6 +72,8 @@ def defaults() -> ConfigDict:
                 # Whether the training split lives on the device, and up to what size.
                 "resident": False,
                 "resident_mib": 2048,
+                # Share of the records that may be damaged: they are named and left out.
+                "damaged": 0.0,
                 # Of Grain, for splits that stream.
                 "threads": 4,
                 "workers": 0,
@@ -92,6 +94,10 @@ def defaults() -> ConfigDict:
             # "class_coverage >= 0.9 and fid <= 50"; "" for none. Where one breaks it the
             # run stops, or goes back to the best checkpoint ("rollback"), so many times.
             "guard": {"rule": "", "action": "stop", "after": 0, "times": 3},
+            # What a loss that is not finite does: "stop"; "skip" the batch; or "rollback" to
+            # the last checkpoint and on from there in another order of the data; so many
+            # times in a run. The batch is kept in the workdir for inspection.
+            "faults": {"not_finite": "stop", "times": 3},
             # How samples are scored: by whose features (see launch.features), and how many
             # at every evaluation of a training (0: none; launch.evaluate has --samples).
             "score": {"features": {"name": "launch.features:classifier"}, "samples": 0},
@@ -198,6 +204,13 @@ def check(config: ConfigDict) -> None:
         raise Mistake(f"config.seed must be in [0, 2^31), got {config.seed}")
     if config.dtype not in ("float32", "bfloat16"):
         raise Mistake(f"config.dtype must be float32 or bfloat16, got {config.dtype!r}")
+    if not 0 <= config.data.damaged < 1:
+        raise Mistake(f"config.data.damaged is a share in [0, 1), got {config.data.damaged}")
+    if config.faults.not_finite not in ("stop", "skip", "rollback"):
+        raise Mistake(
+            f"config.faults.not_finite must be stop, skip or rollback, "
+            f"got {config.faults.not_finite!r}"
+        )
     if config.parallel not in ("jit", "pmap"):
         raise Mistake(f"config.parallel must be jit or pmap, got {config.parallel!r}")
     if config.data.batch_size % config.train.accumulate:

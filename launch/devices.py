@@ -27,6 +27,11 @@ def setup() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache_home() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    count = jax.config.jax_num_cpu_devices
+    if count > 1 or "xla_force_host_platform_device_count" in flags:
+        # Simulated devices share the threads of one process: programs under way that wait
+        # for each other can hold all of them, and none would ever end.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def make_mesh(config) -> Mesh:
@@ -35,7 +40,8 @@ def make_mesh(config) -> Mesh:
     Raises:
       Mistake: more devices asked for than there are.
     """
-    devices = jax.devices()
+    # By process, so that the rows of one process lie side by side in the global batch.
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     data, fsdp = config.mesh.data, config.mesh.fsdp
     if fsdp < 1 or data == 0 or data < -1:
         raise Mistake(f"config.mesh: data={data}, fsdp={fsdp}; use positive sizes, or data=-1")
@@ -45,6 +51,11 @@ def make_mesh(config) -> Mesh:
         raise Mistake(
             f"config.mesh: data={data} x fsdp={fsdp} needs {data * fsdp} devices; "
             f"there are {len(devices)} ({devices[0].platform})"
+        )
+    if data * fsdp < len(devices) and jax.process_count() > 1:
+        raise Mistake(
+            f"config.mesh: data={data} x fsdp={fsdp} leaves {len(devices) - data * fsdp} of "
+            f"{len(devices)} devices idle, and with several processes each must take part"
         )
     used = np.array(devices[: data * fsdp]).reshape(data, fsdp)
     # Auto axes: the compiler lays out what lies between inputs and outputs.
@@ -89,6 +100,11 @@ def state_sharding(mesh: Mesh, state):
         return NamedSharding(mesh, P(*(None,) * largest, "fsdp"))
 
     return jax.tree.map(spec, state)
+
+
+def place() -> tuple[int, int]:
+    """Which process this is, out of how many: whose rows of a batch it holds."""
+    return jax.process_index(), jax.process_count()
 
 
 def put(batch, sharding):

@@ -17,9 +17,17 @@ class Mistake(Stop):
 
 
 class Diverged(Stop):
-    """The loss is no longer finite; the last good checkpoint is kept."""
+    """The loss is no longer finite; the last good checkpoint is kept.
+
+    Attributes:
+      step: at which, None where it is not known.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, step: int | None = None):
+        super().__init__(message)
+        self.step = step
 
 
 class Collapsed(Stop):
@@ -32,6 +40,12 @@ class Interrupted(Stop):
     """SIGTERM or Ctrl-C: the run saved and left. The same command goes on."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+class Missing(Stop):
+    """Another process of the run is not there or gone; start all of them again."""
+
+    exit_code = 76  # EX_PROTOCOL of sysexits.h
 
 
 ABANDONED = 130  # a second Ctrl-C: left at once, nothing saved (128 + SIGINT)

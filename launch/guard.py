@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli
+from launch import checkpoints, cli, distributed
 from launch.errors import Collapsed, Mistake
 
 
@@ -76,7 +76,8 @@ def check(config: ConfigDict, known: Iterable[str]) -> None:
 
 
 def watch(config: ConfigDict, recover: Callable | None, template: Any, workdir: Path,
-          writer: checkpoints.Writer, note: Callable) -> Callable:  # fmt: skip
+          writer: checkpoints.Writer, note: Callable,
+          group: distributed.Group = distributed.ALONE) -> Callable:  # fmt: skip
     """Builds (metrics, step) -> None, or the state to go on with instead.
 
     Args:
@@ -86,6 +87,7 @@ def watch(config: ConfigDict, recover: Callable | None, template: Any, workdir: 
       workdir: the run's folder; lines in metrics.jsonl tell how often it went back.
       writer: saves checkpoints; waited for before the best is looked up.
       note: called with the line of metrics.jsonl that tells of a going back.
+      group: the processes of the run; the first looks at the files for all.
 
     The function raises Collapsed where the rule is broken and the run is to stop, has
     nothing to go back to, or went back `config.guard.times` times already.
@@ -100,11 +102,11 @@ def watch(config: ConfigDict, recover: Callable | None, template: Any, workdir: 
         found = ", ".join(f"{bound.metric} {metrics[bound.metric]:.4g}" for bound in broken)
         problem = f"the model collapsed at step {step:,}: {found}, against {guard.rule}"
         writer.wait()
-        best = best_step(folder, bounds, config.checkpoint.best)
+        look = lambda: (best_step(folder, bounds, config.checkpoint.best), _times(workdir))
+        best, times = group.on_first("the best checkpoint", look)
         if guard.action == "stop":
             kept = "no checkpoint kept the rule" if best is None else f"step {best:,} kept it"
             raise Collapsed(f"{problem}; {kept}. `--step` of evaluate and sample picks one")
-        times = _times(workdir)
         if best is None or times >= guard.times:
             tried = f"it went back {times} times already" if times else "no checkpoint kept it"
             raise Collapsed(f"{problem}; {tried}. Try lower learning rates or a regulariser")

@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,19 +40,27 @@ class Journal:
       batch_size: images per step.
       start: the step the run goes on from; later lines in metrics.jsonl are dropped.
       began: `time.perf_counter()` at the start of the process.
+      processes: of the run; all but the first keep a `Silent` journal.
+
+    Attributes:
+      skip: called with each step whose batch was left out; may raise Diverged.
     """
 
     def __init__(
-        self, workdir: Path, finish, steps: int, batch_size: int, start: int, began: float
+        self,
+        workdir: Path,
+        finish,
+        steps: int,
+        batch_size: int,
+        start: int,
+        began: float,
+        processes: int = 1,
     ):
         self._workdir, self._finish, self._steps = workdir, finish, steps
         self._batch_size, self._began = batch_size, began
-        workdir.mkdir(parents=True, exist_ok=True)
-        self._lines = _open_lines(workdir / "metrics.jsonl", start)
-        # The queue must never fill: were the writer's thread to die, we would hang.
-        self._board = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=start + 1, max_queue=10**6
-        )
+        self._alone = processes == 1
+        self.skip: Callable[[int], None] = lambda step: None
+        self._open(start)
         self._window: list[tuple[int, Any, Any]] = []
         self._closed: deque[list] = deque()
         self._flying: deque = deque()
@@ -62,6 +71,14 @@ class Journal:
         self._next_chart = time.perf_counter() + CHARTED
         self.speed = math.nan
         self.totals = {"seconds": 0.0, "waited": 0.0, "steps": 0}
+
+    def _open(self, start):
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        self._lines = _open_lines(self._workdir / "metrics.jsonl", start)
+        # The queue must never fill: were the writer's thread to die, we would hang.
+        self._board = SummaryWriter(
+            str(self._workdir / "tensorboard"), purge_step=start + 1, max_queue=10**6
+        )
 
     def record(self, step: int, sums: Any, rates: Any) -> None:
         """Takes the sums of a dispatch that ends at `step`, without waiting for them."""
@@ -74,7 +91,9 @@ class Journal:
             self._last = step
         if len(self._flying) > AHEAD:
             jax.block_until_ready(self._flying.popleft())
-        if self._closed and _ready(self._closed[0][-1][1]):
+        # Several processes must find a loss that is not finite at one and the same step:
+        # what is ready at one may not be at another.
+        if self._alone and self._closed and _ready(self._closed[0][-1][1]):
             self._write(self._closed.popleft())
 
     @contextmanager
@@ -87,6 +106,8 @@ class Journal:
 
     def close_window(self) -> None:
         """Ends a window of steps; its line is written once its sums are ready."""
+        while self._closed and not self._alone:
+            self._write(self._closed.popleft())
         if self._window:
             self._closed.append(self._window)
             self._window = []
@@ -152,13 +173,15 @@ class Journal:
         self._next_chart = ended + max(CHARTED, (ended - began) / CHARTING)
 
     def _write(self, window):
-        parts, rates = jax.device_get(([item[1] for item in window], window[-1][2]))
-        step = window[-1][0]
+        parts, rates = jax.device_get(([item[1] for item in window], [item[2] for item in window]))
+        step, whole = window[-1][0], self._without_skipped(window, rates)
         _check_finite(window, parts)
         sums = program.total(_over_dispatches(parts))
         now = time.perf_counter()
         seconds, steps = now - self._mark, step - self._last
-        metrics = {name: float(value) for name, value in self._finish(sums).items()}
+        metrics = {"loss": math.nan}
+        if whole:
+            metrics = {name: float(value) for name, value in self._finish(sums).items()}
         if steps > 0 and seconds > 0:
             self.speed = steps / seconds
             self.totals["seconds"] += seconds
@@ -166,11 +189,21 @@ class Journal:
             self.totals["steps"] += steps
         wait = min(1.0, self._waited / seconds) if seconds > 0 else 0.0
         line = {"step": step, "split": "train", **metrics}
-        line |= {name: float(rate[-1]) for name, rate in rates.items()}
+        line |= {name: float(rate[-1]) for name, rate in rates[-1].items()}
         line |= {"images_per_second": self.speed * self._batch_size, "data_wait": wait}
         self._mark, self._last, self._waited = now, step, 0.0
         self._emit(line)
         self._progress(step, metrics["loss"], wait)
+
+    def _without_skipped(self, window, rates):
+        """Tells of the steps whose batch was left out; whether there are any others."""
+        whole = False
+        for (last, _, _), rate in zip(window, rates, strict=True):
+            skipped = rate.pop(program.SKIPPED, np.zeros(1))
+            for place in np.flatnonzero(skipped):
+                self.skip(last - len(skipped) + 1 + int(place))
+            whole |= not skipped.all()
+        return whole
 
     def _emit(self, line):
         clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()}
@@ -193,6 +226,31 @@ class Journal:
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+class Silent(Journal):
+    """The journal of all processes but the first: the same waits and checks, no output."""
+
+    def _open(self, start):
+        pass
+
+    def evaluation(self, step: int, split: str, metrics: dict[str, float]) -> None:
+        """Nothing."""
+
+    def figures(self, step: int, images: dict[str, np.ndarray]) -> None:
+        """Nothing."""
+
+    def say(self, message: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+    def _emit(self, line):
+        pass
+
+    def _progress(self, step, loss, wait):
+        pass
 
 
 def _open_lines(path, start):
@@ -222,7 +280,7 @@ def _check_finite(window, parts):
         bad = ~np.all([np.isfinite(leaf).reshape(len(leaf), -1).all(1) for leaf in leaves], axis=0)
         if bad.any():
             step = last - len(bad) + 1 + int(np.argmax(bad))
-            raise Diverged(f"the loss is not finite at step {step}")
+            raise Diverged(f"the loss is not finite at step {step}", step)
 
 
 def _ready(tree):

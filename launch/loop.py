@@ -1,14 +1,10 @@
 """The training loop: one function that drives any task."""
 
-import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from launch import checkpoints
-from launch.errors import ABANDONED, Diverged, Interrupted
+from launch import checkpoints, distributed, interrupts
+from launch.errors import Diverged, Interrupted
 from launch.journal import Journal
 from launch.program import Program
 
@@ -39,6 +35,7 @@ def train(
     writer: checkpoints.Writer,
     record: dict,
     journal: Journal,
+    group: distributed.Group = distributed.ALONE,
 ) -> None:
     """Trains from step `start` to the end of the plan.
 
@@ -57,6 +54,7 @@ def train(
       writer: saves checkpoints.
       record: config and versions, saved with each checkpoint.
       journal: takes the sums and reports.
+      group: the processes that train together, each of which calls this.
 
     Raises:
       Diverged: a loss or a parameter is not finite; nothing bad was saved.
@@ -68,19 +66,21 @@ def train(
         nonlocal saved
         journal.flush()  # raises if a step so far was not finite
         if not program.finite(program.portable(state)):
-            raise Diverged(f"parameters are not finite after step {step}, though the loss is")
+            problem = f"parameters are not finite after step {step}, though the loss is"
+            raise Diverged(problem, step)
         writer.save(step, program.portable(state), record, metrics)
         saved = step
 
     try:
-        with interruptions() as interrupted:
-            for step in range(start + plan.stride, plan.steps + 1, plan.stride):
+        with interrupts.interruptions(group) as interrupted:
+            ends = range(start + plan.stride, plan.steps + 1, plan.stride)
+            for turn, step in enumerate(ends, start=1):
                 with journal.waiting_for_data():
                     batch = program.put_feed(next(feed))
                 state, sums, rates = program.train(state, batch, step - plan.stride)
                 journal.record(step, sums, rates)
 
-                last, signalled = step == plan.steps, interrupted()
+                last, signalled = step == plan.steps, interrupted(turn)
                 metrics = other = None
                 if step % plan.log == 0:
                     journal.close_window()
@@ -105,28 +105,4 @@ def train(
         advice = (
             "Try a lower learning rate or optimizer.clip_norm; labels that are no class do this too"
         )
-        raise Diverged(f"{problem}; {kept}. {advice}")
-
-
-@contextmanager
-def interruptions():
-    """Turns SIGTERM and the first Ctrl-C into an answer; a second Ctrl-C leaves at once.
-
-    Yields:
-      A function that returns the signal's name once it has come, else None.
-    """
-    seen = []
-
-    def note(number, frame):
-        del frame
-        if seen and number == signal.SIGINT:
-            print("\nleft at once; nothing more was saved", file=sys.stderr, flush=True)
-            os._exit(ABANDONED)  # waiting for threads that save would not be at once
-        seen.append(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: seen[0] if seen else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        raise Diverged(f"{problem}; {kept}. {advice}", problem.step)

@@ -19,6 +19,8 @@ from launch import checkpoints, devices
 
 # What a key is for: each purpose has a stream of its own under the seed.
 INIT, TRAIN, AUGMENT, EVAL, FIGURES, SAMPLE = range(6)
+# Beside the learning rates: 1 for a step whose batch was left out.
+SKIPPED = "skipped"
 
 
 class Program(NamedTuple):
@@ -87,6 +89,8 @@ def build(
     compiled = partial(jax.jit, in_shardings=(layout, rows))
     evaluate = stream(seed, EVAL)
     one = partial(train_one, task, seed, config.train.accumulate, schedules, augment)
+    if config.faults.not_finite == "skip":
+        one = partial(skip_not_finite, one, "devices" if config.parallel == "pmap" else None)
     if config.parallel == "pmap":
         train, put_feed, load, portable = _pmapped(one, mesh, layout)
     elif resident is not None:
@@ -145,6 +149,23 @@ def train_one(task, seed, accumulate, schedules, augment, state, batch, step):
         sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), parts)
     rates = {name: jnp.asarray(rate(step), jnp.float32) for name, rate in schedules.items()}
     return state, *jax.tree.map(lambda x: x[None], (sums, rates))
+
+
+def skip_not_finite(one, axis, state, batch, step):
+    """A training step `one` that leaves the state as it was where its outcome is not finite.
+
+    Its sums are then 0, and the entry `SKIPPED` beside the learning rates is 1.
+
+    Args:
+      axis: the mapped axis under pmap, whose devices skip together; None otherwise.
+    """
+    new, sums, rates = one(state, batch, step)
+    good = checkpoints.all_finite((new, sums))
+    if axis:
+        good = jax.lax.pmin(good.astype(jnp.int32), axis) > 0
+    choose = lambda yes, no: jax.tree.map(lambda a, b: jnp.where(good, a, b), yes, no)
+    sums = choose(sums, jax.tree.map(jnp.zeros_like, sums))
+    return choose(new, state), sums, rates | {SKIPPED: 1.0 - jnp.float32(good)[None]}
 
 
 def split_rows(batch: dict, parts: int) -> dict:

@@ -47,6 +47,8 @@ def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> R
     Raises:
       Mistake: anything in the config that cannot work.
     """
+    if config.parallel == "pmap" and jax.process_count() > 1:
+        raise Mistake('config.parallel="pmap" is for one process; use "jit" with several')
     mesh = devices.make_mesh(config)
     if training:
         devices.check_batch(config.data.batch_size, config.train.accumulate, mesh)
@@ -268,7 +270,7 @@ def evaluate(
       step_function: `program.eval_step` or `program.score_step`.
     """
     rows = -(-batch_size // run.mesh.size) * run.mesh.size
-    feed = batches.eval_batches(data, rows, jax.process_index(), jax.process_count())
+    feed = batches.eval_batches(data, rows, *devices.place())
     parts = [step_function(state, run.program.put_batch(batch)) for batch in feed]
     metrics = run.task.finish(program.total(jax.device_get(parts)))
     return {name: float(value) for name, value in metrics.items()}

@@ -13,16 +13,31 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli, devices, features, guard, lock, loop, scores
+from launch import (
+    checkpoints,
+    cli,
+    devices,
+    distributed,
+    faults,
+    features,
+    guard,
+    lock,
+    loop,
+    scores,
+)  # fmt: skip
 from launch import config as configs
 from launch import run as runs
 from launch.data import batches
-from launch.errors import Mistake
-from launch.journal import Journal
+from launch.errors import Diverged, Mistake
+from launch.journal import Journal, Silent
+
+# Seconds that processes wait for one that still decodes its data.
+OPENING = 3600.0
 
 
 def main(argv: list[str]) -> None:
@@ -31,70 +46,134 @@ def main(argv: list[str]) -> None:
     arguments.add_argument("--config", required=True, help="FILE.py or FILE.py:VARIANT")
     arguments.add_argument("--workdir", type=cli.workdir, help="where the run lives (default: "
                            "runs/NAME of the config)")  # fmt: skip
+    distributed.add_arguments(arguments)
     options, overrides = cli.parse(arguments, argv)
     config = cli.override(configs.load(options.config), overrides)
     workdir = options.workdir or cli.workdir(f"runs/{_name(options.config)}")
-    train(config, workdir)
+    devices.setup()
+    group = distributed.start(options)
+    with group.together():
+        train(config, workdir, group=group)
 
 
-def train(config: ConfigDict, workdir: Path, began: float = BEGAN) -> None:
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    began: float = BEGAN,
+    group: distributed.Group = distributed.ALONE,
+) -> None:
     """Runs a whole training, from a config to the last checkpoint.
 
     Args:
       config: a complete, checked config.
       workdir: absolute; made if it is not there, gone on with if it is.
       began: `time.perf_counter()` from which the time to the first step counts.
+      group: the processes that train together, each of which calls this.
 
     Raises:
       Mistake, Diverged, Interrupted: see `launch.errors`.
     """
     devices.setup()
-    workdir.mkdir(parents=True, exist_ok=True)
-    with lock.held(workdir / lock.NAME, partial(_in_use, workdir)):
-        _train(config, workdir, began)
+    with contextlib.ExitStack() as stack:
+        group.on_first("the workdir", partial(_occupy, stack, workdir))
+        _train(config, workdir, began, group)
 
 
-def _train(config, workdir, began):
+def _train(config, workdir, began, group):
+    group.check_shared(workdir)
+    group.check_same("the config", _shared_keys(config))
     _claim(workdir, config)
-    data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
-    held_out = batches.open_data(config.data, config.eval.split, "config.eval", cli.say)
+    data, held_out = group.everywhere("the data", partial(_open, config), OPENING)
+    group.check_same("the data", batches.facts(data) | {"size": data.split.size})
     runs.count_classes(config, data.split)
     run = runs.assemble(config, data)
     score, scored = monitor(config, run, held_out)
     guard.check(config, runs.metric_names(run) | scored)
+    start = _newest(config, workdir, group)
+    if start >= config.train.steps:
+        return cli.say(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
+    record = configs.to_json(config, batches.facts(data))
+    group.on_first("config.json", partial(configs.write, workdir, record))
+    cli.say(f"{data.split.title}: {data.split.size:,} examples; {_describe(run.mesh, group)}")
+    detours = checkpoints.record(workdir / "checkpoints", start).get("detours", 0)
+    while True:
+        told = json.loads(record) | {"detours": detours}
+        session = Session(config, workdir, group, data, held_out, run, score, told)
+        try:
+            session.go(start, began)
+            break
+        except Diverged as problem:
+            if group.first and problem.step:
+                faults.keeper(config, workdir, data, detours)(problem.step)
+            if config.faults.not_finite != "rollback" or detours >= config.faults.times:
+                raise
+            detours, start = detours + 1, _newest(config, workdir, group)
+            cli.say(
+                f"{problem}\ngoing back to step {start:,}, and on in order {detours} of the data"
+            )
+    cli.say(f"done: {workdir} (figures/, metrics.jsonl, checkpoints/, tensorboard/)")
+
+
+class Session(NamedTuple):
+    """What a training rests on from its start, or a going back, to its end.
+
+    Attributes:
+      config, workdir, group: as of `train`.
+      data, held_out: the training and the evaluation split.
+      run: the assembled run.
+      score: (state) -> scores of samples.
+      record: what each checkpoint says of the run; `detours` is how often it went back.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    group: distributed.Group
+    data: batches.Data
+    held_out: batches.Data
+    run: runs.Run
+    score: Callable
+    record: dict
+
+    def go(self, start: int, began: float) -> None:
+        """Trains from step `start` to the end; see `loop.train` for what it raises."""
+        config, run, group, folder = self.config, self.run, self.group, self.workdir / "checkpoints"
+        keep, best, detours = config.checkpoint.keep, config.checkpoint.best, self.record["detours"]
+        writer = checkpoints.Writer(folder, keep, best, partial(guard.sound, config))
+        with contextlib.closing(writer):
+            state = run.program.load(_state(config, run, folder, start))
+            journal = self.journal(start, began, faults.keeper(
+                config, self.workdir, self.data, detours))  # fmt: skip
+            recover = getattr(run.task, "recover", None)
+            judge = guard.watch(config, recover, run.program.template, self.workdir, writer,
+                                journal.note, group)  # fmt: skip
+            judged = evaluator(config, run, self.held_out, journal, self.score, judge)
+            batches_from = feed(config, self.data, start, detours)
+            with contextlib.closing(journal):
+                loop.train(run.program, plan(config), batches_from, state, start, judged, writer,
+                           self.record, journal, group)  # fmt: skip
+
+    def journal(self, start: int, began: float, keep: Callable) -> Journal:
+        """What this process reports; batches that are left out are noted there."""
+        kind = Journal if self.group.first else Silent
+        config, group = self.config, self.group
+        made = kind(self.workdir, self.run.task.finish, config.train.steps, config.data.batch_size,
+                    start, began, group.processes)  # fmt: skip
+        if config.faults.not_finite == "skip":
+            made.skip = faults.skipper(config, self.workdir, keep, made.note, group)
+        return made
+
+
+def _newest(config, workdir, group):
+    """The newest whole step, 0 if there is none; a damaged newer one is set aside."""
     folder = workdir / "checkpoints"
-    start = checkpoints.newest_whole(folder, cli.say, discard=True) or 0
+    find = partial(checkpoints.newest_whole, folder, cli.say, discard=True)
+    start = group.on_first("the newest checkpoint", find) or 0
     if start % config.train.steps_per_dispatch:
         raise Mistake(
             f"{folder} stands at step {start}, which is not a multiple of "
             f"config.train.steps_per_dispatch={config.train.steps_per_dispatch}"
         )
-    if start >= config.train.steps:
-        return cli.say(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
-    record = configs.to_json(config, batches.facts(data))
-    configs.write(workdir, record)
-    keep, best = config.checkpoint.keep, config.checkpoint.best
-    recover = getattr(run.task, "recover", None)
-    watch = partial(guard.watch, config, recover, run.program.template, workdir)
-    sound = partial(guard.sound, config)
-    with contextlib.closing(checkpoints.Writer(folder, keep, best, sound)) as writer:
-        state = _state(config, run, folder, start)
-        cli.say(f"{data.split.title}: {data.split.size:,} examples; {_describe(run.mesh)}")
-        steps, batch_size = config.train.steps, config.data.batch_size
-        journal = Journal(workdir, run.task.finish, steps, batch_size, start, began)
-        with contextlib.closing(journal):
-            loop.train(
-                run.program,
-                plan(config),
-                feed(config, data, start),
-                run.program.load(state),
-                start,
-                evaluator(config, run, held_out, journal, score, watch(writer, journal.note)),
-                writer,
-                json.loads(record),
-                journal,
-            )
-    cli.say(f"done: {workdir} (figures/, metrics.jsonl, checkpoints/, tensorboard/)")
+    return start
 
 
 def plan(config: ConfigDict) -> loop.Plan:
@@ -108,13 +187,13 @@ def plan(config: ConfigDict) -> loop.Plan:
     )
 
 
-def feed(config: ConfigDict, data: batches.Data, start: int):
+def feed(config: ConfigDict, data: batches.Data, start: int, detours: int = 0):
     """This process's numpy batches from step `start` on, for ever."""
-    place = (jax.process_index(), jax.process_count())
+    place, seed = devices.place(), faults.order_seed(config.seed, detours)
     if config.data.resident:
         count = config.train.steps_per_dispatch
-        return batches.index_batches(data, config.data, config.seed, start, count, *place)
-    return batches.train_batches(data, config.data, config.seed, start, *place)
+        return batches.index_batches(data, config.data, seed, start, count, *place)
+    return batches.train_batches(data, config.data, seed, start, *place)
 
 
 def monitor(config: ConfigDict, run: runs.Run, data: batches.Data) -> tuple[Callable, set[str]]:
@@ -122,6 +201,11 @@ def monitor(config: ConfigDict, run: runs.Run, data: batches.Data) -> tuple[Call
     count = config.score.samples
     if not count:
         return lambda state: {}, set()
+    if jax.process_count() > 1:
+        raise Mistake(
+            f"config.score.samples={count}: one process alone can score samples; give 0 here, and "
+            "score the checkpoints by `launch.evaluate --samples`"
+        )
     known = features.build(config)
     classes = config.task.get("classes", 0)
     score = scores.monitor(run, data, known, config.eval.batch_size, count, classes)
@@ -142,7 +226,7 @@ def evaluator(
     `judge` gives another state to go on with, the metrics are that one's.
     """
     rows = -(-min(config.eval.batch_size, 64) // run.mesh.size) * run.mesh.size
-    shown = next(batches.eval_batches(data, rows))
+    shown = next(batches.eval_batches(data, rows, *devices.place()))
 
     def report(state, step):
         metrics = runs.evaluate(run, state, data, config.eval.batch_size, run.program.eval_step)
@@ -158,6 +242,28 @@ def evaluator(
         return (metrics, None) if other is None else (report(other, step), other)
 
     return evaluate
+
+
+def _open(config):
+    split = config.data.split, config.eval.split
+    sections = "config.data", "config.eval"
+    return tuple(
+        batches.open_data(config.data, *which, cli.say)
+        for which in zip(split, sections, strict=True)
+    )
+
+
+def _occupy(stack, workdir):
+    """Makes the workdir and holds it until the stack closes."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(lock.held(workdir / lock.NAME, partial(_in_use, workdir)))
+
+
+def _shared_keys(config):
+    """What all processes must agree on: all but where each finds its data."""
+    own = ("data.data_dir", "data.path", "data.threads", "data.workers")
+    flat = configs.flatten(config.to_dict())
+    return {key: value for key, value in flat.items() if key not in own}
 
 
 def _in_use(workdir, holder):
@@ -191,10 +297,11 @@ def _state(config, run, folder, start):
     return checkpoints.restore(folder, start, run.program.template)
 
 
-def _describe(mesh):
+def _describe(mesh, group):
     axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
     kind = mesh.devices.flat[0].device_kind
-    return f"{mesh.size} x {kind}" + (f" ({axes})" if axes else "")
+    hosts = f", {group.processes} processes" if group.processes > 1 else ""
+    return f"{mesh.size} x {kind}" + (f" ({axes})" if axes else "") + hosts
 
 
 def _name(spec):

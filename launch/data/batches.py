@@ -5,16 +5,15 @@ cache; streamed through Grain; or, for data that lives on the device, only the
 indices, which the compiled step gathers by itself.
 """
 
-import ctypes
 import dataclasses
-import signal
 import sys
 from collections.abc import Iterator
 
 import jax
 import numpy as np
 
-from launch.data import cache, order
+from launch import cli, orphans
+from launch.data import cache, damage, order
 from launch.data.sources import Preprocessed, Split, open_split
 from launch.errors import Mistake
 
@@ -32,6 +31,9 @@ class Data:
       example: shape and dtype of each array of one example.
       scale: how much files were enlarged to become examples.
       binary: whether masks in files say 255 for class 1.
+      damaged: bool [size], the examples of `arrays` for which another stands in; None
+        where all are whole.
+      tally: counts damaged records where `config.damaged` tolerates some, else None.
     """
 
     split: Split
@@ -39,6 +41,8 @@ class Data:
     example: dict[str, jax.ShapeDtypeStruct]
     scale: float = 1.0
     binary: bool = False
+    damaged: np.ndarray | None = None
+    tally: damage.Tally | None = None
 
 
 def open_data(config, split: str, where: str = "config.data", say=lambda message: None) -> Data:
@@ -53,17 +57,25 @@ def open_data(config, split: str, where: str = "config.data", say=lambda message
     Raises:
       Mistake: the split cannot be opened, read, or made into arrays.
     """
-    opened = open_split(config, split, where)
+    opened, tally, damaged = open_split(config, split, where), None, None
+    if config.damaged:
+        opened = damage.tolerate(opened)
+        tally = damage.Tally(opened, config.damaged, say)
     arrays = cache.arrays_of(opened, config.cache_mib, say)
+    if arrays is not None and damage.KEY in arrays:
+        arrays = dict(arrays)
+        damaged = arrays.pop(damage.KEY)
+        tally.note(np.flatnonzero(damaged))
     one = opened[0] if arrays is None else {key: array[0] for key, array in arrays.items()}
     if taken := {"index", "mask"} & one.keys():
         raise Mistake(f"{opened.title}: the engine adds {sorted(taken)} itself; rename these keys")
+    one = {key: leaf for key, leaf in one.items() if key != damage.KEY}
     example = {key: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for key, leaf in one.items()}
     records = opened.records
-    while isinstance(records, Preprocessed):
+    while isinstance(records, Preprocessed | damage.Tolerant):
         records = records.split.records
-    return Data(opened, arrays, example, getattr(records, "scale", 1.0),
-                getattr(records, "binary", False))  # fmt: skip
+    facts = getattr(records, "scale", 1.0), getattr(records, "binary", False)
+    return Data(opened, arrays, example, *facts, damaged, tally)
 
 
 def facts(data: Data) -> dict:
@@ -120,7 +132,9 @@ def train_batches(
       {key: [B / processes, ...]} with `index` and `mask`.
     """
     if data.arrays is None:
-        yield from _stream(data.split, config, seed, start, process, processes)
+        for batch in _stream(data.split, config, seed, start, process, processes):
+            _noted(data, batch)
+            yield batch
     step = start
     while data.arrays is not None:
         rows = order.train_rows(step, config.batch_size, process, processes)
@@ -155,10 +169,37 @@ def eval_batches(
     """This process's rows of a whole split, each example once; the end is padded."""
     for number in range(-(-data.split.size // batch_size)):
         index, mask = order.eval_rows(number, batch_size, data.split.size, process, processes)
-        if data.arrays is not None:
-            yield _gather(data.arrays, index, mask)
+        if data.arrays is None:
+            batch = _read(data.split, index) | {"index": index}
+            yield batch | {"mask": mask & ~_noted(data, batch)}
         else:
-            yield _read(data.split, index) | {"index": index, "mask": mask}
+            whole = True if data.damaged is None else ~data.damaged[index]
+            yield _gather(data.arrays, index, mask & whole)
+
+
+def batch_at(data: Data, config, seed: int, step: int) -> dict[str, np.ndarray]:
+    """The whole global batch of one step, numbered from 0, `index` included."""
+    rows = order.train_rows(step, config.batch_size)
+    index = order.examples_at(rows, seed, data.split.size)
+    if data.arrays is not None:
+        return _gather(data.arrays, index, np.ones(len(index), np.bool_))
+    batch = _read(data.split, index) | {"index": index}
+    _noted(data, batch)
+    return batch
+
+
+def _noted(data, batch):
+    """Takes the marks of damaged records out of a batch, and counts them; returns them."""
+    marks = batch.pop(damage.KEY, np.zeros(len(batch["index"]), np.bool_))
+    if marks.any():
+        data.tally.note(batch["index"][marks])
+    return marks
+
+
+def own_rows(batch: dict, process: int = 0, processes: int = 1) -> dict:
+    """This process's block of rows of a whole batch that every process has."""
+    local = len(next(iter(batch.values()))) // processes
+    return {key: leaf[process * local : (process + 1) * local] for key, leaf in batch.items()}
 
 
 def _gather(arrays, index, mask):
@@ -195,7 +236,27 @@ class StepBatches:
         return _read(self.split, index) | {"index": index, "mask": np.ones(len(index), np.bool_)}
 
 
-def _stream(split, config, seed, start, process, processes):
+def _stream(split, config, seed, start, process, processes, deaths=3):
+    """Batches by Grain; its workers are started again where one dies, `deaths` times."""
+    step = start
+    while True:
+        try:
+            for batch in _grain(split, config, seed, step, process, processes):
+                yield batch
+                step += 1
+        except RuntimeError as error:  # Grain has no type of its own for this
+            if "terminated unexpectedly" not in str(error):
+                raise
+            if not deaths:
+                raise Mistake(
+                    f"data workers died again and again, last at step {step}: {error}. Memory may "
+                    f"be short: give a smaller config.data.workers than {config.workers}"
+                )
+            deaths -= 1
+            cli.say(f"a data worker died; starting its kind again from step {step}")
+
+
+def _grain(split, config, seed, start, process, processes):
     import grain
 
     source = StepBatches(split, config.batch_size, seed, start, process, processes)
@@ -206,14 +267,6 @@ def _stream(split, config, seed, start, process, processes):
     if config.workers:
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2),
-            worker_init_fn=_die_with_parent,
+            worker_init_fn=orphans.leave_signals_to_parent,
         )
     yield from dataset
-
-
-def _die_with_parent(*_):
-    # A trainer that is killed with -9 would leave Grain's workers running for ever.
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from launch import checkpoints, loop, program
+from launch import checkpoints, interrupts, loop, program
 from launch import config as configs
 from launch.errors import Diverged, Interrupted
 from launch.journal import Journal
@@ -116,7 +116,7 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(loop.os, "_exit", leave)
+    monkeypatch.setattr(interrupts.os, "_exit", leave)
     with pytest.raises(SystemExit) as left:
         run(tmp_path, make_program(), on_evaluate=twice)
     assert left.value.code == 130
