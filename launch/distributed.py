@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax._src import clusters  # what jax.distributed.initialize finds, before it connects
 from jax._src import distributed as service  # the key-value store has no public name
 from jax.experimental import multihost_utils
 
-from launch import cli
+from launch import cli, rendezvous
 from launch.errors import Missing, Mistake
 
 # Seconds after which a silent process counts as dead; those that wait for it in a
@@ -290,28 +291,38 @@ def start(options: argparse.Namespace) -> Group:
     if options.process is not None and not 0 <= options.process < options.processes:
         raise Mistake(f"--process={options.process} of --processes={options.processes}: they count "
                       "from 0")  # fmt: skip
+    place = _place(given, options.wait)
+    rendezvous.meet(*place[:3], options.wait)
     try:
         jax.distributed.initialize(
-            *given,
+            *place,
             initialization_timeout=int(options.wait),
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=int(4 * GRACE),
         )
-    except ValueError as error:
-        raise Mistake(
-            f"--distributed: no cluster found here ({_line(error)}); give --coordinator=HOST:PORT, "
-            "--processes and --process"
-        )
     except Exception as error:
-        raise Missing(
-            f"--distributed: the processes did not all meet in {options.wait:.0f} s: {_line(error)}"
-        )
+        raise Missing(f"--distributed: the processes were not connected: {_line(error)}")
     state = service.global_state
     group = Group(state.client, state.process_id, state.num_processes, options.wait)
     if not group.first:
         cli.mute()
     group.hosts = group.gather("the start", socket.gethostname())
     return group
+
+
+def _place(given, seconds):
+    """Address, number of processes, this one's place, and its devices, where not all."""
+    if None not in given:
+        return *given, None
+    place = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        None, None, None, None, None, int(seconds)
+    )
+    if None in place[:3]:
+        raise Mistake(
+            "--distributed: no cluster found here (Cloud TPU, Slurm, Open MPI, Kubernetes); give "
+            "--coordinator=HOST:PORT, --processes and --process"
+        )
+    return place
 
 
 def _line(error):

@@ -48,8 +48,11 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
 def state_hash(workdir: Path, step: int) -> str:
     """SHA-256 over every array of a checkpoint's state, by name."""
     path = Path(workdir).absolute() / "checkpoints" / str(step) / "state"
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with ocp.StandardCheckpointer() as reader:
-        tree = reader.restore(path)
+        saved = reader.metadata(path).item_metadata.tree
+        place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+        tree = reader.restore(path, jax.tree.map(place, saved))
     digest = hashlib.sha256()
     for key, leaf in jax.tree_util.tree_leaves_with_path(tree):
         digest.update(jax.tree_util.keystr(key).encode())

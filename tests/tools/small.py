@@ -1,0 +1,47 @@
+"""One small run of each family, for tools that start many of them: data only.
+
+--config=tests/tools/small.py:vae (or gan, rnn, unet). Nets so small that starting takes
+longer than training; rates that do not depend on the number of steps, so that a run may be
+given more.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import gan, rnn, unet, vae
+
+
+def get_config(variant=""):
+    config = {"vae": small_vae, "gan": small_gan, "rnn": small_rnn, "unet": small_unet}[variant]()
+    config.data.update(batch_size=32, resident=False)
+    config.train = {"steps": 20}
+    config.eval.update(every=10, batch_size=64)
+    config.checkpoint = {"every": 5, "keep": 2}
+    config.log = {"every": 1}
+    return config
+
+
+def small_vae():
+    config = vae.get_config()
+    config.model.encoder.widths = config.model.decoder.widths = (128,)
+    config.optimizer = {"name": "optax:adam", "learning_rate": 1e-3, "ema": 0.99}
+    return config
+
+
+def small_gan():
+    config = gan.get_config()
+    config.model.generator.widths = config.model.discriminator.widths = (128,)
+    return config
+
+
+def small_rnn():
+    config = rnn.get_config("row_lstm")
+    config.model.update(features=16, layers=1)
+    config.optimizer = {"name": "optax:adam", "learning_rate": 1e-3, "clip_norm": 1.0}
+    return config
+
+
+def small_unet():
+    config = unet.get_config()
+    config.model.update(widths=(8, 16), dropout=0.1)
+    config.optimizer = {"name": "optax:adam", "learning_rate": 1e-3, "ema": 0.0}
+    return config
