@@ -1,24 +1,79 @@
 """kill -9 at random moments, until the run is done; then compare to the bit.
 
 python -m tests.tools.kill_storm --kills=50
-python -m tests.tools.kill_storm --kills=10 --config=configs/gan.py --config.train.steps=400 ...
+python -m tests.tools.kill_storm --kills=13 --processes=2 --config=tests/tools/small.py:gan ...
 
-Arguments that it does not know are those of launch.train, in place of a small VAE's.
+Arguments that it does not know are those of launch.train, in place of a small VAE's. With
+several processes each kill hits one of them, and launch.local starts all again by itself.
 """
 
 import argparse
 import json
+import os
 import random
+import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 from tests.tools import runs
 
 
-def storm(kills: int, folder: Path, seed: int = 0, arguments: list[str] = runs.SHORT) -> dict:
+class Attempts:
+    """Starts a run again and again, and reads what it says.
+
+    Args:
+      arguments: of launch.train, with the workdir.
+      processes: 1: this starts launch.train after each kill; more: launch.local does.
+    """
+
+    def __init__(self, arguments: list[str], processes: int):
+        self._arguments, self._processes, self.said = arguments, processes, []
+        self._running, self._reader = None, None
+
+    def ensure(self) -> None:
+        """Starts the run where it does not run."""
+        if self._running is not None:
+            return
+        local = f"--processes={self._processes}", "--restarts=1000000", "--"
+        command = ("local", *local) if self._processes > 1 else ("train",)
+        self._running = runs.start(*command, *self._arguments)
+        self._reader = threading.Thread(target=self._read, args=(self._running.stderr,))
+        self._reader.start()
+
+    def _read(self, stream):
+        self.said.extend(stream)
+
+    def ended(self) -> bool:
+        """Whether the training is done; raises where it ended otherwise than by a kill."""
+        if self._running is None or (code := self._running.poll()) is None:
+            return False
+        self._reader.join()
+        self._running = None
+        assert code in (0, -signal.SIGKILL), "".join(self.said[-40:])
+        return code == 0
+
+    def kill(self, chance: random.Random) -> bool:
+        """Kills the run, or one of its processes; whether there was one to kill."""
+        if self._processes == 1:
+            self._running.kill()
+            self._running.wait()
+            self.ended()
+            return True
+        children = Path(f"/proc/{self._running.pid}/task/{self._running.pid}/children")
+        pids = children.read_text().split()
+        if len(pids) < self._processes:
+            return False
+        os.kill(int(chance.choice(pids)), signal.SIGKILL)
+        return True
+
+
+def storm(
+    kills: int, folder: Path, seed: int = 0, arguments: list[str] = runs.SHORT, processes: int = 1
+) -> dict:
     """Kills one run `kills` times and compares its end with an uninterrupted run.
 
     Each kill falls at a random moment between start-up and a little after the first
@@ -29,42 +84,69 @@ def storm(kills: int, folder: Path, seed: int = 0, arguments: list[str] = runs.S
       folder: where both runs and the data go.
       seed: of the moments.
       arguments: of launch.train, without --workdir.
+      processes: of the run.
 
     Returns:
-      How many kills hit, how many left a half-written checkpoint, and whether
-      parameters, optimiser state and metrics are equal to the bit.
+      How many kills hit, how many left a half-written checkpoint; the longest time from a
+      start to its first step, the most steps lost by a kill, and whether parameters,
+      optimiser state and metrics are equal to the bit.
     """
     chance = random.Random(seed)
     arguments = [*arguments, f"--config.data.data_dir={folder / 'data'}"]
     straight, killed = folder / "straight", folder / "killed"
     began = time.monotonic()
-    done = runs.run("train", *arguments, f"--workdir={straight}")
-    assert done.returncode == 0, done.stderr
+    _to_the_end(Attempts([*arguments, f"--workdir={straight}"], processes))
     length = time.monotonic() - began
-    count = {"kills": 0, "mid_save": 0, "restarts": 0}
-    finished = False
-    while count["kills"] < kills and not finished:
-        process = runs.start("train", *arguments, f"--workdir={killed}")
-        began = time.monotonic()
-        count["restarts"] += 1
-        time.sleep(chance.uniform(0.2, 1.0) * length)
-        finished = process.poll() is not None
-        if not finished:
-            process.send_signal(signal.SIGKILL)
-            count["kills"] += 1
-        _, stderr = process.communicate()
-        assert not finished or process.returncode == 0, stderr
-        half = list((killed / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
-        count["mid_save"] += bool(half)
-        if finished and count["kills"] < kills:
+    count = {"kills": 0, "mid_save": 0, "runs": 1, "first_step_seconds": 0.0, "steps_lost": 0}
+    run = Attempts([*arguments, f"--workdir={killed}"], processes)
+    while count["kills"] < kills:
+        run.ensure()
+        pause, began = chance.uniform(0.2, 1.0) * length, time.monotonic()
+        while time.monotonic() - began < pause and not (done := run.ended()):
+            time.sleep(0.01)
+        if done:
             # Done before the storm was over: the same again, elsewhere. What is compiled
             # already makes later runs shorter than the first.
             _compare(straight, killed)
-            length = min(length, time.monotonic() - began)
-            killed, finished = folder / f"killed-{count['restarts']}", False
-    last = runs.run("train", *arguments, f"--workdir={killed}")
-    assert last.returncode == 0, last.stderr
+            _note(count, run)
+            length = max(2.0, 0.9 * length)
+            killed = folder / f"killed-{count['runs']}"
+            run = Attempts([*arguments, f"--workdir={killed}"], processes)
+            count["runs"] += 1
+            continue
+        reached = _last_step(killed)
+        if not run.kill(chance):
+            continue
+        count["kills"] += 1
+        count["mid_save"] += bool(list((killed / "checkpoints").glob("*.orbax-checkpoint-tmp*")))
+        saved = [int(p.name) for p in (killed / "checkpoints").glob("*") if p.name.isdigit()]
+        count["steps_lost"] = max(count["steps_lost"], reached - max(saved, default=0))
+    _to_the_end(run)
+    _note(count, run)
     return count | _compare(straight, killed)
+
+
+def _to_the_end(run):
+    run.ensure()
+    while not run.ended():
+        time.sleep(0.05)
+        run.ensure()
+
+
+def _note(count, run):
+    """Adds the longest start of a finished run, its first one left out."""
+    text = "".join(run.said)
+    starts = [float(seconds) for seconds in re.findall(r"first step after ([\d.]+) s", text)]
+    count["first_step_seconds"] = max(count["first_step_seconds"], *starts[1:], 0.0)
+
+
+def _last_step(workdir):
+    """The last step that metrics.jsonl tells of."""
+    path = workdir / "metrics.jsonl"
+    found = re.findall(
+        r'"step": (\d+), "split": "train"', path.read_text() if path.exists() else ""
+    )
+    return int(found[-1]) if found else 0
 
 
 def _compare(straight, killed):
@@ -87,7 +169,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     options, rest = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as place:
-        print(json.dumps(storm(options.kills, Path(place), options.seed, rest or runs.SHORT)))
+        rest = rest or runs.SHORT
+        print(json.dumps(storm(options.kills, Path(place), options.seed, rest, options.processes)))
     sys.exit(0)

@@ -5,8 +5,6 @@ longer than training; rates that do not depend on the number of steps, so that a
 given more.
 """
 
-from ml_collections import ConfigDict
-
 from configs import gan, rnn, unet, vae
 
 
