@@ -9,6 +9,7 @@ A process that waits says for whom, and gives up with that name.
 import argparse
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -214,6 +215,8 @@ class Group:
     def _leave(self, error):
         # Not by sys.exit: libraries' own farewells wait for processes that are gone.
         self._over.set()
+        if isinstance(error, jax.errors.JaxRuntimeError) and _PARTED.search(str(error)):
+            error = Missing(f"another process is gone: {_line(error)}")
         message, code = cli.ending(error) or (traceback.format_exc(), 1)
         try:
             report = json.dumps([self.process, message, code])
@@ -261,6 +264,8 @@ class Group:
 
 
 ALONE = Group()
+# How XLA's collectives and JAX's service say that somebody has left.
+_PARTED = re.compile("Gloo|onnection|heartbeat|UNAVAILABLE|ABORTED|CANCELLED")
 _ADVICE = "Look at its own output; the same command goes on from the last checkpoint"
 
 

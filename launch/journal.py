@@ -6,6 +6,7 @@ on; reading them is the journal's business, and only a save or an evaluation wai
 
 import json
 import math
+import os
 import sys
 import time
 from collections import deque
@@ -122,6 +123,7 @@ class Journal:
         while self._closed:
             self._write(self._closed.popleft())
         self._flying.clear()
+        self._sync()
 
     @contextmanager
     def pause(self):
@@ -195,6 +197,10 @@ class Journal:
         self._emit(line)
         self._progress(step, metrics["loss"], wait)
 
+    def _sync(self):
+        # Storage over a network, a mounted bucket above all, may keep lines back until then.
+        os.fsync(self._lines.fileno())
+
     def _without_skipped(self, window, rates):
         """Tells of the steps whose batch was left out; whether there are any others."""
         whole = False
@@ -250,6 +256,9 @@ class Silent(Journal):
         pass
 
     def _progress(self, step, loss, wait):
+        pass
+
+    def _sync(self):
         pass
 
 
