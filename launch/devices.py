@@ -74,6 +74,19 @@ def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
         )
 
 
+def connect(mesh: Mesh) -> None:
+    """Has the processes' devices open their connections to each other now.
+
+    They would at the first step, which one process may reach long after another, as its
+    compilation takes longer; those that wait give up after half a minute.
+    """
+    for axes in (("data", "fsdp"), ("data",), ("fsdp",)):
+        spread = NamedSharding(mesh, P(axes))
+        parts = int(np.prod([mesh.shape[axis] for axis in axes]))
+        ones = jax.jit(lambda count=parts: jax.numpy.ones(count), out_shardings=spread)()
+        jax.block_until_ready(jax.jit(jax.numpy.sum, out_shardings=replicated(mesh))(ones))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows spread over all devices."""
     return NamedSharding(mesh, P(("data", "fsdp")))

@@ -89,6 +89,8 @@ def _train(config, workdir, began, group):
     run = runs.assemble(config, data)
     score, scored = monitor(config, run, held_out)
     guard.check(config, runs.metric_names(run) | scored)
+    if group.processes > 1:
+        devices.connect(run.mesh)
     start = _newest(config, workdir, group)
     if start >= config.train.steps:
         return cli.say(f"{workdir} is done: step {start:,} of {config.train.steps:,}")

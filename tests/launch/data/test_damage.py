@@ -76,9 +76,12 @@ def test_what_is_left_out_is_said_once_with_its_fault():
 
 @pytest.mark.parametrize("cache_mib", [0, 100])
 def test_more_damage_than_stated_stops_the_run(cache_mib):
-    with pytest.raises(Mistake, match=r"config\.data\.damaged=0\.05 allows.*truncated"):
+    def read():
         data, config = opened(0.05, cache_mib=cache_mib)
         list(itertools.islice(batches.train_batches(data, config, seed=1), 12))
+
+    with pytest.raises(Mistake, match=r"config\.data\.damaged=0\.05 allows.*truncated"):
+        read()
 
 
 def test_without_a_share_the_first_damaged_record_stops_the_run():
