@@ -1,6 +1,7 @@
 """The loop with a task that is no model: sums of known numbers, faults on purpose."""
 
 import itertools
+import json
 import os
 import signal
 import time
@@ -121,3 +122,18 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path, monkeypatch):
         run(tmp_path, make_program(), on_evaluate=twice)
     assert left.value.code == 130
     assert checkpoints.steps(tmp_path / "checkpoints") == [4]
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
+    offset, now = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: now() + offset[0])
+
+    def jump(step):
+        time.sleep(0.5)  # a save under way would count the day as its own
+        offset[0] = {6: 86400.0, 12: -86400.0}[step]
+
+    assert run(tmp_path, make_program(), on_evaluate=jump) == [(6, 6.0), (12, 12.0)]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["images_per_second"] for line in lines if line["split"] == "train"][1:]
+    assert all(0 < rate < 1e7 for rate in rates)
+    assert checkpoints.newest_whole(tmp_path / "checkpoints", print) == 12
