@@ -65,7 +65,7 @@ def r1(critic: Callable, images: jax.Array) -> jax.Array:
 
     Args:
       critic: images [B, H, W, C] -> logits [B, ...], each row of its own image alone.
-      images: [B, H, W, C].
+      images: [B, H, W, C], as the critic sees them: augmented, where it looks through that.
 
     Returns:
       [B], |gradient of the image's mean logit|^2.

@@ -142,6 +142,10 @@ def _keys(config, prefix=""):
 
 def workdir(value: str) -> Path:
     """The argument type of --workdir: an absolute path (Orbax takes no other)."""
+    if "://" in value:
+        raise argparse.ArgumentTypeError(
+            f"{value}: a workdir is a folder; mount the bucket (docs/cloud.md) and give its path"
+        )
     return Path(value).expanduser().absolute()
 
 

@@ -82,6 +82,8 @@ def _of_images(opened: runs.Opened, options: argparse.Namespace) -> dict[str, An
     if options.samples or options.completions or options.floor:
         found, features_card = _compared(opened, options)
         results, card = results | found, card | features_card
+    # Where products are rounded (TF32 on NVIDIA GPUs), so are the features.
+    card["device"] = opened.run.mesh.devices.flat[0].device_kind
     results = runs.for_json(results) | {"card": card}
     path = options.workdir / "scores" / f"{name}-{opened.step:08d}.json"
     path.parent.mkdir(exist_ok=True)

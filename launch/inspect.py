@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli, manifest
+from launch import checkpoints, cli, faults, manifest
 from launch import config as configs
 from launch.errors import Stop
 
@@ -69,6 +69,8 @@ def saved(workdir: Path) -> tuple[list[str], list[str]]:
         lines.append(f"  {path.name}: a save that was cut off; the next start removes it")
     for path in sorted((workdir / "damaged").glob("*")):
         lines.append(f"  damaged/{path.name}: set aside when the run went on without it")
+    for path in sorted((workdir / faults.FOLDER).glob("*.npz")):
+        lines.append(f"  {faults.FOLDER}/{path.name}: a batch whose loss was not finite")
     return damaged, lines or ["  nothing is saved yet"]
 
 

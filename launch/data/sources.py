@@ -154,6 +154,11 @@ def builder(name: str, data_dir: str = ""):
     """
     import tensorflow_datasets as tfds  # 0.3 s that a cached run does without
 
+    if "://" in data_dir:
+        raise Mistake(
+            f"config.data.data_dir={data_dir}: array_record reads files; mount the bucket, or copy "
+            "the data set to this host (docs/cloud.md)"
+        )
     plain = name.partition(":")[0].partition("/")[0]
     if plain in EMBEDDED:
         objects.find(f"{EMBEDDED[plain]}:Builder", "config.data.name")

@@ -67,6 +67,7 @@ def test_a_classifier_below_its_least_accuracy_is_refused(capsys, workdir, cache
     found, err = run(capsys, workdir, "--samples=60", "--force", "--neighbours=0")
     assert "training it once" not in err  # what was refused is kept all the same
     assert 0.1 < found["card"]["accuracy"] < 0.9
+    assert found["card"]["device"] == "cpu"
 
 
 def test_all_scores_with_their_card(capsys, workdir):

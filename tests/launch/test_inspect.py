@@ -64,10 +64,13 @@ def test_a_half_line_and_what_was_cut_off_or_set_aside_are_told(capsys, tmp_path
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "split": "train", "loss": 2.0}\n{"st')
     (tmp_path / "checkpoints" / "10.orbax-checkpoint-tmp").mkdir(parents=True)
     (tmp_path / "damaged" / "20").mkdir(parents=True)
+    (tmp_path / "faults").mkdir()
+    (tmp_path / "faults" / "step-00000007.npz").touch()
     found = "\n".join(lines(capsys, tmp_path))
     assert "none of 40 steps saved" in found
     assert "10.orbax-checkpoint-tmp: a save that was cut off" in found
     assert "damaged/20: set aside" in found
+    assert "faults/step-00000007.npz: a batch whose loss was not finite" in found
     assert "1 lines cannot be read" in found
 
 
