@@ -215,8 +215,8 @@ class Journal:
         clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()}
         self._lines.write(json.dumps(clean) + "\n")
         self._lines.flush()
-        for name, value in line.items():
-            if name not in ("step", "split"):
+        for name, value in clean.items():
+            if name not in ("step", "split") and value is not None:
                 self._board.add_scalar(f"{line['split']}/{name}", value, line["step"])
 
     def _progress(self, step, loss, wait):
