@@ -61,7 +61,7 @@ def total_probability(builder: Builder, untrained: bool, offset: float) -> list[
     """Whether probabilities sum to one, and whether the sampler draws by them.
 
     Which levels a model knows its task does not say: a binary grid is tried first, then
-    one of 256 levels.
+    one of 256 levels, then one of as many as that one's sum tells of.
 
     Args:
       builder: makes the task at any size.
@@ -88,8 +88,8 @@ def total_probability(builder: Builder, untrained: bool, offset: float) -> list[
 
 
 def _exact(builder, subject, untrained):
-    tried = []
-    for grid in (BINARY, GREY):
+    tried, grids = [], [BINARY, GREY]
+    for grid in grids:  # which grows where the sum over 256 levels tells of fewer
         if grid is GREY:
             subject, reason = first_that_fits(builder, [GREY.shape], untrained=untrained)
             if subject is None:
@@ -104,7 +104,20 @@ def _exact(builder, subject, untrained):
             found = finding("sum to one", subject, True, told)
             return [found, sampler(subject, grid, logs[0])]
         tried.append(told)
+        if grid is GREY:
+            grids += coarser(worst)
     return [Finding("sum to one", subject.title, FAIL, "; ".join(tried))]
+
+
+def coarser(total: float) -> list[Grid]:
+    """The grid of a model that rounds to fewer levels than 256, by its sum over `GREY`.
+
+    Each of its images is then counted (256 / levels)^2 times.
+    """
+    levels = round(256 / np.sqrt(total)) if 1 < total < np.inf else 256
+    if not 2 <= levels < 256:
+        return []
+    return [Grid(GREY.shape, tuple(map(int, np.round(np.linspace(0, 255, levels)))))]
 
 
 def _log_probs(subject: Subject, grid: Grid, label: int) -> np.ndarray:

@@ -260,3 +260,13 @@ def test_what_generates_nothing_is_refused():
 
 def silent(optimizer, example):
     return autoregressive(optimizer, example)._replace(sample=None, log_prob=None)
+
+
+def test_a_sum_over_256_levels_tells_of_a_model_that_knows_fewer():
+    (grid,) = audit_grid.coarser(256.00003)
+    assert (grid.shape, len(grid.levels)) == ((1, 2, 1), 16)
+    assert (grid.levels[0], grid.levels[5], grid.levels[-1]) == (0, 85, 255)
+    (grid,) = audit_grid.coarser(4.0)
+    # Each is another level of 128, as `pixel_likelihoods.softmax` rounds.
+    assert sorted(level * 128 // 256 for level in grid.levels) == list(range(128))
+    assert audit_grid.coarser(0.98) == audit_grid.coarser(float("inf")) == []
