@@ -1,0 +1,1 @@
+"""A trained model as one file that runs with jax alone; `launch.export` writes it."""
