@@ -52,6 +52,8 @@ class Attempts:
         if self._running is None or (code := self._running.poll()) is None:
             return False
         self._reader.join()
+        self._running.stdout.close()
+        self._running.stderr.close()
         self._running = None
         assert code in (0, -signal.SIGKILL), "".join(self.said[-40:])
         return code == 0
