@@ -19,7 +19,7 @@ from launch.errors import ABANDONED, Collapsed, Diverged, Interrupted, Mistake
 # Ends that another start would only repeat.
 FINAL = {0, Mistake.exit_code, Diverged.exit_code, Collapsed.exit_code, ABANDONED}
 # What XLA's CPU collectives print of themselves.
-CHATTER = ("[Gloo]",)
+CHATTER = ("[Gloo]", "connected peer ranks")
 # A start that lasted this many seconds has got somewhere: earlier failures are forgotten.
 LASTED = 60.0
 
@@ -139,7 +139,7 @@ def _relay(number, process):
     mark = f"[{number}] " if number else ""
     with contextlib.closing(process.stdout):
         for line in process.stdout:
-            if not line.startswith(CHATTER):
+            if not any(chatter in line for chatter in CHATTER):
                 print(f"{mark}{line}", end="", file=sys.stderr, flush=True)
 
 
