@@ -196,12 +196,6 @@ def _noted(data, batch):
     return marks
 
 
-def own_rows(batch: dict, process: int = 0, processes: int = 1) -> dict:
-    """This process's block of rows of a whole batch that every process has."""
-    local = len(next(iter(batch.values()))) // processes
-    return {key: leaf[process * local : (process + 1) * local] for key, leaf in batch.items()}
-
-
 def _gather(arrays, index, mask):
     return {key: array[index] for key, array in arrays.items()} | {"index": index, "mask": mask}
 
