@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from launch import checkpoints, cli, devices, loop
+from launch import cli, devices, loop, saving
 from launch import config as configs
 from launch import run as runs
 from launch import train as training
@@ -123,7 +123,7 @@ def loop_rate(config, run: runs.Run, data, held_out, least_steps: float) -> dict
         training.evaluator(config, run, held_out, quiet)(state, 0)
         jax.block_until_ready(run.program.finite(state))
         quiet.close()
-        writer = checkpoints.Writer(
+        writer = saving.Writer(
             workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best
         )
         began = time.perf_counter()

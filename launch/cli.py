@@ -15,6 +15,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from launch import config as configs
+from launch import storage
 from launch.errors import ABANDONED, Mistake, Stop
 
 DISK_ERRORS = (
@@ -141,12 +142,8 @@ def _keys(config, prefix=""):
 
 
 def workdir(value: str) -> Path:
-    """The argument type of --workdir: an absolute path (Orbax takes no other)."""
-    if "://" in value:
-        raise argparse.ArgumentTypeError(
-            f"{value}: a workdir is a folder; mount the bucket (docs/cloud.md) and give its path"
-        )
-    return Path(value).expanduser().absolute()
+    """The argument type of --workdir: an absolute path (Orbax takes no other), or gs://..."""
+    return storage.path(value)
 
 
 def seed_range(value: str) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli, distributed
+from launch import checkpoints, cli, distributed, saving
 from launch.errors import Collapsed, Mistake
 
 
@@ -75,8 +75,8 @@ def check(config: ConfigDict, known: Iterable[str]) -> None:
         raise Mistake("config.guard.action=rollback goes to the best: give config.checkpoint.best")
 
 
-def watch(config: ConfigDict, recover: Callable | None, template: Any, workdir: Path,
-          writer: checkpoints.Writer, note: Callable,
+def watch(config: ConfigDict, recover: Callable | None, template: Any, folder: Path,
+          journal: Path, writer: saving.Writer, note: Callable,
           group: distributed.Group = distributed.ALONE) -> Callable:  # fmt: skip
     """Builds (metrics, step) -> None, or the state to go on with instead.
 
@@ -84,7 +84,8 @@ def watch(config: ConfigDict, recover: Callable | None, template: Any, workdir: 
       config: the whole config, checked.
       recover: the task's own (state) -> state after going back; None for as saved.
       template: the state as ShapeDtypeStructs with shardings.
-      workdir: the run's folder; lines in metrics.jsonl tell how often it went back.
+      folder: the run's checkpoints folder.
+      journal: the folder of its metrics.jsonl, which tells how often it went back.
       writer: saves checkpoints; waited for before the best is looked up.
       note: called with the line of metrics.jsonl that tells of a going back.
       group: the processes of the run; the first looks at the files for all.
@@ -93,7 +94,6 @@ def watch(config: ConfigDict, recover: Callable | None, template: Any, workdir: 
     nothing to go back to, or went back `config.guard.times` times already.
     """
     bounds, guard = parse(config.guard.rule), config.guard
-    folder = workdir / "checkpoints"
 
     def judge(metrics, step):
         broken = [bound for bound in bounds if not bound.kept(metrics)]
@@ -102,7 +102,7 @@ def watch(config: ConfigDict, recover: Callable | None, template: Any, workdir: 
         found = ", ".join(f"{bound.metric} {metrics[bound.metric]:.4g}" for bound in broken)
         problem = f"the model collapsed at step {step:,}: {found}, against {guard.rule}"
         writer.wait()
-        look = lambda: (best_step(folder, bounds, config.checkpoint.best), _times(workdir))
+        look = lambda: (best_step(folder, bounds, config.checkpoint.best), _times(journal))
         best, times = group.on_first("the best checkpoint", look)
         if guard.action == "stop":
             kept = "no checkpoint kept the rule" if best is None else f"step {best:,} kept it"
@@ -139,6 +139,6 @@ def best_step(folder: Path, bounds: tuple[Bound, ...], best: str) -> int | None:
     return max(found, key=found.get) if found else None
 
 
-def _times(workdir):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+def _times(journal):
+    lines = (journal / "metrics.jsonl").read_text().splitlines()
     return sum("rollback_to" in json.loads(line) for line in lines)

@@ -56,16 +56,14 @@ def saved(workdir: Path) -> tuple[list[str], list[str]]:
     folder, damaged, lines = workdir / "checkpoints", [], []
     for step in checkpoints.steps(folder):
         fault = manifest.fault(folder / str(step))
-        size = sum(
-            path.stat().st_size for path in (folder / str(step)).rglob("*") if path.is_file()
-        )
+        size = manifest.size(folder / str(step))
         metrics = {} if fault else checkpoints.metrics(folder, step) or {}
         told = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()
                          if "/" not in name and value is not None)  # fmt: skip
         lines.append(f"  step {step:>9,}  {size / 2**20:8.1f} MiB  {fault or 'whole'}"
                      + (f"  {told}" if told else ""))  # fmt: skip
         damaged += [f"step {step}"] if fault else []
-    for path in sorted(folder.glob(checkpoints.UNFINISHED)):
+    for path in checkpoints.unfinished(folder):
         lines.append(f"  {path.name}: a save that was cut off; the next start removes it")
     for path in sorted((workdir / "damaged").glob("*")):
         lines.append(f"  damaged/{path.name}: set aside when the run went on without it")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from launch import checkpoints, distributed, interrupts
+from launch import distributed, interrupts, saving
 from launch.errors import Diverged, Interrupted
 from launch.journal import Journal
 from launch.program import Program
@@ -32,7 +32,7 @@ def train(
     state: Any,
     start: int,
     evaluate: Callable[[Any, int], tuple[dict[str, float], Any]],
-    writer: checkpoints.Writer,
+    writer: saving.Writer,
     record: dict,
     journal: Journal,
     group: distributed.Group = distributed.ALONE,

@@ -1,28 +1,40 @@
 """Content hashes of a folder, so that a flipped bit is found before it is used.
 
 Neither .npy files nor Orbax's arrays carry a checksum of their content: damage
-to either would load silently wrong.
+to either would load silently wrong. CRC-32C is what disks, networks and buckets use
+against that; a bucket keeps it beside each object, which then need not be read.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+import google_crc32c
+
+from launch import storage
 
 NAME = "manifest.json"
 
 # Orbax rewrites these after a save is complete, and restores without them.
 UNTRACKED = (NAME, "_CHECKPOINT_METADATA", "commit_success.txt")
 
+CHUNK = 2**20
+
 
 def write(folder: Path) -> None:
-    """Writes SHA-256 and size of every file below `folder` into its manifest."""
-    files = {name: _describe(folder / name) for name in _files(folder)}
+    """Writes CRC-32C and size of every file below `folder` into its manifest."""
+    describe = _describer(folder)
+    files = {name: describe(name) for name in _files(folder)}
     listing = json.dumps(files, indent=1, sort_keys=True)
     content = {"sha256": hashlib.sha256(listing.encode()).hexdigest(), "files": files}
-    path = folder / NAME
-    with path.open("w") as stream:
-        json.dump(content, stream, indent=1, sort_keys=True)
+    text = json.dumps(content, indent=1, sort_keys=True)
+    if storage.remote(folder):
+        (folder / NAME).write_text(text)
+        return
+    with (folder / NAME).open("w") as stream:
+        stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -39,9 +51,10 @@ def fault(folder: Path) -> str | None:
         return f"{NAME} is missing"
     except (ValueError, KeyError, TypeError, OSError):
         return f"{NAME} cannot be read"
+    describe = _describer(folder)
     for name, described in files.items():
         try:
-            found = _describe(folder / name)
+            found = describe(name, "sha256" in described)
         except FileNotFoundError:
             return f"{name} is missing"
         except OSError as error:
@@ -53,12 +66,41 @@ def fault(folder: Path) -> str | None:
     return None
 
 
+def size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    if storage.remote(folder):
+        return sum(facts["bytes"] for facts in storage.contents(folder).values())
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def _files(folder):
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(str(p.relative_to(folder)) for p in paths if p.name not in UNTRACKED)
+    if storage.remote(folder):
+        names = storage.contents(folder)
+    else:
+        names = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return sorted(name for name in names if Path(name).name not in UNTRACKED)
 
 
-def _describe(path):
+def _describer(folder) -> Callable[..., dict]:
+    """(name, older) -> size and hash of a file in the folder."""
+    if not storage.remote(folder):
+        return lambda name, older=False: _describe(folder / name, older)
+    found = storage.contents(folder)
+
+    def describe(name, older=False):
+        if name not in found:
+            raise FileNotFoundError(name)
+        return found[name]
+
+    return describe
+
+
+def _describe(path, older):
     with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return {"bytes": os.fstat(stream.fileno()).st_size, "sha256": digest}
+        facts = {"bytes": os.fstat(stream.fileno()).st_size}
+        if older:  # manifests of before CRC-32C
+            return facts | {"sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+        crc = 0
+        while chunk := stream.read(CHUNK):
+            crc = google_crc32c.extend(crc, chunk)
+        return facts | {"crc32c": f"{crc:08x}"}

@@ -150,7 +150,8 @@ def _levels(values):
 def _write(path, picture, form="PNG", **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     working = path.with_suffix(".tmp")
-    picture.save(working, form, **options)
+    with working.open("wb") as stream:
+        picture.save(stream, form, **options)
     working.replace(path)
 
 

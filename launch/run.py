@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli, contract, devices, objects, optimizer, program
+from launch import checkpoints, cli, contract, devices, objects, optimizer, program, storage
 from launch import config as configs
 from launch.data import batches, sources
 from launch.errors import Mistake
@@ -181,7 +181,7 @@ def _source(value):
     path, _, step = value.rpartition(":")
     if not path or not step.isdigit():
         path, step = value, ""
-    folder = Path(path).expanduser().absolute() / "checkpoints"
+    folder = storage.path(path) / "checkpoints"
     if not folder.is_dir():
         raise Mistake(f"config.init_from: no checkpoints in {path}")
     if step:

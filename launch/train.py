@@ -26,14 +26,15 @@ from launch import (
     faults,
     features,
     guard,
-    lock,
     loop,
+    saving,
     scores,
 )  # fmt: skip
 from launch import config as configs
 from launch import run as runs
 from launch.data import batches
 from launch.errors import Diverged, Mistake
+from launch.home import Home
 from launch.journal import Journal, Silent
 
 # Seconds that processes wait for one that still decodes its data.
@@ -74,12 +75,14 @@ def train(
       Mistake, Diverged, Interrupted: see `launch.errors`.
     """
     devices.setup()
+    home = Home(workdir)
     with contextlib.ExitStack() as stack:
-        group.on_first("the workdir", partial(_occupy, stack, workdir))
-        _train(config, workdir, began, group)
+        group.on_first("the workdir", lambda: stack.enter_context(home.open()))
+        _train(config, home, began, group)
 
 
-def _train(config, workdir, began, group):
+def _train(config, home, began, group):
+    workdir = home.workdir
     group.check_shared(workdir)
     group.check_same("the config", _shared_keys(config))
     _claim(workdir, config)
@@ -100,13 +103,13 @@ def _train(config, workdir, began, group):
     detours = checkpoints.record(workdir / "checkpoints", start).get("detours", 0)
     while True:
         told = json.loads(record) | {"detours": detours}
-        session = Session(config, workdir, group, data, held_out, run, score, told)
+        session = Session(config, home, group, data, held_out, run, score, told)
         try:
             session.go(start, began)
             break
         except Diverged as problem:
             if group.first and problem.step:
-                faults.keeper(config, workdir, data, detours)(problem.step)
+                faults.keeper(config, home.folder, data, detours)(problem.step)
             if config.faults.not_finite != "rollback" or detours >= config.faults.times:
                 raise
             detours, start = detours + 1, _newest(config, workdir, group)
@@ -120,7 +123,8 @@ class Session(NamedTuple):
     """What a training rests on from its start, or a going back, to its end.
 
     Attributes:
-      config, workdir, group: as of `train`.
+      config, group: as of `train`.
+      home: the workdir, held.
       data, held_out: the training and the evaluation split.
       run: the assembled run.
       score: (state) -> scores of samples.
@@ -128,7 +132,7 @@ class Session(NamedTuple):
     """
 
     config: ConfigDict
-    workdir: Path
+    home: Home
     group: distributed.Group
     data: batches.Data
     held_out: batches.Data
@@ -138,16 +142,18 @@ class Session(NamedTuple):
 
     def go(self, start: int, began: float) -> None:
         """Trains from step `start` to the end; see `loop.train` for what it raises."""
-        config, run, group, folder = self.config, self.run, self.group, self.workdir / "checkpoints"
+        config, run, group, home = self.config, self.run, self.group, self.home
+        folder = home.workdir / "checkpoints"
         keep, best, detours = config.checkpoint.keep, config.checkpoint.best, self.record["detours"]
-        writer = checkpoints.Writer(folder, keep, best, partial(guard.sound, config))
+        sound = partial(guard.sound, config)
+        writer = saving.Writer(folder, keep, best, sound, home.publish)
         with contextlib.closing(writer):
             state = run.program.load(_state(config, run, folder, start))
             journal = self.journal(start, began, faults.keeper(
-                config, self.workdir, self.data, detours))  # fmt: skip
+                config, home.folder, self.data, detours))  # fmt: skip
             recover = getattr(run.task, "recover", None)
-            judge = guard.watch(config, recover, run.program.template, self.workdir, writer,
-                                journal.note, group)  # fmt: skip
+            judge = guard.watch(config, recover, run.program.template, folder, home.folder,
+                                writer, journal.note, group)  # fmt: skip
             judged = evaluator(config, run, self.held_out, journal, self.score, judge)
             batches_from = feed(config, self.data, start, detours)
             with contextlib.closing(journal):
@@ -157,11 +163,11 @@ class Session(NamedTuple):
     def journal(self, start: int, began: float, keep: Callable) -> Journal:
         """What this process reports; batches that are left out are noted there."""
         kind = Journal if self.group.first else Silent
-        config, group = self.config, self.group
-        made = kind(self.workdir, self.run.task.finish, config.train.steps, config.data.batch_size,
+        config, group, finish = self.config, self.group, self.run.task.finish
+        made = kind(self.home.folder, finish, config.train.steps, config.data.batch_size,
                     start, began, group.processes)  # fmt: skip
         if config.faults.not_finite == "skip":
-            made.skip = faults.skipper(config, self.workdir, keep, made.note, group)
+            made.skip = faults.skipper(config, self.home.folder, keep, made.note, group)
         return made
 
 
@@ -255,21 +261,11 @@ def _open(config):
     )
 
 
-def _occupy(stack, workdir):
-    """Makes the workdir and holds it until the stack closes."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    stack.enter_context(lock.held(workdir / lock.NAME, partial(_in_use, workdir)))
-
-
 def _shared_keys(config):
     """What all processes must agree on: all but where each finds its data."""
     own = ("data.data_dir", "data.path", "data.threads", "data.workers")
     flat = configs.flatten(config.to_dict())
     return {key: value for key, value in flat.items() if key not in own}
-
-
-def _in_use(workdir, holder):
-    raise Mistake(f"{workdir} is in use by {holder}; let it end, or take another --workdir")
 
 
 def _claim(workdir, config):

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from launch import checkpoints
+from launch import checkpoints, program, saving
 from launch.errors import Mistake
 from tests.tools import damage_storm
 
@@ -30,7 +30,7 @@ def template(state):
 
 
 def saved(folder, losses, keep=2, best="", **options):
-    writer = checkpoints.Writer(folder, keep, best, **options)
+    writer = saving.Writer(folder, keep, best, **options)
     for step, loss in losses.items():
         metrics = {"loss": loss, "accuracy": -loss} if loss is not None else None
         writer.save(step, state_of(step), {"config": {"seed": 1}}, metrics)
@@ -57,10 +57,10 @@ def test_the_best_is_kept_beside_the_latest_and_across_restarts(folder, best):
 
 def test_another_metric_can_become_the_best_one(folder):
     """Checkpoints of before know nothing of it, and are kept by their age alone."""
-    writer = checkpoints.Writer(folder, 1, "loss")
+    writer = saving.Writer(folder, 1, "loss")
     writer.save(10, state_of(10), {}, {"loss": 1.0})
     writer.close()
-    writer = checkpoints.Writer(folder, 1, "-score")
+    writer = saving.Writer(folder, 1, "-score")
     for step, score in {20: 2.0, 30: float("nan"), 40: 1.0}.items():
         writer.save(step, state_of(step), {}, {"loss": 2.0, "score": score})
     writer.close()
@@ -165,7 +165,7 @@ def test_half_written_steps_do_not_count(folder):
     for marker in ("_CHECKPOINT_METADATA", "manifest.json"):
         (folder / "20.orbax-checkpoint-tmp" / marker).unlink()
     assert checkpoints.newest_whole(folder, print) == 10
-    checkpoints.Writer(folder, 2, "").close()
+    saving.Writer(folder, 2, "").close()
     assert [path.name for path in folder.iterdir()] == ["10"]
 
 
@@ -178,18 +178,18 @@ def test_a_missing_step_is_named(folder):
 def test_a_file_in_place_of_the_folder_is_named(folder):
     folder.write_text("")
     with pytest.raises(Mistake, match="is a file"):
-        checkpoints.Writer(folder, 2, "")
+        saving.Writer(folder, 2, "")
 
 
 def test_a_failing_save_is_reported_and_the_last_good_step_named(folder, monkeypatch):
-    writer = checkpoints.Writer(folder, 2, "")
+    writer = saving.Writer(folder, 2, "")
     writer.save(10, state_of(1), {}, {})
     writer.wait()
 
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.manifest, "write", full)
+    monkeypatch.setattr(saving.manifest, "write", full)
     writer.save(20, state_of(2), {}, {})
     with pytest.raises(
         Mistake, match=r"No space left on device; the last good checkpoint is step 10"
@@ -200,16 +200,16 @@ def test_a_failing_save_is_reported_and_the_last_good_step_named(folder, monkeyp
 
 
 def test_states_are_checked_for_finite_numbers():
-    assert checkpoints.all_finite(state_of(1))
-    assert not checkpoints.all_finite(state_of(np.nan))
-    assert checkpoints.all_finite({"count": jnp.zeros((), int), "key": jax.random.key(0)})
+    assert program.all_finite(state_of(1))
+    assert not program.all_finite(state_of(np.nan))
+    assert program.all_finite({"count": jnp.zeros((), int), "key": jax.random.key(0)})
 
 
 def test_a_disk_without_room_is_noticed_before_anything_is_written(folder, monkeypatch):
     saved(folder, {10: 1.0})
-    writer = checkpoints.Writer(folder, 2, "")
+    writer = saving.Writer(folder, 2, "")
     room = types.SimpleNamespace(free=1000)
-    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: room)
+    monkeypatch.setattr(saving.shutil, "disk_usage", lambda path: room)
     with pytest.raises(
         Mistake, match=r"No space left on device; the last good checkpoint is step 10"
     ):

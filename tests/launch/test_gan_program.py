@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from launch import checkpoints
+from launch import checkpoints, saving
 from launch import config as configs
 from launch import run as runs
 from launch.data import batches
@@ -87,7 +87,7 @@ def test_a_run_goes_on_to_the_bit(tmp_path):
     """Both players, both optimisers, the power iteration and the count of updates."""
     wanted, whole = losses(config_of(CLASSES), steps=5)
     _, state = losses(config_of(CLASSES), steps=3)
-    writer = checkpoints.Writer(tmp_path / "checkpoints", 2, "")
+    writer = saving.Writer(tmp_path / "checkpoints", 2, "")
     writer.save(3, state, {}, {})
     writer.close()
     restore = lambda template: checkpoints.restore(tmp_path / "checkpoints", 3, template)

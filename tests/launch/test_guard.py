@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from launch import checkpoints, guard, loop, program
+from launch import checkpoints, guard, loop, program, saving
 from launch import config as configs
 from launch.errors import Collapsed, Mistake
 from launch.journal import Journal
@@ -52,8 +52,10 @@ def train(folder, start=0, steps=14, recover=halve, best="-quality", **settings)
     task = Collapsing()
     made = program.build(task, jax.eval_shape(task.init, None, None), config, mesh, {})
     journal = Journal(folder, task.finish, steps, 2, start, 0.0)
-    writer = checkpoints.Writer(folder / "checkpoints", 2, best)
-    judge = guard.watch(config, recover, made.template, folder, writer, journal.note)
+    writer = saving.Writer(folder / "checkpoints", 2, best)
+    judge = guard.watch(
+        config, recover, made.template, folder / "checkpoints", folder, writer, journal.note
+    )
 
     def report(state, step):
         return task.finish(jax.device_get(made.eval_step(state, {})))

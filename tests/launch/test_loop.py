@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from launch import checkpoints, interrupts, loop, program
+from launch import checkpoints, interrupts, loop, program, saving
 from launch import config as configs
 from launch.errors import Diverged, Interrupted
 from launch.journal import Journal
@@ -61,7 +61,7 @@ def run(folder, made, start=0, state=None, steps=12, on_evaluate=lambda step: No
     journal = Journal(
         folder, lambda s: {"loss": float(s["loss"])}, steps, 2, start, time.perf_counter()
     )
-    writer = checkpoints.Writer(folder / "checkpoints", 9, "")
+    writer = saving.Writer(folder / "checkpoints", 9, "")
     seen = []
 
     def evaluate(state, step):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import checkpoints, program
+from launch import checkpoints, program, saving
 from launch import config as configs
 from launch import run as runs
 from launch import train as training
@@ -106,7 +106,7 @@ def test_fsdp_shards_parameters_and_optimiser_state(small):
 def test_a_checkpoint_of_8_devices_goes_on_anywhere(small, tmp_path, target):
     whole, _ = losses(layout(small, "fsdp 8"), steps=20)
     _, state = losses(layout(small, "fsdp 8"), steps=10)
-    writer = checkpoints.Writer(tmp_path / "checkpoints", 2, "")
+    writer = saving.Writer(tmp_path / "checkpoints", 2, "")
     writer.save(10, state, {}, {})
     writer.close()
     restore = lambda template: checkpoints.restore(tmp_path / "checkpoints", 10, template)
