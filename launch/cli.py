@@ -1,7 +1,6 @@
 """What every command shares: arguments, exit codes and messages."""
 
 import argparse
-import errno
 import logging
 import os
 import re
@@ -16,12 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from launch import config as configs
 from launch import storage
-from launch.errors import ABANDONED, Mistake, Stop
-
-DISK_ERRORS = (
-    errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EEXIST,
-    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
-)  # fmt: skip
+from launch.errors import ABANDONED, DISK_ERRORS, Mistake, Stop
 
 _muted = False
 
@@ -52,6 +46,8 @@ def ending(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         what = f"cannot write {error.filename or 'a file'}: {os.strerror(error.errno)}"
         return what, Mistake.exit_code
+    if problem := storage.trouble(error):
+        return problem, Mistake.exit_code
     return None
 
 
@@ -167,7 +163,7 @@ def quiet() -> None:
     message.
     """
     absl_logging.set_verbosity(absl_logging.FATAL)
-    for name in ("jax", "orbax", "grain", "tensorflow_datasets"):
+    for name in ("jax", "orbax", "grain", "tensorflow_datasets", "gcsfs", "google"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     threading.excepthook = _unless_disk_error

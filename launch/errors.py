@@ -3,6 +3,14 @@
 0 is done, 1 a fault of ours (with its stack trace); the rest are below.
 """
 
+import errno
+
+# What a full or locked disk says, which is the user's to mend.
+DISK_ERRORS = (
+    errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EEXIST,
+    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
+
 
 class Stop(Exception):
     """Ends a command with one message and one exit code, without a stack trace."""

@@ -17,7 +17,7 @@ import numpy as np
 from jaxseg import metrics
 from launch import cli, devices, files, pictures
 from launch import run as runs
-from launch.data import classes, images
+from launch.data import classes, images, sources
 from launch.errors import Mistake
 from launch.segmenter import Files, Segmenter
 
@@ -162,7 +162,7 @@ def _truth(segmenter, item, shape, binary):
 
 def _tables(segmenter, mask):
     """Colours of the masks' folder, or else of the training data; the folder's own table."""
-    roots = mask.parent.parent, segmenter.opened.config.data.path
+    roots = mask.parent.parent, sources.here(segmenter.opened.config.data.path)
     tables = [classes.read_table(root) for root in roots if root]
     colours = next((table.colours for table in tables if table and table.colours), None)
     return colours, tables[0]

@@ -18,6 +18,11 @@ def main(argv: list[str]) -> None:
     arguments.add_argument("name", help='a TFDS name, e.g. mnist or "cifar10:3.0.2"')
     arguments.add_argument("--data_dir", default="", help="default: ~/tensorflow_datasets")
     options = cli.parse_alone(arguments, argv)
+    if "://" in options.data_dir:
+        raise Mistake(
+            f"--data_dir={options.data_dir}: prepare into a folder, and copy that into the bucket "
+            "(gcloud storage cp --recursive)"
+        )
     builder = sources.builder(options.name, options.data_dir)
     embedded = builder.name in sources.EMBEDDED
     if sources.has_array_record(builder):

@@ -63,14 +63,22 @@ def reaching(folder: Path) -> Iterator[None]:
         return
     try:
         yield
-    except Mistake:
+    except Exception as error:
+        if problem := trouble(error):
+            raise Mistake(f"{folder}: {problem}")
         raise
-    except Exception as error:  # gcsfs, aiohttp, google-auth and requests each raise their own
-        told = " ".join(str(error).split())[:300] or type(error).__name__
-        raise Mistake(
-            f"{folder} cannot be reached: {told}. Is the bucket's name right, and has this "
-            "machine its rights (gcloud auth application-default login, or a service account)?"
-        )
+
+
+def trouble(error: BaseException) -> str | None:
+    """What an error says of a bucket, or of the way to it; None if it is of another kind."""
+    own = type(error).__module__.partition(".")[0] in ("gcsfs", "aiohttp", "google", "requests")
+    if not own and not (isinstance(error, OSError) and error.errno is None):  # gcsfs's refusals
+        return None
+    told = " ".join(str(error).split())[:300] or type(error).__name__
+    return (
+        f"the bucket cannot be reached: {told}. Is its name right, and has this machine its "
+        "rights (gcloud auth application-default login, or a service account)?"
+    )
 
 
 def make(folder: Path) -> None:
@@ -118,14 +126,16 @@ def contents(folder: Path) -> dict[str, dict]:
     }
 
 
-def fetch(folder: str, cache: Path, say: Callable[[str], None], keep: str = "") -> Path:
+def fetch(
+    folder: str, cache: Path, say: Callable[[str], None], parts: tuple[str, ...] = ()
+) -> Path:
     """A copy on this machine of a bucket's folder; what is as it was is not copied again.
 
     Args:
       folder: "gs://BUCKET/...".
       cache: below which folder to keep copies.
       say: called with a line before much is copied.
-      keep: copy only what has this in its name.
+      parts: copy only files below folders of these names.
 
     Raises:
       Mistake: there is no way to the bucket.
@@ -139,7 +149,9 @@ def fetch(folder: str, cache: Path, say: Callable[[str], None], keep: str = "") 
         for name, info in found.items():
             file = cache / name
             wanted = int(info["size"]), _written(info)
-            if keep in f"/{name}" and not name.endswith("/") and _kept(file) != wanted:
+            if name.endswith("/") or not {*parts} <= {*name.split("/")[:-1]}:
+                continue
+            if _kept(file) != wanted:
                 new[name] = file, wanted
         if new:
             size = sum(wanted[0] for _, wanted in new.values())

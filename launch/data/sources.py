@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from launch import objects
+from launch import cli, objects, storage
 from launch.data.images import Fault
 from launch.errors import Mistake
 
@@ -125,7 +125,7 @@ class Preprocessed:
 
 
 def _open_function(data, split, where):
-    place = {"path": data.path} if data.path else {}
+    place = {"path": here(data.path)} if data.path else {}
     wanted = objects.required(data.name, f"{where}.name")
     if "path" in wanted and "path" not in {**place, **data.kwargs}:
         raise Mistake(f"config.data.path: {data.name} reads a folder; give --config.data.path=DIR")
@@ -154,18 +154,16 @@ def builder(name: str, data_dir: str = ""):
     """
     import tensorflow_datasets as tfds  # 0.3 s that a cached run does without
 
-    if "://" in data_dir:
-        raise Mistake(
-            f"config.data.data_dir={data_dir}: array_record reads files; mount the bucket, or copy "
-            "the data set to this host (docs/cloud.md)"
-        )
-    plain = name.partition(":")[0].partition("/")[0]
+    named, _, version = name.partition(":")
+    plain = named.partition("/")[0]
+    parts = (plain, version) if version and "*" not in version else (plain,)
+    folder = here(data_dir, *parts) if data_dir else None
     if plain in EMBEDDED:
         objects.find(f"{EMBEDDED[plain]}:Builder", "config.data.name")
     try:
-        return tfds.builder(name, data_dir=data_dir or None)
+        return tfds.builder(name, data_dir=folder)
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
-        if data_dir and not Path(data_dir).expanduser().is_dir():
+        if folder and not Path(folder).expanduser().is_dir():
             raise Mistake(f"config.data.data_dir: no such directory: {data_dir}")
         raise Mistake(f"config.data.name: {name!r}: {_first_line(error)}")
 
@@ -251,6 +249,22 @@ def _hash(*parts) -> str:
 def _first_line(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].strip() if lines else 'no message'}"[:300]
+
+
+def here(folder: str, *parts: str) -> str:
+    """The user's folder of data; of one in a bucket, a copy on this machine (array_record
+    reads files only: https://github.com/google/array_record/issues/120).
+
+    Args:
+      folder: a path, or "gs://BUCKET/...".
+      parts: copy only files below folders of these names.
+
+    Raises:
+      Mistake: there is no way to the bucket.
+    """
+    if "://" not in folder:
+        return folder
+    return str(storage.fetch(folder, cache_home() / "buckets", cli.say, parts))
 
 
 def cache_home() -> Path:
