@@ -1,6 +1,8 @@
 """Eight simulated devices, strict arithmetic, and a compilation cache of the suite's own."""
 
 import os
+import re
+import threading
 from pathlib import Path
 
 import hypothesis
@@ -8,8 +10,9 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from launch import cli
+from launch import cli, storage
 from launch import config as configs
+from tests.tools import bucket
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segen" / "tests"
 
@@ -49,6 +52,25 @@ def mnist_dir(tmp_path_factory):
         if path.is_file():
             (version / path.name).symlink_to(path)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def stand_in():
+    """A stand-in for Google Cloud Storage, which this process and its children use."""
+    server = bucket.Server()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in bucket.environment(server.server_port).items():
+            patch.setenv(name, value)
+        yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def place(stand_in, request):
+    """A folder of a test's own in the stand-in's bucket."""
+    return storage.path(f"gs://{bucket.NAME}/{re.sub(r'[^a-z0-9_]', '-', request.node.name)}")
 
 
 @pytest.fixture(scope="session")

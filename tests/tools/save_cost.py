@@ -1,0 +1,93 @@
+"""What a save costs a training, and how long its state takes to restore.
+
+python -m tests.tools.save_cost --pairs=8
+
+Trains a U-Net of 29 million parameters (its state: 464 MB, with Adam's moments and the
+average of the weights) on this machine's cores: windows of steps with a save at their
+beginning, and as many without, in turns. What a window with a save takes longer is what
+the save costs, blocking or in the background; all of it happens within a window. The first
+pair is left out, as `finite` compiles in it.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+
+from launch import checkpoints, cli, devices, saving
+from launch import config as configs
+from launch import run as runs
+from launch import train as training
+from launch.data import batches
+
+WIDTHS = (64, 128, 256, 512, 1024)
+
+
+def measure(pairs: int, steps: int) -> dict:
+    """Seconds of a save and of a restore; see the module."""
+    config = configs.load("configs/unet.py")
+    config.model.widths, config.data.batch_size = WIDTHS, 8
+    data = batches.open_data(config.data, "train")
+    runs.count_classes(config, data.split)
+    run = runs.assemble(config, data)
+    state = run.program.load(runs.initial_state(config, run))
+    feed = training.feed(config, data, 0)
+
+    def train(state):
+        began = time.perf_counter()
+        for step in range(steps):
+            state, sums, _ = run.program.train(state, run.program.put_feed(next(feed)), step)
+            jax.block_until_ready(sums)
+        return state, time.perf_counter() - began
+
+    plain, saved, blocked = [], [], []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "checkpoints"
+        writer = saving.Writer(folder, keep=2, best="")
+        for pair in range(pairs + 1):
+            state, seconds = train(state)
+            plain.append(seconds)
+            began = time.perf_counter()
+            assert run.program.finite(run.program.portable(state))
+            writer.save(pair + 1, run.program.portable(state), {}, None)
+            blocked.append(time.perf_counter() - began)
+            state, seconds = train(state)
+            saved.append(blocked[-1] + seconds)
+            writer.wait()
+            print(f"{plain[-1]:.2f} s, with a save {saved[-1]:.2f} s", flush=True)
+        writer.close()
+        began = time.perf_counter()
+        step = checkpoints.newest_whole(folder, print)
+        checked = time.perf_counter()
+        jax.block_until_ready(checkpoints.restore(folder, step, run.program.template))
+        restored = time.perf_counter()
+    costs = [after - before for before, after in zip(plain[1:], saved[1:], strict=True)]
+    return {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "state_mb": sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / 1e6,
+        "save_seconds": statistics.mean(costs),
+        "save_seconds_each": [round(cost, 2) for cost in costs],
+        "blocking_seconds": statistics.mean(blocked[1:]),
+        "share_of_a_minute": statistics.mean(costs) / 60,
+        "check_seconds": checked - began,
+        "restore_seconds": restored - checked,
+    }
+
+
+def main() -> None:
+    """Parses the command line, measures, and prints JSON."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--pairs", type=int, default=8)
+    arguments.add_argument("--steps", type=int, default=6, help="of a window (default: 6)")
+    options = arguments.parse_args()
+    cli.quiet()
+    devices.setup()
+    print(json.dumps(measure(options.pairs, options.steps), indent=2))
+
+
+if __name__ == "__main__":
+    main()
