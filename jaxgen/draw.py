@@ -183,14 +183,14 @@ def sample(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
 def reconstruct(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
     """Images [B, H, W, C] in [0, 1]: what is drawn with each z_t at the mean of its q."""
     x, condition = observe(model, batch, rng)
-    noise = jnp.zeros((model.net.glimpses, len(x), model.net.latents))
+    noise = jnp.zeros((model.net.glimpses, x.shape[0], model.net.latents))
     return model.likelihood.mean(infer(model, params, x, condition, noise)[0])
 
 
 def interpolate(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
     """Strips [B, steps, H, W, C] from the sample of seed `index` to that of seed `end`."""
     first, last = (latent_noise(model, rng, batch[key])[0] for key in ("index", "end"))
-    rows = len(batch["index"])
+    rows = batch["index"].shape[0]
     flat = lambda z: z.swapaxes(0, 1).reshape(rows, -1)
     way = arc(flat(first), flat(last))
     condition = one_hot_classes(batch, model.classes)

@@ -77,7 +77,7 @@ class Glimpse(nn.Module):
             parameters = self._dense("read_window", attention.PARAMETERS, hidden)
             window = attention.window(parameters, x.shape[1:], self.read_size)
             both = attention.read(both, window, self.read_size)
-        return both.reshape(len(both), -1)
+        return both.reshape(both.shape[0], -1)
 
     def _write(self, hidden):
         height, width, channels = self.shape

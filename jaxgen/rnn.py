@@ -148,7 +148,7 @@ def sample(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
 
     Image i depends on (rng, index[i]) and, for a conditional model, on label[i].
     """
-    x = jnp.zeros((len(batch["index"]), *model.shape))
+    x = jnp.zeros((batch["index"].shape[0], *model.shape))
     condition = one_hot_classes(batch, model.classes)
     return draw(model, params, x, 0, condition, noise(model, rng, batch["index"]))[1]
 

@@ -1,12 +1,16 @@
 """Devices: the mesh, and how states and batches are laid over it."""
 
 import os
+from pathlib import Path
 
 import jax
 import numpy as np
+from jax._src import compiler  # which lets one process alone write to the cache
+from jax._src import distributed as service
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from launch import storage
 from launch.data.sources import cache_home
 from launch.errors import Mistake
 
@@ -32,6 +36,35 @@ def setup() -> None:
         # Simulated devices share the threads of one process: programs under way that wait
         # for each other can hold all of them, and none would ever end.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def keep_compiled(hosts: list[str], workdir: Path) -> None:
+    """Has each of several processes find at its next start what it compiles now.
+
+    JAX lets process 0 alone write to the compilation cache. The others find its entries
+    if the cache is shared, so with several hosts it is the workdir's, unless
+    JAX_COMPILATION_CACHE_DIR says otherwise. On CPUs even that does not help: the key of an
+    entry depends on the process, so each writes its own.
+
+    Args:
+      hosts: of the processes.
+      workdir: the run's folder.
+    """
+    several = len(set(hosts)) > 1 and not storage.remote(workdir)
+    if several and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+    if jax.default_backend() != "cpu" or not hasattr(compiler, "_cache_write"):
+        return
+    write, state = compiler._cache_write, service.global_state
+
+    def write_own(*arguments):
+        place, state.process_id = state.process_id, 0
+        try:
+            write(*arguments)
+        finally:
+            state.process_id = place
+
+    compiler._cache_write = write_own
 
 
 def make_mesh(config) -> Mesh:

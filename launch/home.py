@@ -89,10 +89,10 @@ class Home:
                     name, facts = str(file.relative_to(self.folder)), _facts(file)
                     if self._sent.get(name) != facts:
                         new[name] = facts
-            names = list(new)
-            if names:
-                storage.bucket().put([str(self.folder / name) for name in names],
-                             [f"{self.workdir}/{name}" for name in names])  # fmt: skip
+            # Read here and not by gcsfs: the journal may grow meanwhile.
+            content = {f"{self.workdir}/{name}": (self.folder / name).read_bytes() for name in new}
+            if content:
+                storage.bucket().pipe(content)
             self._sent |= new
 
     def _fetch(self):

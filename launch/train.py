@@ -84,6 +84,8 @@ def train(
 def _train(config, home, began, group):
     workdir = home.workdir
     group.check_shared(workdir)
+    if group.processes > 1:
+        devices.keep_compiled(group.hosts, workdir)
     group.check_same("the config", _shared_keys(config))
     _claim(workdir, config)
     data, held_out = group.everywhere("the data", partial(_open, config), OPENING)

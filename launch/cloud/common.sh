@@ -47,6 +47,32 @@ set_flag() {
   esac
 }
 
+# Reads VERB --FLAGS -- ARGUMENTS into $verb, the settings, and the array $training.
+# Settings that no flag gives come from the environment.
+read_command() {
+  local setting
+  for setting in $SETTINGS; do printf -v "$setting" '%s' "${!setting:-}"; done
+  verb="" training=()
+  while [ $# -gt 0 ]; do
+    case $1 in
+      -h | --help) usage && exit ;;
+      --)
+        shift
+        # shellcheck disable=SC2034  # what the scripts hand on
+        training=("$@")
+        break
+        ;;
+      --*) set_flag "$1" ;;
+      *)
+        [ -z "$verb" ] || mistake "one verb at a time: $verb or $1; see --help"
+        verb=$1
+        ;;
+    esac
+    shift
+  done
+  [ -n "$verb" ] || mistake "no verb; see --help"
+}
+
 # Leaves with 2 where one of the named settings is empty.
 need() {
   local name flag
@@ -62,8 +88,8 @@ check_arguments() {
   for word in "$@"; do
     case $word in
       --config=?*) config=1 ;;
-      --workdir=/?*) workdir=1 ;;
-      --workdir=*) mistake "--workdir must be absolute: --workdir=$MOUNT/runs/NAME" ;;
+      --workdir=/?* | --workdir=gs://?*) workdir=1 ;;
+      --workdir=*) mistake "--workdir must be absolute: --workdir=$MOUNT/runs/NAME, or gs://BUCKET/runs/NAME" ;;
       --distributed) mistake "--distributed is added by itself" ;;
       -*) ;;
       *) mistake "after -- come the arguments of launch.train, as --KEY=VALUE; not $word" ;;

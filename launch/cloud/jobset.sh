@@ -45,27 +45,7 @@ USAGE
 
 SETTINGS="NAME IMAGE BUCKET CLAIM TPU GPUS TOPOLOGY CHIPS SLICES HOSTS SELECTOR SPOT \
 SERVICE_ACCOUNT MAX_RESTARTS NAMESPACE CONTEXT PRICE SOURCE YES DRY_RUN"
-for setting in $SETTINGS; do printf -v "$setting" '%s' "${!setting:-}"; done
-
-verb=""
-training=()
-while [ $# -gt 0 ]; do
-  case $1 in
-    -h | --help) usage && exit ;;
-    --)
-      shift
-      training=("$@")
-      break
-      ;;
-    --*) set_flag "$1" ;;
-    *)
-      [ -z "$verb" ] || mistake "one verb at a time: $verb or $1; see --help"
-      verb=$1
-      ;;
-  esac
-  shift
-done
-[ -n "$verb" ] || mistake "no verb; see --help"
+read_command "$@"
 need NAME
 [[ $NAME =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] || mistake "NAME=$NAME: Kubernetes wants small letters, digits and -, at most 40"
 BUCKET=${BUCKET#gs://} BUCKET=${BUCKET%/}

@@ -47,27 +47,7 @@ USAGE
 
 SETTINGS="NAME ZONE PROJECT TYPE VERSION SPOT SLICES QUEUED BUCKET DATA SOURCE INTERNAL_IPS \
 CREATE_FLAGS PRICE RESTARTS POLL DELETE YES DRY_RUN"
-for setting in $SETTINGS; do printf -v "$setting" '%s' "${!setting:-}"; done
-
-verb=""
-training=()
-while [ $# -gt 0 ]; do
-  case $1 in
-    -h | --help) usage && exit ;;
-    --)
-      shift
-      training=("$@")
-      break
-      ;;
-    --*) set_flag "$1" ;;
-    *)
-      [ -z "$verb" ] || mistake "one verb at a time: $verb or $1; see --help"
-      verb=$1
-      ;;
-  esac
-  shift
-done
-[ -n "$verb" ] || mistake "no verb; see --help"
+read_command "$@"
 
 SLICES=${SLICES:-1} POLL=${POLL:-60}
 [[ $SLICES =~ ^[1-9][0-9]*$ ]] || mistake "SLICES=$SLICES is not a number of slices"

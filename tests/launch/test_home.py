@@ -44,12 +44,12 @@ def test_only_what_is_new_is_sent(place, monkeypatch):
         (made.folder / "b").write_text("1")
         made.publish()
         fs = storage.bucket()
-        put = fs.put
-        monkeypatch.setattr(fs, "put", lambda here, there: sent.append(there) or put(here, there))
+        pipe = fs.pipe
+        monkeypatch.setattr(fs, "pipe", lambda content: sent.append(content) or pipe(content))
         made.publish()
         (made.folder / "b").write_text("22")
         made.publish()
-    assert sent == [[f"{place}/b"]]
+    assert sent == [{f"{place}/b": b"22"}]
 
 
 def test_an_error_is_not_hidden_by_the_trouble_of_telling_of_it(place, monkeypatch, capsys):
