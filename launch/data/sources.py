@@ -174,6 +174,12 @@ def _open_tfds(data, split):
     if not made.is_prepared() and plain in EMBEDDED:
         prepare(made)
     if not has_array_record(made):
+        if "://" in data.data_dir:
+            raise Mistake(
+                f"config.data.data_dir={data.data_dir} has no {data.name} as array_record. Prepare "
+                f"it into a folder (python -m launch.prepare {data.name} --data_dir=DIR) and copy "
+                "that there (gcloud storage cp --recursive)"
+            )
         where = f" --data_dir={data.data_dir}" if data.data_dir else ""
         state = "is prepared, but as TFRecord," if made.is_prepared() else "is not prepared"
         raise Mistake(

@@ -143,6 +143,13 @@ def test_a_save_that_the_bucket_refuses_ends_the_run_with_the_last_good_step(
     assert (place / "metrics.jsonl").exists()
 
 
+def test_data_that_are_not_in_the_bucket_are_asked_for(small, place, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    small.data.update(name="mnist", data_dir=str(place))
+    with pytest.raises(Mistake, match=f"data_dir={place} has no mnist as array_record. Prepare"):
+        batches.open_data(small.data, "train")
+
+
 def test_data_in_a_bucket_are_copied_and_read(small, place, data_dir, monkeypatch, tmp_path):
     batches.open_data(small.data, "train")  # prepares it
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
