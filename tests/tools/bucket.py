@@ -12,6 +12,7 @@ import argparse
 import base64
 import json
 import re
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -249,6 +250,11 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int = 0):
         super().__init__(("localhost", port), Handler)
         self.objects, self.uploads = Objects(), {}
+
+    def handle_error(self, request, client_address):
+        """Says nothing of clients that were killed, and all of anything else."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def main() -> None:
