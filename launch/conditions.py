@@ -84,7 +84,11 @@ def _grey(path, rgb):
 def _mask(path, opened):
     """Ids [H, W] of the classes of training, 255 where ignored."""
     data = opened.config.data
-    table = classes.read_table(Path(sources.here(data.path)).expanduser()) if data.path else None
+    table = (
+        classes.read_table(Path(sources.local_folder(data.path)).expanduser())
+        if data.path
+        else None
+    )
     ids = images.read_mask(path, table.colours if table else None)
     count = len(opened.data.split.classes) or 256
     ignore = data.kwargs.get("ignore", classes.IGNORED)

@@ -96,13 +96,14 @@ class Home:
             self._sent |= new
 
     def _fetch(self):
-        for name in storage.contents(self.workdir):
-            if name.partition("/")[0] in (*LEFT_THERE, lock.NAME):
-                continue
-            file = self.folder / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            storage.bucket().get_file(f"{self.workdir}/{name}", str(file))
-            self._sent[name] = _facts(file)
+        left = {*LEFT_THERE, lock.NAME}
+        names = [n for n in storage.contents(self.workdir) if n.partition("/")[0] not in left]
+        if names:
+            storage.bucket().get(
+                [f"{self.workdir}/{name}" for name in names],
+                [str(self.folder / name) for name in names],
+            )
+        self._sent = {name: _facts(self.folder / name) for name in names}
 
 
 def _facts(file):

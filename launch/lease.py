@@ -60,8 +60,9 @@ def held(path: Path, busy: Callable[[str], None]) -> Iterator[Callable[[], None]
         over.set()
         thread.join()
         with suppress(Exception):  # without a network it is free after a minute all the same
-            if _read(path).get("token") == mine["token"]:
-                storage.bucket().rm_file(str(path))
+            holder = _read(path)
+            if holder.get("token") == mine["token"]:
+                _remove(path, holder)
 
 
 def _take(path, busy):
@@ -76,12 +77,10 @@ def _take(path, busy):
         holder = _read(path)
         if holder and not _gone(path, holder):
             busy(holder["who"])
-        # What was read is removed, not what may have come since: `create` fails then.
-        if holder and _read(path) == holder:
-            storage.bucket().rm_file(str(path))
         try:
+            _remove(path, holder)
             _write(path, mine, "create")
-        except FileExistsError:
+        except FileExistsError:  # somebody was quicker
             continue
         if _read(path).get("token") == mine["token"]:
             return mine
@@ -119,6 +118,18 @@ def _read(path):
         return json.loads(storage.bucket().cat_file(str(path)))
     except FileNotFoundError:
         return {}
+
+
+def _remove(path, holder):
+    """Removes the lock if it is still this holder's; FileExistsError where it changes meanwhile."""
+    bucket = storage.bucket()
+    try:
+        generation = bucket.info(str(path))["generation"]
+        if _read(path) == holder:
+            name, key, _ = bucket.split_path(str(path))
+            bucket.call("DELETE", "b/{}/o/{}", name, key, ifGenerationMatch=generation)
+    except FileNotFoundError:
+        return
 
 
 def _write(path, content, mode="overwrite"):

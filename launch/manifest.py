@@ -8,7 +8,7 @@ against that; a bucket keeps it beside each object, which then need not be read.
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import google_crc32c
@@ -25,8 +25,8 @@ CHUNK = 2**20
 
 def write(folder: Path) -> None:
     """Writes CRC-32C and size of every file below `folder` into its manifest."""
-    describe = _describer(folder)
-    files = {name: describe(name) for name in _files(folder)}
+    describe, names = _reader(folder)
+    files = {name: describe(name) for name in names if Path(name).name not in UNTRACKED}
     listing = json.dumps(files, indent=1, sort_keys=True)
     content = {"sha256": hashlib.sha256(listing.encode()).hexdigest(), "files": files}
     text = json.dumps(content, indent=1, sort_keys=True)
@@ -51,7 +51,7 @@ def fault(folder: Path) -> str | None:
         return f"{NAME} is missing"
     except (ValueError, KeyError, TypeError, OSError):
         return f"{NAME} cannot be read"
-    describe = _describer(folder)
+    describe, _ = _reader(folder)
     for name, described in files.items():
         try:
             found = describe(name, "sha256" in described)
@@ -73,18 +73,11 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _files(folder):
-    if storage.remote(folder):
-        names = storage.contents(folder)
-    else:
-        names = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    return sorted(name for name in names if Path(name).name not in UNTRACKED)
-
-
-def _describer(folder) -> Callable[..., dict]:
-    """(name, older) -> size and hash of a file in the folder."""
+def _reader(folder) -> tuple[Callable[..., dict], Iterable[str]]:
+    """(name, older) -> size and hash of a file in the folder; and the names of all files."""
     if not storage.remote(folder):
-        return lambda name, older=False: _describe(folder / name, older)
+        names = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        return lambda name, older=False: _describe(folder / name, older), names
     found = storage.contents(folder)
 
     def describe(name, older=False):
@@ -92,7 +85,7 @@ def _describer(folder) -> Callable[..., dict]:
             raise FileNotFoundError(name)
         return found[name]
 
-    return describe
+    return describe, found
 
 
 def _describe(path, older):

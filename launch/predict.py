@@ -162,7 +162,7 @@ def _truth(segmenter, item, shape, binary):
 
 def _tables(segmenter, mask):
     """Colours of the masks' folder, or else of the training data; the folder's own table."""
-    roots = mask.parent.parent, sources.here(segmenter.opened.config.data.path)
+    roots = mask.parent.parent, sources.local_folder(segmenter.opened.config.data.path)
     tables = [classes.read_table(root) for root in roots if root]
     colours = next((table.colours for table in tables if table and table.colours), None)
     return colours, tables[0]

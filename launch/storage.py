@@ -2,8 +2,8 @@
 
 A bucket has neither appending, nor renaming, nor locks that die with their process. So
 checkpoints go there directly, by Orbax and TensorStore; metrics and figures are written
-here and copied before each checkpoint is committed (`launch.home`); data are copied here before
-they are read (`fetch`).
+here and copied before each checkpoint is committed (`launch.home`); data are copied here
+before they are read (`fetch`).
 """
 
 import base64
@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import shutil
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,8 +72,12 @@ def reaching(folder: Path) -> Iterator[None]:
 
 def trouble(error: BaseException) -> str | None:
     """What an error says of a bucket, or of the way to it; None if it is of another kind."""
-    own = type(error).__module__.partition(".")[0] in ("gcsfs", "aiohttp", "google", "requests")
-    if not own and not (isinstance(error, OSError) and error.errno is None):  # gcsfs's refusals
+    if type(error).__module__ == "builtins" and getattr(error, "errno", None) is not None:
+        return None  # of a disk here, to which gcsfs was copying
+    # Which library it passed, as gcsfs says Forbidden by a bare OSError.
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    passed = {frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames}
+    if not passed & {"gcsfs", "aiohttp", "google"}:
         return None
     told = " ".join(str(error).split())[:300] or type(error).__name__
     return (
@@ -112,7 +117,7 @@ def contents(folder: Path) -> dict[str, dict]:
     """Size and CRC-32C of every object below a bucket's folder, as the bucket tells them.
 
     Returns:
-      {name below the folder: {"bytes": ..., "crc32c": eight hexadecimal digits}}.
+      {name below the folder: {"bytes": size, "crc32c": eight hexadecimal digits}}.
     """
     found = bucket().find(str(folder), detail=True)
     start = len(str(folder).removeprefix("gs://")) + 1

@@ -125,7 +125,7 @@ class Preprocessed:
 
 
 def _open_function(data, split, where):
-    place = {"path": here(data.path)} if data.path else {}
+    place = {"path": local_folder(data.path)} if data.path else {}
     wanted = objects.required(data.name, f"{where}.name")
     if "path" in wanted and "path" not in {**place, **data.kwargs}:
         raise Mistake(f"config.data.path: {data.name} reads a folder; give --config.data.path=DIR")
@@ -157,7 +157,7 @@ def builder(name: str, data_dir: str = ""):
     named, _, version = name.partition(":")
     plain = named.partition("/")[0]
     parts = (plain, version) if version and "*" not in version else (plain,)
-    folder = here(data_dir, *parts) if data_dir else None
+    folder = local_folder(data_dir, *parts) if data_dir else None
     if plain in EMBEDDED:
         objects.find(f"{EMBEDDED[plain]}:Builder", "config.data.name")
     try:
@@ -257,7 +257,7 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0].strip() if lines else 'no message'}"[:300]
 
 
-def here(folder: str, *parts: str) -> str:
+def local_folder(folder: str, *parts: str) -> str:
     """The user's folder of data; of one in a bucket, a copy on this machine (array_record
     reads files only: https://github.com/google/array_record/issues/120).
 

@@ -83,6 +83,21 @@ def test_who_lost_it_is_told_and_leaves_it_alone(place):
     assert json.loads((place / ".lock").read_text()) == ELSEWHERE
 
 
+def test_a_lock_that_changes_hands_meanwhile_is_not_removed(place, monkeypatch):
+    put(place / ".lock", **ELSEWHERE)
+    read, quicker = lease._read, ELSEWHERE | {"token": "quicker"}
+
+    def overtaken(path):
+        found = read(path)
+        put(place / ".lock", **quicker)  # between our look and our hand
+        return found
+
+    monkeypatch.setattr(lease, "_read", overtaken)
+    with pytest.raises(FileExistsError):
+        lease._remove(place / ".lock", ELSEWHERE)
+    assert json.loads((place / ".lock").read_text()) == quicker
+
+
 def test_of_many_that_come_at_once_one_gets_it(place):
     got, lost, gate = [], [], threading.Barrier(6)
 
