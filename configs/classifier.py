@@ -3,7 +3,7 @@
   python -m launch.train --config=configs/classifier.py       8 x 8 digits, shipped with us
 
 `launch.evaluate --samples` trains it by itself, once, on the data of the run that it
-scores; see launch.features. Variants: (none).
+scores; see launch.scoring.features. Variants: (none).
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ def get_config(variant=""):
     config = ConfigDict()
     config.task = {"name": "jaxseg.classification:classification", "classes": 10}
     config.model = {
-        "name": "jaxgen.feature_net:FeatureNet",
+        "name": "jaxgen.nets:FeatureNet",
         "widths": (32, 64, 128),
         "size": 128,
     }
@@ -32,7 +32,7 @@ def get_config(variant=""):
     config.data = {
         "name": "digits",
         "batch_size": 64,
-        "augment": [{"name": "jaxgen.augment:shift", "pixels": 1}],
+        "augment": [{"name": "jaxgen.augmentations:shift", "pixels": 1}],
     }
     config.eval = {"split": "test", "every": 1000, "batch_size": 512}
     config.checkpoint = {"every": 1000, "best": "-accuracy"}

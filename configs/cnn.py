@@ -23,7 +23,7 @@ def digits():
     config = ConfigDict()
     config.task = {"name": "jaxseg.classification:classification", "classes": 10}
     config.model = {
-        "name": "jaxseg.cnn:CNN",
+        "name": "jaxseg.nets:CNN",
         "widths": (64, 64),
         "hidden": 128,
         "dropout": 0.25,

@@ -42,7 +42,7 @@ def digits():
     config = ConfigDict()
     config.task = {
         "name": "jaxgen.gan:gan",
-        "loss": {"name": "jaxgen.adversarial:non_saturating"},
+        "loss": {"name": "jaxgen.losses:non_saturating"},
         "latents": 32,
         "classes": 0,
         "discriminator_steps": 1,
@@ -52,11 +52,11 @@ def digits():
         "penalty_every": 4,
         "spectral_norm": False,
         # What the discriminator looks through.
-        "augment": ({"name": "jaxgen.diffaugment:translation", "ratio": 0.125},),
+        "augment": ({"name": "jaxgen.augmentations:translation", "ratio": 0.125},),
     }
     config.model = {
         "generator": {"name": "jaxgen.nets:MLPDecoder", "widths": (256, 256)},
-        "discriminator": {"name": "jaxgen.gan_nets:MLPDiscriminator", "widths": (256, 256)},
+        "discriminator": {"name": "jaxgen.nets:MLPDiscriminator", "widths": (256, 256)},
     }
     # A constant rate, so that a finished run can be given more steps.
     config.optimizer = adams(2e-4)
@@ -96,8 +96,8 @@ def adams(rate):
 def convolutional(config):
     """Convolutions, one step a dispatch: in a compiled loop they are slow on CPUs."""
     config.model = {
-        "generator": {"name": "jaxgen.gan_nets:DCGANGenerator", "widths": (64, 128)},
-        "discriminator": {"name": "jaxgen.gan_nets:DCGANDiscriminator", "widths": (64, 128)},
+        "generator": {"name": "jaxgen.nets:DCGANGenerator", "widths": (64, 128)},
+        "discriminator": {"name": "jaxgen.nets:DCGANDiscriminator", "widths": (64, 128)},
     }
     config.task.penalty_every = 1
     config.train.steps_per_dispatch = 1
@@ -105,18 +105,18 @@ def convolutional(config):
 
 def least_squares(config):
     """Least squares (Mao et al. 2017)."""
-    config.task.loss.name = "jaxgen.adversarial:least_squares"
+    config.task.loss.name = "jaxgen.losses:least_squares"
 
 
 def hinge(config):
     """The hinge loss with spectral normalisation (Miyato et al. 2018)."""
-    config.task.loss.name = "jaxgen.adversarial:hinge"
+    config.task.loss.name = "jaxgen.losses:hinge"
     config.task.update(spectral_norm=True, penalty="", penalty_weight=0.0, penalty_every=1)
 
 
 def wgan_gp(config):
     """Wasserstein with a gradient penalty, five critic steps (Gulrajani et al. 2017)."""
-    config.task.loss.name = "jaxgen.adversarial:wasserstein"
+    config.task.loss.name = "jaxgen.losses:wasserstein"
     config.task.update(penalty="gradient", penalty_weight=10.0, penalty_every=1)
     config.task.discriminator_steps = 5
     config.data.batch_size = 5 * config.data.batch_size
@@ -132,8 +132,8 @@ def residual(config):
     hinge(config)
     config.train.steps_per_dispatch = 1
     config.model = {
-        "generator": {"name": "jaxgen.gan_nets:ResidualGenerator", "widths": (32, 32)},
-        "discriminator": {"name": "jaxgen.gan_nets:ResidualDiscriminator", "widths": (32, 32)},
+        "generator": {"name": "jaxgen.nets:ResidualGenerator", "widths": (32, 32)},
+        "discriminator": {"name": "jaxgen.nets:ResidualDiscriminator", "widths": (32, 32)},
     }
     # Two time scales (Heusel et al. 2017; the rates of Zhang et al. 2019).
     config.optimizer = {
@@ -149,14 +149,14 @@ def image(config):
         "given": "image",
         "degrade": {"name": "jaxgen.translation:upper_half"},
         "latents": 100,
-        "loss": {"name": "jaxgen.adversarial:hinge"},
+        "loss": {"name": "jaxgen.losses:hinge"},
         # More than this, and the lower half is the mean of all that it could be.
         "distance": 1.0,
         "spectral_norm": True,
     }
     config.model = {
-        "generator": {"name": "jaxgen.translation_nets:UNetGenerator", "widths": (16, 32, 32)},
-        "discriminator": {"name": "jaxgen.gan_nets:DCGANDiscriminator", "widths": (16, 32)},
+        "generator": {"name": "jaxgen.nets:UNetGenerator", "widths": (16, 32, 32)},
+        "discriminator": {"name": "jaxgen.nets:DCGANDiscriminator", "widths": (16, 32)},
     }
     if config.data.name == "digits":
         config.data.preprocess = {"name": "launch.data.transforms:square", "size": 28}
@@ -173,13 +173,13 @@ def pix2pix():
         "classes": -1,  # as many as the data names
         "ignore": 255,
         "latents": 16,
-        "loss": {"name": "jaxgen.adversarial:hinge"},
+        "loss": {"name": "jaxgen.losses:hinge"},
         "distance": 20.0,
         "spectral_norm": True,
     }
     config.model = {
-        "generator": {"name": "jaxgen.translation_nets:UNetGenerator", "widths": (32, 64, 96)},
-        "discriminator": {"name": "jaxgen.translation_nets:PatchDiscriminator", "widths": (32, 64)},
+        "generator": {"name": "jaxgen.nets:UNetGenerator", "widths": (32, 64, 96)},
+        "discriminator": {"name": "jaxgen.nets:PatchDiscriminator", "widths": (32, 64)},
     }
     config.data = {"name": "scenes/rgb", "batch_size": 16, "resident": True}
     config.train.update(steps=1_500, steps_per_dispatch=1)

@@ -39,8 +39,8 @@ def digits():
     """1,438 binarised images: three minutes on two cores, 21.9 nats."""
     config = ConfigDict()
     config.task = {
-        "name": "jaxgen.rnn:pixel_rnn",
-        "likelihood": {"name": "jaxgen.pixel_likelihoods:binary"},
+        "name": "jaxgen.autoregressive:pixel_rnn",
+        "likelihood": {"name": "jaxgen.likelihoods:binary"},
         "classes": 0,
     }
     config.train = {"steps": 4_000}
@@ -76,7 +76,7 @@ def mnist(config):
 def row_lstm(config):
     """Row LSTM (van den Oord et al. 2016): a scan over rows, which sees a triangle."""
     config.model = {
-        "name": "jaxgen.pixelrnn:PixelRNN",
+        "name": "jaxgen.nets:PixelRNN",
         "layer": "row",
         "layers": 3,
         "features": 16,
@@ -90,7 +90,7 @@ def diagonal_bilstm(config):
     # So small a net would wait for dispatches; convolutions in a loop are slow on CPUs.
     config.train.steps_per_dispatch = 10 if small else 1
     config.model = {
-        "name": "jaxgen.pixelrnn:PixelRNN",
+        "name": "jaxgen.nets:PixelRNN",
         "layer": "diagonal",
         "layers": 2 if small else 1,
         "features": 24 if small else 16,
@@ -101,7 +101,7 @@ def diagonal_bilstm(config):
 def pixelcnn(config):
     """Gated PixelCNN (van den Oord et al. 2016b): convolutions, all pixels at once."""
     config.model = {
-        "name": "jaxgen.pixelcnn:PixelCNN",
+        "name": "jaxgen.nets:PixelCNN",
         "layers": 5,
         "features": 32,
         "head": 64,
@@ -120,7 +120,7 @@ def draw(config):
         "nll_samples": 200,
     }
     config.model = {
-        "name": "jaxgen.draw_nets:DrawNet",
+        "name": "jaxgen.nets:DrawNet",
         "glimpses": 10,
         "latents": 8,
         "hidden": 128,
@@ -142,13 +142,13 @@ def conditional(config):
 def softmax(config):
     """16 grey levels as classes."""
     row_lstm(config)
-    config.task.likelihood = {"name": "jaxgen.pixel_likelihoods:softmax", "levels": 16}
+    config.task.likelihood = {"name": "jaxgen.likelihoods:softmax", "levels": 16}
 
 
 def mixture(config):
     """256 grey levels by a mixture of discretised logistics (Salimans et al. 2017)."""
     row_lstm(config)
-    config.task.likelihood = {"name": "jaxgen.pixel_likelihoods:logistic_mixture"}
+    config.task.likelihood = {"name": "jaxgen.likelihoods:logistic_mixture"}
 
 
 def gpu_pixelcnn(config):

@@ -66,7 +66,7 @@ def scenes():
         "passes": 0,
     }
     config.model = {
-        "name": "jaxseg.unet:UNet",
+        "name": "jaxseg.nets:UNet",
         "widths": (32, 64, 128, 160),
         "stem": 2,
         "norm": "group",
@@ -108,7 +108,11 @@ def texture(config):
 def texture_cue(config):
     """The same with local energies of Gabor filters, in an encoder of their own."""
     texture(config)
-    cue = {"name": "jaxseg.texture:channels", "wavelengths": (3.0, 5.0, 8.0), "orientations": 4}
+    cue = {
+        "name": "jaxseg.cues.texture:channels",
+        "wavelengths": (3.0, 5.0, 8.0),
+        "orientations": 4,
+    }
     config.task.features = (cue,)
     config.model.second_stream = 12
 
@@ -121,8 +125,8 @@ def depth(config):
 def depth_cue(config):
     """The same with depth beside the image; one image in ten is trained without it."""
     depth(config)
-    config.task.features = ({"name": "jaxseg.depth:channels"},)
-    config.data.augment.append({"name": "jaxseg.depth:drop", "rate": 0.1})
+    config.task.features = ({"name": "jaxseg.cues.depth:channels"},)
+    config.data.augment.append({"name": "jaxseg.cues.depth:drop", "rate": 0.1})
 
 
 def depth_streams(config):

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen import bounds, gradient, likelihoods
+from jaxgen import likelihood_training, likelihoods
 from jaxgen.batches import image_shape, masked_sums, one_hot_classes
+from jaxgen.losses import bounds
 from jaxgen.noise import arc, per_example
 from jaxgen.task import Task
 from jaxgen.vae import finish
@@ -32,7 +33,7 @@ class Model(NamedTuple):
     """The net and what it is about; every function below takes it first.
 
     Attributes:
-      net: a `jaxgen.draw_nets.DrawNet`, or a module with its signature.
+      net: a `jaxgen.nets.draw.DrawNet`, or a module with its signature.
       likelihood: p(x | canvas).
       shape: (H, W, C) of an image.
       classes: number of classes that the net is conditioned on; 0 for none.
@@ -55,7 +56,7 @@ def draw(
     """Builds the task of training DRAW on uint8 images.
 
     Args:
-      model: a `jaxgen.draw_nets.DrawNet`.
+      model: a `jaxgen.nets.draw.DrawNet`.
       optimizer: an optax transformation. Where its state holds a moving average
         of the parameters under the name `ema`, evaluation and samples use it.
       example: shape and dtype of each array of one example; `image` must be
@@ -80,10 +81,10 @@ def draw(
         terms["nll"] = negative_log_likelihood(model, params, batch, rng, nll_samples)
         return masked_sums(terms, batch["mask"])
 
-    of_average = lambda function: gradient.of_average(function, model)
+    of_average = lambda function: likelihood_training.of_average(function, model)
     return Task(
-        init=gradient.init(optimizer, partial(init_params, model)),
-        train_step=gradient.train_step(optimizer, partial(elbo_loss, model)),
+        init=likelihood_training.init(optimizer, partial(init_params, model)),
+        train_step=likelihood_training.train_step(optimizer, partial(elbo_loss, model)),
         eval_step=of_average(lambda *args: masked_sums(elbo_loss(*args), args[2]["mask"])),
         finish=partial(finish, model),
         figures=of_average(figures),

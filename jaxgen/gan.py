@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen import adversarial, game
+from jaxgen import gan_training
 from jaxgen.batches import image_shape, one_hot_classes
+from jaxgen.losses import adversarial
 from jaxgen.noise import arc
 from jaxgen.task import Task
 
@@ -35,7 +36,7 @@ def gan(
 
     Args:
       generator: module (z [B, latents + classes], shape) -> [B, *shape]; tanh is applied
-        to what it gives. See `jaxgen.gan_nets`; the decoders of `jaxgen.nets` serve too.
+        to what it gives. See `jaxgen.nets.gan`; the decoders of VAEs serve too.
       discriminator: module (x [B, H, W, C], condition [B, classes] or None) -> logits
         [B], or [B, h, w] of patches.
       generator_optimizer: an optax transformation. Where its state holds a moving
@@ -44,7 +45,7 @@ def gan(
         scales of Heusel et al. 2017.
       example: shape and dtype of each array of one example; `image` must be
         uint8 [H, W, C], and `label` an integer where `classes` is given.
-      loss: what they play for, see `jaxgen.adversarial`; non-saturating by default.
+      loss: what they play for, see `jaxgen.losses.adversarial`; non-saturating by default.
       latents: length of z.
       classes: number of classes to condition both nets on; 0 for none.
       discriminator_steps: n updates of the discriminator for one of the generator. Each
@@ -56,7 +57,7 @@ def gan(
         times larger.
       spectral_norm: whether the discriminator's kernels have spectral norm 1.
       augment: functions (image, key) -> image before the discriminator, see
-        `jaxgen.diffaugment`.
+        `jaxgen.augmentations.diffaugment`.
 
     Returns:
       A `Task`. Metrics: loss (the generator's), discriminator_loss without its penalty,
@@ -75,13 +76,15 @@ def gan(
         rngs = jax.random.split(rng)
         return {
             "generator": generator.init(rngs[0], _beside(z, condition), shape)["params"],
-            "discriminator": discriminator.init(rngs[1], game.observe(one), condition)["params"],
+            "discriminator": discriminator.init(rngs[1], gan_training.observe(one), condition)[
+                "params"
+            ],
         }
 
     def generate(params, condition, z):
         return jnp.tanh(generator.apply({"params": params}, _beside(z, condition), shape))
 
-    rules = game.Game(
+    rules = gan_training.Game(
         init=init,
         condition=partial(one_hot_classes, classes=classes),
         generate=generate,
@@ -95,39 +98,43 @@ def gan(
         spectral_norm=spectral_norm,
         policy=tuple(augment),
     )
-    game.check(rules)
+    gan_training.check(rules)
     if latents < 1:
         raise ValueError(f"latents must be at least 1, got {latents}")
     optimizers = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
     return Task(
-        init=partial(game.init, rules, optimizers),
-        train_step=partial(game.train_step, rules, optimizers),
-        eval_step=partial(game.evaluate, rules),
-        finish=game.finish,
+        init=partial(gan_training.init, rules, optimizers),
+        train_step=partial(gan_training.train_step, rules, optimizers),
+        eval_step=partial(gan_training.evaluate, rules),
+        finish=gan_training.finish,
         figures=partial(figures, rules, classes),
-        sample=partial(game.drawn, rules),
+        sample=partial(gan_training.drawn, rules),
         interpolate=partial(interpolate, rules),
-        recover=game.recover,
+        recover=gan_training.recover,
         # The players take turns on micro-batches: a step is not the sum of their gradients.
         accumulates=False,
     )
 
 
-def interpolate(rules: game.Game, state: game.State, batch: dict, rng: jax.Array) -> jax.Array:
+def interpolate(
+    rules: gan_training.Game, state: gan_training.State, batch: dict, rng: jax.Array
+) -> jax.Array:
     """Strips [B, steps, H, W, C] from the sample of seed `index` to that of seed `end`."""
-    path = arc(*(game.noise(rules, batch, rng, key) for key in ("index", "end")))
-    params, condition = game.best_generator(state), rules.condition(batch)
+    path = arc(*(gan_training.noise(rules, batch, rng, key) for key in ("index", "end")))
+    params, condition = gan_training.best_generator(state), rules.condition(batch)
     strips = jax.vmap(lambda z: rules.generate(params, condition, z))(path)
-    return game.as_image(strips).swapaxes(0, 1)
+    return gan_training.as_image(strips).swapaxes(0, 1)
 
 
-def figures(rules: game.Game, classes: int, state: game.State, batch: dict, rng) -> dict:
+def figures(
+    rules: gan_training.Game, classes: int, state: gan_training.State, batch: dict, rng
+) -> dict:
     """What a person looks at: samples, a column for each class, and interpolations."""
     del batch
     columns = classes or 8
     index = jnp.arange(8 * columns)
     seeds = {"index": index, "label": index % columns}
-    drawn = game.drawn(rules, state, seeds, rng)
+    drawn = gan_training.drawn(rules, state, seeds, rng)
     ends = {"index": jnp.arange(8), "end": jnp.arange(8) + 8, "label": jnp.arange(8) % columns}
     return {
         "samples": drawn.reshape(8, columns, *drawn.shape[1:]),

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen import adversarial, game
+from jaxgen import gan_training
 from jaxgen.batches import image_shape
+from jaxgen.losses import adversarial
 from jaxgen.task import Task
 
 
@@ -40,7 +41,7 @@ def translation(
 
     Args:
       generator: module (condition [B, H, W, K], z [B, latents], shape) -> [B, *shape];
-        tanh is applied to what it gives. See `jaxgen.translation_nets`.
+        tanh is applied to what it gives. See `jaxgen.nets.translation`.
       discriminator: module (x [B, H, W, C + K], None) -> logits [B], or [B, h, w] of
         patches; image and condition come as one array.
       generator_optimizer: an optax transformation. Where its state holds a moving
@@ -54,7 +55,7 @@ def translation(
       degrade: images [B, H, W, C] in [-1, 1] -> what is left of them, of that height and
         width; for example `upper_half`.
       latents: length of z; 0 for one image per condition.
-      loss: what they play for, see `jaxgen.adversarial`; non-saturating by default.
+      loss: what they play for, see `jaxgen.losses.adversarial`; non-saturating by default.
       distance: weight of the mean absolute error, on images in [-1, 1].
       discriminator_steps: as in `jaxgen.gan.gan`, and so are all others.
       penalty: see there.
@@ -74,7 +75,7 @@ def translation(
 
     def condition(batch):
         if given == "image":
-            return degrade(game.observe(batch))
+            return degrade(gan_training.observe(batch))
         return one_hot_map(batch["segmentation"], classes, ignore)
 
     def init(rng, batch):
@@ -91,7 +92,7 @@ def translation(
     def judge(params, x, told):
         return discriminator.apply({"params": params}, _beside(x, told))
 
-    rules = game.Game(
+    rules = gan_training.Game(
         init=init,
         condition=condition,
         generate=generate,
@@ -105,28 +106,32 @@ def translation(
         penalty_every=penalty_every,
         spectral_norm=spectral_norm,
     )
-    game.check(rules)
+    gan_training.check(rules)
     optimizers = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
-    show = partial(_shown_map, classes=classes) if given == "segmentation" else game.as_image
+    show = (
+        partial(_shown_map, classes=classes) if given == "segmentation" else gan_training.as_image
+    )
     return Task(
-        init=partial(game.init, rules, optimizers),
-        train_step=partial(game.train_step, rules, optimizers),
-        eval_step=partial(game.evaluate, rules),
-        finish=game.finish,
+        init=partial(gan_training.init, rules, optimizers),
+        train_step=partial(gan_training.train_step, rules, optimizers),
+        eval_step=partial(gan_training.evaluate, rules),
+        finish=gan_training.finish,
         figures=partial(figures, rules, show),
-        complete=partial(game.drawn, rules),
+        complete=partial(gan_training.drawn, rules),
         given=given,
-        recover=game.recover,
+        recover=gan_training.recover,
         accumulates=False,
     )
 
 
-def figures(rules: game.Game, show: Callable, state: game.State, batch: dict, rng) -> dict:
+def figures(
+    rules: gan_training.Game, show: Callable, state: gan_training.State, batch: dict, rng
+) -> dict:
     """Rows: condition, true image, and what is drawn, twice where noise plays a part."""
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
     rows = [show(rules.condition(first)), first["image"] / 255.0]
     for number in range(2 if rules.latents else 1):
-        rows.append(game.drawn(rules, state, first, jax.random.fold_in(rng, number)))
+        rows.append(gan_training.drawn(rules, state, first, jax.random.fold_in(rng, number)))
     channels = max(row.shape[-1] for row in rows)
     return {"translations": jnp.stack([_with_channels(row, channels) for row in rows])}
 

@@ -15,8 +15,9 @@ import numpy as np
 import optax
 from jax.lax import stop_gradient
 
-from jaxgen import bounds, gradient, likelihoods
+from jaxgen import likelihood_training, likelihoods
 from jaxgen.batches import image_shape, masked_sums, one_hot_classes
+from jaxgen.losses import bounds
 from jaxgen.noise import arc, per_example
 from jaxgen.task import Task
 
@@ -29,7 +30,7 @@ class Model(NamedTuple):
     """The nets and what they are about; every function below takes it first.
 
     Attributes:
-      encoder: module (x, condition) -> (mean, log_std), see `jaxgen.nets`.
+      encoder: module (x, condition) -> (mean, log_std), see `jaxgen.nets.encoder_decoder`.
       decoder: module (z, shape) -> likelihood parameters of that shape.
       likelihood: p(x | z).
       shape: (H, W, C) of an image.
@@ -59,7 +60,7 @@ def vae(
     """Builds the task of training a VAE on uint8 images.
 
     Args:
-      encoder: module (x, condition) -> (mean, log_std), see `jaxgen.nets`.
+      encoder: module (x, condition) -> (mean, log_std), see `jaxgen.nets.encoder_decoder`.
       decoder: module (z, shape) -> likelihood parameters of that shape.
       optimizer: an optax transformation. Where its state holds a moving average
         of the parameters under the name `ema`, evaluation and samples use it.
@@ -98,10 +99,10 @@ def vae(
         terms["nll"] = negative_log_likelihood(model, params, batch, rng, nll_samples)
         return masked_sums(terms, batch["mask"])
 
-    of_average = lambda function: gradient.of_average(function, model)
+    of_average = lambda function: likelihood_training.of_average(function, model)
     return Task(
-        init=gradient.init(optimizer, partial(init_params, model)),
-        train_step=gradient.train_step(optimizer, train_loss),
+        init=likelihood_training.init(optimizer, partial(init_params, model)),
+        train_step=likelihood_training.train_step(optimizer, train_loss),
         eval_step=of_average(lambda *args: masked_sums(elbo_loss(*args), args[2]["mask"])),
         finish=partial(finish, model),
         figures=of_average(figures),

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxseg import labels, metrics, pictures
+from jaxseg import labels, pictures
+from jaxseg.metrics import pixel_scores
 from jaxseg.task import Task
 
 
@@ -114,8 +115,8 @@ def loss_and_sums(model: Model, params, batch: dict, **options) -> tuple[jax.Arr
     return jnp.mean(terms), {
         "loss": jnp.sum(terms),
         "count": jnp.sum(batch["mask"].astype(jnp.float32)),
-        "confusion": metrics.confusion(jnp.argmax(probability, -1), target),
-        "calibration": metrics.calibration(probability, target),
+        "confusion": pixel_scores.confusion(jnp.argmax(probability, -1), target),
+        "calibration": pixel_scores.calibration(probability, target),
     }
 
 
@@ -133,7 +134,7 @@ def truth(batch: dict, classes: int) -> labels.Truth:
 
 def finish(model: Model, sums: dict) -> dict[str, float]:
     """Sums over images -> metrics; see `classification`."""
-    scores = metrics.scores(sums["confusion"])
+    scores = pixel_scores.scores(sums["confusion"])
     counts = np.asarray(sums["confusion"], np.float64)
     total = counts.sum(1)
     recall = np.divide(np.diag(counts), total, out=np.full(len(total), np.nan), where=total > 0)
@@ -142,7 +143,7 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
         "loss": float(sums["loss"] / sums["count"]),
         "accuracy": scores["pixel_accuracy"],
         "class_accuracy": scores["class_accuracy"],
-        "calibration_error": metrics.calibration_error(sums["calibration"]),
+        "calibration_error": pixel_scores.calibration_error(sums["calibration"]),
     } | {f"recall/{name}": float(value) for name, value in zip(names, recall, strict=True)}
 
 

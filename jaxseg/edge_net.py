@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxseg import boundary, metrics, pictures
+from jaxseg import pictures
+from jaxseg.cues import boundary
+from jaxseg.metrics import pixel_scores
+from jaxseg.nets.unet import HE, pad_to_multiple, resize
 from jaxseg.task import Task
-from jaxseg.unet import HE, pad_to_multiple, resize
 
 # Thresholds at which the training metrics are taken, and how far apart pixels may lie,
 # as a share of the image's diagonal.
@@ -182,12 +184,12 @@ def edge_detector(
         grads, terms = jax.grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return State(params, opt_state), metrics.loss_sums(terms, batch["mask"])
+        return State(params, opt_state), pixel_scores.loss_sums(terms, batch["mask"])
 
     def eval_step(state, batch, rng):
         logits = apply(model, averaged(state), batch)
         terms = balanced_loss(model, logits, batch["edges"])
-        return metrics.loss_sums(terms, batch["mask"]) | edge_sums(model, logits, batch)
+        return pixel_scores.loss_sums(terms, batch["mask"]) | edge_sums(model, logits, batch)
 
     return Task(
         init=partial(init, model, optimizer),

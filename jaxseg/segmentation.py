@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxseg import contours, labels, losses, metrics, pictures
+from jaxseg import labels, losses, pictures
+from jaxseg.metrics import contours, pixel_scores
 from jaxseg.task import Task
 
 
@@ -22,7 +23,7 @@ class State(NamedTuple):
     """What training changes.
 
     `shares` is the sum over steps of each class's share of all pixels, from which the
-    prior that the net learnt follows (see `prior` and `jaxseg.prior_shift`).
+    prior that the net learnt follows (see `prior` and `jaxseg.bayes.prior_shift`).
     """
 
     params: Any
@@ -144,7 +145,7 @@ def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Arra
     grads, (terms, logits, stats) = jax.grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | metrics.loss_sums(
+    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | pixel_scores.loss_sums(
         terms, batch["mask"]
     )
     shares = state.shares + jnp.sum(sums["confusion"], 1) / batch["segmentation"].size
@@ -155,7 +156,7 @@ def eval_step(model: Model, state: State, batch: dict, rng: jax.Array, thorough=
     """Sums of a batch without training; `thorough` adds the scores of contours."""
     logits = apply(model, evaluated(state), batch, rng)[0][0]
     terms = supervised_loss(model, (logits,), batch)
-    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | metrics.loss_sums(
+    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | pixel_scores.loss_sums(
         terms, batch["mask"]
     )
     if thorough:
@@ -220,16 +221,16 @@ def pixel_sums(model: Model, probability: jax.Array, batch: dict) -> dict:
     """Confusion matrix and calibration bins of a batch."""
     target = truth(model, batch)
     return {
-        "confusion": metrics.confusion(jnp.argmax(probability, -1), target),
-        "calibration": metrics.calibration(probability, target),
+        "confusion": pixel_scores.confusion(jnp.argmax(probability, -1), target),
+        "calibration": pixel_scores.calibration(probability, target),
     }
 
 
 def finish(model: Model, sums: dict) -> dict[str, float]:
     """Sums over images -> metrics; see `segmentation`."""
     scores = {"loss": float(sums["loss"] / sums["count"])}
-    scores |= metrics.scores(sums["confusion"], model.names)
-    scores["calibration_error"] = metrics.calibration_error(sums["calibration"])
+    scores |= pixel_scores.scores(sums["confusion"], model.names)
+    scores["calibration_error"] = pixel_scores.calibration_error(sums["calibration"])
     if "contours" in sums:
         scores |= contours.contour_scores(sums["contours"])
     return scores

@@ -5,10 +5,8 @@ that sum to one, a sampler that agrees with them, units, samples by seed. Prints
 table; exits with 1 if a check fails.
 """
 
-from launch import cli, contract, devices
-from launch import config as configs
-from launch import run as runs
-from launch.audit_checks import (
+from launch import cli
+from launch.audits.checks import (
     FAIL,
     NONE,
     PASS,
@@ -19,10 +17,13 @@ from launch.audit_checks import (
     step,
     units,
 )
-from launch.audit_grid import total_probability
-from launch.audit_subjects import Builder, Subject, first_that_fits, fit_for_audit
+from launch.audits.enumeration import total_probability
+from launch.audits.fixtures import Builder, Subject, first_that_fits, fit_for_audit
+from launch.config import loading as configs
+from launch.config.errors import Mistake, Stop
 from launch.data import batches
-from launch.errors import Mistake, Stop
+from launch.engine import experiments as runs
+from launch.engine import sharding, validate
 
 # Values of an image up to which every one is followed through the Jacobian; larger
 # images are audited at one of these sizes.
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(arguments, argv)
     if bool(options.config) == bool(options.workdir):
         raise Mistake("give either --config or --workdir")
-    devices.setup()
+    sharding.setup()
     if options.workdir:
         builder = of_run(runs.trained(options.workdir, overrides, options.step, None))
     else:
@@ -74,7 +75,7 @@ def audit(builder: Builder) -> list[Finding]:
     """
     own = builder.at()
     name = builder.config.task.name
-    contract.check(own.task, batches.batch_spec(own.example, 4), name)
+    validate.check(own.task, batches.batch_spec(own.example, 4), name)
     if own.task.sample is None and own.task.complete is None and own.task.log_prob is None:
         raise Mistake(f"{name} is no generative task: it has no sample(), complete() or log_prob()")
     cli.say(f"auditing {name}: {own.title}")

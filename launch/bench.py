@@ -13,12 +13,14 @@ from pathlib import Path
 
 import jax
 
-from launch import cli, devices, loop, saving
-from launch import config as configs
-from launch import run as runs
+from launch import cli
 from launch import train as training
+from launch.checkpoints.writer import Writer
+from launch.config import loading as configs
 from launch.data import batches
-from launch.journal import Journal
+from launch.engine import experiments as runs
+from launch.engine import loop, sharding
+from launch.reporting.metrics_writer import Journal
 
 # Dense peak of one device in FLOP/s at the precision a matmul runs in by default,
 # (float32 inputs, bfloat16): from the vendors' data sheets. TF32 on NVIDIA.
@@ -42,7 +44,7 @@ def main(argv: list[str]) -> None:
                            "whole loop, cut to config.train.steps")  # fmt: skip
     options, overrides = cli.parse(arguments, argv)
     config = cli.override(configs.load(options.config), overrides)
-    devices.setup()
+    sharding.setup()
     jax.config.update("jax_enable_compilation_cache", False)
     results = measure(config, options.seconds, options.loop_seconds)
     for name, value in results.items():
@@ -123,9 +125,7 @@ def loop_rate(config, run: runs.Run, data, held_out, least_steps: float) -> dict
         training.evaluator(config, run, held_out, quiet)(state, 0)
         jax.block_until_ready(run.program.finite(state))
         quiet.close()
-        writer = saving.Writer(
-            workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best
-        )
+        writer = Writer(workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best)
         began = time.perf_counter()
         journal = Journal(
             workdir, run.task.finish, steps, config.data.batch_size, 0, time.perf_counter()

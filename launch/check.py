@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from launch import cli
+from launch.config.errors import Mistake, Stop
 from launch.data import classes as labels
 from launch.data import images, pairs
 from launch.data.images import Fault
 from launch.data.pairs import Pair
-from launch.errors import Mistake, Stop
 
 IDS_NAMED = 5  # wrong ids of one mask that are listed one by one
 

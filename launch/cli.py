@@ -13,9 +13,9 @@ from absl import flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from launch import config as configs
 from launch import storage
-from launch.errors import ABANDONED, DISK_ERRORS, Mistake, Stop
+from launch.config import loading as configs
+from launch.config.errors import ABANDONED, DISK_ERRORS, Mistake, Stop
 
 _muted = False
 

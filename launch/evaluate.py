@@ -12,18 +12,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgen import kernel_distance, ssim
-from jaxgen import neighbours as k_nearest
-from launch import cli, devices, features, neighbours, pictures, program, scores
-from launch import run as runs
+from jaxgen.metrics import kernel_distance, ssim
+from jaxgen.metrics import neighbours as k_nearest
+from launch import cli
+from launch.config.errors import Mistake
 from launch.data import batches
-from launch.errors import Mistake
+from launch.engine import compiled_steps, sharding
+from launch.engine import experiments as runs
+from launch.reporting import image_files
+from launch.scoring import features, nearest, sample_metrics
 
 
 def main(argv: list[str]) -> None:
     """Parses the command line and evaluates."""
     options, overrides = cli.parse(_arguments(), argv)
-    devices.setup()
+    sharding.setup()
     opened = runs.trained(options.workdir, overrides, options.step, options.split)
     if options.batch_size is None:
         options.batch_size = opened.config.eval.batch_size
@@ -109,12 +112,12 @@ def _compared(opened: runs.Opened, options: argparse.Namespace) -> tuple[dict, d
     """Scores against the split's images, and what they rest on."""
     config, run, data, size = opened.config, opened.run, opened.data, options.batch_size
     if options.inception:
-        spec = {"name": "launch.features:inception", "weights": str(options.inception)}
+        spec = {"name": "launch.scoring.features:inception", "weights": str(options.inception)}
         with config.unlocked():
             config.score.features = spec
     count = min(options.reals or data.split.size, data.split.size)
     if options.samples:
-        scores.check_counts({"--samples": options.samples})
+        sample_metrics.check_counts({"--samples": options.samples})
     net = features.build(config, options.force)
     training, floor = None, None
     if options.floor or (options.samples and options.neighbours):
@@ -123,14 +126,14 @@ def _compared(opened: runs.Opened, options: argparse.Namespace) -> tuple[dict, d
         floor = _floor(options, data, training, count)
     sizes = {f"{data.split.title} (--reals, --split)": count, "--samples": options.samples,
              "--floor": floor}  # fmt: skip
-    scores.check_counts({what: n for what, n in sizes.items() if n is not None}, net.size)
-    extract = scores.extractor(net, run.mesh)
-    real = scores.real(run, data, size, count)
-    reference = scores.measure(extract, real, count, "measuring real images")
-    results = {"real/ms_ssim": scores.diversity(reference, net.classes)}
+    sample_metrics.check_counts({what: n for what, n in sizes.items() if n is not None}, net.size)
+    extract = sample_metrics.extractor(net, run.mesh)
+    real = sample_metrics.real(run, data, size, count)
+    reference = sample_metrics.measure(extract, real, count, "measuring real images")
+    results = {"real/ms_ssim": sample_metrics.diversity(reference, net.classes)}
     for name, images, number in _sets(opened, options, training, count, floor):
-        found = scores.measure(extract, images, number, name)
-        values = scores.compare(net, reference, found)
+        found = sample_metrics.measure(extract, images, number, name)
+        values = sample_metrics.compare(net, reference, found)
         if name == "samples":
             values |= _of_samples(opened, options, net, extract, found, training)
         results |= {key if name == "samples" else f"{name}/{key}": v for key, v in values.items()}
@@ -163,14 +166,14 @@ def _sets(opened, options, training, count, floor):
     run, size = opened.run, options.batch_size
     if options.samples:
         classes = opened.config.task.get("classes", 0)
-        drawn = scores.sampled(run, opened.state, classes, size, options.samples)
+        drawn = sample_metrics.sampled(run, opened.state, classes, size, options.samples)
         yield "samples", drawn, options.samples
     if options.completions:
-        made = scores.completed(opened, size, count)
+        made = sample_metrics.completed(opened, size, count)
         put = run.program.put_batch
         yield "completions", ((images, put(batch["mask"])) for images, batch in made), count
     if floor:
-        yield "floor", scores.real(run, training, size, floor), floor
+        yield "floor", sample_metrics.real(run, training, size, floor), floor
 
 
 def _of_samples(opened, options, net, extract, found, training):
@@ -182,10 +185,10 @@ def _of_samples(opened, options, net, extract, found, training):
     if options.neighbours:
         cli.say("looking for the nearest training images")
         shown = slice(options.neighbours)
-        images = scores.real(opened.run, training, options.batch_size, training.split.size)
-        figure = neighbours.figure(extract, found.images[shown], found.features[shown], images)
+        images = sample_metrics.real(opened.run, training, options.batch_size, training.split.size)
+        figure = nearest.figure(extract, found.images[shown], found.features[shown], images)
         path = options.workdir / "figures" / f"neighbours-{opened.step:08d}.png"
-        pictures.save(path, figure)
+        image_files.save(path, figure)
         cli.say(f"{path}: samples, the nearest by pixels, the nearest by features")
     return results
 
@@ -200,7 +203,7 @@ def _labelled(opened: runs.Opened, options: argparse.Namespace) -> tuple[dict, d
     count = min(options.reals or opened.data.split.size, opened.data.split.size)
     parts = {"segmenter": [], "segmenter/real": []}
     label = segmenter.run.program.eval_step
-    for images, batch in scores.completed(opened, options.batch_size, count):
+    for images, batch in sample_metrics.completed(opened, options.batch_size, count):
         batch = {key: batch[key] for key in (*segmenter.run.example, "index", "mask")}
         drawn = np.round(np.clip(jax.device_get(images), 0.0, 1.0) * 255.0).astype(np.uint8)
         for name, image in (("segmenter", drawn), ("segmenter/real", batch["image"])):
@@ -208,7 +211,7 @@ def _labelled(opened: runs.Opened, options: argparse.Namespace) -> tuple[dict, d
             parts[name].append(jax.device_get(label(segmenter.state, put)))
     results = {}
     for name, sums in parts.items():
-        values = segmenter.run.task.finish(program.total(sums))
+        values = segmenter.run.task.finish(compiled_steps.total(sums))
         results |= {f"{name}/{key}": float(value) for key, value in values.items()}
     weights = features.weights_hash(getattr(segmenter.state, "params", segmenter.state))
     card = {"workdir": str(options.segmenter), "step": segmenter.step, "weights": weights}

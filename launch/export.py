@@ -13,11 +13,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from launch import cli, devices
-from launch import config as configs
-from launch import run as runs
+from launch import cli
+from launch.config import loading as configs
+from launch.config.errors import Mistake, Stop
 from launch.data import batches
-from launch.errors import Mistake, Stop
+from launch.engine import experiments as runs
+from launch.engine import sharding
 from launch.exported import archive, golden, loader, subject
 from launch.exported.subject import Subject
 
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> None:
         _check_place("--params", options.params)
         if options.params.absolute() == options.out.absolute():
             raise Mistake(f"--params={options.params} is --out; give it a name of its own")
-    devices.setup()
+    sharding.setup()
     opened = runs.trained(options.workdir, overrides, options.step, None)
     write(opened, subject.choose(opened, options.what), options.out, options.params)
 

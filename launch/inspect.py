@@ -11,9 +11,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli, faults, manifest
-from launch import config as configs
-from launch.errors import Stop
+from launch import checkpoints, cli
+from launch.config import loading as configs
+from launch.config.errors import Stop
+from launch.engine import nonfinite
+from launch.storage import checksums
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 32  # columns of a curve
@@ -55,8 +57,8 @@ def saved(workdir: Path) -> tuple[list[str], list[str]]:
     """What is damaged, and a line for each saved step, whole or not."""
     folder, damaged, lines = workdir / "checkpoints", [], []
     for step in checkpoints.steps(folder):
-        fault = manifest.fault(folder / str(step))
-        size = manifest.size(folder / str(step))
+        fault = checksums.fault(folder / str(step))
+        size = checksums.size(folder / str(step))
         metrics = {} if fault else checkpoints.metrics(folder, step) or {}
         told = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()
                          if "/" not in name and value is not None)  # fmt: skip
@@ -67,8 +69,8 @@ def saved(workdir: Path) -> tuple[list[str], list[str]]:
         lines.append(f"  {path.name}: a save that was cut off; the next start removes it")
     for path in sorted((workdir / "damaged").glob("*")):
         lines.append(f"  damaged/{path.name}: set aside when the run went on without it")
-    for path in sorted((workdir / faults.FOLDER).glob("*.npz")):
-        lines.append(f"  {faults.FOLDER}/{path.name}: a batch whose loss was not finite")
+    for path in sorted((workdir / nonfinite.FOLDER).glob("*.npz")):
+        lines.append(f"  {nonfinite.FOLDER}/{path.name}: a batch whose loss was not finite")
     return damaged, lines or ["  nothing is saved yet"]
 
 

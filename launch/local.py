@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 
-from launch import cli, orphans
-from launch.errors import ABANDONED, Collapsed, Diverged, Interrupted, Mistake
+from launch import cli
+from launch.config.errors import ABANDONED, Collapsed, Diverged, Interrupted, Mistake
+from launch.distributed import child_process
 
 # Ends that another start would only repeat.
 FINAL = {0, Mistake.exit_code, Diverged.exit_code, Collapsed.exit_code, ABANDONED}
@@ -130,7 +131,7 @@ def _start(training, number, processes, devices, port):
         text=True,
         errors="replace",
         start_new_session=True,  # Ctrl-C is for us, who pass it on once
-        preexec_fn=orphans.die_with_parent,
+        preexec_fn=child_process.die_with_parent,
     )
 
 

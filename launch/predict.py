@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg import metrics
-from launch import cli, devices, files, pictures
-from launch import run as runs
+from jaxseg.metrics import pixel_scores
+from launch import cli
+from launch.config.errors import Mistake
 from launch.data import classes, images, sources
-from launch.errors import Mistake
-from launch.segmenter import Files, Segmenter
+from launch.engine import experiments as runs
+from launch.engine import sharding
+from launch.inference import input_files
+from launch.inference.segmenter import Files, Segmenter
+from launch.reporting import image_files
 
 
 def main(argv: list[str]) -> None:
@@ -44,14 +47,14 @@ def main(argv: list[str]) -> None:
         raise Mistake(f"--batch_size must be at least 1, got {options.batch_size}")
     if options.min_size < 0 or options.passes < 0:
         raise Mistake("--min_size and --passes must not be negative")
-    paths = files.find(options.images)
-    belonging = (files.partners(paths, folder) for folder in (options.masks, options.depth))
+    paths = input_files.find(options.images)
+    belonging = (input_files.partners(paths, folder) for folder in (options.masks, options.depth))
     items = list(map(Files, paths, *belonging))
-    devices.setup()
+    sharding.setup()
     how = {"flips": options.flips, "passes": options.passes}
     how = {key: value for key, value in how.items() if value}
     opened = runs.trained(options.workdir, overrides, options.step, None, how)
-    opened.config.predict.refine += [{"name": "jaxseg.crf:dense_crf"}] * options.crf
+    opened.config.predict.refine += [{"name": "jaxseg.inference.crf:dense_crf"}] * options.crf
     opened.config.predict.postprocess += cleaning(options.min_size, options.fill_holes)
     segmenter = Segmenter(opened, options.batch_size, options.depth is not None)
     if max(options.fill_holes, default=0) >= segmenter.classes:
@@ -69,9 +72,9 @@ def cleaning(min_size: int, fill_holes: tuple[int, ...]) -> list[dict]:
     """Post-processing that flags ask for, as the config names it."""
     wanted = []
     if min_size > 0:
-        wanted.append({"name": "jaxseg.postprocess:remove_small", "min_size": min_size})
+        wanted.append({"name": "jaxseg.inference.postprocess:remove_small", "min_size": min_size})
     if fill_holes:
-        wanted.append({"name": "jaxseg.postprocess:fill_holes", "classes": fill_holes})
+        wanted.append({"name": "jaxseg.inference.postprocess:fill_holes", "classes": fill_holes})
     return wanted
 
 
@@ -108,7 +111,7 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
         )
     report = {"step": segmenter.opened.step, "classes": list(segmenter.names)}
     if np.any(counts):
-        report["scores"] = runs.for_json(metrics.scores(counts, segmenter.names))
+        report["scores"] = runs.for_json(pixel_scores.scores(counts, segmenter.names))
         print(json.dumps(report["scores"]))
     report |= {"images": entries, "failed": failed}
     working = out / "report.tmp"
@@ -126,10 +129,10 @@ def predict_one(
     example = segmenter.read(item)
     truth = _truth(segmenter, item, example["image"].shape[:2], binary)
     found = segmenter.label(example, prior)
-    pictures.save_labels(out / "masks" / name, found.labels)
-    pictures.save_overlay(out / "overlays" / name, example["image"], found.labels)
+    image_files.save_labels(out / "masks" / name, found.labels)
+    image_files.save_overlay(out / "overlays" / name, example["image"], found.labels)
     for key, values in found.uncertainty.items():
-        pictures.save_heat(out / key / name, values)
+        image_files.save_heat(out / key / name, values)
     count, size = segmenter.classes, found.labels.size
     shares = np.bincount(found.labels.ravel(), minlength=count) / size
     entry = {
@@ -144,7 +147,7 @@ def predict_one(
         counted = truth < count
         pairs = truth[counted].astype(np.int64) * count + found.labels[counted]
         confusion = np.bincount(pairs, minlength=count**2).reshape(count, count)
-        entry["scores"] = runs.for_json(metrics.scores(confusion, segmenter.names))
+        entry["scores"] = runs.for_json(pixel_scores.scores(confusion, segmenter.names))
     return entry | {"seconds": round(time.perf_counter() - began, 3)}, confusion
 
 

@@ -8,8 +8,8 @@ import importlib.util
 from pathlib import Path
 
 from launch import cli
+from launch.config.errors import Mistake
 from launch.data import sources
-from launch.errors import Mistake
 
 
 def main(argv: list[str]) -> None:

@@ -12,10 +12,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from launch import cli, conditions, devices, pictures
-from launch import run as runs
+from launch import cli
+from launch.config.errors import Mistake
 from launch.data import batches
-from launch.errors import Mistake
+from launch.engine import experiments as runs
+from launch.engine import sharding
+from launch.inference import conditioning
+from launch.reporting import image_files
 
 SEEDS, STRIPS = range(64), range(9)  # drawn, or led through, where none are asked for
 MOST_COLUMNS = 40  # classes that a grid has a column for
@@ -39,7 +42,7 @@ def main(argv: list[str]) -> None:
     add("--batch_size", type=int, default=64, help="images at a time (default: 64)")
     options, overrides = cli.parse(arguments, argv)
     _check(options)
-    devices.setup()
+    sharding.setup()
     opened = runs.trained(options.workdir, overrides, options.step, None)
     if options.interpolate:
         images = _interpolate(opened, options)
@@ -108,7 +111,7 @@ def by_seed(
 
 def _check(options: argparse.Namespace) -> None:
     """Refuses what cannot be meant, before anything is opened."""
-    animated = options.out.suffix in pictures.ANIMATIONS
+    animated = options.out.suffix in image_files.ANIMATIONS
     if options.out.suffix not in (".png", ".npy") and not (animated and options.interpolate):
         raise Mistake(f"--out={options.out}: write a .png or a .npy file, or with --interpolate "
                       "a .gif or a .webp file")  # fmt: skip
@@ -163,11 +166,11 @@ def _interpolate(opened, options):
     columns = {"end": seeds[1:].astype(np.int32),
                "label": _labels(opened, seeds[:-1], options.label)}  # fmt: skip
     strips = by_seed(opened, program.interpolate, seeds[:-1], columns, options.batch_size)
-    if options.out.suffix in pictures.ANIMATIONS:
+    if options.out.suffix in image_files.ANIMATIONS:
         # There and back, and a rest at each seed: the last image of a strip is the first of
         # the next, but for the class where classes come by turns.
         frames = strips.reshape(-1, *strips.shape[2:])
-        pictures.animate(options.out, [*frames, *frames[-2:0:-1]])
+        image_files.animate(options.out, [*frames, *frames[-2:0:-1]])
     else:
         _save(options.out, strips, strips)
     return strips
@@ -181,7 +184,7 @@ def _complete(opened, options):
         raise Mistake(f"{name} has no {wanted}")
     seeds = options.seeds
     if options.condition:
-        given = conditions.read(options.condition, key, opened)
+        given = conditioning.read(options.condition, key, opened)
         seeds = list(seeds or range(len(given)))
         if len(given) not in (1, len(seeds)):
             raise Mistake(
@@ -194,7 +197,7 @@ def _complete(opened, options):
         seeds, given, labels = _rows(opened, options, key)
     columns = {key: given, "label": labels}
     images = by_seed(opened, program.complete, seeds, columns, options.batch_size)
-    _save(options.out, images, beside(conditions.shown(key, given), images))
+    _save(options.out, images, beside(conditioning.shown(key, given), images))
     return images
 
 
@@ -234,7 +237,7 @@ def beside(given: np.ndarray, images: np.ndarray) -> np.ndarray:
 def _save(path, images, shown):
     """Writes floats, or a picture of what is to be shown of them."""
     if path.suffix != ".npy":
-        pictures.save(path, shown)
+        image_files.save(path, shown)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, images)

@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import jax
 
-from launch import cli, devices
-from launch import config as configs
-from launch import run as runs
+from launch import cli
+from launch.config import loading as configs
+from launch.config.errors import Mistake
 from launch.data import batches
-from launch.errors import Mistake
+from launch.engine import experiments as runs
+from launch.engine import sharding
 
 # Bytes that one device sends in a ring of n, as a multiple of the operation's size: the
 # operand of a reduction, the result of a gathering. (Thakur et al. 2005, section 4.)
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> None:
     counts = _counts(options.devices)
     jax.config.update("jax_num_cpu_devices", max(counts))
     jax.config.update("jax_platforms", "cpu")
-    devices.setup()
+    sharding.setup()
     rows = list(measure(config, counts, options.bandwidth * 1e9, options.flops * 1e12))
     cli.say(table(rows))
     print(json.dumps(rows))

@@ -11,10 +11,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxseg import boundary, depth, layers, regions, texture_regions
-from launch import cli, devices, files, pictures
+from jaxseg.cues import boundary, depth
+from jaxseg.unsupervised import layers, regions, texture_regions
+from launch import cli
+from launch.config.errors import Mistake
 from launch.data import images
-from launch.errors import Mistake
+from launch.engine import sharding
+from launch.inference import input_files
+from launch.reporting import image_files
 
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 
@@ -37,8 +41,8 @@ def main(argv: list[str]) -> None:
         if getattr(options, name) < 0:
             raise Mistake(f"--{name} must not be negative, got {getattr(options, name)}")
     suffixes = DEPTH_SUFFIXES if options.cue == "depth" else images.SUFFIXES
-    paths = files.find(options.images, suffixes)
-    devices.setup()
+    paths = input_files.find(options.images, suffixes)
+    sharding.setup()
     cues = {
         "boundary": lambda path: by_boundary(path, options.out, options.threshold),
         "texture": lambda path: by_texture(path, options.out, options.textures or None),
@@ -102,7 +106,7 @@ def by_boundary(path: Path, out: Path, threshold: float) -> np.ndarray:
         "contours": regions.ucm(soft, thin),
     }
     for name, found in maps.items():
-        pictures.save_grey(out / name / f"{path.stem}.png", np.asarray(found, np.float32))
+        image_files.save_grey(out / name / f"{path.stem}.png", np.asarray(found, np.float32))
     _save_regions(out, path.stem, image, labels)
     return labels
 
@@ -129,10 +133,10 @@ def by_depth(path: Path, out: Path, count: int | None) -> np.ndarray:
     grey = (filled - span[0]) / max(float(span[1] - span[0]), 1e-6)
     facing = jax.jit(lambda d: depth.normals(d, focal=float(max(metres.shape))))(filled)
     name = f"{path.stem}.png"
-    pictures.save_grey(out / "filled" / name, grey)
-    pictures.save_grey(out / "edges" / name, np.asarray(jax.jit(depth.edges)(metres)))
-    pictures.save(out / "normals" / name, np.asarray(facing)[None] / 2 + 0.5)
-    pictures.save_labels(out / "surfaces" / name, layers.surfaces(metres))
+    image_files.save_grey(out / "filled" / name, grey)
+    image_files.save_grey(out / "edges" / name, np.asarray(jax.jit(depth.edges)(metres)))
+    image_files.save(out / "normals" / name, np.asarray(facing)[None] / 2 + 0.5)
+    image_files.save_labels(out / "surfaces" / name, layers.surfaces(metres))
     picture = np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)[..., None].repeat(3, -1)
     _save_regions(out, path.stem, picture, labels, first=1)
     return labels
@@ -140,9 +144,9 @@ def by_depth(path: Path, out: Path, count: int | None) -> np.ndarray:
 
 def _save_regions(out, stem, image, labels, first=0):
     """Writes regions/ and overlays/; every region has a colour, also the first."""
-    pictures.save_labels(out / "regions" / f"{stem}.png", labels)
+    image_files.save_labels(out / "regions" / f"{stem}.png", labels)
     shown = np.where(labels == 255, 0, labels + first) if first else labels
-    pictures.save_overlay(out / "overlays" / f"{stem}.png", image, shown)
+    image_files.save_overlay(out / "overlays" / f"{stem}.png", image, shown)
 
 
 if __name__ == "__main__":

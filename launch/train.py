@@ -18,24 +18,16 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from launch import (
-    checkpoints,
-    cli,
-    devices,
-    distributed,
-    faults,
-    features,
-    guard,
-    loop,
-    saving,
-    scores,
-)  # fmt: skip
-from launch import config as configs
-from launch import run as runs
+from launch import checkpoints, cli, distributed
+from launch.checkpoints.writer import Writer
+from launch.config import loading as configs
+from launch.config.errors import Diverged, Mistake
 from launch.data import batches
-from launch.errors import Diverged, Mistake
-from launch.home import Home
-from launch.journal import Journal, Silent
+from launch.engine import collapse, loop, nonfinite, sharding
+from launch.engine import experiments as runs
+from launch.reporting.metrics_writer import Journal, Silent
+from launch.scoring import features, sample_metrics
+from launch.storage.workdir import Home
 
 # Seconds that processes wait for one that still decodes its data.
 OPENING = 3600.0
@@ -51,7 +43,7 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(arguments, argv)
     config = cli.override(configs.load(options.config), overrides)
     workdir = options.workdir or cli.workdir(f"runs/{_name(options.config)}")
-    devices.setup()
+    sharding.setup()
     group = distributed.start(options)
     with group.together():
         train(config, workdir, group=group)
@@ -72,9 +64,9 @@ def train(
       group: the processes that train together, each of which calls this.
 
     Raises:
-      Mistake, Diverged, Interrupted: see `launch.errors`.
+      Mistake, Diverged, Interrupted: see `launch.config.errors`.
     """
-    devices.setup()
+    sharding.setup()
     home = Home(workdir)
     with contextlib.ExitStack() as stack:
         group.on_first("the workdir", lambda: stack.enter_context(home.open()))
@@ -85,7 +77,7 @@ def _train(config, home, began, group):
     workdir = home.workdir
     group.check_shared(workdir)
     if group.processes > 1:
-        devices.keep_compiled(group.hosts, workdir)
+        sharding.keep_compiled(group.hosts, workdir)
     group.check_same("the config", _shared_keys(config))
     _claim(workdir, config)
     data, held_out = group.everywhere("the data", partial(_open, config), OPENING)
@@ -93,9 +85,9 @@ def _train(config, home, began, group):
     runs.count_classes(config, data.split)
     run = runs.assemble(config, data)
     score, scored = monitor(config, run, held_out)
-    guard.check(config, runs.metric_names(run) | scored)
+    collapse.check(config, runs.metric_names(run) | scored)
     if group.processes > 1:
-        devices.connect(run.mesh)
+        sharding.connect(run.mesh)
     start = _newest(config, workdir, group)
     if start >= config.train.steps:
         return cli.say(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
@@ -111,7 +103,7 @@ def _train(config, home, began, group):
             break
         except Diverged as problem:
             if group.first and problem.step:
-                faults.keeper(config, home.folder, data, detours)(problem.step)
+                nonfinite.keeper(config, home.folder, data, detours)(problem.step)
             if config.faults.not_finite != "rollback" or detours >= config.faults.times:
                 raise
             detours, start = detours + 1, _newest(config, workdir, group)
@@ -147,14 +139,14 @@ class Session(NamedTuple):
         config, run, group, home = self.config, self.run, self.group, self.home
         folder = home.workdir / "checkpoints"
         keep, best, detours = config.checkpoint.keep, config.checkpoint.best, self.record["detours"]
-        sound = partial(guard.sound, config)
-        writer = saving.Writer(folder, keep, best, sound, home.publish)
+        sound = partial(collapse.sound, config)
+        writer = Writer(folder, keep, best, sound, home.publish)
         with contextlib.closing(writer):
             state = run.program.load(_state(config, run, folder, start))
-            journal = self.journal(start, began, faults.keeper(
+            journal = self.journal(start, began, nonfinite.keeper(
                 config, home.folder, self.data, detours))  # fmt: skip
             recover = getattr(run.task, "recover", None)
-            judge = guard.watch(config, recover, run.program.template, folder, home.folder,
+            judge = collapse.watch(config, recover, run.program.template, folder, home.folder,
                                 writer, journal.note, group)  # fmt: skip
             judged = evaluator(config, run, self.held_out, journal, self.score, judge)
             batches_from = feed(config, self.data, start, detours)
@@ -169,7 +161,7 @@ class Session(NamedTuple):
         made = kind(self.home.folder, finish, config.train.steps, config.data.batch_size,
                     start, began, group.processes)  # fmt: skip
         if config.faults.not_finite == "skip":
-            made.skip = faults.skipper(config, self.home.folder, keep, made.note, group)
+            made.skip = nonfinite.skipper(config, self.home.folder, keep, made.note, group)
         return made
 
 
@@ -199,7 +191,7 @@ def plan(config: ConfigDict) -> loop.Plan:
 
 def feed(config: ConfigDict, data: batches.Data, start: int, detours: int = 0):
     """This process's numpy batches from step `start` on, for ever."""
-    place, seed = devices.place(), faults.order_seed(config.seed, detours)
+    place, seed = sharding.place(), nonfinite.order_seed(config.seed, detours)
     if config.data.resident:
         count = config.train.steps_per_dispatch
         return batches.index_batches(data, config.data, seed, start, count, *place)
@@ -218,8 +210,8 @@ def monitor(config: ConfigDict, run: runs.Run, data: batches.Data) -> tuple[Call
         )
     known = features.build(config)
     classes = config.task.get("classes", 0)
-    score = scores.monitor(run, data, known, config.eval.batch_size, count, classes)
-    return score, scores.monitored(known)
+    score = sample_metrics.monitor(run, data, known, config.eval.batch_size, count, classes)
+    return score, sample_metrics.monitored(known)
 
 
 def evaluator(
@@ -236,7 +228,7 @@ def evaluator(
     `judge` gives another state to go on with, the metrics are that one's.
     """
     rows = -(-min(config.eval.batch_size, 64) // run.mesh.size) * run.mesh.size
-    shown = next(batches.eval_batches(data, rows, *devices.place()))
+    shown = next(batches.eval_batches(data, rows, *sharding.place()))
 
     def report(state, step):
         metrics = runs.evaluate(run, state, data, config.eval.batch_size, run.program.eval_step)

@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from launch import cli, storage
-from launch import config as configs
+from launch.config import loading as configs
 from tests.tools import bucket
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segen" / "tests"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import config as configs
-from launch import objects
+from launch.config import by_name
+from launch.config import loading as configs
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = {
@@ -53,7 +53,7 @@ def test_a_variant_is_complete_and_names_what_exists(spec):
     found = list(names(config.to_dict()))
     assert found
     for name in found:
-        objects.find(name, spec)
+        by_name.find(name, spec)
 
 
 @pytest.mark.parametrize("name", ["unet", "edges"])
@@ -64,7 +64,7 @@ def test_a_schedule_fits_any_number_of_steps(name):
     for steps, rise in {1: 0, 2: 1, 150: 75, 1000: 100}.items():
         config.train.steps = steps
         assert (rate.warmup_steps, rate.decay_steps) == (rise, steps)
-        objects.build(rate, "rate")
+        by_name.build(rate, "rate")
 
 
 @pytest.mark.parametrize("name", VARIANTS)

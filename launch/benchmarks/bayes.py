@@ -14,12 +14,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxseg import bayes, labels, likelihoods, metrics
-from launch import cli, devices
-from launch import run as runs
+from jaxseg import labels
+from jaxseg.bayes import decision, likelihoods
+from jaxseg.metrics import pixel_scores
+from launch import cli
+from launch.config.errors import Mistake
 from launch.data import classes, folders
 from launch.data.images import Fault
-from launch.errors import Mistake
+from launch.engine import experiments as runs
+from launch.engine import sharding
 
 LIKELIHOODS = ("histogram", "gaussian", "mixture", "none")
 GRIDS = {"global": (1, 1), "spatial": (90, 120)}
@@ -41,7 +44,7 @@ def main(argv: list[str]) -> None:
     add("--classes", type=int, default=11, help="number of classes (default: 11)")
     add("--ignore", type=int, default=11, help="id of pixels that do not count (default: 11)")
     options = cli.parse_alone(arguments, argv)
-    devices.setup()
+    sharding.setup()
     try:
         print(json.dumps(runs.for_json(measure(options))))
     except Fault as fault:
@@ -63,18 +66,18 @@ def measure(options) -> dict:
         pixels = ((x[::step, ::step].copy(), y[::step, ::step].copy()) for x, y in examples(train))
         again = list(pixels) if likelihood.passes > 1 else pixels
         params = likelihoods.fit(likelihood, lambda: again)
-    count = jax.jit(lambda ids: bayes.prior_sums(ids, number, GRIDS[options.prior]))
+    count = jax.jit(lambda ids: decision.prior_sums(ids, number, GRIDS[options.prior]))
     prior = sum(np.float64(count(ids)) for _, ids in examples(train))
-    log_prior = functools.cache(lambda size: bayes.log_prior(prior, size))
+    log_prior = functools.cache(lambda size: decision.log_prior(prior, size))
 
     @jax.jit
     def confusion(image, ids, log_prior):
         evidence = likelihood.log_prob(params, image) if likelihood else 0.0
-        decision = bayes.map_decision(evidence, log_prior)
-        return metrics.confusion(decision, labels.truth(ids, number))
+        decided = decision.map_decision(evidence, log_prior)
+        return pixel_scores.confusion(decided, labels.truth(ids, number))
 
     counts = sum(np.float64(confusion(x, y, log_prior(y.shape))) for x, y in examples(test))
-    return metrics.scores(counts, test.classes) | {
+    return pixel_scores.scores(counts, test.classes) | {
         "train_images": len(train),
         "test_images": len(test),
         "seconds": round(time.perf_counter() - begin, 1),

@@ -20,12 +20,15 @@ import numpy as np
 from PIL import Image
 from scipy import io
 
-from jaxseg import boundary, edge_scores, regions
-from launch import cli, devices
-from launch import run as runs
+from jaxseg.cues import boundary
+from jaxseg.metrics import edge_scores
+from jaxseg.unsupervised import regions
+from launch import cli
+from launch.config.errors import Mistake
 from launch.data import bsds
 from launch.data.images import read_image
-from launch.errors import Mistake
+from launch.engine import experiments as runs
+from launch.engine import sharding
 
 METHODS = {
     "classical": boundary.strength,
@@ -57,7 +60,7 @@ def main(argv: list[str]) -> None:
         < 1
     ):
         raise Mistake("--thresholds, --processes and --limit must be at least 1")
-    devices.setup()
+    sharding.setup()
     try:
         print(json.dumps(measure(options, overrides)))
     except ValueError as error:

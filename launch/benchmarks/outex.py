@@ -5,7 +5,7 @@ of five textures that share one truth (Ojala et al. 2002). DIR holds mosaics/000
 on, and gt.png. A line for each image on stderr, one line of JSON on stdout: means over
 the images of the Prague benchmark's region criteria.
 
-The constants of jaxseg/texture_regions.py were chosen with the truth of mosaics 000 to
+The constants of jaxseg/unsupervised/texture_regions.py were chosen with the truth of mosaics 000 to
 009 in sight; --images=10-49 scores those that had no part in it.
 """
 
@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxseg import region_scores, texture_regions
-from launch import cli, devices
-from launch import run as runs
-from launch.errors import Mistake
+from jaxseg.metrics import region_scores
+from jaxseg.unsupervised import texture_regions
+from launch import cli
+from launch.config.errors import Mistake
+from launch.engine import experiments as runs
+from launch.engine import sharding
 
 
 def main(argv: list[str]) -> None:
@@ -33,7 +35,7 @@ def main(argv: list[str]) -> None:
     options = cli.parse_alone(arguments, argv)
     if options.textures < 0:
         raise Mistake(f"--textures must be 0 (estimated) or more, got {options.textures}")
-    devices.setup()
+    sharding.setup()
     print(json.dumps(runs.for_json(measure(options))))
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from launch import cli, orphans
+from launch import cli
+from launch.config.errors import Mistake
 from launch.data import cache, damage, order
 from launch.data.sources import Preprocessed, Split, open_split
-from launch.errors import Mistake
+from launch.distributed import child_process
 
 # Batches that Grain holds ready. Its default of 500 would be gigabytes of photos.
 PREFETCH = 4
@@ -261,6 +262,6 @@ def _grain(split, config, seed, start, process, processes):
     if config.workers:
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2),
-            worker_init_fn=orphans.leave_signals_to_parent,
+            worker_init_fn=child_process.leave_signals_to_parent,
         )
     yield from dataset

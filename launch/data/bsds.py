@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy import io
 
+from launch.config.errors import Mistake
 from launch.data.images import read_image
-from launch.errors import Mistake
 
 SIZE = (321, 481)
 

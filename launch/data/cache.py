@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from launch import manifest
+from launch.config.errors import Mistake
 from launch.data.sources import Split, cache_home, canonical
-from launch.errors import Mistake
+from launch.storage import checksums
 
 
 def arrays_of(split: Split, budget_mib: int, say=lambda message: None) -> dict | None:
@@ -47,7 +47,7 @@ def arrays_of(split: Split, budget_mib: int, say=lambda message: None) -> dict |
     places = (split.folder / "segen_cache", cache_home() / "data" / split.folder.name)
     for folder in (place / name for place in places):
         if folder.is_dir():
-            fault = manifest.fault(folder)
+            fault = checksums.fault(folder)
             if fault is None:
                 return _map(folder)
             say(f"cache {folder} is damaged ({fault}); decoding the split again")
@@ -74,7 +74,7 @@ def _build(split, first, folder) -> Path:
         _decode(split, arrays)
         for array in arrays.values():
             array.flush()
-        manifest.write(working)
+        checksums.write(working)
         try:
             os.rename(working, folder)
         except OSError:

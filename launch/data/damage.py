@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from launch.config.errors import Mistake
 from launch.data.sources import Split
-from launch.errors import Mistake
 
 KEY = "damaged"  # of an example: whether another one stands in for it
 # Neighbours that are tried for a record. More in a row is no accident.

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from launch import cli, objects, storage
+from launch import cli, storage
+from launch.config import by_name
+from launch.config.errors import Mistake
 from launch.data.images import Fault
-from launch.errors import Mistake
 
 # Builders of ours, importable by TFDS once their module is loaded.
-EMBEDDED = {"digits": "launch.datasets.digits", "scenes": "launch.datasets.scenes"}
+EMBEDDED = {"digits": "launch.data.builtin.digits", "scenes": "launch.data.builtin.scenes"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,13 +102,13 @@ def open_split(data, split: str, where: str = "config.data") -> Split:
         raise Mistake(f"{where}.split: {opened.title} is empty")
     if not data.preprocess:
         return opened
-    function = objects.find(data.preprocess["name"], f"{where}.preprocess")
+    function = by_name.find(data.preprocess["name"], f"{where}.preprocess")
     fingerprint = opened.fingerprint  # of unknown content there is none, preprocessed or not
     if fingerprint:
         fingerprint = _hash(fingerprint, data.preprocess.to_dict(), _source_code(function))
     return dataclasses.replace(
         opened,
-        records=Preprocessed(opened, objects.bind(data.preprocess, f"{where}.preprocess")),
+        records=Preprocessed(opened, by_name.bind(data.preprocess, f"{where}.preprocess")),
         title=f"{name} {split}",
         fingerprint=fingerprint,
     )
@@ -126,11 +127,11 @@ class Preprocessed:
 
 def _open_function(data, split, where):
     place = {"path": local_folder(data.path)} if data.path else {}
-    wanted = objects.required(data.name, f"{where}.name")
+    wanted = by_name.required(data.name, f"{where}.name")
     if "path" in wanted and "path" not in {**place, **data.kwargs}:
         raise Mistake(f"config.data.path: {data.name} reads a folder; give --config.data.path=DIR")
     spec = {"name": data.name, "split": split, **place, **data.kwargs}
-    records = objects.build(spec, where)
+    records = by_name.build(spec, where)
     title = f"{data.name} {split}"
     if not isinstance(records, Mapping):
         if not isinstance(records, Sequence) and not hasattr(records, "__getitem__"):
@@ -159,7 +160,7 @@ def builder(name: str, data_dir: str = ""):
     parts = (plain, version) if version and "*" not in version else (plain,)
     folder = local_folder(data_dir, *parts) if data_dir else None
     if plain in EMBEDDED:
-        objects.find(f"{EMBEDDED[plain]}:Builder", "config.data.name")
+        by_name.find(f"{EMBEDDED[plain]}:Builder", "config.data.name")
     try:
         return tfds.builder(name, data_dir=folder)
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:

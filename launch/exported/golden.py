@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from launch import run as runs
+from launch.engine import experiments as runs
 from launch.exported.subject import OUTSIDE, Subject, finished
 
 SIZES = (1, 3)  # rows of each golden call

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from launch import program
-from launch import run as runs
-from launch.errors import Mistake
+from launch.config.errors import Mistake
+from launch.engine import compiled_steps
+from launch.engine import experiments as runs
 
 FUNCTIONS = ("predict", "sample", "complete")  # the first that a task has is the default
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -126,7 +126,7 @@ def finished(found: Any) -> dict[str, jax.Array]:
 
 
 def levels(images: jax.Array) -> jax.Array:
-    """Grey levels uint8 of images in [0, 1], as `launch.pictures` writes them."""
+    """Grey levels uint8 of images in [0, 1], as `launch.reporting.image_files` writes them."""
     if images.dtype == jnp.uint8:
         return images
     grey = jnp.clip(jnp.nan_to_num(images.astype(jnp.float32)), 0, 1)
@@ -143,10 +143,10 @@ def _rows(opened, what):
 
 
 def _results(opened, what, state, batch):
-    """The function with the keys that `launch.program` gives it."""
+    """The function with the keys that `launch.engine.compiled_steps` gives it."""
     seed = opened.config.seed if what == "predict" else 0
     function = getattr(opened.run.task, what)
-    return finished(function(state, batch, program.stream(seed, program.SAMPLE)))
+    return finished(function(state, batch, compiled_steps.stream(seed, compiled_steps.SAMPLE)))
 
 
 def _read(opened, what, leaves, rows):

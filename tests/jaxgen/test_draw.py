@@ -9,12 +9,13 @@ from ml_collections import ConfigDict
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from jaxgen import bounds, likelihoods
 from jaxgen import draw as module
+from jaxgen import likelihoods
 from jaxgen.draw import draw
-from jaxgen.draw_nets import DrawNet
-from launch import config as configs
-from tests.launch import test_program
+from jaxgen.losses import bounds
+from jaxgen.nets.draw import DrawNet
+from launch.config import loading as configs
+from tests.launch.engine import test_compiled_steps
 
 KEY = jax.random.key(0)
 ATTENTION = {"read_size": 2, "write_size": 3}
@@ -173,15 +174,17 @@ def one_device():
 def test_every_layout_gives_the_losses_of_one_device(data_dir, one_device, name):
     config = {
         "task": {"name": "jaxgen.draw:draw", "nll_samples": 2},
-        "model": {"name": "jaxgen.draw_nets:DrawNet", "glimpses": 2, "latents": 2, "hidden": 32,
+        "model": {"name": "jaxgen.nets:DrawNet", "glimpses": 2, "latents": 2, "hidden": 32,
                   **ATTENTION},
         "optimizer": {"name": "optax:adam", "learning_rate": 1e-3},
         "data": {"name": "digits", "data_dir": data_dir, "batch_size": 32},
     }  # fmt: skip
     config = configs.complete(ConfigDict(config), "draw")
     if not one_device:
-        one_device += test_program.losses(test_program.layout(config, "one device"), steps=5)
-    found, state = test_program.losses(test_program.layout(config, name), steps=5)
+        one_device += test_compiled_steps.losses(
+            test_compiled_steps.layout(config, "one device"), steps=5
+        )
+    found, state = test_compiled_steps.losses(test_compiled_steps.layout(config, name), steps=5)
     np.testing.assert_allclose(found, one_device[0], rtol=0, atol=1e-5)
     for got, wanted in zip(jax.tree.leaves(state.params), jax.tree.leaves(one_device[1].params),
                            strict=True):  # fmt: skip

@@ -6,8 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen import adversarial, diffaugment, game, gan_nets, nets
+from jaxgen import gan_training, nets
+from jaxgen.augmentations import diffaugment
 from jaxgen.gan import gan
+from jaxgen.losses import adversarial
+from jaxgen.nets import gan as gan_nets
 
 SHAPE = (6, 5, 1)
 KEY = jax.random.key(0)
@@ -73,13 +76,17 @@ def parts(task):
 def test_a_players_update_leaves_the_other_as_it_is():
     rules, optimizers, state = parts(make_task(**EVERYTHING))
     batch = make_batch()
-    after, _ = jax.jit(lambda s: game.update_discriminator(rules, optimizers, s, batch, KEY))(state)
+    after, _ = jax.jit(
+        lambda s: gan_training.update_discriminator(rules, optimizers, s, batch, KEY)
+    )(state)
     assert same(after.params["generator"], state.params["generator"])
     assert same(after.opt_state["generator"], state.opt_state["generator"])
     assert not same(after.params["discriminator"], state.params["discriminator"])
     assert not same(after.vectors, state.vectors)
     assert after.updates == state.updates + 1
-    after, _ = jax.jit(lambda s: game.update_generator(rules, optimizers, s, batch, KEY))(state)
+    after, _ = jax.jit(lambda s: gan_training.update_generator(rules, optimizers, s, batch, KEY))(
+        state
+    )
     assert same(after.params["discriminator"], state.params["discriminator"])
     assert same(after.opt_state["discriminator"], state.opt_state["discriminator"])
     assert same((after.vectors, after.updates), (state.vectors, state.updates))
@@ -91,17 +98,17 @@ def test_the_generator_follows_the_slope_of_its_own_loss():
     rules, _, state = parts(plain())
     batch, params = make_batch(), state.params["generator"]
     optimizers = dict.fromkeys(state.params, optax.sgd(1.0))
-    state = game.State(state.params, {name: optax.sgd(1.0).init(state.params[name])
+    state = gan_training.State(state.params, {name: optax.sgd(1.0).init(state.params[name])
                                       for name in state.params}, {}, state.updates)  # fmt: skip
-    update = jax.jit(lambda s: game.update_generator(rules, optimizers, s, batch, KEY))
+    update = jax.jit(lambda s: gan_training.update_generator(rules, optimizers, s, batch, KEY))
     after, sums = update(state)
     step = jax.tree.map(jnp.subtract, params, after.params["generator"])  # the gradient
 
     @jax.jit
     def loss(scale):
         moved = jax.tree.map(lambda p, g: p - scale * g, params, step)
-        fake = rules.generate(moved, None, game.noise(rules, batch, KEY))
-        return game.verdict(rules, state.params["discriminator"], fake, None)["loss"].mean()
+        fake = rules.generate(moved, None, gan_training.noise(rules, batch, KEY))
+        return gan_training.verdict(rules, state.params["discriminator"], fake, None)["loss"].mean()
 
     slope = (loss(-0.1) - loss(0.1)) / 0.2
     assert float(slope) == pytest.approx(float(optax.tree.norm(step, squared=True)), rel=1e-2)
@@ -149,12 +156,17 @@ def test_several_discriminator_steps_each_take_their_own_rows():
     after, sums = task.train_step(state, batch, KEY)
     assert (after.updates, sums["count"], sums["generated"]) == (3, 24, 8)
     rules, optimizers, by_hand = parts(task)
-    update = jax.jit(lambda s, b: game.update_discriminator(rules, optimizers, s, b, KEY)[0])
+    update = jax.jit(
+        lambda s, b: gan_training.update_discriminator(rules, optimizers, s, b, KEY)[0]
+    )
     for number in range(3):
         rows = {key: leaf[number::3] for key, leaf in batch.items()}
         by_hand = update(by_hand, rows)
-    rows, turn = {key: leaf[::3] for key, leaf in batch.items()}, jax.random.fold_in(KEY, game.TURN)
-    by_hand, _ = game.update_generator(rules, optimizers, by_hand, rows, turn)
+    rows, turn = (
+        {key: leaf[::3] for key, leaf in batch.items()},
+        jax.random.fold_in(KEY, gan_training.TURN),
+    )
+    by_hand, _ = gan_training.update_generator(rules, optimizers, by_hand, rows, turn)
     for one, other in zip(jax.tree.leaves(after), jax.tree.leaves(by_hand), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     with pytest.raises(ValueError, match="discriminator_steps=3 does not divide a batch of 8"):
@@ -197,7 +209,7 @@ def test_a_blind_discriminator_guesses():
     blind = jax.tree.map(jnp.zeros_like, state.params["discriminator"])
     batch = make_batch()
     state = state._replace(params=state.params | {"discriminator": blind})
-    metrics = game.finish(jax.device_get(plain().eval_step(state, batch, KEY)))
+    metrics = gan_training.finish(jax.device_get(plain().eval_step(state, batch, KEY)))
     assert metrics["d_accuracy"] == 0.5
     assert metrics["discriminator_loss"] == pytest.approx(2 * np.log(2))
     assert metrics["loss"] == pytest.approx(np.log(2))

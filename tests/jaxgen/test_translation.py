@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen import game, translation
-from jaxgen.translation_nets import PatchDiscriminator, UNetGenerator
+from jaxgen import gan_training, translation
+from jaxgen.nets.translation import PatchDiscriminator, UNetGenerator
 
 SHAPE = (9, 7, 3)
 KEY = jax.random.key(0)
@@ -73,11 +73,11 @@ def test_distance_is_weighed_on_images_of_minus_one_to_one():
     @functools.partial(jax.jit, static_argnums=1)
     def gradients(state, weight):
         played = rules._replace(distance=weight)
-        after, _ = game.update_generator(played, optimizers, state, batch, KEY)
+        after, _ = gan_training.update_generator(played, optimizers, state, batch, KEY)
         return jax.tree.map(jnp.subtract, state.params["generator"], after.params["generator"])
 
     def error(params):
-        fake = rules.generate(params, rules.condition(batch), game.noise(rules, batch, KEY))
+        fake = rules.generate(params, rules.condition(batch), gan_training.noise(rules, batch, KEY))
         return 7.0 * jnp.abs(fake - (batch["image"] / 127.5 - 1.0)).mean()
 
     wanted = jax.jit(jax.grad(error))(state.params["generator"])

@@ -5,7 +5,8 @@ import optax
 import pytest
 from sklearn.decomposition import PCA
 
-from jaxgen import bounds, likelihoods, nets, vae
+from jaxgen import likelihoods, nets, vae
+from jaxgen.losses import bounds
 
 SHAPE = (6, 5, 1)
 KEY = jax.random.key(0)

@@ -8,8 +8,8 @@ import pytest
 from jaxseg import classification as naming
 from jaxseg import losses
 from jaxseg import segmentation as seg
-from jaxseg.cnn import CNN
-from jaxseg.unet import UNet
+from jaxseg.nets.cnn import CNN
+from jaxseg.nets.unet import UNet
 
 K, SIDE = 3, 16
 EXAMPLE = {

@@ -9,12 +9,13 @@ from ml_collections import ConfigDict
 
 from jaxgen import batches as of_task
 from jaxgen import likelihoods
-from jaxgen.gradient import State
+from jaxgen.likelihood_training import State
 from jaxgen.noise import per_example
 from jaxgen.task import Task
-from launch import audit, audit_checks, audit_grid, train
-from launch import config as configs
-from launch.errors import Mistake, Stop
+from launch import audit, train
+from launch.audits import checks, enumeration
+from launch.config import loading as configs
+from launch.config.errors import Mistake, Stop
 
 BERNOULLI = likelihoods.bernoulli()
 
@@ -141,18 +142,18 @@ def test_a_correct_model_passes_every_check(task):
 
 
 @pytest.mark.parametrize(("fault", "check", "message"), [
-    ("sees itself", audit_checks.causality, r"\(0, 0\) depends on \(0, 0\), slope .*; 12 such"),
-    ("sees the end", audit_checks.causality, r"\(0, 0\) depends on \(3, 2\), slope .*; 1 such"),
-    ("rounded end", audit_checks.causality, r"\(0, 0\) changes with what follows from "),
-    ("place in the batch", audit_checks.by_seed, r"the same seed in another batch differs by 1"),
-    ("one image", audit_checks.by_seed, r"13 seeds give one and the same image"),
-    ("means", audit_checks.evaluation, r"within .* \(\['"),
-    ("no number", audit_checks.step, r"the same to the bit; its sums are not finite"),
-    ("decimal digits", lambda subject: audit_checks.units(subject)[0], r"nats = .* bits/dim"),
+    ("sees itself", checks.causality, r"\(0, 0\) depends on \(0, 0\), slope .*; 12 such"),
+    ("sees the end", checks.causality, r"\(0, 0\) depends on \(3, 2\), slope .*; 1 such"),
+    ("rounded end", checks.causality, r"\(0, 0\) changes with what follows from "),
+    ("place in the batch", checks.by_seed, r"the same seed in another batch differs by 1"),
+    ("one image", checks.by_seed, r"13 seeds give one and the same image"),
+    ("means", checks.evaluation, r"within .* \(\['"),
+    ("no number", checks.step, r"the same to the bit; its sums are not finite"),
+    ("decimal digits", lambda subject: checks.units(subject)[0], r"nats = .* bits/dim"),
 ])  # fmt: skip
 def test_each_fault_of_a_task_is_caught(fault, check, message):
     found = check(built(fault=fault).at())
-    assert found.verdict == audit_checks.FAIL
+    assert found.verdict == checks.FAIL
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(found.detail)
 
@@ -164,7 +165,7 @@ def test_each_fault_of_a_task_is_caught(fault, check, message):
     ({"fault": "too random", "means": True}, {"sum to one": "pass", "sampler": "FAIL"}),
 ])  # fmt: skip
 def test_each_fault_of_probabilities_is_caught(task, wanted):
-    found = audit_grid.total_probability(built(**task), True, 0.0)
+    found = enumeration.total_probability(built(**task), True, 0.0)
     assert verdicts(found) == wanted, audit.table(found)
 
 
@@ -172,13 +173,13 @@ def test_chi_square_tells_a_loaded_die_and_clears_a_fair_one():
     rng = np.random.default_rng(0)
     loaded = np.array([0.14, 0.16, 0.16, 0.17, 0.17, 0.2])
     fair = np.full(6, 1 / 6)
-    p_values = [audit_grid.chi_square(rng.choice(6, 5000, p=fair), fair) for _ in range(200)]
+    p_values = [enumeration.chi_square(rng.choice(6, 5000, p=fair), fair) for _ in range(200)]
     assert 0.02 < np.mean(np.array(p_values) < 0.1) < 0.2  # uniform, as p values must be
-    assert audit_grid.chi_square(rng.choice(6, 5000, p=loaded), fair) < 1e-4
+    assert enumeration.chi_square(rng.choice(6, 5000, p=loaded), fair) < 1e-4
     rare = np.r_[np.full(1000, 1e-5), 0.99]
     drawn = rng.choice(1001, 5000, p=rare)
-    assert audit_grid.chi_square(drawn, rare) > 1e-3
-    assert audit_grid.chi_square(np.where(drawn == 1000, 0, drawn), rare) < 1e-10
+    assert enumeration.chi_square(drawn, rare) > 1e-3
+    assert enumeration.chi_square(np.where(drawn == 1000, 0, drawn), rare) < 1e-10
 
 
 def test_means_tell_what_was_drawn_and_how_often():
@@ -189,12 +190,12 @@ def test_means_tell_what_was_drawn_and_how_often():
     second = table[:, 1].sum(0) / table.sum((0, 1))
     third = table[1] / table.sum(0)
     rows = np.array([[first, second[n % 2], third[n // 2, n % 2]] for n in range(4)])
-    grid = audit_grid.Grid((1, 3, 1), (0, 255))
+    grid = enumeration.Grid((1, 3, 1), (0, 255))
     drawn = rng.integers(0, 4, 50)
-    found, weight = audit_grid.conditional_means(rows[drawn], grid, probability)
+    found, weight = enumeration.conditional_means(rows[drawn], grid, probability)
     np.testing.assert_array_equal(found, drawn)
     np.testing.assert_allclose(weight, table.sum(0).reshape(-1))
-    assert audit_grid.conditional_means(rows[drawn] + 0.01, grid, probability)[0] is None
+    assert enumeration.conditional_means(rows[drawn] + 0.01, grid, probability)[0] is None
 
 
 @pytest.mark.parametrize("likelihood", ["discretized_logistic", "gaussian"])
@@ -209,10 +210,10 @@ def test_the_bound_of_a_vae_is_audited_by_importance_samples(likelihood):
         }
         vae.optimizer.update({"name": "optax:adam", "learning_rate": 1e-2})
     builder = audit.of_config(vae)
-    unit, offset = audit_checks.units(builder.at())
+    unit, offset = checks.units(builder.at())
     assert unit.verdict == "pass"
     assert offset == (8.0 if likelihood == "gaussian" else 0.0)
-    (found,) = audit_grid.total_probability(builder, True, offset)
+    (found,) = enumeration.total_probability(builder, True, offset)
     assert found.verdict == ("n/a" if likelihood == "gaussian" else "pass"), found.detail
     grid = {"discretized_logistic": "256 images of 1 x 1", "gaussian": "the model gives densities"}
     assert found.detail.startswith(grid[likelihood])
@@ -263,10 +264,10 @@ def silent(optimizer, example):
 
 
 def test_a_sum_over_256_levels_tells_of_a_model_that_knows_fewer():
-    (grid,) = audit_grid.coarser(256.00003)
+    (grid,) = enumeration.coarser(256.00003)
     assert (grid.shape, len(grid.levels)) == ((1, 2, 1), 16)
     assert (grid.levels[0], grid.levels[5], grid.levels[-1]) == (0, 85, 255)
-    (grid,) = audit_grid.coarser(4.0)
+    (grid,) = enumeration.coarser(4.0)
     # Each is another level of 128, as `pixel_likelihoods.softmax` rounds.
     assert sorted(level * 128 // 256 for level in grid.levels) == list(range(128))
-    assert audit_grid.coarser(0.98) == audit_grid.coarser(float("inf")) == []
+    assert enumeration.coarser(0.98) == enumeration.coarser(float("inf")) == []

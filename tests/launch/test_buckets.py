@@ -8,11 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from launch import checkpoints, export, inspect, saving, storage, train
-from launch import config as configs
-from launch import run as runs_of
+from launch import checkpoints, export, inspect, storage, train
+from launch.checkpoints.writer import Writer
+from launch.config import loading as configs
+from launch.config.errors import Mistake, Stop
 from launch.data import batches
-from launch.errors import Mistake, Stop
+from launch.engine import experiments as runs_of
 from tests.tools import bucket, runs
 
 SMALL = "--config=tests/tools/small.py:vae"
@@ -131,14 +132,14 @@ def test_what_reads_a_run_reads_it_there(small, place, tmp_path):
 def test_a_save_that_the_bucket_refuses_ends_the_run_with_the_last_good_step(
     small, place, monkeypatch
 ):
-    real = saving.Writer._sign
+    real = Writer._sign
 
     def refused(self):
         if "20" in {path.name for path in checkpoints.unfinished(self._folder)}:
             raise OSError("Forbidden: the key has expired")
         real(self)
 
-    monkeypatch.setattr(saving.Writer, "_sign", refused)
+    monkeypatch.setattr(Writer, "_sign", refused)
     with pytest.raises(Mistake, match="Forbidden: the key has expired; the last good checkpoint is "
                        "step 10"):  # fmt: skip
         train.train(small, place)

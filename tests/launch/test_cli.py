@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch import cli
-from launch import config as configs
-from launch.errors import Diverged, Interrupted, Mistake
+from launch.config import loading as configs
+from launch.config.errors import Diverged, Interrupted, Mistake
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 20)), min_size=1, max_size=4))

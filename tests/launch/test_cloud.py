@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.errors import Collapsed, Diverged, Interrupted, Missing, Mistake
+from launch.config.errors import Collapsed, Diverged, Interrupted, Missing, Mistake
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOUD = ROOT / "launch" / "cloud"

@@ -10,9 +10,10 @@ from PIL import Image
 
 from jaxgen import task as generation
 from jaxseg import task as segmentation
-from launch import classifier, evaluate, train
-from launch import config as configs
-from launch.errors import Mistake
+from launch import evaluate, train
+from launch.config import loading as configs
+from launch.config.errors import Mistake
+from launch.scoring import classifier
 
 RECIPE = """
 from configs.classifier import get_config as classifier
@@ -223,6 +224,6 @@ def test_a_segmenter_that_cannot_serve_is_refused(capsys, painted, workdir):
 def test_data_without_labels_are_scored_by_other_features(capsys, painted):
     with pytest.raises(Mistake, match=r"learns from an integer `label`.*--inception=FILE"):
         run(capsys, painted["painter"], "--completions")
-    random = "--config.score.features.name=launch.features:random"
+    random = "--config.score.features.name=launch.scoring.features:random"
     found, _ = run(capsys, painted["painter"], "--completions", random, "--reals=150")
     assert found["card"]["features"] == "random"

@@ -19,11 +19,12 @@ from PIL import Image
 from safetensors import numpy as safetensors
 
 from jaxgen.task import Task
-from launch import config as configs
-from launch import export, pictures, sample, train
-from launch import run as runs
-from launch.errors import Mistake, Stop
+from launch import export, sample, train
+from launch.config import loading as configs
+from launch.config.errors import Mistake, Stop
+from launch.engine import experiments as runs
 from launch.exported import archive, loader, subject
+from launch.reporting import image_files
 from tests.launch import (
     test_gan_program,
     test_rnn_program,
@@ -39,7 +40,7 @@ PLAYERS = {
     "task": {"name": "jaxgen.gan:gan", "latents": 4, "classes": 2},
     "model": {
         "generator": {"name": "jaxgen.nets:MLPDecoder", "widths": (8,)},
-        "discriminator": {"name": "jaxgen.gan_nets:MLPDiscriminator", "widths": (8,)},
+        "discriminator": {"name": "jaxgen.nets:MLPDiscriminator", "widths": (8,)},
     },
 }
 
@@ -139,7 +140,7 @@ def test_images_are_those_that_sample_writes(made, tmp_path):
     out = tmp_path / "grid.png"
     sample.main([f"--workdir={workdir}", f"--out={out}", "--seeds=0-8", "--config.mesh.data=1"])
     with Image.open(out) as picture:
-        alike(pictures.grid(loader.load(file)(seeds=range(9))["images"]), np.asarray(picture))
+        alike(image_files.grid(loader.load(file)(seeds=range(9))["images"]), np.asarray(picture))
 
 
 @pytest.mark.parametrize("name", ["gan", "pixels"])
@@ -210,7 +211,7 @@ def test_only_what_is_read_is_stored_and_once(made, folder):
 def test_a_file_says_nothing_of_the_machine(made):
     with zipfile.ZipFile(made("unet")[1]) as archived:
         program = archived.read(loader.PROGRAM)
-    assert b"jaxseg/unet.py" in program
+    assert b"jaxseg/nets/unet.py" in program
     assert str(Path(export.__file__).parents[1]).encode() not in program
     assert sys.prefix.encode() not in program
 

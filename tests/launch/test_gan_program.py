@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from launch import checkpoints, saving
-from launch import config as configs
-from launch import run as runs
+from launch import checkpoints
+from launch.checkpoints.writer import Writer
+from launch.config import loading as configs
+from launch.config.errors import Mistake
 from launch.data import batches
-from launch.errors import Mistake
-from tests.launch.test_program import losses
+from launch.engine import experiments as runs
+from tests.launch.engine.test_compiled_steps import losses
 
 HERE = "tests.launch.test_gan_program"
 
@@ -30,20 +31,20 @@ def pictures(split, count=48):
 CLASSES = {
     "task": {
         "name": "jaxgen.gan:gan", "latents": 4, "classes": 2, "discriminator_steps": 2,
-        "loss": {"name": "jaxgen.adversarial:hinge"}, "spectral_norm": True,
+        "loss": {"name": "jaxgen.losses:hinge"}, "spectral_norm": True,
         "penalty": "r1", "penalty_weight": 0.1, "penalty_every": 2,
-        "augment": ({"name": "jaxgen.diffaugment:translation"},),
+        "augment": ({"name": "jaxgen.augmentations:translation"},),
     },
     "model": {
-        "generator": {"name": "jaxgen.gan_nets:DCGANGenerator", "widths": (8,)},
-        "discriminator": {"name": "jaxgen.gan_nets:DCGANDiscriminator", "widths": (8,)},
+        "generator": {"name": "jaxgen.nets:DCGANGenerator", "widths": (8,)},
+        "discriminator": {"name": "jaxgen.nets:DCGANDiscriminator", "widths": (8,)},
     },
 }  # fmt: skip
 MAPS = {
     "task": {"name": "jaxgen.translation:translation", "classes": 3, "latents": 2},
     "model": {
-        "generator": {"name": "jaxgen.translation_nets:UNetGenerator", "widths": (8,)},
-        "discriminator": {"name": "jaxgen.translation_nets:PatchDiscriminator", "widths": (8,)},
+        "generator": {"name": "jaxgen.nets:UNetGenerator", "widths": (8,)},
+        "discriminator": {"name": "jaxgen.nets:PatchDiscriminator", "widths": (8,)},
     },
 }
 
@@ -87,7 +88,7 @@ def test_a_run_goes_on_to_the_bit(tmp_path):
     """Both players, both optimisers, the power iteration and the count of updates."""
     wanted, whole = losses(config_of(CLASSES), steps=5)
     _, state = losses(config_of(CLASSES), steps=3)
-    writer = saving.Writer(tmp_path / "checkpoints", 2, "")
+    writer = Writer(tmp_path / "checkpoints", 2, "")
     writer.save(3, state, {}, {})
     writer.close()
     restore = lambda template: checkpoints.restore(tmp_path / "checkpoints", 3, template)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from launch import inspect, train
-from launch.errors import Mistake, Stop
+from launch.config.errors import Mistake, Stop
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,17 @@ import pytest
 from PIL import Image
 from sklearn import metrics as theirs
 
-from jaxseg.postprocess import regions
-from launch import config as configs
+from jaxseg.inference.postprocess import regions
 from launch import evaluate, predict, train
-from launch import run as runs
-from launch.errors import Mistake
-from launch.segmenter import Segmenter
+from launch.config import loading as configs
+from launch.config.errors import Mistake
+from launch.engine import experiments as runs
+from launch.inference.segmenter import Segmenter
 
 COLOURS = np.array([[30, 30, 30], [220, 60, 60], [60, 60, 220]], np.uint8)
 SMALL = {
     "task": {"name": "jaxseg.segmentation:segmentation", "classes": -1},
-    "model": {"name": "jaxseg.unet:UNet", "widths": (8, 8), "convolutions": 1, "norm": "batch",
+    "model": {"name": "jaxseg.nets:UNet", "widths": (8, 8), "convolutions": 1, "norm": "batch",
               "dropout": 0.1},
     "optimizer": {"name": "optax:adam", "learning_rate": 1e-2},
     "data": {"name": "launch.data.folders:folder", "batch_size": 8},
@@ -271,6 +271,6 @@ def test_augmentation_that_fails_is_named_before_anything_compiles(run, tmp_path
     data, _ = run
     config = configs.complete(ConfigDict(SMALL), "small")
     config.data.path = str(data)
-    config.data.augment = [{"name": "jaxseg.depth:drop"}]
+    config.data.augment = [{"name": "jaxseg.cues.depth:drop"}]
     with pytest.raises(Mistake, match=r"config.data.augment.*drop needs examples with `depth`"):
         train.train(config, tmp_path / "run")

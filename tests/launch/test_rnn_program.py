@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from launch import config as configs
-from launch import run as runs
+from launch.config import loading as configs
+from launch.config.errors import Mistake
 from launch.data import batches
-from launch.errors import Mistake
-from tests.launch.test_program import losses
+from launch.engine import experiments as runs
+from tests.launch.engine.test_compiled_steps import losses
 
 HERE = "tests.launch.test_rnn_program"
 
@@ -23,25 +23,31 @@ def pictures(split, count=48):
 
 
 NETS = {
-    "row": {"name": "jaxgen.pixelrnn:PixelRNN", "layer": "row"},
-    "diagonal": {"name": "jaxgen.pixelrnn:PixelRNN", "layer": "diagonal"},
-    "cnn": {"name": "jaxgen.pixelcnn:PixelCNN", "first": 3},
+    "row": {"name": "jaxgen.nets:PixelRNN", "layer": "row"},
+    "diagonal": {"name": "jaxgen.nets:PixelRNN", "layer": "diagonal"},
+    "cnn": {"name": "jaxgen.nets:PixelCNN", "first": 3},
 }
 LIKELIHOODS = {
-    "row": {"name": "jaxgen.pixel_likelihoods:softmax", "levels": 4},
-    "diagonal": {"name": "jaxgen.pixel_likelihoods:binary"},
-    "cnn": {"name": "jaxgen.pixel_likelihoods:logistic_mixture", "components": 2},
+    "row": {"name": "jaxgen.likelihoods:softmax", "levels": 4},
+    "diagonal": {"name": "jaxgen.likelihoods:binary"},
+    "cnn": {"name": "jaxgen.likelihoods:logistic_mixture", "components": 2},
 }
 
 
 def config_of(name, **changes):
-    config = ConfigDict({
-        "task": {"name": "jaxgen.rnn:pixel_rnn", "classes": 2, "likelihood": LIKELIHOODS[name]},
-        "model": NETS[name] | {"layers": 1, "features": 32, "head": 16},
-        "optimizer": {"name": "optax:adam", "learning_rate": 1e-3, "ema": 0.9},
-        "data": {"name": f"{HERE}:pictures", "batch_size": 8},
-        "mesh": {"data": 1},
-    })  # fmt: skip
+    config = ConfigDict(
+        {
+            "task": {
+                "name": "jaxgen.autoregressive:pixel_rnn",
+                "classes": 2,
+                "likelihood": LIKELIHOODS[name],
+            },
+            "model": NETS[name] | {"layers": 1, "features": 32, "head": 16},
+            "optimizer": {"name": "optax:adam", "learning_rate": 1e-3, "ema": 0.9},
+            "data": {"name": f"{HERE}:pictures", "batch_size": 8},
+            "mesh": {"data": 1},
+        }
+    )
     config = configs.complete(config, "here")
     config.update_from_flattened_dict(changes)
     return config
@@ -52,9 +58,15 @@ def reference():
     return {}
 
 
-@pytest.mark.parametrize("changes", [
-    {"mesh.data": 8}, {"mesh.data": 8, "parallel": "pmap"}, {"mesh.data": 2, "mesh.fsdp": 4},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mesh.data": 8},
+        {"mesh.data": 8, "parallel": "pmap"},
+        {"mesh.data": 2, "mesh.fsdp": 4},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("name", NETS)
 def test_every_layout_gives_the_losses_of_one_device(name, changes, reference):
     if name not in reference:
@@ -72,20 +84,24 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
         config = config_of("cnn", **changes)
         data = batches.open_data(config.data, "test")
         run = runs.assemble(config, data, training=False)
-        return runs.evaluate(run, runs.initial_state(config, run), data, rows,
-                             run.program.score_step)  # fmt: skip
+        return runs.evaluate(
+            run, runs.initial_state(config, run), data, rows, run.program.score_step
+        )
 
     whole = evaluate(48)
     assert set(whole) == {"loss", "nll", "nll_bits_per_dim"}
     assert evaluate(7, **{"mesh.data": 8}) == pytest.approx(whole, rel=1e-6)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"task.given_rows": 5}, "given_rows must be 0 to 3 of 4, got 5"),
-    ({"model.layer": "column"}, "layer must be row or diagonal, got 'column'"),
-    ({"model.kernel": 4}, "side of a convolution must be odd and at least 3, got 4"),
-    ({"task.likelihood.levels": 300}, "levels must be 2 to 256, got 300"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task.given_rows": 5}, "given_rows must be 0 to 3 of 4, got 5"),
+        ({"model.layer": "column"}, "layer must be row or diagonal, got 'column'"),
+        ({"model.kernel": 4}, "side of a convolution must be odd and at least 3, got 4"),
+        ({"task.likelihood.levels": 300}, "levels must be 2 to 256, got 300"),
+    ],
+)
 def test_what_cannot_work_is_refused_before_anything_compiles(changes, message):
     config = config_of("row")
     with config.unlocked():

@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxgen.task import Task
-from launch import config as configs
 from launch import sample, train
-from launch.errors import Mistake
+from launch.config import loading as configs
+from launch.config.errors import Mistake
 
 COLOURS = np.array([[0, 0, 0], [200, 40, 40], [40, 40, 200]], np.uint8)
 

@@ -3,10 +3,10 @@
 import jax
 import pytest
 
-from launch import run as runs
 from launch import scaling
+from launch.config.errors import Mistake
 from launch.data import batches
-from launch.errors import Mistake
+from launch.engine import experiments as runs
 
 HLO = """
   %all-reduce.1 = (f32[10,3]{1,0}, f32[]) all-reduce(%a, %b), channel_id=1, replica_groups=[1,8]<=[8], use_global_device_ids=true, to_apply=%add

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from launch import segment
-from launch.errors import Mistake
+from launch.config.errors import Mistake
 
 
 def read(path):

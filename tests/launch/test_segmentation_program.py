@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from launch import config as configs
-from launch import run as runs
+from launch.config import loading as configs
 from launch.data import batches
-from tests.launch.test_program import losses
+from launch.engine import experiments as runs
+from tests.launch.engine.test_compiled_steps import losses
 
 HERE = "tests.launch.test_segmentation_program"
 
@@ -26,7 +26,7 @@ def config_of(**changes):
     config = ConfigDict(
         {
             "task": {"name": "jaxseg.segmentation:segmentation", "classes": 3},
-            "model": {"name": "jaxseg.unet:UNet", "widths": (4, 8), "convolutions": 1,
+            "model": {"name": "jaxseg.nets:UNet", "widths": (4, 8), "convolutions": 1,
                       "dropout": 0.2, "groups": 2},
             "optimizer": {"name": "optax:adam", "learning_rate": 1e-3, "ema": 0.9},
             "data": {"name": f"{HERE}:blocks", "batch_size": 8,

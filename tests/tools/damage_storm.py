@@ -11,7 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from launch import checkpoints, manifest
+from launch import checkpoints
+from launch.storage import checksums
 from tests.tools import runs
 
 KINDS = ("flip", "truncate", "delete")
@@ -54,7 +55,7 @@ def storm(folder: Path, trials: int, seed: int = 0) -> dict:
         damage(folder / str(newest) / name, kind, chance)
         said = []
         found = checkpoints.newest_whole(folder, said.append)
-        tracked = Path(name).name not in manifest.UNTRACKED or Path(name).name == manifest.NAME
+        tracked = Path(name).name not in checksums.UNTRACKED or Path(name).name == checksums.NAME
         count[kind] += 1
         count["touched_data" if tracked else "touched_a_marker"] += 1
         if tracked:

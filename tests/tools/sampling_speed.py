@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import rnn
-from jaxgen.pixel_likelihoods import binary
-from jaxgen.pixelcnn import PixelCNN
-from jaxgen.pixelrnn import PixelRNN
+from jaxgen import autoregressive
+from jaxgen.likelihoods.pixels import binary
+from jaxgen.nets.pixelcnn import PixelCNN
+from jaxgen.nets.pixelrnn import PixelRNN
 
 NETS = {"row": PixelRNN("row"), "diagonal": PixelRNN("diagonal"), "pixelcnn": PixelCNN()}
 
@@ -27,14 +27,14 @@ def measure(name: str, count: int = 64, side: int = 28) -> dict:
     """Seconds of both ways, their ratio, and whether they draw the same values."""
     shape = (side, side, 1)
     net = NETS[name].clone(outputs=1, groups=1)
-    model = rnn.Model(net, binary(), shape, 0, side // 2, cached=True)
+    model = autoregressive.Model(net, binary(), shape, 0, side // 2, cached=True)
     batch = {"image": np.zeros((count, *shape), np.uint8), "index": np.arange(count)}
-    params = jax.jit(partial(rnn.init_params, model))(jax.random.key(0), batch)
-    uniform = rnn.noise(model, jax.random.key(1), batch["index"])
+    params = jax.jit(partial(autoregressive.init_params, model))(jax.random.key(0), batch)
+    uniform = autoregressive.noise(model, jax.random.key(1), batch["index"])
 
     def draw(cached, rows):
         way = model._replace(cached=cached)
-        return jax.jit(lambda params, x, u: rnn.draw(way, params, x, rows, None, u)[0])
+        return jax.jit(lambda params, x, u: autoregressive.draw(way, params, x, rows, None, u)[0])
 
     whole, x = timed(draw(True, 0), params, jnp.zeros((count, *shape)), uniform)
     row, plain = timed(draw(False, side - 1), params, x, uniform)

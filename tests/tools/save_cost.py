@@ -18,11 +18,13 @@ from pathlib import Path
 
 import jax
 
-from launch import checkpoints, cli, devices, saving
-from launch import config as configs
-from launch import run as runs
+from launch import checkpoints, cli
 from launch import train as training
+from launch.checkpoints.writer import Writer
+from launch.config import loading as configs
 from launch.data import batches
+from launch.engine import experiments as runs
+from launch.engine import sharding
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -47,7 +49,7 @@ def measure(pairs: int, steps: int) -> dict:
     plain, saved, blocked = [], [], []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "checkpoints"
-        writer = saving.Writer(folder, keep=2, best="")
+        writer = Writer(folder, keep=2, best="")
         for pair in range(pairs + 1):
             state, seconds = train(state)
             plain.append(seconds)
@@ -85,7 +87,7 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=6, help="of a window (default: 6)")
     options = arguments.parse_args()
     cli.quiet()
-    devices.setup()
+    sharding.setup()
     print(json.dumps(measure(options.pairs, options.steps), indent=2))
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from launch.benchmarks import bayes
-from launch.errors import Mistake
+from launch.config.errors import Mistake
 
 CAMVID = Path(__file__).resolve().parents[4] / "shared" / "data" / "camvid"
 COLOURS = np.array([[48, 112, 208], [48, 176, 80], [208, 48, 48]])

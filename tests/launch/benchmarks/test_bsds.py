@@ -6,7 +6,7 @@ from PIL import Image
 from scipy import io
 
 from launch.benchmarks import bsds
-from launch.errors import Mistake
+from launch.config.errors import Mistake
 from tests.launch.data.test_bsds import write
 
 

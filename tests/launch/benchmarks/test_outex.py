@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from launch.benchmarks import outex
-from launch.errors import Mistake
+from launch.config.errors import Mistake
 
 SIZE = 64
 

@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from launch import config as configs
+from launch.config import loading as configs
+from launch.config.errors import Mistake
 from launch.data import batches
-from launch.errors import Mistake
 
 
 def data_config(data_dir, **changes):

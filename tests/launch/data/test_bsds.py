@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from scipy import io
 
+from launch.config.errors import Mistake
 from launch.data import bsds
-from launch.errors import Mistake
 
 
 def write(root, split="val", truth="groundTruth"):

@@ -3,9 +3,9 @@ import threading
 import numpy as np
 import pytest
 
-from launch import config as configs
+from launch.config import loading as configs
+from launch.config.errors import Mistake
 from launch.data import cache, sources
-from launch.errors import Mistake
 
 
 def split_of(data_dir, expression="train[:40]", **changes):

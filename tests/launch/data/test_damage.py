@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch import config as configs
+from launch.config import loading as configs
+from launch.config.errors import Mistake
 from launch.data import batches
-from launch.errors import Mistake
 
 SIZE, BAD = 40, (3, 4, 39)
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import config as configs
+from launch.config import loading as configs
+from launch.config.errors import Mistake
 from launch.data import cache, folders, pairs, sources
 from launch.data.folders import folder
 from launch.data.images import Fault
-from launch.errors import Mistake
 
 CAMVID = Path(__file__).resolve().parents[4] / "shared" / "data" / "camvid"
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from launch import config as configs
+from launch.config import loading as configs
+from launch.config.errors import Mistake
 from launch.data import sources
-from launch.errors import Mistake
 
 
 def data_config(**changes):

@@ -3,12 +3,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from launch import config as configs
-from launch import contract, objects
-from launch import run as runs
+from launch.config import by_name
+from launch.config import loading as configs
+from launch.config.errors import Mistake
 from launch.data import batches, sources, stock
 from launch.data.images import Fault
-from launch.errors import Mistake
+from launch.engine import experiments as runs
+from launch.engine import validate
 
 # Of cityscapesScripts' helpers/labels.py: trainId of ids 0 to 33, 255 where not evaluated.
 TRAIN_IDS = [
@@ -110,7 +111,7 @@ def test_the_configs_name_the_classes_as_the_data_does():
 def test_the_configs_fit_the_data(pet, spec, shape):
     """From an example as TFDS gives it to a task that keeps its contract, by shapes alone."""
     config = configs.load(spec)
-    function = objects.bind(config.data.preprocess, "config.data.preprocess")
+    function = by_name.bind(config.data.preprocess, "config.data.preprocess")
     found = function(city() if "cityscapes" in spec else pet)
     assert found["image"].shape == (*shape, 3)
     example = {
@@ -118,4 +119,4 @@ def test_the_configs_fit_the_data(pet, spec, shape):
         for key, array in sources.canonical(found).items()
     }
     task, _ = runs.make_task(config, example)
-    contract.check(task, batches.batch_spec(example, 2), config.task.name)
+    validate.check(task, batches.batch_spec(example, 2), config.task.name)

@@ -1,0 +1,1 @@
+"""Scores of sets of images, from features: each module has one family."""

@@ -1,0 +1,156 @@
+"""The recurrent nets of DRAW: glimpses at an image, and strokes on a canvas."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgen.nets import attention
+
+Dtype = Any
+
+
+class Glimpse(nn.Module):
+    """One step: look, infer latents, and add to the canvas (Gregor et al. 2015, 2.1).
+
+    Attributes:
+      shape: (H, W, C) of the canvas.
+      image_of: canvas [B, H, W, C] -> the image in [0, 1] that it shows.
+      latents, hidden, read_size, write_size, dtype: see `DrawNet`.
+      history: whether each step gives its canvas.
+    """
+
+    shape: tuple[int, int, int]
+    image_of: Callable
+    latents: int
+    hidden: int
+    read_size: int
+    write_size: int
+    dtype: Dtype = jnp.float32
+    history: bool = False
+
+    @nn.compact
+    def __call__(self, carry, noise, x, condition):
+        """One glimpse.
+
+        Args:
+          carry: the LSTMs' (cell, hidden) of encoder and decoder, and the canvas.
+          noise: [B, latents], standard normal; where x is None, the latents themselves.
+          x: [B, H, W, C], or None to generate.
+          condition: [B, K], or None.
+
+        Returns:
+          The carry; mean and log standard deviation of the latents [B, latents], zeros
+          where x is None; and, with `history`, the canvas.
+        """
+        encoder, decoder, canvas = carry
+        beside = [] if condition is None else [condition]
+        mean = log_std = jnp.zeros_like(noise)
+        if x is not None:
+            before = decoder[1]
+            seen = self._read(x, x - self.image_of(canvas), before)
+            encoder = self._lstm("encoder", encoder, [seen, before, *beside])
+            mean, log_std = jnp.split(self._dense("posterior", 2 * self.latents, encoder[1]), 2, -1)
+            noise = mean + jnp.exp(log_std) * noise
+        decoder = self._lstm("decoder", decoder, [noise, *beside])
+        canvas = canvas + self._write(decoder[1])
+        shown = (canvas,) if self.history else ()
+        return (encoder, decoder, canvas), (mean, log_std, *shown)
+
+    def _dense(self, name, features, x):
+        return nn.Dense(features, dtype=self.dtype, name=name)(x).astype(jnp.float32)
+
+    def _lstm(self, name, carry, inputs):
+        cell, hidden = carry
+        gates = self._dense(name, 4 * self.hidden, jnp.concatenate([*inputs, hidden], -1))
+        take, keep, new, give = jnp.split(gates, 4, -1)
+        # A bias of 1 on what is kept, so that early gradients reach the first glimpses
+        # (Jozefowicz et al. 2015).
+        cell = jax.nn.sigmoid(keep + 1.0) * cell + jax.nn.sigmoid(take) * jnp.tanh(new)
+        return cell, jax.nn.sigmoid(give) * jnp.tanh(cell)
+
+    def _read(self, x, error, hidden):
+        both = jnp.concatenate([x, error], -1)
+        if self.read_size:
+            parameters = self._dense("read_window", attention.PARAMETERS, hidden)
+            window = attention.window(parameters, x.shape[1:], self.read_size)
+            both = attention.read(both, window, self.read_size)
+        return both.reshape(both.shape[0], -1)
+
+    def _write(self, hidden):
+        height, width, channels = self.shape
+        if not self.write_size:
+            stroke = self._dense("write", height * width * channels, hidden)
+            return stroke.reshape(-1, *self.shape)
+        size = self.write_size
+        patch = self._dense("write", size * size * channels, hidden)
+        parameters = self._dense("write_window", attention.PARAMETERS, hidden)
+        window = attention.window(parameters, self.shape, size)
+        return attention.write(patch.reshape(-1, size, size, channels), window, self.shape)
+
+
+class DrawNet(nn.Module):
+    """Encoder and decoder LSTMs that take turns for a number of glimpses.
+
+    Attributes:
+      glimpses: T, how often the image is looked at and the canvas written on.
+      latents: length of z at each glimpse.
+      hidden: width of both LSTMs.
+      read_size: N of the N x N filters that read; 0 reads the whole image.
+      write_size: N of the N x N filters that write; 0 writes the whole canvas.
+      dtype: what the layers compute in.
+    """
+
+    glimpses: int = 10
+    latents: int = 8
+    hidden: int = 128
+    read_size: int = 0
+    write_size: int = 0
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, noise, shape, image_of, x=None, condition=None, history=False):
+        """Draws an image in `glimpses` steps.
+
+        Args:
+          noise: [glimpses, B, latents], the noise of q(z | x); where x is None, the
+            latents themselves.
+          shape: (H, W, C) of the canvas.
+          image_of: canvas -> the image in [0, 1] that it shows.
+          x: the image [B, H, W, C] that latents are inferred from, or None to generate.
+          condition: [B, K] beside every input of both LSTMs, or None.
+          history: whether to return every canvas.
+
+        Returns:
+          The last canvas [B, *shape], or all [glimpses, B, *shape]; and mean and log
+          standard deviation of the latents, [glimpses, B, latents] each.
+        """
+        if min(self.glimpses, self.latents, self.hidden) < 1 or min(self._sizes()) < 0:
+            raise ValueError(
+                f"glimpses={self.glimpses}, latents={self.latents} and hidden={self.hidden} must "
+                f"be at least 1, read_size and write_size {self._sizes()} not negative"
+            )
+        rows = noise.shape[1]
+        learned = lambda name, size: jnp.broadcast_to(
+            self.param(name, nn.initializers.zeros, size), (rows, *size)
+        )
+        blank = jnp.zeros((rows, self.hidden))
+        encoder = (blank, blank if x is None else learned("encoder_start", (self.hidden,)))
+        decoder = (blank, learned("decoder_start", (self.hidden,)))
+        # One set of parameters for all glimpses.
+        scanned = nn.scan(
+            Glimpse,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=(0, nn.broadcast, nn.broadcast),
+        )
+        how = (self.latents, self.hidden, *self._sizes(), self.dtype, history)
+        step = scanned(tuple(shape), image_of, *how, name="glimpse")
+        start = (encoder, decoder, learned("canvas_start", tuple(shape)))
+        carry, (mean, log_std, *canvases) = step(start, noise, x, condition)
+        return (canvases[0] if history else carry[2]), mean, log_std
+
+    def _sizes(self):
+        return self.read_size, self.write_size

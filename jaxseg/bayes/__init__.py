@@ -1,0 +1,1 @@
+"""Class likelihoods, priors and MAP decisions."""

@@ -1,0 +1,1 @@
+"""Cues that an image gives without training: boundaries, texture, depth."""

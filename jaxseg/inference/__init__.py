@@ -1,0 +1,1 @@
+"""From a net to label maps of whole images: windows, refinement, post-processing."""

@@ -1,0 +1,1 @@
+"""What `launch.audit` checks of a generative model."""

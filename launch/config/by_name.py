@@ -1,0 +1,135 @@
+"""Objects by name: {"name": "pkg.mod:attr", **kwargs} becomes attr(**kwargs).
+
+Nothing is registered. A user's own model, task or data set is named the same
+way as ours, from any module that Python can import.
+"""
+
+import difflib
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from launch.config.errors import Mistake
+
+
+def find(name: str, where: str) -> Any:
+    """Imports "pkg.mod:attr".
+
+    Args:
+      name: module path, a colon, and an attribute path.
+      where: the config key that holds the name, for messages.
+
+    Raises:
+      Mistake: no such module or attribute.
+    """
+    module_name, _, path = name.partition(":")
+    if not module_name or not path:
+        raise Mistake(f'{where}: {name!r} is not a name of the form "package.module:attribute"')
+    try:
+        found = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A module that exists but imports one that does not is another mistake.
+        reason = "" if module_name.startswith(error.name or " ") else f" (it imports {error.name})"
+        raise Mistake(f"{where}: cannot import {module_name!r}{reason}; is it on PYTHONPATH?")
+    for part in path.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, dir(found), 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise Mistake(f"{where}: {module_name!r} has no attribute {part!r}{hint}")
+        found = getattr(found, part)
+    return found
+
+
+def build(spec: Mapping, where: str, **extra: Any) -> Any:
+    """Calls what a spec names with its own keys and `extra` as arguments.
+
+    Specs inside the spec are built first; lists become tuples.
+
+    Args:
+      spec: a mapping with a "name".
+      where: the config key that holds the spec, for messages.
+      **extra: arguments that the caller supplies.
+
+    Raises:
+      Mistake: no such object, an argument that it does not take or lacks, or a
+        ValueError from the object itself.
+    """
+    target, kwargs = _resolve(spec, where, extra)
+    if missing := _required(target) - kwargs.keys() - extra.keys():
+        raise Mistake(f"{where}: {spec['name']} needs an argument {min(missing)!r}")
+    try:
+        return target(**kwargs, **extra)
+    except (ValueError, TypeError) as error:
+        raise Mistake(f"{where}: {spec['name']}: {error}")
+
+
+def bind(spec: Mapping, where: str) -> Callable:
+    """The function that a spec names, with the spec's own keys already given.
+
+    Raises:
+      Mistake: no such function, or an argument that it does not take.
+    """
+    target, kwargs = _resolve(spec, where, {})
+    return functools.partial(target, **kwargs)
+
+
+def accepts(name: str, argument: str, where: str) -> bool:
+    """Whether what `name` names can be called with this keyword."""
+    parameters = _parameters(find(name, where)).values()
+    return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def required(name: str, where: str) -> set[str]:
+    """The arguments without which what `name` names cannot be called."""
+    return _required(find(name, where))
+
+
+def _value(value, where):
+    if isinstance(value, Mapping) and "name" in value:
+        return build(value, where)
+    if isinstance(value, Mapping):
+        return {key: _value(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_value(item, where) for item in value)
+    return value
+
+
+def _resolve(spec, where, extra):
+    """What a spec names, and its keyword arguments, checked against the signature."""
+    spec = spec.to_dict() if isinstance(spec, ConfigDict) else spec
+    if not isinstance(spec, Mapping) or not spec.get("name"):
+        raise Mistake(f'{where}: expected a mapping with a "name", got {spec!r}')
+    target = find(spec["name"], f"{where}.name")
+    kwargs = {key: _value(spec[key], f"{where}.{key}") for key in spec if key != "name"}
+    parameters = _parameters(target)
+    # Flax adds `parent` and `name` to every module; they are not the user's.
+    known = [key for key in parameters if key not in ("parent", "name", "args", "kwargs")]
+    if parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for key in (kwargs | extra).keys() - set(known):
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise Mistake(
+                f"{where}.{key}: {spec['name']} takes no argument {key!r}{hint} "
+                f"(it takes {', '.join(known)})"
+            )
+    return target, kwargs
+
+
+def _parameters(target) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):  # some builtins have none; the call itself will tell
+        return {}
+
+
+def _required(target) -> set[str]:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        key
+        for key, parameter in _parameters(target).items()
+        if parameter.default is parameter.empty and parameter.kind in named
+    }

@@ -1,0 +1,310 @@
+"""Configurations: every key the engine reads, loading, checking and JSON.
+
+A config file holds `get_config(variant="")` and returns a ConfigDict with what
+differs from `defaults()`. Files are data only.
+"""
+
+import difflib
+import importlib.metadata
+import importlib.util
+import json
+import platform
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from launch.config.errors import Mistake
+
+# Sections whose keys belong to the objects they name; those check them.
+OPEN = ("task", "model", "optimizer", "data.kwargs", "data.preprocess", "score.features")
+
+# Changing one of these makes it another run. All others may change when a run
+# goes on: where it runs, how often it reports, and for how long.
+IDENTITY = (
+    "seed", "task", "model", "optimizer", "dtype", "init_from", "data.name", "data.split",
+    "data.batch_size", "data.kwargs", "data.preprocess", "data.augment", "train.accumulate",
+)  # fmt: skip
+
+PACKAGES = (
+    "segen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain",
+    "tensorflow-datasets", "array_record", "numpy",
+)  # fmt: skip
+
+
+def defaults() -> ConfigDict:
+    """Every key of a configuration with its default."""
+    return ConfigDict(
+        {
+            # Decides initial parameters, order of the data, and all noise.
+            "seed": 0,
+            # {"name": "pkg.mod:factory", **kwargs}; see jaxgen.task.Task.
+            "task": {"name": ""},
+            # One net {"name": ..., **kwargs}, given to the task as `model`; or
+            # several, {"encoder": {...}, ...}, given by their keys.
+            "model": {},
+            # {"name": "optax:...", "learning_rate": number or a schedule, ...} and
+            # the engine's own clip_norm (0: off) and ema (decay; 0: off).
+            "optimizer": {},
+            # What nets compute in: float32 or bfloat16. Parameters stay float32.
+            "dtype": "float32",
+            # Workdir (or WORKDIR:STEP) whose parameters this run starts from.
+            "init_from": "",
+            "data": {
+                # TFDS name "mnist:3.0.1", or a function "my_pkg.mod:attr".
+                "name": "digits",
+                # Where TFDS data lies; "" for TFDS's own default.
+                "data_dir": "",
+                # Where the user's own files lie; given to the user's function as `path`.
+                "path": "",
+                "split": "train",
+                "batch_size": 128,
+                # Arguments of the user's own function.
+                "kwargs": {},
+                # {"name": ..., **kwargs}: a function example -> example on numpy arrays,
+                # run when an example is decoded; see launch.data.transforms.
+                "preprocess": {},
+                # List of {"name": ..., **kwargs}: functions (example, rng) -> example on
+                # jax arrays, run in the compiled step; see jaxgen.augmentations.geometric.
+                "augment": [],
+                # A split up to this size is decoded once into uint8 arrays beside
+                # the data set; a larger one streams through Grain.
+                "cache_mib": 2048,
+                # Whether the training split lives on the device, and up to what size.
+                "resident": False,
+                "resident_mib": 2048,
+                # Share of the records that may be damaged: they are named and left out.
+                "damaged": 0.0,
+                # Of Grain, for splits that stream.
+                "threads": 4,
+                "workers": 0,
+            },
+            "train": {
+                "steps": 1000,
+                # Steps per compiled program; needs data.resident when above 1.
+                "steps_per_dispatch": 1,
+                # Micro-batches that each batch is cut into.
+                "accumulate": 1,
+            },
+            "eval": {"split": "test", "every": 1000, "batch_size": 128},
+            # best: a metric of the evaluation to keep the best checkpoint by, "" for
+            # none; "-name" where larger is better.
+            "checkpoint": {"every": 1000, "keep": 2, "best": ""},
+            "log": {"every": 100},
+            # A rule that evaluations must keep from step `after` on, such as
+            # "class_coverage >= 0.9 and fid <= 50"; "" for none. Where one breaks it the
+            # run stops, or goes back to the best checkpoint ("rollback"), so many times.
+            "guard": {"rule": "", "action": "stop", "after": 0, "times": 3},
+            # What a loss that is not finite does: "stop"; "skip" the batch; or "rollback" to
+            # the last checkpoint and on from there in another order of the data; so many
+            # times in a run. The batch is kept in the workdir for inspection.
+            "faults": {"not_finite": "stop", "times": 3},
+            # How samples are scored: by whose features (see launch.scoring.features), and how many
+            # at every evaluation of a training (0: none; launch.evaluate has --samples).
+            "score": {"features": {"name": "launch.scoring.features:classifier"}, "samples": 0},
+            # Of launch.predict, for tasks that predict.
+            "predict": {
+                # Side of the windows that a large image is cut into, in pixels that the
+                # net sees; 0 for the size of the training examples.
+                "window": 0,
+                # Share of a window that the next one covers again.
+                "overlap": 0.5,
+                # Images are enlarged by this factor for the net; 0.0: as in training.
+                "scale": 0.0,
+                # List of {"name": ..., **kwargs}: functions (image, probability) ->
+                # probability, and functions labels -> labels, in this order.
+                "refine": [],
+                "postprocess": [],
+            },
+            # "jit" (NamedSharding over the mesh) or "pmap" (data parallel only).
+            "parallel": "jit",
+            # Devices along each axis; data -1 takes all that are left.
+            "mesh": {"data": -1, "fsdp": 1},
+        }
+    )
+
+
+def load(spec: str) -> ConfigDict:
+    """Loads "path/to/file.py" or "path/to/file.py:variant", defaults filled in.
+
+    A path that does not exist here is looked for among the installed configs, so
+    `configs/vae.py` works outside a checkout too.
+
+    Raises:
+      Mistake: no such file, no `get_config` in it, an unknown variant or key.
+    """
+    path_name, _, variant = spec.partition(":")
+    path = Path(path_name)
+    if not path.is_file():
+        installed = Path(__file__).resolve().parents[2] / path_name
+        if not installed.is_file() or path.is_absolute():
+            raise Mistake(f"--config: no such file: {path_name}")
+        path = installed
+    module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise Mistake(f"--config: {path} has no function get_config(variant)")
+    try:
+        config = module.get_config(variant)
+    except ValueError as error:
+        raise Mistake(f"--config: {path}: {error}")
+    return complete(config, str(path))
+
+
+def complete(config: ConfigDict, where: str) -> ConfigDict:
+    """Adds the defaults of keys that a config leaves out; refuses unknown ones."""
+    with config.unlocked():
+        _fill(config, defaults(), "", where)
+    return config.lock()
+
+
+def _fill(config, default, prefix, where):
+    for key in config:
+        if key not in default:
+            raise Mistake(f"{where}: unknown key {unknown(prefix + key)}")
+    for key, value in default.items():
+        path = prefix + key
+        if key not in config:
+            config[key] = value
+        elif isinstance(value, ConfigDict):
+            if not isinstance(config[key], ConfigDict):
+                raise Mistake(f"{where}: {path} must be a mapping, got {config[key]!r}")
+            if path not in OPEN:
+                _fill(config[key], value, path + ".", where)
+        elif not isinstance(config[key], type(value)) and not (
+            isinstance(value, list) and isinstance(config[key], tuple)
+        ):
+            wanted = type(value).__name__
+            raise Mistake(f"{where}: {path} must be {wanted}, got {config[key]!r}")
+
+
+def unknown(key: str) -> str:
+    """An unknown key with the known one that it most resembles."""
+    close = difflib.get_close_matches(key, list(flatten(defaults().to_dict())), 1)
+    return f"{key!r}; did you mean {close[0]!r}?" if close else repr(key)
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that cannot work, before anything is read or compiled.
+
+    Raises:
+      Mistake: names the key, its value, and what would do.
+    """
+    positive = (
+        "data.batch_size", "train.steps", "train.steps_per_dispatch",
+        "train.accumulate", "eval.every", "eval.batch_size", "checkpoint.every",
+        "checkpoint.keep", "log.every",
+    )  # fmt: skip
+    for key in positive:
+        if at(config, key) < 1:
+            raise Mistake(f"config.{key} must be at least 1, got {at(config, key)}")
+    if config.score.samples < 0:
+        raise Mistake(f"config.score.samples must be 0 or more, got {config.score.samples}")
+    if not 0 <= config.seed < 2**31:
+        raise Mistake(f"config.seed must be in [0, 2^31), got {config.seed}")
+    if config.dtype not in ("float32", "bfloat16"):
+        raise Mistake(f"config.dtype must be float32 or bfloat16, got {config.dtype!r}")
+    if not 0 <= config.data.damaged < 1:
+        raise Mistake(f"config.data.damaged is a share in [0, 1), got {config.data.damaged}")
+    if config.faults.not_finite not in ("stop", "skip", "rollback"):
+        raise Mistake(
+            f"config.faults.not_finite must be stop, skip or rollback, "
+            f"got {config.faults.not_finite!r}"
+        )
+    if config.parallel not in ("jit", "pmap"):
+        raise Mistake(f"config.parallel must be jit or pmap, got {config.parallel!r}")
+    if config.data.batch_size % config.train.accumulate:
+        raise Mistake(
+            f"config.train.accumulate={config.train.accumulate} does not divide "
+            f"config.data.batch_size={config.data.batch_size}"
+        )
+    if config.checkpoint.best and config.checkpoint.every % config.eval.every:
+        raise Mistake(
+            f"config.checkpoint.best needs an evaluation at each save: checkpoint.every="
+            f"{config.checkpoint.every} is not a multiple of eval.every={config.eval.every}"
+        )
+    _check_dispatch(config)
+
+
+def _check_dispatch(config):
+    steps = config.train.steps_per_dispatch
+    if steps > 1 and not config.data.resident:
+        raise Mistake("config.train.steps_per_dispatch > 1 needs config.data.resident = True")
+    for key in ("train.steps", "eval.every", "checkpoint.every", "log.every"):
+        if at(config, key) % steps:
+            raise Mistake(
+                f"config.{key}={at(config, key)} is not a multiple of "
+                f"config.train.steps_per_dispatch={steps}"
+            )
+    if config.parallel == "pmap" and (config.data.resident or config.mesh.fsdp != 1):
+        raise Mistake('config.parallel="pmap" takes neither data.resident nor mesh.fsdp; use "jit"')
+
+
+def at(config: ConfigDict, key: str):
+    """The value at a dotted key."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def flatten(tree: dict, prefix: str = "") -> dict:
+    """Nested dict -> {"dotted.key": leaf}; an empty dict is a leaf."""
+    flat = {}
+    for key, value in tree.items():
+        nested = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def to_json(config: ConfigDict, facts: dict | None = None) -> str:
+    """The whole config, the versions of what runs it, and facts about its data."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    content = {"config": config.to_dict(), "versions": versions, "data": facts or {}}
+    return json.dumps(content, indent=2) + "\n"
+
+
+def write(workdir: Path, content: str) -> None:
+    """Writes config.json; a run killed meanwhile leaves the old one."""
+    working = workdir / "config.json.tmp"
+    working.write_text(content)
+    working.replace(workdir / "config.json")
+
+
+def read(workdir: Path) -> ConfigDict:
+    """The config that a workdir holds; see `read_record`."""
+    record, path = read_record(workdir)
+    return complete(ConfigDict(record["config"]), str(path))
+
+
+def read_record(workdir: Path) -> tuple[dict, Path]:
+    """What `to_json` wrote into a workdir, and the file.
+
+    Raises:
+      Mistake: no such workdir, or no readable config in it.
+    """
+    path = workdir / "config.json"
+    if not workdir.is_dir():
+        raise Mistake(f"--workdir: no such directory: {workdir}")
+    if not path.is_file():
+        raise Mistake(f"--workdir: {workdir} is not a run: it has no config.json")
+    try:
+        record = json.loads(path.read_text())
+        return {"data": {}} | record | {"config": record["config"]}, path
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise Mistake(f"{path} is damaged ({error}); a copy is inside each checkpoint")
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Lines "key: old -> new" for the keys that make it another run."""
+    before, after = (flatten(json.loads(json.dumps(c.to_dict()))) for c in (old, new))
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        identity = any(key == name or key.startswith(name + ".") for name in IDENTITY)
+        if identity and before.get(key) != after.get(key):
+            lines.append(f"{key}: {before.get(key)!r} -> {after.get(key)!r}")
+    return lines

@@ -1,0 +1,1 @@
+"""The training engine: it drives any task and knows no model."""

@@ -1,0 +1,1 @@
+"""Trained runs applied to the files of a user."""

@@ -1,0 +1,112 @@
+"""A run's folder while the run is on: held by one process, and its journal's way there."""
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from launch import cli, storage
+from launch.config.errors import Mistake
+from launch.storage import bucket_lock, file_lock
+
+# Of a workdir, what a run that goes on never reads again; checkpoints are read in place.
+LEFT_THERE = ("checkpoints", "damaged", "faults", "tensorboard", "scores")
+
+
+class Home:
+    """Where a run writes its metrics and figures.
+
+    Args:
+      workdir: the run's folder.
+
+    Attributes:
+      workdir: the same.
+      folder: the workdir, or for a bucket a folder of this machine that follows it.
+    """
+
+    def __init__(self, workdir: Path):
+        self.workdir = self.folder = workdir
+        if storage.remote(workdir):
+            self.folder = Path(tempfile.gettempdir()) / f"segen-{os.getpid()}-{workdir.name}"
+        self._sent, self._busy = {}, threading.Lock()
+        self._still: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Makes the workdir and holds it; fetches what the run wrote before, and sends the rest.
+
+        Raises:
+          Mistake: another process has it, or there is no way to it.
+        """
+        storage.make(self.workdir)
+        path = self.workdir / file_lock.NAME
+        if not storage.remote(self.workdir):
+            with file_lock.held(path, self._refuse):
+                yield
+            return
+        with bucket_lock.held(path, self._refuse) as self._still:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            whole = False
+            try:
+                with storage.reaching(self.workdir):
+                    self._fetch()
+                yield
+                whole = True
+            finally:
+                self._leave(whole)
+
+    def _leave(self, whole):
+        try:
+            with storage.reaching(self.workdir):
+                self.publish()
+        except Mistake as mistake:
+            if whole:
+                raise
+            cli.say(str(mistake))  # not instead of what is ending the run
+        finally:
+            shutil.rmtree(self.folder)
+
+    def _refuse(self, holder):
+        raise Mistake(
+            f"{self.workdir} is in use by {holder}; let it end, or take another --workdir"
+        )
+
+    def publish(self) -> None:
+        """Copies what is new or has changed into the bucket.
+
+        Raises:
+          Mistake: another process has the workdir now.
+        """
+        if not storage.remote(self.workdir):
+            return
+        with self._busy:
+            self._still()
+            new = {}
+            for file in self.folder.rglob("*"):
+                if file.is_file() and file.suffix != ".tmp":
+                    name, facts = str(file.relative_to(self.folder)), _facts(file)
+                    if self._sent.get(name) != facts:
+                        new[name] = facts
+            # Read here and not by gcsfs: the journal may grow meanwhile.
+            content = {f"{self.workdir}/{name}": (self.folder / name).read_bytes() for name in new}
+            if content:
+                storage.bucket().pipe(content)
+            self._sent |= new
+
+    def _fetch(self):
+        left = {*LEFT_THERE, file_lock.NAME}
+        names = [n for n in storage.contents(self.workdir) if n.partition("/")[0] not in left]
+        if names:
+            storage.bucket().get(
+                [f"{self.workdir}/{name}" for name in names],
+                [str(self.folder / name) for name in names],
+            )
+        self._sent = {name: _facts(self.folder / name) for name in names}
+
+
+def _facts(file):
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns

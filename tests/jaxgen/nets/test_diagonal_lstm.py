@@ -1,0 +1,108 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxgen.nets.diagonal_lstm import DiagonalBiLSTM, skew, unskew
+from tests.jaxgen.nets.test_masked import at, brute_mask, normal, perturbed
+from tests.jaxgen.nets.test_row_lstm import cell
+
+KEY = jax.random.key(0)
+SIZE, INPUTS = 4, 6
+
+
+@settings(max_examples=25)  # each compiles
+@given(st.integers(1, 2), st.integers(1, 6), st.integers(1, 6), st.lists(st.just(2), max_size=2))
+def test_a_skewed_map_comes_back(batch, height, width, more):
+    x = normal(batch, height, width, *more)
+    skewed = np.asarray(skew(jnp.asarray(x)))
+    assert skewed.shape == (batch, height, width + height - 1, *more)
+    wanted = np.zeros_like(skewed)
+    for row in range(height):
+        wanted[:, row, row : row + width] = x[:, row]
+    np.testing.assert_array_equal(skewed, wanted)
+    np.testing.assert_array_equal(unskew(jnp.asarray(skewed)), x)
+
+
+def test_unskew_does_not_look_beyond_the_rows():
+    x = normal(1, 3, 4, 2)
+    beyond = np.full((1, 3, 6, 2), np.nan, np.float32)
+    for row in range(3):
+        beyond[:, row, row : row + 4] = x[:, row]
+    np.testing.assert_array_equal(unskew(jnp.asarray(beyond)), x)
+
+
+def reference(params, x, image, bias, groups):
+    """One pixel after another of one image [H, W, F], in both directions."""
+    mask = 1 if groups == 1 else brute_mask(INPUTS, 4 * SIZE, groups, "B", 4)
+    dense = lambda name, x: x @ (params[name]["kernel"] * mask) + params[name]["bias"] + bias
+    height, width = x.shape[:2]
+    right, left, memory, other = np.zeros((4, height, width, SIZE))
+    for i in range(height):
+        for j in range(width):
+            before = np.concatenate([at(right, i, j - 1), at(right, i - 1, j)])
+            gates = dense("rightward", x[i, j]) + before @ params["recurrent"][0]
+            right[i, j], memory[i, j] = cell(gates, at(memory, i, j - 1))
+        for j in reversed(range(width)):
+            before = np.concatenate([at(left, i, j + 1), at(left, i - 1, j)])
+            gates = dense("leftward", x[i, j]) + before @ params["recurrent"][1]
+            gates = gates + image[i, j] @ params["image"]["kernel"]
+            left[i, j], other[i, j] = cell(gates, at(other, i, j + 1))
+    return right + np.concatenate([np.zeros((1, width, SIZE)), left[:-1]])
+
+
+def make(groups=1, shape=(2, 4, 5)):
+    x, image = normal(*shape, INPUTS), normal(*shape, 3, seed=1)
+    bias = normal(shape[0], 4 * SIZE, seed=2)
+    layer = DiagonalBiLSTM(SIZE, groups)
+    params = perturbed(layer.init(KEY, x, image, bias, mutable=["params"])["params"])
+    return layer, params, x, image, bias
+
+
+@pytest.mark.parametrize(("groups", "shape"), [
+    (1, (2, 4, 5)), (3, (2, 5, 3)), (1, (1, 4, 1)), (1, (1, 1, 4)),
+], ids=str)  # fmt: skip
+def test_a_map_against_a_loop_over_pixels(groups, shape):
+    layer, params, *inputs = make(groups, shape)
+    found = jax.jit(lambda *inputs: layer.apply({"params": params}, *inputs))(*inputs)
+    wanted = [reference(params, *one, groups) for one in zip(*inputs, strict=True)]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_state_sees_all_pixels_before_it():
+    layer, params, x, image, bias = make(shape=(1, 5, 7))
+
+    def pixel(x, image):
+        return layer.apply({"params": params}, x[None], image[None], bias)[0, 3, 2]
+
+    slopes = jax.jit(jax.jacobian(pixel, argnums=(0, 1)))(x[0], image[0])
+    features, pixels = (np.abs(np.asarray(s)).sum((0, 3)) > 0 for s in slopes)
+    before = np.arange(35).reshape(5, 7) < 3 * 7 + 2
+    at_it = np.arange(35).reshape(5, 7) == 3 * 7 + 2
+    np.testing.assert_array_equal(features, before | at_it)
+    # Of the image itself, what the half to the left saw of the rows above.
+    above = (np.arange(5)[:, None] < 3) & (np.arange(7) >= 2)
+    np.testing.assert_array_equal(pixels, above)
+
+
+def test_from_pixel_to_pixel_it_gives_the_map():
+    layer, params, x, image, bias = make(3)
+    whole, state = layer.apply({"params": params}, x, image, bias, mutable=["cache"])
+    # A row knows all of those above it but their last half to the left.
+    cache = jax.tree.map(lambda grid: grid.at[2:].set(jnp.nan), state["cache"])
+    cache["left"] = cache["left"].at[1:].set(jnp.nan)
+    known = jnp.moveaxis(jnp.asarray(image), 0, 2)
+
+    @jax.jit
+    def step(cache, pixel, place):
+        variables = {"params": params, "cache": cache}
+        found, state = layer.apply(variables, pixel, known, bias, place, mutable=["cache"])
+        return found, state["cache"]
+
+    for i in range(2, 4):
+        _, cache = step(cache, None, (i, None))
+        for j in range(5):
+            found, cache = step(cache, x[:, i, j], (i, j))
+            np.testing.assert_allclose(found, whole[:, i, j], atol=1e-5)

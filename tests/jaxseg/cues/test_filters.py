@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from jaxseg.cues import filters
+
+
+@pytest.mark.parametrize("order", [(0, 0), (0, 1), (1, 0), (2, 0), (1, 1)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 40), (31, 17, 3), (2, filters.MATRIX + 1)])
+def test_gaussian_derivatives_are_those_of_scipy(order, shape):
+    image = np.random.default_rng(0).random(shape, np.float32)
+    ours = filters.smooth(image, 1.5, order)
+    # scipy's second derivative is not made to sum to zero.
+    theirs = (
+        ndimage.gaussian_filter(image, 1.5, (*order, 0)[: image.ndim], axes=(0, 1))
+        if (image.ndim == 2)
+        else np.stack([ndimage.gaussian_filter(image[..., c], 1.5, order) for c in range(3)], -1)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=2e-3 if 2 in order else 1e-5)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3, 7]), st.integers(0, 99))
+def test_a_bank_is_a_correlation_with_each_kernel(height, width, side, seed):
+    rng = np.random.default_rng(seed)
+    image, kernels = rng.random((height, width)), rng.normal(size=(2, side, side))
+    ours = np.asarray(filters.filter_bank(np.float32(image), kernels))
+    for number, kernel in enumerate(kernels):
+        theirs = ndimage.correlate(image, kernel, mode="reflect")
+        np.testing.assert_allclose(ours[..., number], theirs, atol=1e-4)
+
+
+def test_luminance_weighs_the_primaries():
+    assert np.isclose(filters.luminance(np.ones((1, 1, 3), np.float32)), 1.0)
+    np.testing.assert_array_equal(filters.luminance(np.full((2, 2, 1), 0.3)), np.full((2, 2), 0.3))

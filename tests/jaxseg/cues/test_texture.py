@@ -1,0 +1,203 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from jaxseg.cues import filters, texture
+
+
+def compiled(function, *options):
+    """Compiled as a whole: op by op, the first call of each function takes seconds."""
+    return jax.jit(lambda image: function(image, *options))
+
+
+def noise(shape, seed=0):
+    return np.random.default_rng(seed).uniform(size=shape).astype(np.float32)
+
+
+def grating(angle, wavelength, size=48, amplitude=0.25, phase=0.0):
+    y, x = np.mgrid[:size, :size]
+    along = x * np.cos(angle) + y * np.sin(angle)
+    wave = 0.5 + amplitude * np.sin(2 * np.pi * along / wavelength + phase)
+    return wave.astype(np.float32)
+
+
+def inner(features, margin=12):
+    return np.asarray(features)[margin:-margin, margin:-margin]
+
+
+@pytest.mark.parametrize("sigma", [0.7, 3.0, 9.0])
+def test_window_means_against_scipy(sigma):
+    image = noise((20, 33, 2))
+    expected = ndimage.gaussian_filter(image, (sigma, sigma, 0), mode="reflect")
+    np.testing.assert_allclose(texture.window_means(image, sigma), expected, atol=1e-6)
+
+
+def test_window_means_on_a_grid():
+    image = noise((20, 33, 2))
+    full = texture.window_means(image, 3.0)
+    found = texture.window_means(image, 3.0, step=3)  # 7 rows, 11 columns
+    assert found.shape == (7, 11, 2)
+    # 33 / 11 is whole, so columns lie on the pixels 1, 4, 7; 20 / 7 is not.
+    rows = (np.arange(7) + 0.5) * 20 / 7 - 0.5
+    for channel in range(2):
+        at = np.meshgrid(rows, np.arange(1, 33, 3), indexing="ij")
+        expected = ndimage.map_coordinates(np.asarray(full[..., channel]), at, mode="reflect")
+        np.testing.assert_allclose(found[..., channel], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("phase", [0.0, 1.0])
+def test_magnitudes_of_a_sine_are_its_amplitude_whatever_the_phase(phase):
+    image = grating(0.0, 6.4, phase=phase)
+    found = inner(compiled(texture.magnitudes, (6.4, 12.8), 4)(image), 18)
+    np.testing.assert_allclose(found[..., 0], 0.25 * np.pi / 4, rtol=0.05)
+    assert found[..., 1:].max() < 0.25 * found[..., 0].min()
+
+
+def test_local_energies_tell_scale_and_direction():
+    energies = compiled(texture.local_energies, (4.0, 8.0), 2)
+    for index, angle in enumerate((0.0, np.pi / 2)):
+        for scale, wavelength in enumerate((4.0, 8.0)):
+            found = inner(energies(grating(angle, wavelength)))
+            assert np.all(found.argmax(-1) == 2 * scale + index)
+
+
+def test_maximum_responses_turn_with_the_image():
+    image, responses = noise((32, 32)), compiled(texture.maximum_responses)
+    turned, expected = responses(np.rot90(image)), np.rot90(responses(image))
+    assert turned.shape == (32, 32, 8)
+    np.testing.assert_allclose(turned, expected, atol=1e-5)
+
+
+def test_weber_is_the_published_formula():
+    responses = np.array([[0.3, -0.4], [0.0, 0.0]])
+    expected = np.array([[0.6, -0.8], [0, 0]]) * np.log(1 + 0.5 / 0.03)
+    np.testing.assert_allclose(texture.weber(jnp.asarray(responses)), expected, atol=1e-5)
+
+
+def riu2_by_loops(image, points, radius):
+    """Pixel by pixel, with scipy's interpolation of the differences."""
+    codes = np.zeros(image.shape, int)
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            angles = 2 * np.pi * np.arange(points) / points
+            places = np.round([y - radius * np.sin(angles), x + radius * np.cos(angles)], 9)
+            difference = image.astype(np.float64) - float(image[y, x])
+            values = ndimage.map_coordinates(difference, places, order=1, mode="reflect")
+            bits = [int(value >= -1e-9) for value in values]
+            changes = sum(bits[i] != bits[i - 1] for i in range(points))
+            codes[y, x] = sum(bits) if changes <= 2 else points + 1
+    return codes
+
+
+@pytest.mark.parametrize(("points", "radius"), [(8, 1.0), (16, 2.0), (8, 1.5)])
+def test_local_binary_pattern_against_loops(points, radius):
+    image = noise((13, 10), seed=points)
+    found = compiled(texture.local_binary_pattern, points, radius)(image)
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, riu2_by_loops(image, points, radius))
+
+
+def test_local_binary_pattern_of_known_shapes():
+    spot = np.zeros((5, 5), np.float32)
+    spot[2, 2] = 1
+    pattern = compiled(texture.local_binary_pattern)
+    assert pattern(spot)[2, 2] == 0
+    assert pattern(1 - spot)[2, 2] == 8
+    for size in ((4, 4), (1, 1), (3, 17)):
+        flat = pattern(jnp.full(size, 0.3))
+        np.testing.assert_array_equal(flat, np.full(size, 8))
+    with pytest.raises(ValueError, match="3 points"):
+        texture.local_binary_pattern(jnp.asarray(spot), points=2)
+
+
+tensor = compiled(texture.structure_tensor, 4.0)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.4, np.pi / 2, -1.1])
+def test_structure_tensor_of_a_grating(angle):
+    found = tensor(grating(angle, 8.0))
+    turned = np.angle(np.exp(2j * (inner(found.orientation) - angle))) / 2
+    np.testing.assert_allclose(turned, 0.0, atol=0.02)
+    np.testing.assert_allclose(inner(found.coherence), 1.0, atol=0.01)
+    # The mean square of the derivative, after smoothing of sigma 1.
+    frequency = 2 * np.pi / 8
+    energy = (0.25 * frequency) ** 2 / 2 * np.exp(-(frequency**2))
+    np.testing.assert_allclose(inner(found.energy), energy, rtol=0.05)
+
+
+def test_structure_tensor_without_direction():
+    assert inner(tensor(noise((48, 48))).coherence).mean() < 0.3
+    flat = np.full((48, 48), 0.5, np.float32)
+    assert all(np.all(np.abs(part) < 1e-9) for part in tensor(flat))
+
+
+def test_structure_tensor_has_a_gradient_where_nothing_changes():
+    def total(image):
+        return sum(part.sum() for part in texture.structure_tensor(image, 0.5, 0.5))
+
+    assert np.isfinite(jax.jit(jax.grad(total))(jnp.full((8, 8), 0.5))).all()
+
+
+def test_local_statistics_against_scipy():
+    image = noise((20, 24))
+    mean = ndimage.gaussian_filter(image, 2.0, mode="reflect")
+    deviation = np.sqrt(ndimage.gaussian_filter((image - mean) ** 2, 2.0, mode="reflect"))
+    found = compiled(texture.local_statistics, 2.0)(image)
+    np.testing.assert_allclose(found, np.stack([mean, deviation], -1), atol=1e-5)
+
+
+def test_local_histograms_against_one_hot():
+    """Where values lie on the centres, a histogram is smoothed indicators."""
+    ids = np.random.default_rng(0).integers(0, 5, (20, 24, 2))
+    found = compiled(texture.local_histograms, 5, (-1.0, 1.0), 2.0)(ids / np.float32(2) - 1)
+    for channel in range(2):
+        for value in range(5):
+            indicator = (ids[..., channel] == value).astype(np.float32)
+            expected = ndimage.gaussian_filter(indicator, 2.0, mode="reflect")
+            np.testing.assert_allclose(found[..., channel, value], expected, atol=1e-5)
+
+
+def test_local_histograms_sum_to_one_and_keep_the_mean():
+    values = 3 * noise((16, 16, 1)) - 1
+    found = compiled(texture.local_histograms, 7, (-0.5, 1.5), 2.0)(values)
+    np.testing.assert_allclose(found.sum(-1), 1.0, atol=1e-5)
+    mean = compiled(filters.smooth, 2.0)(np.clip(values, -0.5, 1.5))
+    np.testing.assert_allclose((found * np.linspace(-0.5, 1.5, 7)).sum(-1), mean, atol=1e-5)
+    with pytest.raises(ValueError, match="2 bins"):
+        texture.local_histograms(values, 1, (0.0, 1.0), 2.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (17, 40, 1)])
+def test_channels_of_any_image(shape):
+    features = jax.jit(texture.channels((4.0, 8.0), 3))
+    for image in (noise(shape), np.full(shape, 0.5, np.float32)):
+        found = features({"image": image})
+        assert found.shape == (*shape[:2], 6)
+        assert found.dtype == jnp.float32
+        assert np.isfinite(found).all()
+
+
+def test_channels_of_a_batch_and_their_gradient():
+    features = jax.jit(texture.channels((4.0, 8.0), 3))
+    images = np.stack([noise((16, 16, 1)), np.zeros((16, 16, 1), np.float32)])
+    batch = jax.jit(jax.vmap(features))({"image": images})
+    np.testing.assert_allclose(batch[0], features({"image": images[0]}), atol=1e-4)
+    weights = noise(batch.shape[1:], seed=1)
+
+    @jax.jit
+    @jax.value_and_grad
+    def total(image):
+        return (features({"image": image}) * weights).sum()
+
+    assert np.isfinite(total(images[1])[1]).all()
+    step = 1e-2 * (noise(images.shape[1:], seed=2) - 0.5)
+    difference = total(images[0] + step)[0] - total(images[0] - step)[0]
+    predicted = 2 * (total(images[0])[1] * step).sum()
+    np.testing.assert_allclose(predicted, difference, rtol=0.05)
+
+
+def test_channels_refuse_what_pixels_cannot_carry():
+    with pytest.raises(ValueError, match="wavelengths"):
+        texture.channels((1.0,))

@@ -1,0 +1,69 @@
+import jax
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from jaxseg import distance, labels
+from jaxseg.metrics import contours
+from tests.jaxseg.reference import CLASSES, contour
+
+SHAPE = (2, 13, 17)
+sums = jax.jit(lambda p, t: contours.contour_sums(p, labels.truth(t, CLASSES), tolerance=0.06))
+
+
+@given(st.integers(0, 999), st.sampled_from([0.0, 0.02, 0.5, 1.0]))
+def test_distances_are_those_of_scipy(seed, share):
+    mask = np.random.default_rng(seed).random(SHAPE[1:]) < share
+    ours = np.asarray(distance.distance(mask))
+    if mask.any():
+        np.testing.assert_allclose(ours, ndimage.distance_transform_edt(~mask), atol=1e-5)
+    else:
+        assert (ours >= 1e6).all()
+
+
+def test_signed_distance_is_zero_without_a_border():
+    for full in (np.zeros((4, 5), bool), np.ones((4, 5), bool)):
+        assert not np.asarray(distance.signed_distance(full)).any()
+
+
+def directed(mine, yours):
+    return ndimage.distance_transform_edt(~yours)[mine]
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 999), st.sampled_from(["blobs", "one class", "void", "same"]))
+def test_scores_equal_a_loop_over_images_and_classes(seed, kind):
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(2, *SHAPE, CLASSES)), (0, 0, 2, 2, 0))
+    guess, ids = smooth.argmax(-1)
+    if kind == "one class":
+        ids[:] = 1
+    elif kind == "void":
+        ids[:, :5] = 255
+    elif kind == "same":
+        guess = ids.copy()
+    reach = 0.06 * np.hypot(*SHAPE[1:])
+    f1, far = {k: [] for k in range(CLASSES)}, {k: [] for k in range(CLASSES)}
+    for g, t in zip(guess, ids, strict=True):
+        for k in range(CLASSES):
+            ours, theirs = contour((g == k) & (t != 255)), contour((t == k) & (t != 255))
+            if ours.any() and theirs.any():
+                there, back = directed(ours, theirs), directed(theirs, ours)
+                precision, recall = (there <= reach).mean(), (back <= reach).mean()
+                both = precision + recall
+                f1[k].append(2 * precision * recall / both if both else 0.0)
+                far[k].append(max(np.percentile(there, 95), np.percentile(back, 95)))
+            elif ours.any() or theirs.any():
+                f1[k].append(0.0)
+    got = contours.contour_scores(jax.device_get(sums(guess, ids)))
+    for name, values in {"boundary_f1": f1, "hausdorff95": far}.items():
+        means = [np.mean(v) for v in values.values() if v]
+        expected = np.mean(means) if means else np.nan
+        np.testing.assert_allclose(got[name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_id_outside_the_contract_never_scores():
+    ids = np.zeros(SHAPE, int)
+    ids[0, 0, 0] = 77
+    assert np.isnan(np.asarray(sums(ids * 0, ids)["f1"])).all()

@@ -1,0 +1,101 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from launch.config import loading as configs
+from launch.config.errors import Mistake
+from launch.engine import optimizer
+
+
+def config_of(accumulate=1, **spec):
+    config = ConfigDict({"optimizer": {"name": "optax:sgd", "learning_rate": 0.1, **spec}})
+    config.train = {"accumulate": accumulate}
+    return configs.complete(config, "test")
+
+
+def run(transformation, gradients, start):
+    params, state = start, transformation.init(start)
+    seen = []
+    for gradient in gradients:
+        updates, state = transformation.update({"w": gradient}, state, params)
+        params = optax.apply_updates(params, updates)
+        seen.append(np.asarray(params["w"]))
+    return seen, state
+
+
+GRADIENTS = [
+    jnp.array([1.0, -2.0]),
+    jnp.array([0.5, 0.5]),
+    jnp.array([3.0, 1.0]),
+    jnp.array([0.1, 9.0]),
+]
+START = {"w": jnp.array([1.0, 1.0])}
+
+
+def test_the_moving_average_is_the_weighted_sum_by_hand():
+    made, rates = optimizer.build(config_of(ema=0.9))
+    seen, state = run(made["optimizer"], GRADIENTS, START)
+    average = np.asarray(START["w"])
+    for count, params in enumerate(seen):
+        decay = min(0.9, (1 + count) / (10 + count))
+        average = decay * average + (1 - decay) * params
+    np.testing.assert_allclose(optax.tree.get(state, "ema")["w"], average, rtol=1e-6)
+    assert rates["learning_rate"](7) == pytest.approx(0.1)
+
+
+def test_clipping_is_by_the_global_norm():
+    made, _ = optimizer.build(config_of(clip_norm=1.0))
+    seen, _ = run(made["optimizer"], GRADIENTS[:1], START)
+    np.testing.assert_allclose(seen[0], 1.0 - 0.1 * np.array([1.0, -2.0]) / np.sqrt(5), rtol=1e-6)
+
+
+def test_accumulation_is_one_update_with_the_mean_gradient():
+    made, _ = optimizer.build(config_of(accumulate=2, ema=0.5, name="optax:adam"))
+    plain, _ = optimizer.build(config_of(ema=0.5, name="optax:adam"))
+    seen, state = run(made["optimizer"], GRADIENTS, START)
+    means = [(GRADIENTS[0] + GRADIENTS[1]) / 2, (GRADIENTS[2] + GRADIENTS[3]) / 2]
+    expected, wanted = run(plain["optimizer"], means, START)
+    np.testing.assert_allclose(seen[1::2], expected, rtol=1e-6)
+    np.testing.assert_array_equal(seen[0], START["w"])
+    np.testing.assert_allclose(
+        optax.tree.get(state, "ema")["w"], optax.tree.get(wanted, "ema")["w"], rtol=1e-6
+    )
+
+
+def test_gradients_are_averaged_over_a_mapped_axis():
+    made, _ = optimizer.build(config_of(), axis_name="devices")
+    state = made["optimizer"].init(START)
+    update = lambda g: made["optimizer"].update({"w": g}, state, START)[0]["w"]
+    found = jax.vmap(update, axis_name="devices")(jnp.stack(GRADIENTS))
+    expected = -0.1 * jnp.stack(GRADIENTS).mean(0)
+    np.testing.assert_allclose(found, jnp.broadcast_to(expected, found.shape), rtol=1e-6)
+
+
+def test_schedules_and_several_optimisers_by_name():
+    schedule = {"name": "optax:linear_schedule", "init_value": 1.0, "end_value": 0.0,
+                "transition_steps": 10}  # fmt: skip
+    config = config_of()
+    with config.unlocked():
+        del config.optimizer
+        config.optimizer = {
+            "generator": {"name": "optax:adam", "learning_rate": schedule},
+            "discriminator": {"name": "optax:sgd", "learning_rate": 0.5},
+        }
+    made, rates = optimizer.build(config)
+    assert set(made) == {"generator_optimizer", "discriminator_optimizer"}
+    assert rates["learning_rate/generator"](5) == pytest.approx(0.5)
+    assert rates["learning_rate/discriminator"](5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("spec", "message"), [
+    ({"ema": 1.5}, "ema=1.5"),
+    ({"clip_norm": -1.0}, "clip_norm=-1.0"),
+    ({"momentun": 0.9}, "did you mean 'momentum'"),
+    ({"name": "optax:adamm"}, "did you mean 'adam'|has no attribute 'adamm'"),
+])  # fmt: skip
+def test_mistakes_are_named(spec, message):
+    with pytest.raises(Mistake, match=message):
+        optimizer.build(config_of(**spec))

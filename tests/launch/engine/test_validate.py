@@ -1,0 +1,111 @@
+"""Each way to break the contract is named: the function, the leaf, the shapes."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.task import Task
+from launch.config.errors import Mistake
+from launch.data import batches
+from launch.engine import validate
+
+BATCH = batches.batch_spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 6)
+
+
+class State(NamedTuple):
+    params: dict
+
+
+def good():
+    def init(rng, batch):
+        return State({"w": jax.random.normal(rng, (3, 2))})
+
+    def step(state, batch, rng):
+        return state, {"loss": jnp.sum(batch["image"] / 255.0), "count": jnp.sum(batch["mask"])}
+
+    return Task(
+        init=init,
+        train_step=step,
+        eval_step=lambda state, batch, rng: step(state, batch, rng)[1],
+        finish=lambda sums: {"loss": float(sums["loss"] / sums["count"])},
+        figures=lambda state, batch, rng: {"inputs": batch["image"]},
+    )
+
+
+def check(**changes):
+    return validate.check(good()._replace(**changes), BATCH, "mine:task")
+
+
+def test_a_good_task_passes_and_gives_its_state():
+    assert check().params["w"].shape == (3, 2)
+
+
+def grow(state, batch, rng):
+    return State({"w": jnp.zeros((4, 2))}), {"loss": jnp.zeros(())}
+
+
+def widen(state, batch, rng):
+    return State({"w": state.params["w"].astype(jnp.bfloat16)}), {"loss": jnp.zeros(())}
+
+
+def drop(state, batch, rng):
+    return State({}), {"loss": jnp.zeros(())}
+
+
+def wrong_shapes(state, batch, rng):
+    return state.params["w"] @ jnp.ones((3, 3))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"finish": None}, r"has no finish\(\)"),
+    ({"train_step": grow}, r"changes state.params\['w'\] from \(\(3, 2\).*to \(\(4, 2\)"),
+    ({"train_step": widen}, r"changes state.params\['w'\].*float32.*bfloat16"),
+    ({"train_step": drop}, r"drops the leaf state.params\['w'\]"),
+    ({"train_step": lambda s, b, r: s}, r"train_step\(\) must return \(state, sums\), got State"),
+    ({"train_step": lambda s, b, r: (s, jnp.zeros(3))}, "sums as a dict"),
+    ({"train_step": lambda s, b, r: (s, {"loss": r})}, r"gives sums\['loss'\] of key"),
+    ({"train_step": lambda s, b, r: (s, {"accuracy": jnp.ones(())}),
+      "finish": lambda sums: {"accuracy": 1.0}}, 'gives no "loss", only'),
+    ({"eval_step": wrong_shapes}, r"eval_step\(\) fails at .*test_contract.py:\d+: TypeError"),
+    ({"eval_step": lambda s, b, r: {"other": jnp.ones(())}},
+     r"finish\(\) fails at .* on the sums of eval_step\(\): KeyError: 'loss'"),
+    ({"finish": lambda sums: {"loss": "low"}}, r"finish\(\) must return numbers"),
+    ({"figures": lambda s, b, r: {"flat": jnp.zeros((6, 16))}}, r"flat as float32\[6, 16\]"),
+    ({"figures": lambda s, b, r: {"ids": jnp.zeros((6, 4, 4, 1), int)}}, "ids as int32"),
+    ({"sample": lambda s, b, r: jnp.zeros((6, 4, 4))}, r"sample\(\) gives images as"),
+])  # fmt: skip
+def test_each_breach_is_named(changes, message):
+    with pytest.raises(Mistake, match=message) as caught:
+        check(**changes)
+    assert str(caught.value).startswith("mine:task")
+
+
+def images_of(key):
+    return lambda state, batch, rng: batch[key][:, None, None, None] * jnp.ones((1, 4, 4, 1))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"sample": lambda s, b, r: b["image"]}, r"sample\(\) fails .*KeyError: 'image'"),
+    ({"sample": images_of("mask")}, r"sample\(\) fails .*KeyError: 'mask'"),
+    ({"complete": images_of("index"), "given": "depth"}, "makes images from `depth`, but the data"),
+    ({"interpolate": lambda s, b, r: b["end"]}, r"interpolate\(\) gives images as int32\[6\]"),
+    ({"log_prob": lambda s, b, r: jnp.zeros(())}, r"log_prob\(\) gives \(\)"),
+    ({"recover": lambda s: State({})}, r"recover\(\) drops the leaf state.params\['w'\]"),
+])  # fmt: skip
+def test_each_breach_of_an_optional_function_is_named(changes, message):
+    with pytest.raises(Mistake, match=message):
+        check(**changes)
+
+
+def test_optional_functions_that_keep_the_contract_pass():
+    check(
+        sample=images_of("label"),
+        complete=lambda s, b, r: b["image"] / 255.0,
+        given="image",
+        interpolate=lambda s, b, r: jnp.zeros((6, 3, 4, 4, 1)) + b["end"][0],
+        log_prob=lambda s, b, r: jnp.zeros(6),
+        recover=lambda s: s,
+    )
