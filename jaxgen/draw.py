@@ -213,9 +213,10 @@ def figures(model: Model, params, batch: dict, rng: jax.Array) -> dict[str, jax.
     canvases = generate(model, params, z, one_hot_classes(few, model.classes), history=True)
     shown = np.unique(np.linspace(0, model.net.glimpses - 1, 10).round().astype(int))
     return {
-        "reconstructions": jnp.stack([first["image"] / 255.0,
-                                      reconstruct(model, params, first, rng)]),
+        "reconstructions": jnp.stack(
+            [first["image"] / 255.0, reconstruct(model, params, first, rng)]
+        ),
         "samples": sample(model, params, seeds, rng),
         "interpolation": interpolate(model, params, few | {"end": (few["index"] + 1) % 8}, rng),
         "canvases": model.likelihood.mean(canvases[shown]).swapaxes(0, 1),
-    }  # fmt: skip
+    }

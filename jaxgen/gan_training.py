@@ -133,10 +133,14 @@ def update_discriminator(game, optimizers, state: State, batch: dict, rng) -> tu
     real, condition = observe(batch), game.condition(batch)
     fake = game.generate(state.params["generator"], condition, noise(game, batch, rng))
     seen = [
-        augment(game.policy, images, jax.random.fold_in(jax.random.fold_in(rng, POLICY), number),
-                batch["index"])
+        augment(
+            game.policy,
+            images,
+            jax.random.fold_in(jax.random.fold_in(rng, POLICY), number),
+            batch["index"],
+        )
         for number, images in enumerate((real, fake))
-    ]  # fmt: skip
+    ]
 
     def loss(params):
         weights, vectors = normalised(game, params, state.vectors)

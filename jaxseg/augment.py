@@ -101,8 +101,10 @@ def _source_places(rng, source, size, flip, scale, rotate, elastic, grid):
     middle = [(n - 1) / 2 for n in source]
     down, right = place[0] * room[0], place[1] * room[1]
     if not (scale[0] != scale[1] or rotate or elastic):  # whole pixels stay whole
-        down, right = (jnp.round(middle[i] + s - (size[i] - 1) / 2) + (size[i] - 1) / 2 - middle[i]
-                       for i, s in enumerate((down, right)))  # fmt: skip
+        down, right = (
+            jnp.round(middle[i] + s - (size[i] - 1) / 2) + (size[i] - 1) / 2 - middle[i]
+            for i, s in enumerate((down, right))
+        )
     return y + middle[0] + down, x + middle[1] + right
 
 

@@ -85,9 +85,13 @@ class EdgeNet(nn.Module):
 
     def _conv(self, features, dilation=1):
         return nn.Conv(
-            features, (3, 3), use_bias=False, kernel_init=HE, kernel_dilation=dilation,
+            features,
+            (3, 3),
+            use_bias=False,
+            kernel_init=HE,
+            kernel_dilation=dilation,
             dtype=self.dtype,
-        )  # fmt: skip
+        )
 
     def _norm(self, x):
         return nn.GroupNorm(math.gcd(self.groups, x.shape[-1]), dtype=self.dtype)(x)
@@ -111,9 +115,12 @@ class DifferenceConv(nn.Module):
         change = change.at[1, 1].add(-change.sum((0, 1)))
         kernel = jnp.concatenate([change, kernel[..., self.features // 2 :]], -1)
         return jax.lax.conv_general_dilated(
-            x.astype(self.dtype), kernel.astype(self.dtype), (1, 1), "SAME",
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            (1, 1),
+            "SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )  # fmt: skip
+        )
 
 
 class State(NamedTuple):

@@ -40,8 +40,12 @@ def main(argv: list[str]) -> None:
     arguments = cli.parser("bench", "Where the time of a training goes.")
     arguments.add_argument("--config", required=True, help="FILE.py or FILE.py:VARIANT")
     arguments.add_argument("--seconds", type=float, default=5.0, help="per measurement")
-    arguments.add_argument("--loop_seconds", type=float, default=60.0, help="least length of the "
-                           "whole loop, cut to config.train.steps")  # fmt: skip
+    arguments.add_argument(
+        "--loop_seconds",
+        type=float,
+        default=60.0,
+        help="least length of the whole loop, cut to config.train.steps",
+    )
     options, overrides = cli.parse(arguments, argv)
     config = cli.override(configs.load(options.config), overrides)
     sharding.setup()

@@ -49,8 +49,11 @@ def main(argv: list[str]) -> None:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    arguments = cli.parser("evaluate", "Exact metrics of a whole split, as JSON on stdout; or "
-                           "scores of the images that a model makes.")  # fmt: skip
+    arguments = cli.parser(
+        "evaluate",
+        "Exact metrics of a whole split, as JSON on stdout; or "
+        "scores of the images that a model makes.",
+    )
     add = arguments.add_argument
     add("--workdir", type=cli.workdir, required=True, help="a run")
     add("--step", type=int, help="which checkpoint (default: the newest)")
@@ -59,16 +62,29 @@ def _arguments() -> argparse.ArgumentParser:
     group = arguments.add_argument_group("scores of images")
     add = group.add_argument
     add("--samples", type=int, help="score the images of seeds 0 to N - 1 against the split")
-    add("--completions", action="store_true", help="score what the model makes of the split's "
-        "examples: reconstructions, completions")  # fmt: skip
-    add("--floor", action="store_true", help="score real images of the training split: what no "
-        "model can be expected to beat")  # fmt: skip
-    add("--segmenter", type=cli.workdir, help="a run whose net labels the images that are made "
-        "of the split's masks")  # fmt: skip
+    add(
+        "--completions",
+        action="store_true",
+        help="score what the model makes of the split's examples: reconstructions, completions",
+    )
+    add(
+        "--floor",
+        action="store_true",
+        help="score real images of the training split: what no model can be expected to beat",
+    )
+    add(
+        "--segmenter",
+        type=cli.workdir,
+        help="a run whose net labels the images that are made of the split's masks",
+    )
     add("--reals", type=int, help="take the first N images of the split (default: all)")
     add("--inception", type=Path, help="compare features of InceptionV3 with this file of weights")
-    add("--neighbours", type=int, default=16, help="samples shown beside their nearest training "
-        "images (default: 16; 0: none)")  # fmt: skip
+    add(
+        "--neighbours",
+        type=int,
+        default=16,
+        help="samples shown beside their nearest training images (default: 16; 0: none)",
+    )
     add("--force", action="store_true", help="rest scores on a classifier below its least accuracy")
     return arguments
 
@@ -124,8 +140,11 @@ def _compared(opened: runs.Opened, options: argparse.Namespace) -> tuple[dict, d
         training = batches.open_data(config.data, config.data.split, "config.data", cli.say)
     if options.floor:
         floor = _floor(options, data, training, count)
-    sizes = {f"{data.split.title} (--reals, --split)": count, "--samples": options.samples,
-             "--floor": floor}  # fmt: skip
+    sizes = {
+        f"{data.split.title} (--reals, --split)": count,
+        "--samples": options.samples,
+        "--floor": floor,
+    }
     sample_metrics.check_counts({what: n for what, n in sizes.items() if n is not None}, net.size)
     extract = sample_metrics.extractor(net, run.mesh)
     real = sample_metrics.real(run, data, size, count)

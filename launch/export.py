@@ -35,8 +35,11 @@ def main(argv: list[str]) -> None:
     add = arguments.add_argument
     add("--workdir", type=cli.workdir, required=True, help="a run")
     add("--out", type=Path, required=True, help="the file, such as model.zip")
-    add("--what", choices=subject.FUNCTIONS, help="which of the task's functions (default: "
-        "predict for a segmenter, else sample)")  # fmt: skip
+    add(
+        "--what",
+        choices=subject.FUNCTIONS,
+        help="which of the task's functions (default: predict for a segmenter, else sample)",
+    )
     add("--step", type=int, help="which checkpoint (default: the newest)")
     add("--params", type=Path, help="writes the parameters as a .safetensors file of their own too")
     options, overrides = cli.parse(arguments, argv)
@@ -80,8 +83,10 @@ def write(opened: runs.Opened, what: str, out: Path, params: Path | None = None)
     if params is not None:
         _written(params, lambda path: path.write_bytes(members[loader.PARAMETERS]))
     size, names = out.stat().st_size / 2**20, ", ".join(function.inputs)
-    cli.say(f"{what}({names}) of step {opened.step:,} in {out}, {size:.2f} MiB; "
-            f"`python {out}` checks it anywhere")  # fmt: skip
+    cli.say(
+        f"{what}({names}) of step {opened.step:,} in {out}, {size:.2f} MiB; "
+        f"`python {out}` checks it anywhere"
+    )
 
 
 def card(opened: runs.Opened, function: Subject, arrays: dict, members: dict[str, bytes]) -> dict:
@@ -96,18 +101,25 @@ def card(opened: runs.Opened, function: Subject, arrays: dict, members: dict[str
     record = json.loads(configs.to_json(opened.config, batches.facts(opened.data)))
     sizes = [array.nbytes for array in function.parameters.values()]
     prefix = f"{golden.SIZES[0]}/out/"
-    outputs = {name.removeprefix(prefix): array for name, array in arrays.items()
-               if name.startswith(prefix)}  # fmt: skip
+    outputs = {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
     return {
         "format": 1,
         "what": function.what,
         "task": opened.config.task.name,
         "step": opened.step,
         "classes": _names(opened),
-        "inputs": {name: _told(leaf.dtype, leaf.shape) | {"values": golden.allowed(opened, name)}
-                   for name, leaf in function.inputs.items()},
-        "outputs": {name: _told(array.dtype, array.shape[1:]) | _tolerance(opened, name, array)
-                    for name, array in outputs.items()},
+        "inputs": {
+            name: _told(leaf.dtype, leaf.shape) | {"values": golden.allowed(opened, name)}
+            for name, leaf in function.inputs.items()
+        },
+        "outputs": {
+            name: _told(array.dtype, array.shape[1:]) | _tolerance(opened, name, array)
+            for name, array in outputs.items()
+        },
         "parameters": {"arrays": len(sizes), "bytes": sum(sizes)},
         "platforms": list(subject.PLATFORMS),
         "golden_on": jax.default_backend(),
@@ -115,7 +127,7 @@ def card(opened: runs.Opened, function: Subject, arrays: dict, members: dict[str
         "config": record["config"],
         "data": record["data"],
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
-    }  # fmt: skip
+    }
 
 
 def _told(dtype, shape):
@@ -147,8 +159,10 @@ def _sound(path, members):
     for name, found in differences.items():
         cli.say(f"  {name}: {loader.told(found)} from the run")
     if beyond := model.beyond(differences):
-        raise Stop(f"the exported function does not give what the run gives: {', '.join(beyond)} "
-                   "differ; nothing was written")  # fmt: skip
+        raise Stop(
+            f"the exported function does not give what the run gives: {', '.join(beyond)} "
+            "differ; nothing was written"
+        )
 
 
 def _written(path, write):

@@ -33,12 +33,16 @@ def main(argv: list[str]) -> None:
     record, _ = configs.read_record(options.workdir)
     other = cli.override(configs.load(options.config), overrides) if options.config else None
     damaged, steps = saved(options.workdir)
-    print("\n".join([
-        *about(options.workdir, record),
-        *steps,
-        *differences(options.workdir, record, other),
-        *curves(options.workdir / "metrics.jsonl"),
-    ]))  # fmt: skip
+    print(
+        "\n".join(
+            [
+                *about(options.workdir, record),
+                *steps,
+                *differences(options.workdir, record, other),
+                *curves(options.workdir / "metrics.jsonl"),
+            ]
+        )
+    )
     if damaged:
         raise Stop(f"{options.workdir}: damaged: {', '.join(damaged)}")
 
@@ -49,8 +53,10 @@ def about(workdir: Path, record: dict) -> list[str]:
     steps = checkpoints.steps(workdir / "checkpoints")
     done = f"{steps[-1]:,}" if steps else "none"
     source = data.get("title") or config["data"]["name"]
-    return [f"{workdir}: {config['task']['name']} on {source}; {done} of "
-            f"{config['train']['steps']:,} steps saved"]  # fmt: skip
+    return [
+        f"{workdir}: {config['task']['name']} on {source}; {done} of "
+        f"{config['train']['steps']:,} steps saved"
+    ]
 
 
 def saved(workdir: Path) -> tuple[list[str], list[str]]:
@@ -60,10 +66,15 @@ def saved(workdir: Path) -> tuple[list[str], list[str]]:
         fault = checksums.fault(folder / str(step))
         size = checksums.size(folder / str(step))
         metrics = {} if fault else checkpoints.metrics(folder, step) or {}
-        told = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()
-                         if "/" not in name and value is not None)  # fmt: skip
-        lines.append(f"  step {step:>9,}  {size / 2**20:8.1f} MiB  {fault or 'whole'}"
-                     + (f"  {told}" if told else ""))  # fmt: skip
+        told = ", ".join(
+            f"{name} {value:.4g}"
+            for name, value in metrics.items()
+            if "/" not in name and value is not None
+        )
+        lines.append(
+            f"  step {step:>9,}  {size / 2**20:8.1f} MiB  {fault or 'whole'}"
+            + (f"  {told}" if told else "")
+        )
         damaged += [f"step {step}"] if fault else []
     for path in checkpoints.unfinished(folder):
         lines.append(f"  {path.name}: a save that was cut off; the next start removes it")
@@ -77,16 +88,21 @@ def saved(workdir: Path) -> tuple[list[str], list[str]]:
 def differences(workdir: Path, record: dict, other: ConfigDict | None = None) -> list[str]:
     """How the run's versions and config differ from those of now."""
     now = json.loads(configs.to_json(configs.read(workdir)))["versions"]
-    lines = [f"  {package}: {version} then, {now.get(package)} now"
-             for package, version in record.get("versions", {}).items()
-             if version != now.get(package)]  # fmt: skip
+    lines = [
+        f"  {package}: {version} then, {now.get(package)} now"
+        for package, version in record.get("versions", {}).items()
+        if version != now.get(package)
+    ]
     lines = ["versions that differ:", *lines] if lines else ["versions: as installed now"]
     if other is not None:
-        before, after = (configs.flatten(json.loads(json.dumps(c)))
-                         for c in (record["config"], other.to_dict()))  # fmt: skip
-        changed = [f"  {key}: {before.get(key)!r} here, {after.get(key)!r} there"
-                   for key in sorted(before.keys() | after.keys())
-                   if before.get(key) != after.get(key)]  # fmt: skip
+        before, after = (
+            configs.flatten(json.loads(json.dumps(c))) for c in (record["config"], other.to_dict())
+        )
+        changed = [
+            f"  {key}: {before.get(key)!r} here, {after.get(key)!r} there"
+            for key in sorted(before.keys() | after.keys())
+            if before.get(key) != after.get(key)
+        ]
         lines += ["config keys that differ:", *changed] if changed else ["config: as given"]
     return lines
 
@@ -106,8 +122,11 @@ def curves(path: Path) -> list[str]:
             if name not in LEFT_OUT and "/" not in name and isinstance(value, int | float):
                 series.setdefault((line["split"], name), []).append(float(value))
     wide = max((len(" ".join(key)) for key in series), default=0)
-    lines = [f"  {' '.join(key):<{wide}}  {sparkline(values):<{WIDTH}}  "
-             f"{values[0]:.4g} -> {values[-1]:.4g}" for key, values in series.items()]  # fmt: skip
+    lines = [
+        f"  {' '.join(key):<{wide}}  {sparkline(values):<{WIDTH}}  "
+        f"{values[0]:.4g} -> {values[-1]:.4g}"
+        for key, values in series.items()
+    ]
     if broken:
         lines.append(f"  {broken} lines cannot be read; the next start drops what it does not know")
     return ["metrics:", *lines]
@@ -115,8 +134,10 @@ def curves(path: Path) -> list[str]:
 
 def sparkline(values: list[float]) -> str:
     """Up to `WIDTH` values as bars between the least and the largest; "x" for no number."""
-    chosen = [values[round(i * (len(values) - 1) / max(min(WIDTH, len(values)) - 1, 1))]
-              for i in range(min(WIDTH, len(values)))]  # fmt: skip
+    chosen = [
+        values[round(i * (len(values) - 1) / max(min(WIDTH, len(values)) - 1, 1))]
+        for i in range(min(WIDTH, len(values)))
+    ]
     finite = [value for value in chosen if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     span = (high - low) or 1.0

@@ -31,8 +31,12 @@ def main(argv: list[str]) -> None:
     add = arguments.add_argument
     add("--processes", type=int, default=2, help="how many processes (default: 2)")
     add("--devices", type=int, default=1, help="simulated CPU devices of each (default: 1)")
-    add("--restarts", type=int, default=3, help="starts after a process died (default: 3); "
-        "counted anew once a start lasts a minute")  # fmt: skip
+    add(
+        "--restarts",
+        type=int,
+        default=3,
+        help="starts after a process died (default: 3); counted anew once a start lasts a minute",
+    )
     add("training", nargs="*", metavar="-- ARGUMENT", help="arguments of launch.train")
     cut = argv.index("--") if "--" in argv else len(argv)
     options = arguments.parse_args(argv[:cut])

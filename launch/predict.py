@@ -58,8 +58,10 @@ def main(argv: list[str]) -> None:
     opened.config.predict.postprocess += cleaning(options.min_size, options.fill_holes)
     segmenter = Segmenter(opened, options.batch_size, options.depth is not None)
     if max(options.fill_holes, default=0) >= segmenter.classes:
-        raise Mistake(f"--fill_holes: there is no class {max(options.fill_holes)}; ids are 0 to "
-                      f"{segmenter.classes - 1}")  # fmt: skip
+        raise Mistake(
+            f"--fill_holes: there is no class {max(options.fill_holes)}; ids are 0 to "
+            f"{segmenter.classes - 1}"
+        )
     failed = predict(segmenter, items, options.out, segmenter.prior(options.prior, items))
     if failed:
         raise Mistake(

@@ -30,15 +30,27 @@ def main(argv: list[str]) -> None:
     add = arguments.add_argument
     add("--workdir", type=cli.workdir, required=True, help="a run")
     add("--seeds", type=cli.seed_range, help="7, 0-63 or 0-3,8 (default: 0-63)")
-    add("--out", type=Path, default=Path("samples.png"), help="a .png grid, or .npy float images; "
-        "a .gif or .webp with --interpolate")  # fmt: skip
+    add(
+        "--out",
+        type=Path,
+        default=Path("samples.png"),
+        help="a .png grid, or .npy float images; a .gif or .webp with --interpolate",
+    )
     add("--class", type=int, dest="label", help="of a class-conditional model; default: by turns")
-    add("--condition", default="", help="images, or masks, to start from: a file, a folder, or a "
-        "pattern in quotes; one for each seed, or one for all")  # fmt: skip
+    add(
+        "--condition",
+        default="",
+        help="images, or masks, to start from: a file, a folder, or a "
+        "pattern in quotes; one for each seed, or one for all",
+    )
     add("--interpolate", action="store_true", help="strips from each seed to the next")
     add("--step", type=int, help="which checkpoint (default: the newest)")
-    add("--split", default="", help="whose rows are completed where a model only completes and "
-        "there is no --condition (default: config.eval.split)")  # fmt: skip
+    add(
+        "--split",
+        default="",
+        help="whose rows are completed where a model only completes and "
+        "there is no --condition (default: config.eval.split)",
+    )
     add("--batch_size", type=int, default=64, help="images at a time (default: 64)")
     options, overrides = cli.parse(arguments, argv)
     _check(options)
@@ -50,8 +62,10 @@ def main(argv: list[str]) -> None:
         images = _complete(opened, options)
     else:
         images = _draw(opened, options)
-    cli.say(f"{len(images)} {'strips' if options.interpolate else 'images'} of step "
-            f"{opened.step:,} in {options.out}")  # fmt: skip
+    cli.say(
+        f"{len(images)} {'strips' if options.interpolate else 'images'} of step "
+        f"{opened.step:,} in {options.out}"
+    )
 
 
 def draw(opened: runs.Opened, seeds: list[int], label: int | None, batch_size: int) -> np.ndarray:
@@ -113,8 +127,10 @@ def _check(options: argparse.Namespace) -> None:
     """Refuses what cannot be meant, before anything is opened."""
     animated = options.out.suffix in image_files.ANIMATIONS
     if options.out.suffix not in (".png", ".npy") and not (animated and options.interpolate):
-        raise Mistake(f"--out={options.out}: write a .png or a .npy file, or with --interpolate "
-                      "a .gif or a .webp file")  # fmt: skip
+        raise Mistake(
+            f"--out={options.out}: write a .png or a .npy file, or with --interpolate "
+            "a .gif or a .webp file"
+        )
     if options.batch_size < 1:
         raise Mistake(f"--batch_size must be at least 1, got {options.batch_size}")
     if options.interpolate and options.condition:
@@ -163,8 +179,10 @@ def _interpolate(opened, options):
     program, seeds = opened.run.program, np.array(options.seeds or STRIPS)
     if program.interpolate is None:
         raise Mistake(f"{opened.config.task.name} has no interpolate()")
-    columns = {"end": seeds[1:].astype(np.int32),
-               "label": _labels(opened, seeds[:-1], options.label)}  # fmt: skip
+    columns = {
+        "end": seeds[1:].astype(np.int32),
+        "label": _labels(opened, seeds[:-1], options.label),
+    }
     strips = by_seed(opened, program.interpolate, seeds[:-1], columns, options.batch_size)
     if options.out.suffix in image_files.ANIMATIONS:
         # There and back, and a rest at each seed: the last image of a strip is the first of

@@ -31,8 +31,21 @@ RING = {
     "all-to-all": lambda n: (n - 1) / n,
     "collective-permute": lambda n: 1.0,
 }
-SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4,
-         "u32": 4, "f64": 8, "s64": 8, "u64": 8}  # fmt: skip
+SIZES = {
+    "pred": 1,
+    "s8": 1,
+    "u8": 1,
+    "bf16": 2,
+    "f16": 2,
+    "s16": 2,
+    "u16": 2,
+    "f32": 4,
+    "s32": 4,
+    "u32": 4,
+    "f64": 8,
+    "s64": 8,
+    "u64": 8,
+}
 
 
 class Collective(NamedTuple):
@@ -60,10 +73,20 @@ def main(argv: list[str]) -> None:
     add = arguments.add_argument
     add("--config", required=True, help="FILE.py or FILE.py:VARIANT")
     add("--devices", default="8,64,256", help="how many to simulate (default: 8,64,256)")
-    add("--bandwidth", type=float, default=50.0, metavar="GB/s", help="that each device can "
-        "send (default: 50, InfiniBand of 400 Gbit/s)")  # fmt: skip
-    add("--flops", type=float, default=200.0, metavar="TFLOP/s", help="that a device computes, "
-        "as measured and not as promised (default: 200)")  # fmt: skip
+    add(
+        "--bandwidth",
+        type=float,
+        default=50.0,
+        metavar="GB/s",
+        help="that each device can send (default: 50, InfiniBand of 400 Gbit/s)",
+    )
+    add(
+        "--flops",
+        type=float,
+        default=200.0,
+        metavar="TFLOP/s",
+        help="that a device computes, as measured and not as promised (default: 200)",
+    )
     options, overrides = cli.parse(arguments, argv)
     config = cli.override(configs.load(options.config), overrides)
     counts = _counts(options.devices)
@@ -153,16 +176,29 @@ def _group(rest, devices):
 
 def table(rows: list[dict]) -> str:
     """Rows as lines for the terminal."""
-    head = ("devices", "layout", "sent/step", "state/device", "temporaries", "GFLOP/image",
-            "hidden from")  # fmt: skip
+    head = (
+        "devices",
+        "layout",
+        "sent/step",
+        "state/device",
+        "temporaries",
+        "GFLOP/image",
+        "hidden from",
+    )
     lines = [head]
     for row in rows:
         images = f"{row['images_per_device_to_hide']:,.1f} images/device"
-        lines.append((
-            f"{row['devices']}", row["layout"], f"{row['sent_mb']:,.1f} MB",
-            f"{row['state_mb']:,.1f} MB", f"{row['temporaries_mb']:,.1f} MB",
-            f"{row['gflop_per_image']:,.2f}", images,
-        ))  # fmt: skip
+        lines.append(
+            (
+                f"{row['devices']}",
+                row["layout"],
+                f"{row['sent_mb']:,.1f} MB",
+                f"{row['state_mb']:,.1f} MB",
+                f"{row['temporaries_mb']:,.1f} MB",
+                f"{row['gflop_per_image']:,.2f}",
+                images,
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     pad = partial("{:>{}}".format)
     return "\n".join("  ".join(map(pad, line, widths)) for line in lines)

@@ -28,8 +28,12 @@ def main(argv: list[str]) -> None:
     arguments = cli.parser("segment", "Segments images by one cue, without training.")
     add = arguments.add_argument
     add("--cue", required=True, choices=("boundary", "texture", "depth"), help="what to look at")
-    add("--images", required=True, help="a file, a folder, or a pattern in quotes; depth maps "
-        "(16-bit PNG in millimetres, float TIFF or .npy in metres) for --cue=depth")  # fmt: skip
+    add(
+        "--images",
+        required=True,
+        help="a file, a folder, or a pattern in quotes; depth maps "
+        "(16-bit PNG in millimetres, float TIFF or .npy in metres) for --cue=depth",
+    )
     add("--out", type=Path, required=True, help="folder for what is written")
     add("--threshold", type=float, default=0.37, help="boundary: weakest contour (default: 0.37)")
     add("--textures", type=int, default=0, help="texture: their number (default: estimated)")
@@ -81,8 +85,9 @@ def segment(cue: Callable[[Path], np.ndarray], paths: list[Path], out: Path) -> 
         seconds = round(now - start, 3)
         entries.append({"image": str(path), "regions": count, "seconds": seconds})
         left = (now - began) / number * (len(paths) - number)
-        cli.say(f"{number}/{len(paths)} {path.name}: {count} regions, {seconds:.2f} s, "
-                f"ETA {left:.0f} s")  # fmt: skip
+        cli.say(
+            f"{number}/{len(paths)} {path.name}: {count} regions, {seconds:.2f} s, ETA {left:.0f} s"
+        )
     out.mkdir(parents=True, exist_ok=True)
     report = {"images": entries, "failed": failed}
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")

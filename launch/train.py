@@ -37,8 +37,9 @@ def main(argv: list[str]) -> None:
     """Parses the command line and trains."""
     arguments = cli.parser("train", "Trains what a config describes, or goes on with it.")
     arguments.add_argument("--config", required=True, help="FILE.py or FILE.py:VARIANT")
-    arguments.add_argument("--workdir", type=cli.workdir, help="where the run lives (default: "
-                           "runs/NAME of the config)")  # fmt: skip
+    arguments.add_argument(
+        "--workdir", type=cli.workdir, help="where the run lives (default: runs/NAME of the config)"
+    )
     distributed.add_arguments(arguments)
     options, overrides = cli.parse(arguments, argv)
     config = cli.override(configs.load(options.config), overrides)
@@ -143,23 +144,49 @@ class Session(NamedTuple):
         writer = Writer(folder, keep, best, sound, home.publish)
         with contextlib.closing(writer):
             state = run.program.load(_state(config, run, folder, start))
-            journal = self.journal(start, began, nonfinite.keeper(
-                config, home.folder, self.data, detours))  # fmt: skip
+            journal = self.journal(
+                start, began, nonfinite.keeper(config, home.folder, self.data, detours)
+            )
             recover = getattr(run.task, "recover", None)
-            judge = collapse.watch(config, recover, run.program.template, folder, home.folder,
-                                writer, journal.note, group)  # fmt: skip
+            judge = collapse.watch(
+                config,
+                recover,
+                run.program.template,
+                folder,
+                home.folder,
+                writer,
+                journal.note,
+                group,
+            )
             judged = evaluator(config, run, self.held_out, journal, self.score, judge)
             batches_from = feed(config, self.data, start, detours)
             with contextlib.closing(journal):
-                loop.train(run.program, plan(config), batches_from, state, start, judged, writer,
-                           self.record, journal, group)  # fmt: skip
+                loop.train(
+                    run.program,
+                    plan(config),
+                    batches_from,
+                    state,
+                    start,
+                    judged,
+                    writer,
+                    self.record,
+                    journal,
+                    group,
+                )
 
     def journal(self, start: int, began: float, keep: Callable) -> Journal:
         """What this process reports; batches that are left out are noted there."""
         kind = Journal if self.group.first else Silent
         config, group, finish = self.config, self.group, self.run.task.finish
-        made = kind(self.home.folder, finish, config.train.steps, config.data.batch_size,
-                    start, began, group.processes)  # fmt: skip
+        made = kind(
+            self.home.folder,
+            finish,
+            config.train.steps,
+            config.data.batch_size,
+            start,
+            began,
+            group.processes,
+        )
         if config.faults.not_finite == "skip":
             made.skip = nonfinite.skipper(config, self.home.folder, keep, made.note, group)
         return made

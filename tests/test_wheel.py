@@ -17,8 +17,11 @@ def installed(tmp_path_factory):
     source = folder / "source"
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split("\0")  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
     for name in filter(None, files):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -43,13 +46,17 @@ def test_the_wheel_holds_the_packages_and_nothing_else(installed):
 
 def test_the_wheel_trains(installed, data_dir):
     command = [
-        sys.executable, "-c",
+        sys.executable,
+        "-c",
         "import sys; sys.path.insert(0, 'site'); import launch.train, launch.cli; "
         "assert launch.train.__file__.startswith(sys.argv.pop()), launch.train.__file__; "
         "launch.cli.run(launch.train.main)",
-        "--config=configs/vae.py", f"--config.data.data_dir={data_dir}", "--config.train.steps=50",
-        "--workdir=run", str(installed / "site"),
-    ]  # fmt: skip
+        "--config=configs/vae.py",
+        f"--config.data.data_dir={data_dir}",
+        "--config.train.steps=50",
+        "--workdir=run",
+        str(installed / "site"),
+    ]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -35,8 +35,9 @@ class FeatureNet(nn.Module):
         x = x.astype(self.dtype)
         for width in self.widths:
             strides = tuple(2 if side > GRID else 1 for side in x.shape[1:3])
-            x = nn.Conv(width, (3, 3), strides, kernel_init=nn.initializers.he_normal(),
-                        dtype=self.dtype)(x)  # fmt: skip
+            x = nn.Conv(
+                width, (3, 3), strides, kernel_init=nn.initializers.he_normal(), dtype=self.dtype
+            )(x)
             x = nn.relu(x)
         window = tuple(-(-side // GRID) for side in x.shape[1:3])
         x = nn.avg_pool(x, window, window, padding="SAME", count_include_pad=False)

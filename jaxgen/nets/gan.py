@@ -178,8 +178,13 @@ class ResidualDiscriminator(nn.Module):
         """x [B, H, W, C] -> logits [B]."""
         sizes(x.shape[1:], len(self.widths))
         conv = partial(nn.Conv, dtype=self.dtype)
-        pool = partial(nn.avg_pool, window_shape=(2, 2), strides=(2, 2), padding="SAME",
-                       count_include_pad=False)  # fmt: skip
+        pool = partial(
+            nn.avg_pool,
+            window_shape=(2, 2),
+            strides=(2, 2),
+            padding="SAME",
+            count_include_pad=False,
+        )
         for level, width in enumerate(self.widths):
             y = conv(width, (3, 3))(nn.relu(x) if level else x)
             y = conv(width, (3, 3))(nn.relu(y))

@@ -31,8 +31,15 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x):
         """[B, H, W, C] -> [B, H', W', width]."""
-        x = nn.Conv(self.width, self.kernel, self.stride, self.padding, use_bias=False,
-                    precision="highest", name="conv")(x)  # fmt: skip
+        x = nn.Conv(
+            self.width,
+            self.kernel,
+            self.stride,
+            self.padding,
+            use_bias=False,
+            precision="highest",
+            name="conv",
+        )(x)
         return nn.relu(nn.BatchNorm(use_running_average=True, epsilon=1e-3, name="bn")(x))
 
 
@@ -81,39 +88,53 @@ def _block_a(pooled):
     return (
         (("branch1x1", 64, _ONE),),
         (("branch5x5_1", 48, _ONE), ("branch5x5_2", 64, _FIVE)),
-        (("branch3x3dbl_1", 64, _ONE), ("branch3x3dbl_2", 96, _THREE),
-         ("branch3x3dbl_3", 96, _THREE)),
+        (
+            ("branch3x3dbl_1", 64, _ONE),
+            ("branch3x3dbl_2", 96, _THREE),
+            ("branch3x3dbl_3", 96, _THREE),
+        ),
         ("mean", ("branch_pool", pooled, _ONE)),
-    )  # fmt: skip
+    )
 
 
 def _block_b():
     return (
         (("branch3x3", 384, _THREE, 2, "VALID"),),
-        (("branch3x3dbl_1", 64, _ONE), ("branch3x3dbl_2", 96, _THREE),
-         ("branch3x3dbl_3", 96, _THREE, 2, "VALID")),
+        (
+            ("branch3x3dbl_1", 64, _ONE),
+            ("branch3x3dbl_2", 96, _THREE),
+            ("branch3x3dbl_3", 96, _THREE, 2, "VALID"),
+        ),
         ("halve",),
-    )  # fmt: skip
+    )
 
 
 def _block_c(width):
     return (
         (("branch1x1", 192, _ONE),),
         (("branch7x7_1", width, _ONE), ("branch7x7_2", width, _ROW), ("branch7x7_3", 192, _COLUMN)),
-        (("branch7x7dbl_1", width, _ONE), ("branch7x7dbl_2", width, _COLUMN),
-         ("branch7x7dbl_3", width, _ROW), ("branch7x7dbl_4", width, _COLUMN),
-         ("branch7x7dbl_5", 192, _ROW)),
+        (
+            ("branch7x7dbl_1", width, _ONE),
+            ("branch7x7dbl_2", width, _COLUMN),
+            ("branch7x7dbl_3", width, _ROW),
+            ("branch7x7dbl_4", width, _COLUMN),
+            ("branch7x7dbl_5", 192, _ROW),
+        ),
         ("mean", ("branch_pool", 192, _ONE)),
-    )  # fmt: skip
+    )
 
 
 def _block_d():
     return (
         (("branch3x3_1", 192, _ONE), ("branch3x3_2", 320, _THREE, 2, "VALID")),
-        (("branch7x7x3_1", 192, _ONE), ("branch7x7x3_2", 192, _ROW),
-         ("branch7x7x3_3", 192, _COLUMN), ("branch7x7x3_4", 192, _THREE, 2, "VALID")),
+        (
+            ("branch7x7x3_1", 192, _ONE),
+            ("branch7x7x3_2", 192, _ROW),
+            ("branch7x7x3_3", 192, _COLUMN),
+            ("branch7x7x3_4", 192, _THREE, 2, "VALID"),
+        ),
         ("halve",),
-    )  # fmt: skip
+    )
 
 
 def _block_e(pool):

@@ -188,10 +188,13 @@ def lab(image: jax.Array) -> jax.Array:
     power = ((jnp.maximum(rgb, 0.04) + 0.055) / 1.055) ** 2.4
     linear = jnp.where(rgb <= 0.04045, rgb / 12.92, power)
     primaries = jnp.asarray(
-        [[0.4124564, 0.3575761, 0.1804375],
-         [0.2126729, 0.7151522, 0.0721750],
-         [0.0193339, 0.1191920, 0.9503041]], image.dtype
-    )  # fmt: skip
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ],
+        image.dtype,
+    )
     share = linear @ (primaries / primaries.sum(1, keepdims=True)).T
     knee = 6.0 / 29.0
     root = jnp.cbrt(jnp.maximum(share, knee**3))

@@ -52,8 +52,10 @@ def strips(
             if weight is None:
                 shape = (window[0], lefts[-1] + window[1])
                 weight = np.zeros(shape, np.float32)
-                sums = {key: np.zeros((*shape, *leaf.shape[2:]), np.float32)
-                        for key, leaf in outputs.items()}  # fmt: skip
+                sums = {
+                    key: np.zeros((*shape, *leaf.shape[2:]), np.float32)
+                    for key, leaf in outputs.items()
+                }
             part = (slice(None), slice(left, left + window[1]))
             weight[part] += weights
             for key, leaf in outputs.items():
@@ -61,8 +63,10 @@ def strips(
         # Rows above the next window are finished; the others move up.
         end = tops[row + 1] if row + 1 < len(tops) else height
         ready = end - top
-        used = {key: total[:ready, :width] / _spread(weight[:ready, :width], total)
-                for key, total in sums.items()}  # fmt: skip
+        used = {
+            key: total[:ready, :width] / _spread(weight[:ready, :width], total)
+            for key, total in sums.items()
+        }
         yield done, {key: leaf[: height - done] for key, leaf in used.items()}
         done = end
         for total in (weight, *sums.values()):
@@ -106,8 +110,10 @@ def _row(predict, example, window, top, lefts, vertical, batch_size):
     for first in range(0, len(lefts), batch_size):
         places = lefts[first : first + batch_size]
         full = places + [places[-1]] * (batch_size - len(places))
-        batch = {key: np.stack([_cut(array, top, left, window) for left in full])
-                 for key, array in example.items()}  # fmt: skip
+        batch = {
+            key: np.stack([_cut(array, top, left, window) for left in full])
+            for key, array in example.items()
+        }
         batch["index"] = np.arange(first, first + batch_size, dtype=np.int32)
         outputs = {key: np.asarray(leaf, np.float32) for key, leaf in predict(batch).items()}
         for number, left in enumerate(places):

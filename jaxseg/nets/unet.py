@@ -101,9 +101,13 @@ class UNet(nn.Module):
             elif self.stem > 1:
                 kernel = (2 * self.stem - 1,) * 2
                 x = nn.Conv(
-                    features, kernel, (self.stem,) * 2, kernel_init=HE, dtype=self.dtype,
+                    features,
+                    kernel,
+                    (self.stem,) * 2,
+                    kernel_init=HE,
+                    dtype=self.dtype,
                     name=f"{name}_stem",
-                )(x)  # fmt: skip
+                )(x)
             x = self._block(level, f"{name}{level}", features)(x, *mode)
             if others is not None:
                 x = Gate(features, self.dtype, name=f"gate{level}")(x, others[level])
@@ -113,9 +117,15 @@ class UNet(nn.Module):
     def _block(self, level, name, features=None):
         deep = level >= len(self.widths) - 2 or name.startswith("decoder")
         return Block(
-            features or self.widths[level], self.convolutions, self.block, self.norm, self.groups,
-            self.dropout if deep else 0.0, self.dtype, name=name,
-        )  # fmt: skip
+            features or self.widths[level],
+            self.convolutions,
+            self.block,
+            self.norm,
+            self.groups,
+            self.dropout if deep else 0.0,
+            self.dtype,
+            name=name,
+        )
 
     def _head(self, x, level):
         if level and not self.deep_supervision:
@@ -141,9 +151,12 @@ class Block(nn.Module):
         inputs = x
         for number in range(self.convolutions):
             x = nn.Conv(
-                self.features, (3, 3), use_bias=self.norm == "none", kernel_init=HE,
+                self.features,
+                (3, 3),
+                use_bias=self.norm == "none",
+                kernel_init=HE,
                 dtype=self.dtype,
-            )(x)  # fmt: skip
+            )(x)
             x = self._normalise(x, train)
             if self.kind == "residual" and number == self.convolutions - 1:
                 if inputs.shape[-1] != self.features:
@@ -231,11 +244,15 @@ def _check(net):
         raise ValueError("UNet needs classes >= 1; a task sets it")
     if not net.widths or min(net.widths) < 1 or net.stem < 1 or net.convolutions < 1:
         raise ValueError("UNet: widths, convolutions and stem must be at least 1")
-    choices = {"block": ("plain", "residual"), "norm": ("group", "batch", "none"),
-               "up": ("resize", "transpose")}  # fmt: skip
+    choices = {
+        "block": ("plain", "residual"),
+        "norm": ("group", "batch", "none"),
+        "up": ("resize", "transpose"),
+    }
     for key, allowed in choices.items():
         if getattr(net, key) not in allowed:
-            raise ValueError(f"UNet: {key} must be one of {', '.join(allowed)}; "
-                             f"got {getattr(net, key)!r}")  # fmt: skip
+            raise ValueError(
+                f"UNet: {key} must be one of {', '.join(allowed)}; got {getattr(net, key)!r}"
+            )
     if not 0.0 <= net.dropout < 1.0:
         raise ValueError(f"UNet: dropout must be in [0, 1), got {net.dropout}")

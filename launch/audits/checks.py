@@ -85,8 +85,10 @@ def _seen(influence, shape):
         return f"every value sees all {earlier.sum():,} earlier ones"
     i = np.argmax(unseen.sum(0))
     j = np.argmax(unseen[:, i])
-    return (f"of {earlier.sum():,} earlier values {unseen.sum():,} are never seen, "
-            f"such as {_place(j, shape)} by {_place(i, shape)}")  # fmt: skip
+    return (
+        f"of {earlier.sum():,} earlier values {unseen.sum():,} are never seen, "
+        f"such as {_place(j, shape)} by {_place(i, shape)}"
+    )
 
 
 def _place(number, shape):
@@ -173,8 +175,11 @@ def units(subject: Subject) -> tuple[Finding, float]:
         return Finding("units", subject.title, NONE, "no metric is in bits per dimension"), 0.0
     offset = float(np.round(next(iter(offsets.values()))))
     good = offset in (0.0, 8.0) and all(abs(o - offset) < 1e-4 for o in offsets.values())
-    detail = ", ".join(f"{nats} {metrics[nats]:.5g} nats = {metrics[name]:.5g} bits/dim"
-                       for name, nats in pairs if nats)  # fmt: skip
+    detail = ", ".join(
+        f"{nats} {metrics[nats]:.5g} nats = {metrics[name]:.5g} bits/dim"
+        for name, nats in pairs
+        if nats
+    )
     detail += f" over {size:.0f} dimensions" + (" + 8, a density" if offset == 8.0 else "")
     if task.log_prob is not None:
         nats = -float(np.mean(jax.jit(task.log_prob)(subject.state, batch, key(2))))

@@ -71,8 +71,12 @@ def total_probability(builder: Builder, untrained: bool, offset: float) -> list[
         return [Finding(name, whose, NONE, "the run's parameters belong to its own image size")]
     if subject.task.log_prob is not None:
         return _exact(builder, subject, untrained)
-    sums = jax.eval_shape(subject.task.score_step or subject.task.eval_step, subject.state,
-                          examples(subject, 2), key(4))  # fmt: skip
+    sums = jax.eval_shape(
+        subject.task.score_step or subject.task.eval_step,
+        subject.state,
+        examples(subject, 2),
+        key(4),
+    )
     if "nll" not in sums:
         why = "the task has no log_prob() and its sums no nll"
         return [Finding(name, subject.title, NONE, why)]

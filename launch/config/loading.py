@@ -21,14 +21,33 @@ OPEN = ("task", "model", "optimizer", "data.kwargs", "data.preprocess", "score.f
 # Changing one of these makes it another run. All others may change when a run
 # goes on: where it runs, how often it reports, and for how long.
 IDENTITY = (
-    "seed", "task", "model", "optimizer", "dtype", "init_from", "data.name", "data.split",
-    "data.batch_size", "data.kwargs", "data.preprocess", "data.augment", "train.accumulate",
-)  # fmt: skip
+    "seed",
+    "task",
+    "model",
+    "optimizer",
+    "dtype",
+    "init_from",
+    "data.name",
+    "data.split",
+    "data.batch_size",
+    "data.kwargs",
+    "data.preprocess",
+    "data.augment",
+    "train.accumulate",
+)
 
 PACKAGES = (
-    "segen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain",
-    "tensorflow-datasets", "array_record", "numpy",
-)  # fmt: skip
+    "segen",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tensorflow-datasets",
+    "array_record",
+    "numpy",
+)
 
 
 def defaults() -> ConfigDict:
@@ -191,10 +210,16 @@ def check(config: ConfigDict) -> None:
       Mistake: names the key, its value, and what would do.
     """
     positive = (
-        "data.batch_size", "train.steps", "train.steps_per_dispatch",
-        "train.accumulate", "eval.every", "eval.batch_size", "checkpoint.every",
-        "checkpoint.keep", "log.every",
-    )  # fmt: skip
+        "data.batch_size",
+        "train.steps",
+        "train.steps_per_dispatch",
+        "train.accumulate",
+        "eval.every",
+        "eval.batch_size",
+        "checkpoint.every",
+        "checkpoint.keep",
+        "log.every",
+    )
     for key in positive:
         if at(config, key) < 1:
             raise Mistake(f"config.{key} must be at least 1, got {at(config, key)}")

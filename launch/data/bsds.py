@@ -64,8 +64,10 @@ def pairs(path, split: str) -> list[tuple[Path, Path]]:
         folders[1] = root / "ground_truth" / split
     for folder in folders:
         if not folder.is_dir():
-            raise Mistake(f"{folder}: no such folder; BSDS500 has images/ and groundTruth/, "
-                          "each with train, val and test")  # fmt: skip
+            raise Mistake(
+                f"{folder}: no such folder; BSDS500 has images/ and groundTruth/, "
+                "each with train, val and test"
+            )
     images = sorted(path for path in folders[0].iterdir() if path.suffix in (".jpg", ".png"))
     files = [(image, folders[1] / f"{image.stem}.mat") for image in images]
     lost = [truth for _, truth in files if not truth.is_file()]

@@ -95,9 +95,11 @@ def _files(folder, suffixes, faults, images=None):
     for where, below, names in os.walk(folder, followlinks=True):
         here = Path(where).resolve()
         # Not what is hidden, such as .ipynb_checkpoints, nor a link that leads back.
-        below[:] = [name for name in below
-                    if not name.startswith(".")
-                    and not here.is_relative_to(Path(where, name).resolve())]  # fmt: skip
+        below[:] = [
+            name
+            for name in below
+            if not name.startswith(".") and not here.is_relative_to(Path(where, name).resolve())
+        ]
         for name in sorted(names):
             path = Path(where, name)
             if path.suffix.lower() not in suffixes or name.startswith("."):

@@ -47,8 +47,9 @@ class Group:
       seconds: how long to wait for the others outside of compiled steps.
     """
 
-    def __init__(self, client: Any = None, process: int = 0, processes: int = 1,
-                 seconds: float = 300.0):  # fmt: skip
+    def __init__(
+        self, client: Any = None, process: int = 0, processes: int = 1, seconds: float = 300.0
+    ):
         self.process, self.processes, self.hosts = process, processes, [socket.gethostname()]
         self._client, self._seconds, self._count = client, seconds, 0
         self._over = threading.Event()
@@ -273,13 +274,22 @@ _ADVICE = "Look at its own output; the same command goes on from the last checkp
 def add_arguments(arguments: argparse.ArgumentParser) -> None:
     """The arguments of a command that several processes may run together."""
     add = arguments.add_argument
-    add("--distributed", action="store_true", help="one of several processes; on Cloud TPU, "
-        "Slurm, Open MPI and Kubernetes they find each other, elsewhere give also:")  # fmt: skip
+    add(
+        "--distributed",
+        action="store_true",
+        help="one of several processes; on Cloud TPU, "
+        "Slurm, Open MPI and Kubernetes they find each other, elsewhere give also:",
+    )
     add("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     add("--processes", type=int, help="how many processes there are")
     add("--process", type=int, help="which one this is, from 0")
-    add("--wait", type=float, default=300.0, metavar="SECONDS", help="how long processes wait "
-        "for each other outside of steps (default: 300)")  # fmt: skip
+    add(
+        "--wait",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long processes wait for each other outside of steps (default: 300)",
+    )
 
 
 def start(options: argparse.Namespace) -> Group:
@@ -295,8 +305,9 @@ def start(options: argparse.Namespace) -> Group:
     if None in given and given != (None, None, None):
         raise Mistake("--coordinator, --processes and --process go together: give all or none")
     if options.process is not None and not 0 <= options.process < options.processes:
-        raise Mistake(f"--process={options.process} of --processes={options.processes}: they count "
-                      "from 0")  # fmt: skip
+        raise Mistake(
+            f"--process={options.process} of --processes={options.processes}: they count from 0"
+        )
     place = _place(given, options.wait)
     startup_barrier.meet(*place[:3], options.wait)
     try:

@@ -76,9 +76,16 @@ def check(config: ConfigDict, known: Iterable[str]) -> None:
         raise Mistake("config.guard.action=rollback goes to the best: give config.checkpoint.best")
 
 
-def watch(config: ConfigDict, recover: Callable | None, template: Any, folder: Path,
-          journal: Path, writer: Writer, note: Callable,
-          group: distributed.Group = distributed.ALONE) -> Callable:  # fmt: skip
+def watch(
+    config: ConfigDict,
+    recover: Callable | None,
+    template: Any,
+    folder: Path,
+    journal: Path,
+    writer: Writer,
+    note: Callable,
+    group: distributed.Group = distributed.ALONE,
+) -> Callable:
     """Builds (metrics, step) -> None, or the state to go on with instead.
 
     Args:

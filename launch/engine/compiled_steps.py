@@ -97,8 +97,12 @@ def build(
         train, put_feed = _resident(one, mesh, layout, resident)
         load = portable = _same
     else:
-        train = jax.jit(one, donate_argnums=0, in_shardings=(layout, rows, None),
-                        out_shardings=(layout, copies, copies))  # fmt: skip
+        train = jax.jit(
+            one,
+            donate_argnums=0,
+            in_shardings=(layout, rows, None),
+            out_shardings=(layout, copies, copies),
+        )
         put_feed = partial(sharding.put, sharding=rows)
         load = portable = _same
     score = task.score_step or task.eval_step
@@ -219,8 +223,12 @@ def _resident(one, mesh, layout, arrays):
         state, (sums, rates) = jax.lax.scan(partial(body, arrays), state, (index, numbers))
         return state, sums, rates
 
-    run = jax.jit(many, donate_argnums=0, in_shardings=(layout, copies, columns, None),
-                  out_shardings=(layout, copies, copies))  # fmt: skip
+    run = jax.jit(
+        many,
+        donate_argnums=0,
+        in_shardings=(layout, copies, columns, None),
+        out_shardings=(layout, copies, copies),
+    )
     return lambda state, feed, step: run(state, arrays, feed, step), partial(
         sharding.put, sharding=columns
     )

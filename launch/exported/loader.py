@@ -29,16 +29,29 @@ import ml_dtypes
 import numpy as np
 
 PROGRAM, PARAMETERS, GOLDEN, CARD = (
-    "program.bin", "parameters.safetensors", "golden.npz", "card.json",
-)  # fmt: skip
+    "program.bin",
+    "parameters.safetensors",
+    "golden.npz",
+    "card.json",
+)
 VENDOR = "vendor"  # a folder of the archive: packages that jax needs and does not install
 
 # How safetensors names types of numbers.
 TYPES = {
-    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
-    "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
-}  # fmt: skip
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
 
 
 class Difference(NamedTuple):
@@ -88,9 +101,13 @@ class Model:
         found = {}
         for size in sorted({name.split("/")[0] for name in self._golden}):
             inputs, outputs = (
-                {name.split("/")[2]: array for name, array in self._golden.items()
-                 if name.startswith(f"{size}/{kind}/")} for kind in ("in", "out")
-            )  # fmt: skip
+                {
+                    name.split("/")[2]: array
+                    for name, array in self._golden.items()
+                    if name.startswith(f"{size}/{kind}/")
+                }
+                for kind in ("in", "out")
+            )
             given = self(**inputs)
             for name, wanted in outputs.items():
                 found.setdefault(name, []).append(_difference(given[name], wanted))
@@ -107,10 +124,11 @@ class Model:
         where that is less than one: where a value lies between two, rounding decides.
         """
         return [
-            name for name, found in differences.items()
+            name
+            for name, found in differences.items()
             if not found.greatest <= self.outputs[name]["tolerance"]
             or found.differing > max(1, self.outputs[name]["share"] * found.count)
-        ]  # fmt: skip
+        ]
 
 
 def load(path: str | Path | None = None) -> Model:
@@ -188,8 +206,10 @@ def main(path: str | Path | None = None) -> int:
 def about(model: Model) -> list[str]:
     """What a person wants to know of a model, in lines."""
     card = model.card
-    lines = [f"{card['what']} of {card['task']}, step {card['step']:,}; jax "
-             f"{card['versions']['jax']}, for {', '.join(card['platforms'])}"]  # fmt: skip
+    lines = [
+        f"{card['what']} of {card['task']}, step {card['step']:,}; jax "
+        f"{card['versions']['jax']}, for {', '.join(card['platforms'])}"
+    ]
     for kind, leaves in (("in", model.inputs), ("out", model.outputs)):
         for name, leaf in leaves.items():
             shape = ", ".join(map(str, leaf["shape"]))
@@ -230,8 +250,10 @@ def _row(name, value, told):
     array, wanted, shape = np.asarray(value), np.dtype(told["dtype"]), tuple(told["shape"][1:])
     if array.ndim == 0 or len(array) == 0 or array.shape[1:] != shape or not _fits(array, wanted):
         expected = ", ".join(map(str, told["shape"]))
-        raise ValueError(f"{name} must be {wanted} [{expected}] with at least one row; "
-                         f"got {array.dtype} {list(array.shape)}")  # fmt: skip
+        raise ValueError(
+            f"{name} must be {wanted} [{expected}] with at least one row; "
+            f"got {array.dtype} {list(array.shape)}"
+        )
     if told["values"] is not None and not np.isin(array, told["values"]).all():
         bad = array[~np.isin(array, told["values"])].flat[0]
         raise ValueError(f"{name}: {bad} is none of {_listed(map(str, told['values']))}")

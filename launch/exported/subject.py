@@ -77,10 +77,13 @@ def build(opened: runs.Opened, what: str) -> Subject:
         size = next(iter(inputs.values())).shape[0]
         # What is not read only has to be there.
         blank = lambda leaf, *sizes: jnp.zeros((*sizes, *leaf.shape), leaf.dtype)
-        state = [parameters[name] if name in parameters else blank(leaf)
-                 for name, leaf in leaves.items()]  # fmt: skip
-        batch = {key: inputs[name] if (name := OUTSIDE.get(key, key)) in inputs
-                 else blank(leaf, size) for key, leaf in rows.items()}  # fmt: skip
+        state = [
+            parameters[name] if name in parameters else blank(leaf) for name, leaf in leaves.items()
+        ]
+        batch = {
+            key: inputs[name] if (name := OUTSIDE.get(key, key)) in inputs else blank(leaf, size)
+            for key, leaf in rows.items()
+        }
         return _results(opened, what, structure.unflatten(state), batch)
 
     return Subject(what, jax.device_get(parameters), rows, inputs, call)

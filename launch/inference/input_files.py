@@ -22,9 +22,11 @@ def listed(pattern: str, suffixes: tuple[str, ...], flag: str) -> list[Path]:
     if Path(pattern).is_file():
         found = [Path(pattern)]
     elif Path(pattern).is_dir():
-        found = [path for path in sorted(Path(pattern).iterdir())
-                 if path.suffix.lower() in suffixes and path.is_file()
-                 and not path.name.startswith(".")]  # fmt: skip
+        found = [
+            path
+            for path in sorted(Path(pattern).iterdir())
+            if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
+        ]
     else:
         found = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
     if not found:

@@ -106,8 +106,16 @@ def animate(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 100) -
     times = [milliseconds] * (len(shown) - 1) + [5 * milliseconds]
     # WebP's least effort: 0.7 s and not 1.8 s for 40 grids of digits, for a fifth more bytes.
     effort = {"quality": 80, "method": 0} if path.suffix == ".webp" else {}
-    _write(path, shown[0], ANIMATIONS[path.suffix], save_all=True, append_images=shown[1:],
-           duration=times, loop=0, **effort)  # fmt: skip
+    _write(
+        path,
+        shown[0],
+        ANIMATIONS[path.suffix],
+        save_all=True,
+        append_images=shown[1:],
+        duration=times,
+        loop=0,
+        **effort,
+    )
 
 
 def progress(folder: Path, name: str) -> Path | None:
@@ -121,8 +129,11 @@ def progress(folder: Path, name: str) -> Path | None:
       The animation; None where there are fewer than two pictures. Of many pictures
       `MOST_FRAMES` are shown, spread evenly from the first to the last.
     """
-    steps = [path for path in sorted(folder.glob(f"{glob.escape(name)}-*.png"))
-             if path.stem.removeprefix(f"{name}-").isdigit()]  # fmt: skip
+    steps = [
+        path
+        for path in sorted(folder.glob(f"{glob.escape(name)}-*.png"))
+        if path.stem.removeprefix(f"{name}-").isdigit()
+    ]
     if len(steps) < 2:
         return None
     places = np.linspace(0, len(steps) - 1, min(len(steps), MOST_FRAMES)).round().astype(int)

@@ -90,8 +90,10 @@ def _gone(path, holder):
     """Whether a holder has ended: seen on its own host, else by its silence."""
     if holder["host"] == socket.gethostname() and not _runs(holder["process"]):
         return True
-    cli.say(f"{path.parent} was in use by {holder['who']}; waiting up to {PATIENCE:.0f} s for a "
-            "sign of it")  # fmt: skip
+    cli.say(
+        f"{path.parent} was in use by {holder['who']}; waiting up to {PATIENCE:.0f} s for a "
+        "sign of it"
+    )
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         time.sleep(min(1.0, PATIENCE / 10))

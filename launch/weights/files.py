@@ -22,14 +22,27 @@ MAGIC = 0x1950A86A20F9469CFC6C  # of PyTorch's format before 1.6
 
 # How safetensors and PyTorch name types of numbers.
 TYPES = {
-    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.dtype(bfloat16),
-    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8,
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": np.dtype(bfloat16),
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
     "BOOL": np.bool_,
-    "DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16,
-    "BFloat16Storage": np.dtype(bfloat16), "LongStorage": np.int64, "IntStorage": np.int32,
-    "ShortStorage": np.int16, "CharStorage": np.int8, "ByteStorage": np.uint8,
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": np.dtype(bfloat16),
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
-}  # fmt: skip
+}
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -45,8 +58,17 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise Mistake(f"no such file of weights: {path}")
     try:
         return readers[path.suffix](path)
-    except (ValueError, KeyError, TypeError, EOFError, IndexError, AttributeError, struct.error,
-            pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        IndexError,
+        AttributeError,
+        struct.error,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
         raise Mistake(f"{path} is no {path.suffix} file of weights, or damaged: {error}")
 
 

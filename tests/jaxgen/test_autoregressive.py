@@ -157,8 +157,11 @@ def test_every_parameter_learns_and_the_loss_falls(name):
     after, _ = task.train_step(state, batch, KEY)
     moved = jax.tree.map(lambda one, two: bool((one != two).any()), state.params, after.params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
-    still = [jax.tree_util.keystr(path) for path, value in
-             jax.tree_util.tree_leaves_with_path(moved) if not value]  # fmt: skip
+    still = [
+        jax.tree_util.keystr(path)
+        for path, value in jax.tree_util.tree_leaves_with_path(moved)
+        if not value
+    ]
     # Nothing follows the last layer's stack of the rows above but its link.
     assert still == (["['_Gated_1']['vertical_condition']['kernel']"] if name == "cnn" else [])
     losses, state = [], task.init(KEY, batch)
@@ -193,10 +196,13 @@ def test_a_class_out_of_range_is_never_silent(name, likelihood):
 
 
 def test_evaluation_and_images_are_of_the_averaged_parameters():
-    ema = optax.chain(optax.sgd(1.0), optax.GradientTransformation(
-        lambda params: {"ema": jax.tree.map(jnp.zeros_like, params)},
-        lambda updates, state, params=None: (updates, state),
-    ))  # fmt: skip
+    ema = optax.chain(
+        optax.sgd(1.0),
+        optax.GradientTransformation(
+            lambda params: {"ema": jax.tree.map(jnp.zeros_like, params)},
+            lambda updates, state, params=None: (updates, state),
+        ),
+    )
     task, batch = make_task(NETS["row"], optimizer=ema), make_batch(4)
     state = far_from_zero(task, batch)  # whose average is zero: a coin for every pixel
     np.testing.assert_allclose(task.log_prob(state, batch, KEY), -12 * np.log(2), rtol=1e-6)
@@ -238,15 +244,18 @@ def test_a_net_without_a_cache_draws_too():
     np.testing.assert_allclose(255 * completed[:, :2], batch["image"][:, :2], rtol=2e-7)
 
 
-@pytest.mark.parametrize(("net", "options", "message"), [
-    ("row", {"given_rows": 4}, "given_rows must be 0 to 3 of 4, got 4"),
-    ("row", {"given_rows": -1}, "given_rows must be 0 to 3 of 4, got -1"),
-    ("cnn", {"classes": -1}, "classes must be 0"),
-    (PixelRNN("column"), {}, "layer must be row or diagonal, got 'column'"),
-    (PixelRNN("row", kernel=4), {}, "odd and at least 3, got 4"),
-    (PixelCNN(first=1), {}, "odd and at least 3, got 1"),
-    (PixelRNN("diagonal", features=2), {"shape": (4, 3, 3)}, "give more features"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("net", "options", "message"),
+    [
+        ("row", {"given_rows": 4}, "given_rows must be 0 to 3 of 4, got 4"),
+        ("row", {"given_rows": -1}, "given_rows must be 0 to 3 of 4, got -1"),
+        ("cnn", {"classes": -1}, "classes must be 0"),
+        (PixelRNN("column"), {}, "layer must be row or diagonal, got 'column'"),
+        (PixelRNN("row", kernel=4), {}, "odd and at least 3, got 4"),
+        (PixelCNN(first=1), {}, "odd and at least 3, got 1"),
+        (PixelRNN("diagonal", features=2), {"shape": (4, 3, 3)}, "give more features"),
+    ],
+)
 def test_what_cannot_be_meant_is_refused(net, options, message):
     shape = options.get("shape", SHAPE)
     with pytest.raises(ValueError, match=message):

@@ -41,8 +41,16 @@ def make_task(model=None, shape=(5, 4, 1), optimizer=None, **kwargs):
         "label": jax.ShapeDtypeStruct((), np.int32),
     }
     task = draw(model or net(), optimizer or optax.adam(1e-2), example, **kwargs)
-    compiled = ("init", "train_step", "eval_step", "score_step", "sample", "figures",
-                "complete", "interpolate")  # fmt: skip
+    compiled = (
+        "init",
+        "train_step",
+        "eval_step",
+        "score_step",
+        "sample",
+        "figures",
+        "complete",
+        "interpolate",
+    )
     return task._replace(**{name: jax.jit(getattr(task, name)) for name in compiled})
 
 
@@ -126,8 +134,15 @@ def test_training_lowers_the_loss():
     metrics = task.finish(jax.device_get(task.score_step(state, batch, KEY)))
     assert metrics["negative_elbo"] == pytest.approx(metrics["loss"], rel=1e-5)
     assert metrics["nll_bits_per_dim"] == pytest.approx(metrics["nll"] / (20 * np.log(2)))
-    names = {"loss", "negative_elbo", "kl", "reconstruction", "nll", "bits_per_dim",
-             "nll_bits_per_dim"}  # fmt: skip
+    names = {
+        "loss",
+        "negative_elbo",
+        "kl",
+        "reconstruction",
+        "nll",
+        "bits_per_dim",
+        "nll_bits_per_dim",
+    }
     assert set(metrics) == names
     # A class id out of range never trains silently.
     wrong = batch | {"label": np.full(16, 4, np.int32)}
@@ -151,15 +166,21 @@ def test_images_belong_to_their_seed_and_class():
     assert task.complete(state, batch, KEY).shape == (4, 5, 4, 1)
     figures = jax.eval_shape(task.figures, state, batch, KEY)
     assert {name: figure.shape[:-3] for name, figure in figures.items()} == {
-        "reconstructions": (2, 4), "samples": (64,), "interpolation": (8, 10), "canvases": (8, 3),
-    }  # fmt: skip
+        "reconstructions": (2, 4),
+        "samples": (64,),
+        "interpolation": (8, 10),
+        "canvases": (8, 3),
+    }
 
 
-@pytest.mark.parametrize(("sizes", "options", "message"), [
-    ({"glimpses": 0}, {}, "must be at least 1"),
-    ({"read_size": -1}, {}, "not negative"),
-    ({}, {"nll_samples": 0}, "nll_samples=0 must be at least 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sizes", "options", "message"),
+    [
+        ({"glimpses": 0}, {}, "must be at least 1"),
+        ({"read_size": -1}, {}, "not negative"),
+        ({}, {"nll_samples": 0}, "nll_samples=0 must be at least 1"),
+    ],
+)
 def test_impossible_arguments_are_refused(sizes, options, message):
     with pytest.raises(ValueError, match=message):
         make_task(net(**sizes), **options).init(KEY, make_batch())
@@ -174,11 +195,16 @@ def one_device():
 def test_every_layout_gives_the_losses_of_one_device(data_dir, one_device, name):
     config = {
         "task": {"name": "jaxgen.draw:draw", "nll_samples": 2},
-        "model": {"name": "jaxgen.nets:DrawNet", "glimpses": 2, "latents": 2, "hidden": 32,
-                  **ATTENTION},
+        "model": {
+            "name": "jaxgen.nets:DrawNet",
+            "glimpses": 2,
+            "latents": 2,
+            "hidden": 32,
+            **ATTENTION,
+        },
         "optimizer": {"name": "optax:adam", "learning_rate": 1e-3},
         "data": {"name": "digits", "data_dir": data_dir, "batch_size": 32},
-    }  # fmt: skip
+    }
     config = configs.complete(ConfigDict(config), "draw")
     if not one_device:
         one_device += test_compiled_steps.losses(
@@ -186,6 +212,7 @@ def test_every_layout_gives_the_losses_of_one_device(data_dir, one_device, name)
         )
     found, state = test_compiled_steps.losses(test_compiled_steps.layout(config, name), steps=5)
     np.testing.assert_allclose(found, one_device[0], rtol=0, atol=1e-5)
-    for got, wanted in zip(jax.tree.leaves(state.params), jax.tree.leaves(one_device[1].params),
-                           strict=True):  # fmt: skip
+    for got, wanted in zip(
+        jax.tree.leaves(state.params), jax.tree.leaves(one_device[1].params), strict=True
+    ):
         np.testing.assert_allclose(got, wanted, atol=1e-3)

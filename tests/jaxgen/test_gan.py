@@ -37,8 +37,14 @@ def make_batch(count=24, seed=0):
 def make_task(rate=2e-3, **kwargs):
     adam = lambda: optax.adam(rate, b1=0.5, b2=0.9)
     arguments = {"latents": 4} | kwargs
-    task = gan(nets.MLPDecoder((16,)), gan_nets.MLPDiscriminator((16,)), adam(), adam(),
-               EXAMPLE, **arguments)  # fmt: skip
+    task = gan(
+        nets.MLPDecoder((16,)),
+        gan_nets.MLPDiscriminator((16,)),
+        adam(),
+        adam(),
+        EXAMPLE,
+        **arguments,
+    )
     compiled = ("init", "train_step", "eval_step", "sample")
     return task._replace(**{name: jax.jit(getattr(task, name)) for name in compiled})
 
@@ -61,10 +67,14 @@ def same(one, other):
 
 
 EVERYTHING = {
-    "classes": 2, "discriminator_steps": 2, "penalty": "r1", "penalty_weight": 0.3,
-    "penalty_every": 2, "spectral_norm": True,
+    "classes": 2,
+    "discriminator_steps": 2,
+    "penalty": "r1",
+    "penalty_weight": 0.3,
+    "penalty_every": 2,
+    "spectral_norm": True,
     "augment": (diffaugment.translation(0.2),),
-}  # fmt: skip
+}
 
 
 def parts(task):
@@ -98,8 +108,12 @@ def test_the_generator_follows_the_slope_of_its_own_loss():
     rules, _, state = parts(plain())
     batch, params = make_batch(), state.params["generator"]
     optimizers = dict.fromkeys(state.params, optax.sgd(1.0))
-    state = gan_training.State(state.params, {name: optax.sgd(1.0).init(state.params[name])
-                                      for name in state.params}, {}, state.updates)  # fmt: skip
+    state = gan_training.State(
+        state.params,
+        {name: optax.sgd(1.0).init(state.params[name]) for name in state.params},
+        {},
+        state.updates,
+    )
     update = jax.jit(lambda s: gan_training.update_generator(rules, optimizers, s, batch, KEY))
     after, sums = update(state)
     step = jax.tree.map(jnp.subtract, params, after.params["generator"])  # the gradient
@@ -115,12 +129,21 @@ def test_the_generator_follows_the_slope_of_its_own_loss():
     assert float(sums["loss"] / sums["generated"]) == pytest.approx(float(loss(0.0)), rel=1e-5)
 
 
-@pytest.mark.parametrize("change", [
-    {}, EVERYTHING, {"loss": adversarial.least_squares()},
-    {"loss": adversarial.hinge(), "spectral_norm": True},
-    {"loss": adversarial.wasserstein(), "penalty": "gradient", "penalty_weight": 10.0,
-     "discriminator_steps": 2},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        EVERYTHING,
+        {"loss": adversarial.least_squares()},
+        {"loss": adversarial.hinge(), "spectral_norm": True},
+        {
+            "loss": adversarial.wasserstein(),
+            "penalty": "gradient",
+            "penalty_weight": 10.0,
+            "discriminator_steps": 2,
+        },
+    ],
+)
 def test_the_generator_learns_what_images_look_like(change):
     task, batch = make_task(**change), make_batch(24)
     state = task.init(KEY, batch)
@@ -267,14 +290,17 @@ def test_a_class_id_out_of_range_never_trains_silently():
     assert np.isfinite(sums["loss"])
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"latents": 0}, "latents must be at least 1, got 0"),
-    ({"discriminator_steps": 0}, "discriminator_steps must be at least 1"),
-    ({"penalty": "r2", "penalty_weight": 1.0}, "must be r1, gradient or empty; got 'r2'"),
-    ({"penalty": "r1"}, "give both or none"),
-    ({"penalty_weight": 1.0}, "give both or none"),
-    ({"classes": -1}, "classes must be 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latents": 0}, "latents must be at least 1, got 0"),
+        ({"discriminator_steps": 0}, "discriminator_steps must be at least 1"),
+        ({"penalty": "r2", "penalty_weight": 1.0}, "must be r1, gradient or empty; got 'r2'"),
+        ({"penalty": "r1"}, "give both or none"),
+        ({"penalty_weight": 1.0}, "give both or none"),
+        ({"classes": -1}, "classes must be 0"),
+    ],
+)
 def test_impossible_arguments_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         make_task(**change)

@@ -159,13 +159,16 @@ def test_figures_show_condition_truth_and_two_draws(given):
         assert (shown[ids == 255] == 0).all()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"given": "mask"}, "given must be segmentation or image, got 'mask'"),
-    ({"given": "image"}, "needs `degrade`"),
-    ({"classes": 1}, "needs classes >= 2"),
-    ({"distance": -1.0}, "distance must be at least 0"),
-    ({"latents": -1}, "latents must be at least 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"given": "mask"}, "given must be segmentation or image, got 'mask'"),
+        ({"given": "image"}, "needs `degrade`"),
+        ({"classes": 1}, "needs classes >= 2"),
+        ({"distance": -1.0}, "distance must be at least 0"),
+        ({"latents": -1}, "latents must be at least 0"),
+    ],
+)
 def test_impossible_arguments_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         make_task(**change)

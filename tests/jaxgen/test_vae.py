@@ -34,8 +34,16 @@ def make_task(optimizer=None, shape=SHAPE, **kwargs):
     }
     encoder, decoder = nets.MLPEncoder(3, (16,)), nets.MLPDecoder((16,))
     task = vae.vae(encoder, decoder, optimizer or optax.adam(3e-3), example, **kwargs)
-    compiled = ("init", "train_step", "eval_step", "score_step", "sample", "figures",
-                "complete", "interpolate")  # fmt: skip
+    compiled = (
+        "init",
+        "train_step",
+        "eval_step",
+        "score_step",
+        "sample",
+        "figures",
+        "complete",
+        "interpolate",
+    )
     return task._replace(**{name: jax.jit(getattr(task, name)) for name in compiled})
 
 
@@ -123,11 +131,18 @@ def test_the_chunked_nll_is_the_plain_estimate_on_the_same_noise(samples):
     np.testing.assert_allclose(found, -bounds.importance_bound(log_weights), rtol=1e-5)
 
 
-@pytest.mark.parametrize("objective", [
-    {}, {"beta": 0.5, "free_bits": 0.1, "samples": 2}, {"objective": "iwae", "samples": 4},
-    {"objective": "dreg", "samples": 4}, {"classes": 4},
-    {"likelihood": likelihoods.gaussian()}, {"likelihood": likelihoods.discretized_logistic()},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {},
+        {"beta": 0.5, "free_bits": 0.1, "samples": 2},
+        {"objective": "iwae", "samples": 4},
+        {"objective": "dreg", "samples": 4},
+        {"classes": 4},
+        {"likelihood": likelihoods.gaussian()},
+        {"likelihood": likelihoods.discretized_logistic()},
+    ],
+)
 def test_training_lowers_the_loss(objective):
     task, batch = make_task(**objective), make_batch(64)
     state, step = task.init(KEY, batch), task.train_step
@@ -205,21 +220,27 @@ def test_figures_are_images():
     }
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"objective": "elbow"}, "must be elbo, iwae or dreg"),
-    ({"objective": "iwae", "beta": 2.0}, "belong to the elbo objective"),
-    ({"samples": 0}, "at least 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objective": "elbow"}, "must be elbo, iwae or dreg"),
+        ({"objective": "iwae", "beta": 2.0}, "belong to the elbo objective"),
+        ({"samples": 0}, "at least 1"),
+    ],
+)
 def test_impossible_arguments_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         make_task(**change)
 
 
-@pytest.mark.parametrize("example", [
-    {"picture": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)},
-    {"image": jax.ShapeDtypeStruct((4, 4), np.uint8)},
-    {"image": jax.ShapeDtypeStruct((4, 4, 1), np.float32)},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "example",
+    [
+        {"picture": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)},
+        {"image": jax.ShapeDtypeStruct((4, 4), np.uint8)},
+        {"image": jax.ShapeDtypeStruct((4, 4, 1), np.float32)},
+    ],
+)
 def test_examples_without_uint8_images_are_refused(example):
     with pytest.raises(ValueError, match="needs examples with `image` uint8"):
         vae.vae(nets.MLPEncoder(2), nets.MLPDecoder(), optax.adam(1e-3), example)

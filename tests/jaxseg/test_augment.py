@@ -25,10 +25,14 @@ def many(count=16, **options):
     return jax.tree.map(np.asarray, warp(jax.random.split(jax.random.key(0), count)))
 
 
-@pytest.mark.parametrize("options", [
-    {"scale": (0.6, 1.5), "rotate": 30.0, "elastic": 1.5}, {"crop": (10, 14)},
-    {"crop": (40, 40), "rotate": 10.0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": (0.6, 1.5), "rotate": 30.0, "elastic": 1.5},
+        {"crop": (10, 14)},
+        {"crop": (40, 40), "rotate": 10.0},
+    ],
+)
 def test_image_mask_depth_and_edges_move_together(options):
     out = many(**options)
     ids, image = out["segmentation"][..., 0], out["image"][..., 0]

@@ -114,13 +114,16 @@ def test_a_perfect_prediction_costs_nothing(name):
     np.testing.assert_allclose(COMPILED[name](logits, ids), 0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: losses.cross_entropy(smoothing=1.5), "smoothing"),
-    (lambda: losses.focal(gamma=-1.0), "gamma"),
-    (lambda: losses.top_k(share=2.0), "share"),
-    (lambda: losses.top_k(share=0.0), "no pixel would train"),
-    (lambda: losses.weighted((losses.dice(),), (1.0, 2.0)), "1 terms with 2 weights"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: losses.cross_entropy(smoothing=1.5), "smoothing"),
+        (lambda: losses.focal(gamma=-1.0), "gamma"),
+        (lambda: losses.top_k(share=2.0), "share"),
+        (lambda: losses.top_k(share=0.0), "no pixel would train"),
+        (lambda: losses.weighted((losses.dice(),), (1.0, 2.0)), "1 terms with 2 weights"),
+    ],
+)
 def test_arguments_that_cannot_be_meant(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -180,23 +180,30 @@ def test_figures_show_image_truth_prediction_and_errors(trained):
     assert not shown[3].any()
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"classes": 1}, "at least 2"),
-    ({"ignore": 2}, "ignore=2 is one of the 3 classes"),
-    ({"names": ("a", "b")}, "2 names for 3 classes"),
-    ({"passes": -1}, "passes"),
-    ({"passes": 2}, "needs a net with dropout"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 1}, "at least 2"),
+        ({"ignore": 2}, "ignore=2 is one of the 3 classes"),
+        ({"names": ("a", "b")}, "2 names for 3 classes"),
+        ({"passes": -1}, "passes"),
+        ({"passes": 2}, "needs a net with dropout"),
+    ],
+)
 def test_arguments_that_cannot_be_meant(options, message):
     with pytest.raises(ValueError, match=message):
         make_task(**options)
 
 
-@pytest.mark.parametrize("example", [
-    {}, {"image": EXAMPLE["image"]},
-    EXAMPLE | {"segmentation": jax.ShapeDtypeStruct((8, SIDE, 1), np.uint8)},
-    EXAMPLE | {"image": jax.ShapeDtypeStruct((SIDE, SIDE, 3), np.float32)},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "example",
+    [
+        {},
+        {"image": EXAMPLE["image"]},
+        EXAMPLE | {"segmentation": jax.ShapeDtypeStruct((8, SIDE, 1), np.uint8)},
+        EXAMPLE | {"image": jax.ShapeDtypeStruct((SIDE, SIDE, 3), np.float32)},
+    ],
+)
 def test_examples_without_what_is_needed(example):
     with pytest.raises(ValueError, match="needs examples with"):
         seg.segmentation(UNet(), optax.adam(1e-2), example, K)
@@ -209,9 +216,11 @@ def test_the_founding_net_learns_to_name_images():
     label = np.arange(12) % K
     image = np.broadcast_to(np.eye(K)[label][:, None, None] * 200, (12, SIDE, SIDE, 3))
     batch = {
-        "image": image.astype(np.uint8), "label": label, "index": np.arange(12),
+        "image": image.astype(np.uint8),
+        "label": label,
+        "index": np.arange(12),
         "mask": np.arange(12) < 9,
-    }  # fmt: skip
+    }
     state, step = task.init(KEY, batch), jax.jit(task.train_step)
     for number in range(60):
         state, sums = step(state, batch, jax.random.fold_in(KEY, number))

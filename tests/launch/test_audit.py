@@ -82,8 +82,12 @@ def autoregressive(optimizer, example, levels=2, classes=0, means=False, fault="
         return of_task.masked_sums({"nll": nll}, batch["mask"])
 
     def init(rng, batch):
-        params = {"w": jax.random.normal(rng, (size, size)), "scale": jnp.ones((1, levels)),
-                  "shift": jnp.zeros((ids, levels)), "b": jnp.zeros((size, levels))}  # fmt: skip
+        params = {
+            "w": jax.random.normal(rng, (size, size)),
+            "scale": jnp.ones((1, levels)),
+            "shift": jnp.zeros((ids, levels)),
+            "b": jnp.zeros((size, levels)),
+        }
         return State(params, optimizer.init(params))
 
     def train_step(state, batch, rng):
@@ -100,8 +104,9 @@ def autoregressive(optimizer, example, levels=2, classes=0, means=False, fault="
         return {"loss": nats, "nll": nats, "bits_per_dim": nats / (size * np.log(base))}
 
     given = lambda state, batch, rng: {"images": batch["image"]}
-    return Task(init, train_step, sums, finish, given, sample, log_prob=log_prob,
-                conditionals=conditionals)  # fmt: skip
+    return Task(
+        init, train_step, sums, finish, given, sample, log_prob=log_prob, conditionals=conditionals
+    )
 
 
 def config(**task):
@@ -113,11 +118,13 @@ def config(**task):
                 "task": name | task,
                 "optimizer": {"name": "optax:sgd", "learning_rate": 1e-3, "ema": 0.9},
                 "data": {"name": "tests.launch.test_audit:images", "batch_size": 4},
-                "train": {"steps": 2}, "eval": {"every": 2}, "mesh": {"data": 1},
+                "train": {"steps": 2},
+                "eval": {"every": 2},
+                "mesh": {"data": 1},
             }
         ),
         "config",
-    )  # fmt: skip
+    )
 
 
 def built(**task):
@@ -141,16 +148,19 @@ def test_a_correct_model_passes_every_check(task):
     assert "over 12 dimensions" in units
 
 
-@pytest.mark.parametrize(("fault", "check", "message"), [
-    ("sees itself", checks.causality, r"\(0, 0\) depends on \(0, 0\), slope .*; 12 such"),
-    ("sees the end", checks.causality, r"\(0, 0\) depends on \(3, 2\), slope .*; 1 such"),
-    ("rounded end", checks.causality, r"\(0, 0\) changes with what follows from "),
-    ("place in the batch", checks.by_seed, r"the same seed in another batch differs by 1"),
-    ("one image", checks.by_seed, r"13 seeds give one and the same image"),
-    ("means", checks.evaluation, r"within .* \(\['"),
-    ("no number", checks.step, r"the same to the bit; its sums are not finite"),
-    ("decimal digits", lambda subject: checks.units(subject)[0], r"nats = .* bits/dim"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fault", "check", "message"),
+    [
+        ("sees itself", checks.causality, r"\(0, 0\) depends on \(0, 0\), slope .*; 12 such"),
+        ("sees the end", checks.causality, r"\(0, 0\) depends on \(3, 2\), slope .*; 1 such"),
+        ("rounded end", checks.causality, r"\(0, 0\) changes with what follows from "),
+        ("place in the batch", checks.by_seed, r"the same seed in another batch differs by 1"),
+        ("one image", checks.by_seed, r"13 seeds give one and the same image"),
+        ("means", checks.evaluation, r"within .* \(\['"),
+        ("no number", checks.step, r"the same to the bit; its sums are not finite"),
+        ("decimal digits", lambda subject: checks.units(subject)[0], r"nats = .* bits/dim"),
+    ],
+)
 def test_each_fault_of_a_task_is_caught(fault, check, message):
     found = check(built(fault=fault).at())
     assert found.verdict == checks.FAIL
@@ -158,12 +168,15 @@ def test_each_fault_of_a_task_is_caught(fault, check, message):
         raise AssertionError(found.detail)
 
 
-@pytest.mark.parametrize(("task", "wanted"), [
-    ({"fault": "not normalised"}, {"sum to one": "FAIL"}),
-    ({"fault": "sees itself"}, {"sum to one": "FAIL"}),
-    ({"fault": "too random"}, {"sum to one": "pass", "sampler": "FAIL"}),
-    ({"fault": "too random", "means": True}, {"sum to one": "pass", "sampler": "FAIL"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("task", "wanted"),
+    [
+        ({"fault": "not normalised"}, {"sum to one": "FAIL"}),
+        ({"fault": "sees itself"}, {"sum to one": "FAIL"}),
+        ({"fault": "too random"}, {"sum to one": "pass", "sampler": "FAIL"}),
+        ({"fault": "too random", "means": True}, {"sum to one": "pass", "sampler": "FAIL"}),
+    ],
+)
 def test_each_fault_of_probabilities_is_caught(task, wanted):
     found = enumeration.total_probability(built(**task), True, 0.0)
     assert verdicts(found) == wanted, audit.table(found)
@@ -202,8 +215,11 @@ def test_means_tell_what_was_drawn_and_how_often():
 def test_the_bound_of_a_vae_is_audited_by_importance_samples(likelihood):
     vae = config()
     with vae.unlocked():
-        vae.task = {"name": "jaxgen.vae:vae", "nll_samples": 300, "likelihood": {
-            "name": f"jaxgen.likelihoods:{likelihood}"}}  # fmt: skip
+        vae.task = {
+            "name": "jaxgen.vae:vae",
+            "nll_samples": 300,
+            "likelihood": {"name": f"jaxgen.likelihoods:{likelihood}"},
+        }
         vae.model = {
             "encoder": {"name": "jaxgen.nets:MLPEncoder", "latents": 2, "widths": (16,)},
             "decoder": {"name": "jaxgen.nets:MLPDecoder", "widths": (16,)},

@@ -86,8 +86,12 @@ def test_damage_is_found_and_set_aside(small, place, stand_in, straight, capsys)
 
 
 def test_a_kill_loses_nothing_but_the_steps_since_the_last_save(place, tmp_path):
-    arguments = [SMALL, "--config.train.steps=60", "--config.eval.every=30",
-                 "--config.checkpoint.every=20"]  # fmt: skip
+    arguments = [
+        SMALL,
+        "--config.train.steps=60",
+        "--config.eval.every=30",
+        "--config.checkpoint.every=20",
+    ]
     process = runs.start("train", *arguments, f"--workdir={place}")
     deadline = time.monotonic() + 90
     while not checkpoints.steps(place / "checkpoints"):
@@ -140,8 +144,9 @@ def test_a_save_that_the_bucket_refuses_ends_the_run_with_the_last_good_step(
         real(self)
 
     monkeypatch.setattr(Writer, "_sign", refused)
-    with pytest.raises(Mistake, match="Forbidden: the key has expired; the last good checkpoint is "
-                       "step 10"):  # fmt: skip
+    with pytest.raises(
+        Mistake, match="Forbidden: the key has expired; the last good checkpoint is step 10"
+    ):
         train.train(small, place)
     assert (place / "metrics.jsonl").exists()
 

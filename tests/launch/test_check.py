@@ -146,13 +146,20 @@ def test_masks_of_0_and_255_beside_masks_of_0_and_1(root):
     assert (report.faults, report.warnings, len(report.classes)) == ([], [], 2)
 
 
-@pytest.mark.parametrize(("build", "what"), [
-    (lambda root: None, "no such directory"),
-    (lambda root: root.mkdir(), "has no folder images (it holds nothing)"),
-    (lambda root: (root / "images").mkdir(parents=True), "has images, but no folder masks"),
-    (lambda root: [(root / "train" / name).mkdir(parents=True) for name in ("images", "masks")],
-     "holds no images"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("build", "what"),
+    [
+        (lambda root: None, "no such directory"),
+        (lambda root: root.mkdir(), "has no folder images (it holds nothing)"),
+        (lambda root: (root / "images").mkdir(parents=True), "has images, but no folder masks"),
+        (
+            lambda root: [
+                (root / "train" / name).mkdir(parents=True) for name in ("images", "masks")
+            ],
+            "holds no images",
+        ),
+    ],
+)
 def test_no_folder_or_an_empty_one(tmp_path, build, what):
     build(tmp_path / "d")
     faults = check.check(tmp_path / "d").faults

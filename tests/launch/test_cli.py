@@ -26,20 +26,32 @@ def test_what_is_not_a_seed_range(text):
 
 def test_overrides_keep_the_types_of_the_config():
     config = configs.load("configs/vae.py")
-    cli.override(config, ["--config.data.batch_size=64", "--config.optimizer.learning_rate=1e-2",
-                          "--config.model.encoder.widths=(7,8)"])  # fmt: skip
+    cli.override(
+        config,
+        [
+            "--config.data.batch_size=64",
+            "--config.optimizer.learning_rate=1e-2",
+            "--config.model.encoder.widths=(7,8)",
+        ],
+    )
     assert config.data.batch_size == 64
     assert config.optimizer.learning_rate == 0.01
     assert tuple(config.model.encoder.widths) == (7, 8)
 
 
-@pytest.mark.parametrize(("item", "message"), [
-    ("--config.data.bach_size=3", "unknown key 'data.bach_size'; did you mean 'data.batch_size'"),
-    ("--config.train.steps=many", "train.steps"),
-    ("--config.train.steps=2.5", "train.steps"),
-    ("--config.data.resident=perhaps", "data.resident"),
-    ("--config.data.batch_size=-4", "at least 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (
+            "--config.data.bach_size=3",
+            "unknown key 'data.bach_size'; did you mean 'data.batch_size'",
+        ),
+        ("--config.train.steps=many", "train.steps"),
+        ("--config.train.steps=2.5", "train.steps"),
+        ("--config.data.resident=perhaps", "data.resident"),
+        ("--config.data.batch_size=-4", "at least 1"),
+    ],
+)
 def test_bad_overrides_are_named(item, message):
     with pytest.raises(Mistake, match=message):
         cli.override(configs.load("configs/vae.py"), [item])
@@ -54,10 +66,16 @@ def test_both_ways_of_writing_an_override_are_one():
     assert overrides == ["--config.seed=3", "--config.log.every=5"]
 
 
-@pytest.mark.parametrize(("error", "code"), [
-    (Mistake("m"), 2), (Diverged("d"), 3), (Interrupted("i"), 75),
-    (OSError(errno.ENOSPC, "full", "file.txt"), 2), (OSError(errno.EROFS, "ro"), 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Mistake("m"), 2),
+        (Diverged("d"), 3),
+        (Interrupted("i"), 75),
+        (OSError(errno.ENOSPC, "full", "file.txt"), 2),
+        (OSError(errno.EROFS, "ro"), 2),
+    ],
+)
 def test_exit_codes(error, code, monkeypatch, capsys):
     def main(argv):
         raise error

@@ -21,16 +21,46 @@ from launch.config.errors import Collapsed, Diverged, Interrupted, Missing, Mist
 ROOT = Path(__file__).resolve().parents[2]
 CLOUD = ROOT / "launch" / "cloud"
 SCRIPTS = {name: CLOUD / name for name in ("tpu_vm.sh", "jobset.sh", "slurm.sbatch")}
-NEEDED = ("bash", "env", "dirname", "cat", "tr", "awk", "git", "seq", "rm", "mkdir", "tar", "gzip",
-          "sleep", "touch", "cp", "grep", "ps", "setsid", "nohup", "tail", "date", "id", "chown",
-          "head", "sed", "mv")  # fmt: skip
+NEEDED = (
+    "bash",
+    "env",
+    "dirname",
+    "cat",
+    "tr",
+    "awk",
+    "git",
+    "seq",
+    "rm",
+    "mkdir",
+    "tar",
+    "gzip",
+    "sleep",
+    "touch",
+    "cp",
+    "grep",
+    "ps",
+    "setsid",
+    "nohup",
+    "tail",
+    "date",
+    "id",
+    "chown",
+    "head",
+    "sed",
+    "mv",
+)
 
 # Two arguments that quoting could lose.
 AWKWARD = ["--config.data.name=a 'b' \"c\" $HOME \\ & (d)*", "--config.task.names=('x', 'y')"]
 TRAINING = ["--config=configs/vae.py", *AWKWARD, "--workdir=/mnt/segen/runs/vae"]
 SLICE = {"NAME": "segen", "ZONE": "us-west4-a", "TYPE": "v5litepod-16"}
-TPU = {"NAME": "segen", "IMAGE": "docker.example/segen:1", "BUCKET": "gs://bucket",
-       "TPU": "tpu-v5-lite-podslice", "TOPOLOGY": "4x4"}  # fmt: skip
+TPU = {
+    "NAME": "segen",
+    "IMAGE": "docker.example/segen:1",
+    "BUCKET": "gs://bucket",
+    "TPU": "tpu-v5-lite-podslice",
+    "TOPOLOGY": "4x4",
+}
 
 NOTE = 'printf "%s\\x1f" "${0##*/}" "$@" >>"$CALLS"; echo >>"$CALLS"\n'
 GCLOUD = """
@@ -83,9 +113,14 @@ def run(script, *words, settings=(), place=None, **others):
     kept = {key: os.environ[key] for key in ("HOME", "PATH", "TMPDIR") if key in os.environ}
     return subprocess.run(
         ["bash", SCRIPTS[script], *words],
-        env=kept | dict(settings), cwd=place or ROOT, capture_output=True, text=True, timeout=60,
-        stdin=subprocess.DEVNULL, **others,
-    )  # fmt: skip
+        env=kept | dict(settings),
+        cwd=place or ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        **others,
+    )
 
 
 def commands(text):
@@ -136,11 +171,16 @@ def cloud(tmp_path, bare):
     subprocess.run(["git", "init", "--quiet", source], check=True)
     (tmp_path / "calls").write_text("")
     return {
-        "PATH": f"{tools}:{bare}", "CALLS": str(tmp_path / "calls"), "SOURCE": str(source),
-        "HOMES": str(tmp_path / "homes"), "CLOUD_STATE": str(tmp_path / "state"),
-        "SEGEN_PAUSE": "0", "POLL": "0.2",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"), "PAUSE": "0",
-    }  # fmt: skip
+        "PATH": f"{tools}:{bare}",
+        "CALLS": str(tmp_path / "calls"),
+        "SOURCE": str(source),
+        "HOMES": str(tmp_path / "homes"),
+        "CLOUD_STATE": str(tmp_path / "state"),
+        "SEGEN_PAUSE": "0",
+        "POLL": "0.2",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "PAUSE": "0",
+    }
 
 
 def calls(cloud):
@@ -254,17 +294,35 @@ def test_the_scripts_may_be_run():
 
 
 def test_a_dry_run_needs_no_gcloud_and_prints_all_in_order(bare, tmp_path):
-    settings = SLICE | {"PATH": str(bare), "BUCKET": "gs://bucket", "DATA": "gs://bucket/tfds/",
-                        "SPOT": "1", "XDG_CACHE_HOME": str(tmp_path)}  # fmt: skip
+    settings = SLICE | {
+        "PATH": str(bare),
+        "BUCKET": "gs://bucket",
+        "DATA": "gs://bucket/tfds/",
+        "SPOT": "1",
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
     done = run("tpu_vm.sh", "run", "--dry-run", "--", *TRAINING, settings=settings)
     assert done.returncode == 0, done.stderr
     lines = [words for words in commands(done.stdout) if words[0] == "gcloud"]
     tpu = ["gcloud", "compute", "tpus", "tpu-vm"]
     where = "--zone=us-west4-a"
-    assert lines[0] == [*tpu, "create", "segen", where, "--accelerator-type=v5litepod-16",
-                        "--version=v2-alpha-tpuv5-lite", "--spot"]  # fmt: skip
-    assert lines[1] == [*tpu, "scp", str(tmp_path / "segen/cloud/segen.tar.gz"),
-                        "segen:segen.tar.gz", where, "--worker=all"]  # fmt: skip
+    assert lines[0] == [
+        *tpu,
+        "create",
+        "segen",
+        where,
+        "--accelerator-type=v5litepod-16",
+        "--version=v2-alpha-tpuv5-lite",
+        "--spot",
+    ]
+    assert lines[1] == [
+        *tpu,
+        "scp",
+        str(tmp_path / "segen/cloud/segen.tar.gz"),
+        "segen:segen.tar.gz",
+        where,
+        "--worker=all",
+    ]
     for words in lines[2:]:
         assert words[:-1] == [*tpu, "ssh", "segen", where, "--worker=all"]
     sent = [shlex.split(words[-1].removeprefix("--command=")) for words in lines[2:]]
@@ -280,26 +338,50 @@ def test_a_dry_run_needs_no_gcloud_and_prints_all_in_order(bare, tmp_path):
 
 def test_several_slices_are_one_queued_resource(bare):
     settings = SLICE | {"PATH": str(bare), "SLICES": "2", "PROJECT": "p", "TYPE": "v5p-32"}
-    done = run("tpu_vm.sh", "run", "--dry-run", "--internal-ips", "--", *TRAINING,
-               settings=settings)  # fmt: skip
+    done = run(
+        "tpu_vm.sh", "run", "--dry-run", "--internal-ips", "--", *TRAINING, settings=settings
+    )
     lines = [words for words in commands(done.stdout) if words[0] == "gcloud"]
     group = ["gcloud", "compute", "tpus", "queued-resources"]
-    assert lines[0] == [*group, "create", "segen", "--zone=us-west4-a", "--project=p",
-                        "--accelerator-type=v5p-32", "--runtime-version=v2-alpha-tpuv5",
-                        "--node-count=2", "--node-prefix=segen", "--internal-ips"]  # fmt: skip
-    assert lines[1] == [*group, "describe", "segen", "--zone=us-west4-a", "--project=p",
-                        "--format=value(state.state)"]  # fmt: skip
+    assert lines[0] == [
+        *group,
+        "create",
+        "segen",
+        "--zone=us-west4-a",
+        "--project=p",
+        "--accelerator-type=v5p-32",
+        "--runtime-version=v2-alpha-tpuv5",
+        "--node-count=2",
+        "--node-prefix=segen",
+        "--internal-ips",
+    ]
+    assert lines[1] == [
+        *group,
+        "describe",
+        "segen",
+        "--zone=us-west4-a",
+        "--project=p",
+        "--format=value(state.state)",
+    ]
     for words in lines[2:]:
         assert words[:4] == group
         assert {"--node=all", "--worker=all", "--internal-ip"} <= set(words)
     assert "32 chips x 4.20 USD" in done.stderr  # v5p counts cores: 2 slices of 16 chips
     done = run("tpu_vm.sh", "delete", "--dry-run", "--yes", settings=settings)
-    assert commands(done.stdout)[0][4:] == ["delete", "segen", "--zone=us-west4-a", "--project=p",
-                                            "--force", "--quiet"]  # fmt: skip
+    assert commands(done.stdout)[0][4:] == [
+        "delete",
+        "segen",
+        "--zone=us-west4-a",
+        "--project=p",
+        "--force",
+        "--quiet",
+    ]
 
 
-@pytest.mark.parametrize("verb", ["create", "install", "mount", "data", "start", "run", "logs",
-                                  "status", "stop", "delete"])  # fmt: skip
+@pytest.mark.parametrize(
+    "verb",
+    ["create", "install", "mount", "data", "start", "run", "logs", "status", "stop", "delete"],
+)
 def test_what_is_run_is_what_a_dry_run_prints(verb, cloud):
     settings = SLICE | cloud | {"BUCKET": "bucket", "DATA": "gs://bucket/d"}
     words = [verb, "--", *TRAINING]
@@ -371,8 +453,13 @@ def test_a_worker_starts_again_what_broke_and_only_that(codes, starts, last, clo
     (home(cloud) / "mounted").touch()
     (home(cloud) / "codes").write_text("".join(f"{code}\n" for code in codes))
     environment = cloud | {"HOME": str(home(cloud)), "WORKER": "0", "RESTARTS": "3"}
-    subprocess.run(["bash", CLOUD / "worker.sh", "start", *TRAINING], env=environment, check=True,
-                   capture_output=True, timeout=60)  # fmt: skip
+    subprocess.run(
+        ["bash", CLOUD / "worker.sh", "start", *TRAINING],
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
     exit_file = home(cloud) / "segen-run" / "exit"
     eventually(lambda: exit_file.exists() and exit_file.read_text())
     assert exit_file.read_text() == f"{last}\n"
@@ -411,8 +498,10 @@ def test_watch_creates_what_is_not_there_and_ends_with_the_code_of_the_training(
 
 def test_a_slice_is_not_given_up_for_an_error_of_the_line(cloud):
     # describe fails, but not with NOT_FOUND: the state is unknown, and resume does nothing.
-    executable(Path(cloud["PATH"].split(":")[0]) / "gcloud",
-               "#!/usr/bin/env bash\n" + NOTE + "echo 'ERROR: network' >&2; exit 1\n")  # fmt: skip
+    executable(
+        Path(cloud["PATH"].split(":")[0]) / "gcloud",
+        "#!/usr/bin/env bash\n" + NOTE + "echo 'ERROR: network' >&2; exit 1\n",
+    )
     done = run("tpu_vm.sh", "resume", "--", *TRAINING, settings=SLICE | cloud)
     assert done.returncode == 1
     assert [words[4] for words in calls(cloud)] == ["describe"]
@@ -423,8 +512,12 @@ def test_a_slice_is_not_given_up_for_an_error_of_the_line(cloud):
 
 def slurm(cloud, codes, **settings):
     Path(cloud["CALLS"] + ".codes").write_text("".join(f"{code}\n" for code in codes))
-    return run("slurm.sbatch", "--", *TRAINING,
-               settings=cloud | {"SLURM_JOB_ID": "7", "PYTHON": "python3"} | settings)  # fmt: skip
+    return run(
+        "slurm.sbatch",
+        "--",
+        *TRAINING,
+        settings=cloud | {"SLURM_JOB_ID": "7", "PYTHON": "python3"} | settings,
+    )
 
 
 def test_slurm_directives():
@@ -438,13 +531,23 @@ def test_slurm_directives():
 
 
 def test_slurm_dry_run(bare):
-    done = run("slurm.sbatch", "--dry-run", "--", *TRAINING,
-               settings={"PATH": str(bare), "PYTHON": "python3"})  # fmt: skip
+    done = run(
+        "slurm.sbatch",
+        "--dry-run",
+        "--",
+        *TRAINING,
+        settings={"PATH": str(bare), "PYTHON": "python3"},
+    )
     assert done.returncode == 0, done.stderr
     train, requeue = commands(done.stdout)
     assert train[0] == "srun"
-    assert train[-len(TRAINING) - 4 :] == ["python3", "-m", "launch.train", "--distributed",
-                                          *TRAINING]  # fmt: skip
+    assert train[-len(TRAINING) - 4 :] == [
+        "python3",
+        "-m",
+        "launch.train",
+        "--distributed",
+        *TRAINING,
+    ]
     assert "--ntasks-per-node=1" in train
     assert requeue == ["scontrol", "requeue", "$SLURM_JOB_ID"]
 
@@ -468,8 +571,13 @@ def test_slurm_dry_run(bare):
 def test_slurm_does_for_each_exit_code_what_it_asks_for(codes, runs, requeued, last, cloud):
     done = slurm(cloud, codes, RESTARTS="2")
     assert done.returncode == last
-    dry = run("slurm.sbatch", "--dry-run", "--", *TRAINING,
-              settings=cloud | {"SLURM_JOB_ID": "7", "PYTHON": "python3"})  # fmt: skip
+    dry = run(
+        "slurm.sbatch",
+        "--dry-run",
+        "--",
+        *TRAINING,
+        settings=cloud | {"SLURM_JOB_ID": "7", "PYTHON": "python3"},
+    )
     train, requeue = commands(dry.stdout)
     assert calls(cloud) == [train] * runs + [requeue] * requeued
     assert requeue == ["scontrol", "requeue", "7"]
@@ -486,8 +594,9 @@ def test_a_slurm_task_has_all_gpus_of_its_node(cloud):
 
 
 def manifest(bare, settings, *words):
-    done = run("jobset.sh", "manifest", *words, "--", *TRAINING,
-               settings=settings | {"PATH": str(bare)})  # fmt: skip
+    done = run(
+        "jobset.sh", "manifest", *words, "--", *TRAINING, settings=settings | {"PATH": str(bare)}
+    )
     assert done.returncode == 0, done.stderr
     assert "@" not in "".join(line.partition("#")[0] for line in done.stdout.splitlines())
     return yaml.safe_load(done.stdout)
@@ -590,8 +699,9 @@ def test_what_jobset_runs_is_what_a_dry_run_prints(verb, cloud):
     done = run("jobset.sh", verb, settings=settings)
     assert done.returncode == 0, done.stderr
     planned = [words for words in commands(dry.stdout) if words[0] in ("kubectl", "docker")]
-    assert calls(cloud) == [words[: words.index("<")] if "<" in words else words
-                            for words in planned]  # fmt: skip
+    assert calls(cloud) == [
+        words[: words.index("<")] if "<" in words else words for words in planned
+    ]
     if verb == "image":
         sent = Path(cloud["CALLS"] + ".tar").read_text().splitlines()
         assert {"mine.py", "launch/cloud/Dockerfile"} <= set(sent)

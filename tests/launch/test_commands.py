@@ -160,9 +160,16 @@ def test_bench_reports_every_figure(data):
     assert found["loop_to_bare"] == pytest.approx(
         found["loop_steps_per_second"] / found["bare_steps_per_second"]
     )
-    for name in ("compile_seconds", "data_wait", "cached_input_images_per_second",
-                 "resident_1_steps_per_second", "resident_10_steps_per_second",
-                 "resident_100_steps_per_second", "peak_memory_mib", "gflop_per_step"):  # fmt: skip
+    for name in (
+        "compile_seconds",
+        "data_wait",
+        "cached_input_images_per_second",
+        "resident_1_steps_per_second",
+        "resident_10_steps_per_second",
+        "resident_100_steps_per_second",
+        "peak_memory_mib",
+        "gflop_per_step",
+    ):
         assert found[name] >= 0, name
 
 
@@ -172,30 +179,45 @@ def test_prepare_says_what_is_missing(data_dir, trained):
     assert "is prepared in" in done.stderr
 
 
-@pytest.mark.parametrize(("module", "arguments", "message"), [
-    ("train", ["--config=nowhere.py"], "no such file: nowhere.py"),
-    ("train", ["--config=configs/vae.py:nosuch"], "no variant 'nosuch'"),
-    ("train", ["--config=configs/vae.py", "--config.data.bach_size=3"],
-     "unknown key 'data.bach_size'; did you mean 'data.batch_size'?"),
-    ("train", ["--config=configs/vae.py", "--config.train.steps=many"], "train.steps"),
-    ("train", ["--config=configs/vae.py", "--nonsense"], "unrecognized arguments: --nonsense"),
-    ("train", ["--config=configs/vae.py", "--config.data.batch_size=100", "--config.mesh.data=3"],
-     "needs 3 devices"),
-    ("train", ["--config=configs/vae.py:mnist", "--config.data.data_dir=EMPTY"],
-     "python -m launch.prepare mnist --data_dir=EMPTY"),
-    ("train", ["--config=configs/vae.py", "--config.data.split=train[:0]"], "is empty"),
-    ("train", ["--config=configs/vae.py", "--config.data.name=no_such_set"], "no_such_set"),
-    ("train", ["--config=configs/vae.py", "--config.data.data_dir=s3://bucket/data"],
-     "only gs:// is known here; mount"),
-    ("evaluate", ["--workdir=s3://bucket/run"], "only gs:// is known here; mount"),
-    ("evaluate", ["--workdir=nowhere"], "no such directory"),
-    ("evaluate", ["--workdir=WORKDIR", "--step=7"], "has steps [180, 200]"),
-    ("evaluate", ["--workdir=WORKDIR", "--batch_size=0"], "--batch_size must be at least 1"),
-    ("sample", ["--workdir=WORKDIR", "--seeds=9-3"], "'9-3' is not a range of seeds"),
-    ("sample", ["--workdir=WORKDIR", "--out=grid.jpg"], "write a .png or a .npy file"),
-    ("sample", ["--workdir=WORKDIR", "--class=3"], "the model has no classes"),
-    ("prepare", ["no_such_set"], "no_such_set"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("train", ["--config=nowhere.py"], "no such file: nowhere.py"),
+        ("train", ["--config=configs/vae.py:nosuch"], "no variant 'nosuch'"),
+        (
+            "train",
+            ["--config=configs/vae.py", "--config.data.bach_size=3"],
+            "unknown key 'data.bach_size'; did you mean 'data.batch_size'?",
+        ),
+        ("train", ["--config=configs/vae.py", "--config.train.steps=many"], "train.steps"),
+        ("train", ["--config=configs/vae.py", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (
+            "train",
+            ["--config=configs/vae.py", "--config.data.batch_size=100", "--config.mesh.data=3"],
+            "needs 3 devices",
+        ),
+        (
+            "train",
+            ["--config=configs/vae.py:mnist", "--config.data.data_dir=EMPTY"],
+            "python -m launch.prepare mnist --data_dir=EMPTY",
+        ),
+        ("train", ["--config=configs/vae.py", "--config.data.split=train[:0]"], "is empty"),
+        ("train", ["--config=configs/vae.py", "--config.data.name=no_such_set"], "no_such_set"),
+        (
+            "train",
+            ["--config=configs/vae.py", "--config.data.data_dir=s3://bucket/data"],
+            "only gs:// is known here; mount",
+        ),
+        ("evaluate", ["--workdir=s3://bucket/run"], "only gs:// is known here; mount"),
+        ("evaluate", ["--workdir=nowhere"], "no such directory"),
+        ("evaluate", ["--workdir=WORKDIR", "--step=7"], "has steps [180, 200]"),
+        ("evaluate", ["--workdir=WORKDIR", "--batch_size=0"], "--batch_size must be at least 1"),
+        ("sample", ["--workdir=WORKDIR", "--seeds=9-3"], "'9-3' is not a range of seeds"),
+        ("sample", ["--workdir=WORKDIR", "--out=grid.jpg"], "write a .png or a .npy file"),
+        ("sample", ["--workdir=WORKDIR", "--class=3"], "the model has no classes"),
+        ("prepare", ["no_such_set"], "no_such_set"),
+    ],
+)
 def test_a_mistake_is_one_clear_message_and_exit_code_2(
     module, arguments, message, trained, tmp_path
 ):

@@ -80,9 +80,20 @@ def test_all_scores_with_their_card(capsys, workdir):
     assert (card["reals"], card["samples"], card["size"], card["k"]) == (80, 64, 16, 5)
     assert (card["seeds"], card["completions"], card["floor"]) == ("0-63", 80, 64)
     assert len(card["weights"]) == 64
-    names = {"fid", "kid", "kid_standard_error", "precision", "recall", "density", "coverage",
-             "ms_ssim", "feature_variance", "class_coverage", "least_class_share",
-             "most_class_share"}  # fmt: skip
+    names = {
+        "fid",
+        "kid",
+        "kid_standard_error",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "ms_ssim",
+        "feature_variance",
+        "class_coverage",
+        "least_class_share",
+        "most_class_share",
+    }
     kinds = {f"{kind}{name}" for kind in ("", "completions/", "floor/") for name in names}
     told = {"step", "split", "examples", "class_agreement", "real/ms_ssim"}
     assert found.keys() == kinds | told
@@ -96,14 +107,20 @@ def test_all_scores_with_their_card(capsys, workdir):
     assert other["card"]["weights"] == card["weights"]
 
 
-@pytest.mark.parametrize(("flags", "message"), [
-    (("--samples=39",), "--samples: .* needs at least 40 images; there are 39"),
-    (("--samples=64", "--reals=30", "--force"), "--reals.* needs at least 40 images; there are 30"),
-    (("--samples=0",), "--samples must be at least 1"),
-    (("--samples=64", "--inception=nothing.pth"), "no such file of weights: nothing.pth"),
-    (("--floor", "--split=train", "--force"), "train is the training split; give another"),
-    (("--segmenter=DIR",), "makes images from `image`, not from `segmentation`"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--samples=39",), "--samples: .* needs at least 40 images; there are 39"),
+        (
+            ("--samples=64", "--reals=30", "--force"),
+            "--reals.* needs at least 40 images; there are 30",
+        ),
+        (("--samples=0",), "--samples must be at least 1"),
+        (("--samples=64", "--inception=nothing.pth"), "no such file of weights: nothing.pth"),
+        (("--floor", "--split=train", "--force"), "train is the training split; give another"),
+        (("--segmenter=DIR",), "makes images from `image`, not from `segmentation`"),
+    ],
+)
 def test_mistakes_are_named_before_anything_is_drawn(capsys, workdir, flags, message):
     flags = [flag.replace("DIR", str(workdir)) for flag in flags]
     with pytest.raises(Mistake, match=message):

@@ -217,9 +217,13 @@ def test_a_file_says_nothing_of_the_machine(made):
 
 
 def test_every_type_of_parameter_is_read_back():
-    arrays = {"half": np.asarray(jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3)).T,
-              "count": np.int32(7), "none": np.zeros((0, 3), np.float32),
-              "yes": np.array([True, False]), "wide": np.arange(3.0)}  # fmt: skip
+    arrays = {
+        "half": np.asarray(jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3)).T,
+        "count": np.int32(7),
+        "none": np.zeros((0, 3), np.float32),
+        "yes": np.array([True, False]),
+        "wide": np.arange(3.0),
+    }
     found = loader.tensors(archive.parameters(arrays))
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
@@ -227,17 +231,20 @@ def test_every_type_of_parameter_is_read_back():
         np.testing.assert_array_equal(found[name], array)
 
 
-@pytest.mark.parametrize(("arrays", "message"), [
-    ({"seeds": [1]}, r"takes seeds, labels; got seeds"),
-    ({"seeds": [1], "labels": [0], "image": [0]}, r"got image, labels, seeds"),
-    ({"seeds": [1.5], "labels": [0]}, r"seeds must be int32 \[B\] .*; got float64 \[1\]"),
-    ({"seeds": [2**40], "labels": [0]}, r"seeds must be int32 \[B\]"),
-    ({"seeds": [], "labels": []}, r"at least one row; got float64 \[0\]"),
-    ({"seeds": 3, "labels": 0}, r"got int64 \[\]"),
-    ({"seeds": [[1]], "labels": [0]}, r"got int64 \[1, 1\]"),
-    ({"seeds": [1, 2], "labels": [0]}, r"same number of rows; got .*'seeds': 2"),
-    ({"seeds": [1], "labels": [2]}, r"labels: 2 is none of 0, 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"seeds": [1]}, r"takes seeds, labels; got seeds"),
+        ({"seeds": [1], "labels": [0], "image": [0]}, r"got image, labels, seeds"),
+        ({"seeds": [1.5], "labels": [0]}, r"seeds must be int32 \[B\] .*; got float64 \[1\]"),
+        ({"seeds": [2**40], "labels": [0]}, r"seeds must be int32 \[B\]"),
+        ({"seeds": [], "labels": []}, r"at least one row; got float64 \[0\]"),
+        ({"seeds": 3, "labels": 0}, r"got int64 \[\]"),
+        ({"seeds": [[1]], "labels": [0]}, r"got int64 \[1, 1\]"),
+        ({"seeds": [1, 2], "labels": [0]}, r"same number of rows; got .*'seeds': 2"),
+        ({"seeds": [1], "labels": [2]}, r"labels: 2 is none of 0, 1"),
+    ],
+)
 def test_inputs_that_cannot_be_meant_are_refused(made, arrays, message):
     model = loader.load(made("gan")[1])
     with pytest.raises(ValueError, match=message):
@@ -269,24 +276,34 @@ def test_a_flipped_bit_and_half_a_file_are_noticed(made, tmp_path):
             loader.load(file)
 
 
-@pytest.mark.parametrize(("off", "beyond"), [
-    ({}, []),
-    ({"chance": 5e-6, "images": 1}, []),
-    ({"chance": 2e-5}, ["chance"]),
-    ({"chance": np.nan}, ["chance"]),
-    ({"images": 2}, ["images"]),
-    ({"images": 1, "many": True}, ["images"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("off", "beyond"),
+    [
+        ({}, []),
+        ({"chance": 5e-6, "images": 1}, []),
+        ({"chance": 2e-5}, ["chance"]),
+        ({"chance": np.nan}, ["chance"]),
+        ({"images": 2}, ["images"]),
+        ({"images": 1, "many": True}, ["images"]),
+    ],
+)
 def test_how_far_outputs_may_differ(off, beyond):
-    outputs = {"chance": {"tolerance": 1e-5, "share": 1.0},
-               "images": {"tolerance": 1, "share": 0.001}}  # fmt: skip
+    outputs = {
+        "chance": {"tolerance": 1e-5, "share": 1.0},
+        "images": {"tolerance": 1, "share": 0.001},
+    }
     inputs = {"seeds": {"dtype": "int32", "shape": ["B"], "values": None}}
-    golden = {"1/in/seeds": np.zeros(1, np.int32), "1/out/chance": np.full((1, 4), 0.5),
-              "1/out/images": np.full((1, 100), 7, np.uint8)}  # fmt: skip
+    golden = {
+        "1/in/seeds": np.zeros(1, np.int32),
+        "1/out/chance": np.full((1, 4), 0.5),
+        "1/out/images": np.full((1, 100), 7, np.uint8),
+    }
     places = slice(None) if off.get("many") else slice(3, 4)
     images = jnp.full((1, 100), 7, jnp.uint8).at[:, places].add(off.get("images", 0))
-    given = lambda parameters, rows: {"chance": jnp.full((1, 4), 0.5 + off.get("chance", 0)),
-                                      "images": images}  # fmt: skip
+    given = lambda parameters, rows: {
+        "chance": jnp.full((1, 4), 0.5 + off.get("chance", 0)),
+        "images": images,
+    }
     model = loader.Model({"inputs": inputs, "outputs": outputs}, given, {}, golden)
     assert model.beyond(model.differences()) == beyond
     assert (model.check() <= 1e-5) == (not off)
@@ -294,22 +311,33 @@ def test_how_far_outputs_may_differ(off, beyond):
 
 def test_nothing_is_written_that_does_not_do_the_same(made, tmp_path, monkeypatch):
     wrong = export.golden.make
-    monkeypatch.setattr(export.golden, "make", lambda *arguments: {
-        name: array + 3 if "/out/" in name else array for name, array in wrong(*arguments).items()
-    })  # fmt: skip
+    monkeypatch.setattr(
+        export.golden,
+        "make",
+        lambda *arguments: {
+            name: array + 3 if "/out/" in name else array
+            for name, array in wrong(*arguments).items()
+        },
+    )
     with pytest.raises(Stop, match="does not give what the run gives: images differ"):
         call(made("vae")[0], tmp_path / "model.zip")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--workdir=nowhere"], r"no such directory: .*nowhere"),
-    (["--out=none/model.zip"], r"--out=none/model.zip: no such folder: none; make it first"),
-    (["--out=."], r"--out=\. is a folder; give the name of a file in it"),
-    (["--params=model.zip"], r"--params=model.zip is --out"),
-    (["--what=predict"], r"--what=predict: jaxgen.vae:vae has no predict\(\); it has sample, comp"),
-    (["--step=3"], r"--step=3: .* has steps"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workdir=nowhere"], r"no such directory: .*nowhere"),
+        (["--out=none/model.zip"], r"--out=none/model.zip: no such folder: none; make it first"),
+        (["--out=."], r"--out=\. is a folder; give the name of a file in it"),
+        (["--params=model.zip"], r"--params=model.zip is --out"),
+        (
+            ["--what=predict"],
+            r"--what=predict: jaxgen.vae:vae has no predict\(\); it has sample, comp",
+        ),
+        (["--step=3"], r"--step=3: .* has steps"),
+    ],
+)
 def test_what_cannot_be_exported_is_named(made, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Mistake, match=message):
@@ -346,8 +374,9 @@ def test_a_function_that_counts_its_rows_is_exported_row_by_row():
 
 def test_what_jax_cannot_export_is_a_mistake():
     like = jax.ShapeDtypeStruct((), np.float32)
-    asking = lambda seeds: jax.vmap(lambda seed: jax.pure_callback(np.sin, like, seed,
-                                    vmap_method="sequential"))(seeds * 1.0)  # fmt: skip
+    asking = lambda seeds: jax.vmap(
+        lambda seed: jax.pure_callback(np.sin, like, seed, vmap_method="sequential")
+    )(seeds * 1.0)
     with pytest.raises(Mistake, match=r"mine: sample\(\) cannot be exported for cpu, cuda, tpu"):
         subject.exported(of_seeds(asking), "mine")
 
@@ -367,8 +396,14 @@ def bare(tmp_path_factory):
 
     def run(*command):
         python = place / "venv" / "bin" / "python"
-        return subprocess.run([python, *map(str, command)], cwd=place, env=environment,
-                              capture_output=True, text=True, timeout=120)  # fmt: skip
+        return subprocess.run(
+            [python, *map(str, command)],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
     return run
 
@@ -394,9 +429,14 @@ def test_jax_alone_runs_it(made, bare):
 def test_running_the_file_checks_it(made, bare):
     done = bare(made("gan")[1])
     assert done.returncode == 0, done.stderr
-    for text in ("sample of jaxgen.gan:gan, step 4", "in  seeds: int32 [B]",
-                 "out images: uint8 [B, 8, 9, 1]", "2 classes: 0, 1", "parity on cpu",
-                 "images: greatest difference"):  # fmt: skip
+    for text in (
+        "sample of jaxgen.gan:gan, step 4",
+        "in  seeds: int32 [B]",
+        "out images: uint8 [B, 8, 9, 1]",
+        "2 classes: 0, 1",
+        "parity on cpu",
+        "images: greatest difference",
+    ):
         assert text in done.stdout
 
 

@@ -30,16 +30,22 @@ def pictures(split, count=48):
 
 CLASSES = {
     "task": {
-        "name": "jaxgen.gan:gan", "latents": 4, "classes": 2, "discriminator_steps": 2,
-        "loss": {"name": "jaxgen.losses:hinge"}, "spectral_norm": True,
-        "penalty": "r1", "penalty_weight": 0.1, "penalty_every": 2,
+        "name": "jaxgen.gan:gan",
+        "latents": 4,
+        "classes": 2,
+        "discriminator_steps": 2,
+        "loss": {"name": "jaxgen.losses:hinge"},
+        "spectral_norm": True,
+        "penalty": "r1",
+        "penalty_weight": 0.1,
+        "penalty_every": 2,
         "augment": ({"name": "jaxgen.augmentations:translation"},),
     },
     "model": {
         "generator": {"name": "jaxgen.nets:DCGANGenerator", "widths": (8,)},
         "discriminator": {"name": "jaxgen.nets:DCGANDiscriminator", "widths": (8,)},
     },
-}  # fmt: skip
+}
 MAPS = {
     "task": {"name": "jaxgen.translation:translation", "classes": 3, "latents": 2},
     "model": {
@@ -51,11 +57,14 @@ MAPS = {
 
 def config_of(kind, **changes):
     adam = {"name": "optax:adam", "learning_rate": 1e-3, "b1": 0.5, "ema": 0.0}
-    config = ConfigDict(kind | {
-        "optimizer": {"generator": adam | {"ema": 0.9}, "discriminator": adam},
-        "data": {"name": f"{HERE}:pictures", "batch_size": 16},
-        "mesh": {"data": 1},
-    })  # fmt: skip
+    config = ConfigDict(
+        kind
+        | {
+            "optimizer": {"generator": adam | {"ema": 0.9}, "discriminator": adam},
+            "data": {"name": f"{HERE}:pictures", "batch_size": 16},
+            "mesh": {"data": 1},
+        }
+    )
     config = configs.complete(config, "here")
     config.update_from_flattened_dict(changes)
     return config
@@ -66,10 +75,16 @@ def reference():
     return {}
 
 
-@pytest.mark.parametrize("changes", [
-    {"mesh.data": 8}, {"mesh.data": 8, "parallel": "pmap"}, {"mesh.data": 2, "mesh.fsdp": 4},
-    {"data.resident": True},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mesh.data": 8},
+        {"mesh.data": 8, "parallel": "pmap"},
+        {"mesh.data": 2, "mesh.fsdp": 4},
+        {"data.resident": True},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("kind", [CLASSES, MAPS], ids=["gan", "translation"])
 def test_every_layout_gives_the_losses_of_one_device(kind, changes, reference):
     name = kind["task"]["name"]
@@ -103,23 +118,29 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
         config = config_of(CLASSES, **changes)
         data = batches.open_data(config.data, "test")
         run = runs.assemble(config, data, training=False)
-        return runs.evaluate(run, runs.initial_state(config, run), data, rows,
-                             run.program.score_step)  # fmt: skip
+        return runs.evaluate(
+            run, runs.initial_state(config, run), data, rows, run.program.score_step
+        )
 
     whole = evaluate(48)
     for name, value in evaluate(7, **{"mesh.data": 8}).items():
         assert value == pytest.approx(whole[name], rel=1e-5, abs=1e-6), name
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"train.accumulate": 2}, "not that of its micro-batches"),
-    ({"data.batch_size": 9}, "discriminator_steps=2 does not divide a batch of 9"),
-    ({"data.batch_size": 8, "mesh.data": 8, "parallel": "pmap"},
-     "discriminator_steps=2 does not divide a batch of 1"),
-    ({"model.generator.widths": (8, 8, 8, 8)}, "16 x 16 pixels; got 8 x 9. Give the net fewer"),
-    ({"model.discriminator.widths": (8,) * 5}, "32 x 32 pixels; got 8 x 9"),
-    ({"task.penalty": "r7"}, "penalty must be r1, gradient or empty; got 'r7'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train.accumulate": 2}, "not that of its micro-batches"),
+        ({"data.batch_size": 9}, "discriminator_steps=2 does not divide a batch of 9"),
+        (
+            {"data.batch_size": 8, "mesh.data": 8, "parallel": "pmap"},
+            "discriminator_steps=2 does not divide a batch of 1",
+        ),
+        ({"model.generator.widths": (8, 8, 8, 8)}, "16 x 16 pixels; got 8 x 9. Give the net fewer"),
+        ({"model.discriminator.widths": (8,) * 5}, "32 x 32 pixels; got 8 x 9"),
+        ({"task.penalty": "r7"}, "penalty must be r1, gradient or empty; got 'r7'"),
+    ],
+)
 def test_what_cannot_work_is_refused_before_anything_compiles(changes, message):
     config = config_of(CLASSES, **changes)
     data = batches.open_data(config.data, "train")

@@ -22,10 +22,22 @@ SMALL = "--config=tests/tools/small.py:vae"
 
 def start(folder, *arguments, processes=2, restarts=3):
     return subprocess.Popen(
-        [sys.executable, "-m", "launch.local", f"--processes={processes}",
-         f"--restarts={restarts}", "--", SMALL, f"--workdir={folder}", *arguments],
-        cwd=runs.ROOT, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "launch.local",
+            f"--processes={processes}",
+            f"--restarts={restarts}",
+            "--",
+            SMALL,
+            f"--workdir={folder}",
+            *arguments,
+        ],
+        cwd=runs.ROOT,
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
 
 
 def members(folder):
@@ -69,8 +81,12 @@ def test_a_run_moves_between_layouts_and_its_losses_do_not(tmp_path):
 
 def test_kills_and_preemptions_change_nothing(tmp_path):
     """A kill of one process, SIGTERM to one, SIGTERM to the supervisor: all end as one."""
-    arguments = ["--config.train.steps=1000", "--config.checkpoint.every=25",
-                 "--config.eval.every=1000", "--config.log.every=5"]  # fmt: skip
+    arguments = [
+        "--config.train.steps=1000",
+        "--config.checkpoint.every=25",
+        "--config.eval.every=1000",
+        "--config.log.every=5",
+    ]
     straight, hit = tmp_path / "straight", tmp_path / "hit"
     done = start(straight, *arguments)
     _, stderr = done.communicate(timeout=200)
@@ -145,8 +161,16 @@ def test_mistakes(arguments, message):
 
 
 @pytest.mark.parametrize(
-    ("codes", "code"), [([0, 0], 0), ([75, 75], 75), ([-9, -9], -9), ([-9, 2], 2), ([-6, -9], -6),
-                        ([0, -9], -9), ([3, 75], 3)]
-)  # fmt: skip
+    ("codes", "code"),
+    [
+        ([0, 0], 0),
+        ([75, 75], 75),
+        ([-9, -9], -9),
+        ([-9, 2], 2),
+        ([-6, -9], -6),
+        ([0, -9], -9),
+        ([3, 75], 3),
+    ],
+)
 def test_the_code_that_says_what_happened(codes, code):
     assert local.worst(codes) == code

@@ -17,13 +17,21 @@ from launch.inference.segmenter import Segmenter
 COLOURS = np.array([[30, 30, 30], [220, 60, 60], [60, 60, 220]], np.uint8)
 SMALL = {
     "task": {"name": "jaxseg.segmentation:segmentation", "classes": -1},
-    "model": {"name": "jaxseg.nets:UNet", "widths": (8, 8), "convolutions": 1, "norm": "batch",
-              "dropout": 0.1},
+    "model": {
+        "name": "jaxseg.nets:UNet",
+        "widths": (8, 8),
+        "convolutions": 1,
+        "norm": "batch",
+        "dropout": 0.1,
+    },
     "optimizer": {"name": "optax:adam", "learning_rate": 1e-2},
     "data": {"name": "launch.data.folders:folder", "batch_size": 8},
-    "train": {"steps": 40}, "eval": {"every": 40, "batch_size": 4},
-    "checkpoint": {"every": 40}, "log": {"every": 20}, "mesh": {"data": 1},
-}  # fmt: skip
+    "train": {"steps": 40},
+    "eval": {"every": 40, "batch_size": 4},
+    "checkpoint": {"every": 40},
+    "log": {"every": 20},
+    "mesh": {"data": 1},
+}
 
 
 def scene(seed, shape=(24, 32)):
@@ -96,8 +104,14 @@ def test_a_run_goes_on_though_its_config_does_not_say_how_many_classes(run):
 def test_masks_overlays_and_exact_scores(run, tmp_path, capsys):
     data, workdir = run
     images, masks = data / "test" / "images", data / "test" / "masks"
-    scores, said = call(capsys, predict, f"--workdir={workdir}", f"--images={images}/*.png",
-                        f"--masks={masks}", f"--out={tmp_path}")  # fmt: skip
+    scores, said = call(
+        capsys,
+        predict,
+        f"--workdir={workdir}",
+        f"--images={images}/*.png",
+        f"--masks={masks}",
+        f"--out={tmp_path}",
+    )
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["scores"] == scores
     assert report["failed"] == []
@@ -121,8 +135,14 @@ def test_masks_overlays_and_exact_scores(run, tmp_path, capsys):
 def test_images_of_any_size(run, tmp_path, capsys, shape):
     _, workdir = run
     write(tmp_path, 7, shape)
-    call(capsys, predict, f"--workdir={workdir}", f"--images={tmp_path}/images",
-         f"--out={tmp_path}/out", "--batch_size=2")  # fmt: skip
+    call(
+        capsys,
+        predict,
+        f"--workdir={workdir}",
+        f"--images={tmp_path}/images",
+        f"--out={tmp_path}/out",
+        "--batch_size=2",
+    )
     found = read(tmp_path / "out" / "masks" / "s7.png")
     assert found.shape == shape
     if min(shape) > 1:
@@ -145,8 +165,14 @@ def test_images_are_scaled_as_in_training(run, tmp_path, capsys):
     large = Image.fromarray(image).resize((64, 48), Image.Resampling.NEAREST)
     (tmp_path / "images").mkdir()
     large.save(tmp_path / "images" / "large.png")
-    call(capsys, predict, f"--workdir={workdir}", f"--images={tmp_path}/images",
-         f"--out={tmp_path}/out", "--config.predict.scale=0.5")  # fmt: skip
+    call(
+        capsys,
+        predict,
+        f"--workdir={workdir}",
+        f"--images={tmp_path}/images",
+        f"--out={tmp_path}/out",
+        "--config.predict.scale=0.5",
+    )
     found = read(tmp_path / "out" / "masks" / "large.png")
     assert found.shape == (48, 64)
     assert (found == ids.repeat(2, 0).repeat(2, 1)).mean() > 0.9
@@ -159,9 +185,15 @@ def test_refinement_and_postprocessing_are_named(run, tmp_path, capsys):
         "plain": [],
         "clean": ["--min_size=200", "--fill_holes=1,2"],
         "crf": ["--crf"],
-    }.items():  # fmt: skip
-        call(capsys, predict, f"--workdir={workdir}", f"--images={data}/test/images/s20.png",
-             f"--out={tmp_path / name}", *change)  # fmt: skip
+    }.items():
+        call(
+            capsys,
+            predict,
+            f"--workdir={workdir}",
+            f"--images={data}/test/images/s20.png",
+            f"--out={tmp_path / name}",
+            *change,
+        )
         out[name] = read(tmp_path / name / "masks" / "s20.png")
     sizes = [
         np.unique(regions(labels), return_counts=True)[1] for labels in (out["plain"], out["clean"])
@@ -185,8 +217,15 @@ def test_the_prior_of_the_target_can_be_given_or_estimated(run, tmp_path, capsys
 
 def test_dropout_samples_give_a_map_of_the_uncertainty(run, tmp_path, capsys):
     data, workdir = run
-    call(capsys, predict, f"--workdir={workdir}", f"--images={data}/test/images/s20.png",
-         f"--out={tmp_path}", "--passes=4", "--flips")  # fmt: skip
+    call(
+        capsys,
+        predict,
+        f"--workdir={workdir}",
+        f"--images={data}/test/images/s20.png",
+        f"--out={tmp_path}",
+        "--passes=4",
+        "--flips",
+    )
     assert read(tmp_path / "information" / "s20.png").shape == (24, 32)
 
 
@@ -197,21 +236,32 @@ def test_one_bad_image_does_not_cost_the_others(run, tmp_path, capsys):
     (tmp_path / "images" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
     (tmp_path / "images" / "._s1.png").write_bytes(b"of another system, and hidden")
     with pytest.raises(Mistake, match=r"1 of 3 images could not be predicted.*\n.*bad.png"):
-        call(capsys, predict, f"--workdir={workdir}", f"--images={tmp_path}/images",
-             f"--out={tmp_path}/out")  # fmt: skip
+        call(
+            capsys,
+            predict,
+            f"--workdir={workdir}",
+            f"--images={tmp_path}/images",
+            f"--out={tmp_path}/out",
+        )
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert len(report["images"]) == 2
     assert "bad.png" in report["failed"][0]
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--images=nowhere/*.jpg"], "no such file"),
-    (["--images={data}/test/images", "--masks={data}/train/masks"], "no file of the stem 's20'"),
-    (["--images={data}/test/images", "--prior=0.5,0.5"], "give 3 shares"),
-    (["--images={data}/test/images", "--batch_size=0"], "at least 1"),
-    (["--images={data}/test/images", "--fill_holes=1,3"], "no class 3; ids are 0 to 2"),
-    (["--images={data}/test/images", "--config.predict.overlap=1.5"], "overlap"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images=nowhere/*.jpg"], "no such file"),
+        (
+            ["--images={data}/test/images", "--masks={data}/train/masks"],
+            "no file of the stem 's20'",
+        ),
+        (["--images={data}/test/images", "--prior=0.5,0.5"], "give 3 shares"),
+        (["--images={data}/test/images", "--batch_size=0"], "at least 1"),
+        (["--images={data}/test/images", "--fill_holes=1,3"], "no class 3; ids are 0 to 2"),
+        (["--images={data}/test/images", "--config.predict.overlap=1.5"], "overlap"),
+    ],
+)
 def test_mistakes_are_named(run, tmp_path, capsys, arguments, message):
     data, workdir = run
     arguments = [argument.format(data=data) for argument in arguments]
@@ -224,8 +274,14 @@ def test_masks_whose_ids_mean_something_else_are_refused(run, tmp_path, capsys):
     write(tmp_path, 3)
     (tmp_path / "classes.csv").write_text("id,name\n0,red\n1,dark\n2,blue\n")
     with pytest.raises(Mistake, match="id 0 is 'red' there, but 'dark' in the data of training"):
-        call(capsys, predict, f"--workdir={workdir}", f"--images={tmp_path}/images",
-             f"--masks={tmp_path}/masks", f"--out={tmp_path}/out")  # fmt: skip
+        call(
+            capsys,
+            predict,
+            f"--workdir={workdir}",
+            f"--images={tmp_path}/images",
+            f"--masks={tmp_path}/masks",
+            f"--out={tmp_path}/out",
+        )
 
 
 def test_an_id_that_is_no_class_never_scores(run, tmp_path, capsys):
@@ -235,8 +291,14 @@ def test_an_id_that_is_no_class_never_scores(run, tmp_path, capsys):
     ids[2, 5] = 7
     Image.fromarray(ids).save(tmp_path / "masks" / "s3.png")
     with pytest.raises(Mistake, match=r"s3.png \(x 5, y 2\): id 7"):
-        call(capsys, predict, f"--workdir={workdir}", f"--images={tmp_path}/images",
-             f"--masks={tmp_path}/masks", f"--out={tmp_path}/out")  # fmt: skip
+        call(
+            capsys,
+            predict,
+            f"--workdir={workdir}",
+            f"--images={tmp_path}/images",
+            f"--masks={tmp_path}/masks",
+            f"--out={tmp_path}/out",
+        )
 
 
 def test_255_is_void_unless_all_masks_of_the_folder_say_0_and_255(tmp_path, capsys):

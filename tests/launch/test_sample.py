@@ -61,8 +61,10 @@ def masked(tmp_path_factory):
         "task": {"name": "tests.launch.test_sample:painter"},
         "optimizer": {"name": "optax:sgd", "learning_rate": 0.1},
         "data": {"name": "tests.launch.test_sample:blocks", "batch_size": 4},
-        "train": {"steps": 2}, "eval": {"every": 2, "batch_size": 4}, "mesh": {"data": 1},
-    }  # fmt: skip
+        "train": {"steps": 2},
+        "eval": {"every": 2, "batch_size": 4},
+        "mesh": {"data": 1},
+    }
     workdir = tmp_path_factory.mktemp("runs") / "painter"
     train.train(configs.complete(ConfigDict(config), "painter"), workdir)
     return workdir
@@ -79,8 +81,10 @@ def digits(tmp_path_factory, data_dir):
         },
         "optimizer": {"name": "optax:adam", "learning_rate": 1e-2},
         "data": {"name": "digits", "data_dir": data_dir, "batch_size": 32},
-        "train": {"steps": 20}, "eval": {"every": 20}, "mesh": {"data": 1},
-    }  # fmt: skip
+        "train": {"steps": 20},
+        "eval": {"every": 20},
+        "mesh": {"data": 1},
+    }
     workdir = tmp_path_factory.mktemp("runs") / "digits"
     train.train(configs.complete(ConfigDict(config), "digits"), workdir)
     return workdir
@@ -167,8 +171,10 @@ def test_an_animation_shows_every_image_of_the_strips(digits, tmp_path, monkeypa
 
 def test_given_images_are_rebuilt(digits, tmp_path):
     rng = np.random.default_rng(0)
-    files = [save(tmp_path / "in" / f"{n}.png", rng.integers(0, 256, (8, 8)).astype(np.uint8))
-             for n in range(3)]  # fmt: skip
+    files = [
+        save(tmp_path / "in" / f"{n}.png", rng.integers(0, 256, (8, 8)).astype(np.uint8))
+        for n in range(3)
+    ]
     all_three = call(digits, tmp_path / "all.npy", f"--condition={tmp_path}/in/*.png")
     one = call(digits, tmp_path / "one.npy", f"--condition={files[1]}", "--seeds=1")
     np.testing.assert_array_equal(one[0], all_three[1])
@@ -198,25 +204,45 @@ def test_without_conditions_rows_of_the_evaluation_split_are_completed(masked, t
     assert np.abs(other - truth).max() > 0.5
 
 
-@pytest.mark.parametrize(("run", "arguments", "message"), [
-    ("digits", ["--class=10"], r"--class=10: the model has 10 classes, 0 to 9"),
-    ("digits", ["--class=-1"], r"--class=-1: the model has 10 classes"),
-    ("masked", ["--class=1"], r"--class=1: the model has no classes"),
-    ("digits", ["--out=a.webp"], r"--out=a.webp: write a .png or a .npy file, or with --interp"),
-    ("digits", ["--interpolate", "--seeds=4"], r"at least two --seeds"),
-    ("digits", ["--interpolate", "--condition=IN/small.png"], r"takes no --condition"),
-    ("masked", ["--interpolate"], r"test_sample:painter has no interpolate\(\)"),
-    ("digits", ["--condition=IN/nothing.png"], r"--condition=.*nothing.png: no such file"),
-    ("digits", ["--condition=IN/wide.png"],
-     r"wide.png: is 9 x 8, the model takes 8 x 8\. Crop or scale"),
-    ("digits", ["--condition=IN/coloured.png"],
-     r"coloured.png \(x 3, y 2\): has 3 channels, such as the colour \(200, 40, 40\)"),
-    ("digits", ["--condition=IN/s*.png", "--seeds=0-4"],
-     r"2 images for 5 seeds; give one for each \(--seeds=0-1\), or one for all"),
-    ("masked", ["--condition=IN/small.png"], r"small.png: is 8 x 8, the model takes 5 x 6"),
-    ("masked", ["--condition=IN/ids.png"], r"ids.png \(x 1, y 0\): id 7, but there are 3 classes"),
-    ("masked", ["--seeds=10-12"], r"12 rows to complete, 0 to 11; seed 12 is beyond"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("run", "arguments", "message"),
+    [
+        ("digits", ["--class=10"], r"--class=10: the model has 10 classes, 0 to 9"),
+        ("digits", ["--class=-1"], r"--class=-1: the model has 10 classes"),
+        ("masked", ["--class=1"], r"--class=1: the model has no classes"),
+        (
+            "digits",
+            ["--out=a.webp"],
+            r"--out=a.webp: write a .png or a .npy file, or with --interp",
+        ),
+        ("digits", ["--interpolate", "--seeds=4"], r"at least two --seeds"),
+        ("digits", ["--interpolate", "--condition=IN/small.png"], r"takes no --condition"),
+        ("masked", ["--interpolate"], r"test_sample:painter has no interpolate\(\)"),
+        ("digits", ["--condition=IN/nothing.png"], r"--condition=.*nothing.png: no such file"),
+        (
+            "digits",
+            ["--condition=IN/wide.png"],
+            r"wide.png: is 9 x 8, the model takes 8 x 8\. Crop or scale",
+        ),
+        (
+            "digits",
+            ["--condition=IN/coloured.png"],
+            r"coloured.png \(x 3, y 2\): has 3 channels, such as the colour \(200, 40, 40\)",
+        ),
+        (
+            "digits",
+            ["--condition=IN/s*.png", "--seeds=0-4"],
+            r"2 images for 5 seeds; give one for each \(--seeds=0-1\), or one for all",
+        ),
+        ("masked", ["--condition=IN/small.png"], r"small.png: is 8 x 8, the model takes 5 x 6"),
+        (
+            "masked",
+            ["--condition=IN/ids.png"],
+            r"ids.png \(x 1, y 0\): id 7, but there are 3 classes",
+        ),
+        ("masked", ["--seeds=10-12"], r"12 rows to complete, 0 to 11; seed 12 is beyond"),
+    ],
+)
 def test_what_cannot_be_made_is_named(run, arguments, message, request, tmp_path):
     save(tmp_path / "small.png", np.zeros((8, 8), np.uint8))
     save(tmp_path / "similar.png", np.zeros((8, 8), np.uint8))

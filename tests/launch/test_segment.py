@@ -83,12 +83,15 @@ def test_one_bad_image_does_not_cost_the_others(halves):
     assert len(report["failed"]) == 1
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--cue=texture", "--images=nowhere"], "no such file"),
-    (["--cue=boundary", "--images=.", "--threshold=2"], "threshold"),
-    (["--cue=depth", "--images=.", "--layers=-1"], "layers"),
-    (["--cue=depth", "--images=.", "--config.seed=1"], "takes no config"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cue=texture", "--images=nowhere"], "no such file"),
+        (["--cue=boundary", "--images=.", "--threshold=2"], "threshold"),
+        (["--cue=depth", "--images=.", "--layers=-1"], "layers"),
+        (["--cue=depth", "--images=.", "--config.seed=1"], "takes no config"),
+    ],
+)
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(Mistake, match=message):
         call(*arguments, "--out=unused")

@@ -26,22 +26,35 @@ def config_of(**changes):
     config = ConfigDict(
         {
             "task": {"name": "jaxseg.segmentation:segmentation", "classes": 3},
-            "model": {"name": "jaxseg.nets:UNet", "widths": (4, 8), "convolutions": 1,
-                      "dropout": 0.2, "groups": 2},
+            "model": {
+                "name": "jaxseg.nets:UNet",
+                "widths": (4, 8),
+                "convolutions": 1,
+                "dropout": 0.2,
+                "groups": 2,
+            },
             "optimizer": {"name": "optax:adam", "learning_rate": 1e-3, "ema": 0.9},
-            "data": {"name": f"{HERE}:blocks", "batch_size": 8,
-                     "augment": [{"name": "jaxseg.augment:warp", "rotate": 20.0}]},
+            "data": {
+                "name": f"{HERE}:blocks",
+                "batch_size": 8,
+                "augment": [{"name": "jaxseg.augment:warp", "rotate": 20.0}],
+            },
             "mesh": {"data": 1},
         }
-    )  # fmt: skip
+    )
     config = configs.complete(config, "here")
     config.update_from_flattened_dict(changes)
     return config
 
 
-@pytest.mark.parametrize("changes", [
-    {"mesh.data": 8}, {"mesh.data": 8, "parallel": "pmap"}, {"data.resident": True},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mesh.data": 8},
+        {"mesh.data": 8, "parallel": "pmap"},
+        {"data.resident": True},
+    ],
+)
 def test_every_layout_gives_the_losses_of_one_device(changes):
     wanted, state = losses(config_of(), steps=4)
     found, other = losses(config_of(**changes), steps=4)

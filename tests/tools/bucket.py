@@ -86,10 +86,16 @@ def describe(name, kept):
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(written)) + ".000Z"
     crc = google_crc32c.value(content).to_bytes(4, "big")
     return {
-        "kind": "storage#object", "bucket": NAME, "name": name, "size": str(len(content)),
-        "generation": str(generation), "metageneration": "1", "updated": moment,
-        "timeCreated": moment, "crc32c": base64.b64encode(crc).decode(),
-    }  # fmt: skip
+        "kind": "storage#object",
+        "bucket": NAME,
+        "name": name,
+        "size": str(len(content)),
+        "generation": str(generation),
+        "metageneration": "1",
+        "updated": moment,
+        "timeCreated": moment,
+        "crc32c": base64.b64encode(crc).decode(),
+    }
 
 
 class Handler(BaseHTTPRequestHandler):

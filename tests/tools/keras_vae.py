@@ -56,9 +56,13 @@ if __name__ == "__main__":
     history = model.fit(images, batch_size=128, epochs=5, verbose=0, callbacks=[clock])
     steps = -(-len(images) // 128)
     rates = steps / np.diff(clock.marks)
-    print(json.dumps({
-        "keras": keras.__version__,
-        "steps_per_second": float(np.median(rates)),
-        "each_epoch": [round(float(rate), 1) for rate in rates],
-        "loss": history.history["loss"][-1],
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "keras": keras.__version__,
+                "steps_per_second": float(np.median(rates)),
+                "each_epoch": [round(float(rate), 1) for rate in rates],
+                "loss": history.history["loss"][-1],
+            }
+        )
+    )

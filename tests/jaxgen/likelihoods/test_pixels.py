@@ -14,9 +14,12 @@ from tests.jaxgen.nets.test_masked import normal
 
 KEY = jax.random.key(0)
 MODELS = {
-    "binary": binary(), "3 levels": softmax(3), "256 levels": softmax(),
-    "mixture": logistic_mixture(3), "one logistic": logistic_mixture(1),
-}  # fmt: skip
+    "binary": binary(),
+    "3 levels": softmax(3),
+    "256 levels": softmax(),
+    "mixture": logistic_mixture(3),
+    "one logistic": logistic_mixture(1),
+}
 EDGES = np.concatenate([[-np.inf], (np.arange(1, 256) - 0.5) / 127.5 - 1, [np.inf]])
 
 
@@ -96,11 +99,14 @@ def test_draws_are_distributed_as_the_masses(name):
 
 def test_binary_logits_are_log_odds():
     logits = normal(7, 1)
-    np.testing.assert_allclose(binary().log_prob(jnp.ones(7), logits),
-                               stats.bernoulli.logpmf(1, 1 / (1 + np.exp(-logits[:, 0]))),
-                               atol=1e-6)  # fmt: skip
-    np.testing.assert_allclose(binary().show(jnp.ones(7), logits), 1 / (1 + np.exp(-logits[:, 0])),
-                               atol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        binary().log_prob(jnp.ones(7), logits),
+        stats.bernoulli.logpmf(1, 1 / (1 + np.exp(-logits[:, 0]))),
+        atol=1e-6,
+    )
+    np.testing.assert_allclose(
+        binary().show(jnp.ones(7), logits), 1 / (1 + np.exp(-logits[:, 0])), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("levels", [2, 3, 10, 100, 256])
@@ -195,10 +201,14 @@ def test_extreme_outputs_stay_finite(name, size):
     assert np.isfinite(slope).all()
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: softmax(1), "2 to 256, got 1"), (lambda: softmax(257), "2 to 256, got 257"),
-    (lambda: logistic_mixture(0), "at least 1, got 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: softmax(1), "2 to 256, got 1"),
+        (lambda: softmax(257), "2 to 256, got 257"),
+        (lambda: logistic_mixture(0), "at least 1, got 0"),
+    ],
+)
 def test_impossible_arguments_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

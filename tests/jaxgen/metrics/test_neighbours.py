@@ -22,9 +22,14 @@ def by_matrices(real, generated, k):
     }
 
 
-@pytest.mark.parametrize(("real", "generated", "k", "rows"), [
-    (60, 60, 5, 1024), (50, 33, 3, 16), (31, 64, 1, 10),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("real", "generated", "k", "rows"),
+    [
+        (60, 60, 5, 1024),
+        (50, 33, 3, 16),
+        (31, 64, 1, 10),
+    ],
+)
 def test_blocks_of_rows_give_what_whole_matrices_give(real, generated, k, rows):
     rng = np.random.default_rng(real)
     x, y = rng.normal(50, 1, (real, 4)), rng.normal(50.5, 1.1, (generated, 4))

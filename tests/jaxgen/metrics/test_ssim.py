@@ -25,9 +25,14 @@ def by_scipy(x, y, weights):
     return value
 
 
-@pytest.mark.parametrize(("side", "weights"), [
-    (28, (0.0448, 0.2856)), (16, (0.0448,)), (176, (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("side", "weights"),
+    [
+        (28, (0.0448, 0.2856)),
+        (16, (0.0448,)),
+        (176, (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)),
+    ],
+)
 def test_it_is_what_scipy_gives(side, weights):
     rng = np.random.default_rng(side)
     smooth = ndimage.gaussian_filter(rng.uniform(size=(3, side, side)), (0, 2, 2))
@@ -35,8 +40,9 @@ def test_it_is_what_scipy_gives(side, weights):
     y = np.clip(0.8 * x + rng.normal(0, 0.05, x.shape), 0, 1)
     assert ssim.scales(side, side) == len(weights)
     found = ms_ssim(x[..., None].astype(np.float32), y[..., None].astype(np.float32))
-    np.testing.assert_allclose(found, [by_scipy(*pair, weights) for pair in zip(x, y, strict=True)],
-                               rtol=2e-4)  # fmt: skip
+    np.testing.assert_allclose(
+        found, [by_scipy(*pair, weights) for pair in zip(x, y, strict=True)], rtol=2e-4
+    )
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 3), (8, 8, 1), (9, 30, 1)])

@@ -56,8 +56,11 @@ def test_a_narrow_window_on_whole_pixels_copies_them():
     image = jnp.arange(42.0).reshape(1, 6, 7, 1)
     one = jnp.ones(1)
     window = attention.Window(3 * one, 5 * one, one, 1e-3 * one, 2 * one)
-    np.testing.assert_allclose(attention.read(image, window, 3)[0, ..., 0],
-                               2 * np.arange(42.0).reshape(6, 7)[1:4, 3:6], rtol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        attention.read(image, window, 3)[0, ..., 0],
+        2 * np.arange(42.0).reshape(6, 7)[1:4, 3:6],
+        rtol=1e-6,
+    )
     back = attention.write(attention.read(image, window, 3), window, (6, 7, 1))[0, ..., 0]
     inside = np.zeros((6, 7), bool)
     inside[1:4, 3:6] = True

@@ -61,9 +61,16 @@ def make(groups=1, shape=(2, 4, 5)):
     return layer, params, x, image, bias
 
 
-@pytest.mark.parametrize(("groups", "shape"), [
-    (1, (2, 4, 5)), (3, (2, 5, 3)), (1, (1, 4, 1)), (1, (1, 1, 4)),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("groups", "shape"),
+    [
+        (1, (2, 4, 5)),
+        (3, (2, 5, 3)),
+        (1, (1, 4, 1)),
+        (1, (1, 1, 4)),
+    ],
+    ids=str,
+)
 def test_a_map_against_a_loop_over_pixels(groups, shape):
     layer, params, *inputs = make(groups, shape)
     found = jax.jit(lambda *inputs: layer.apply({"params": params}, *inputs))(*inputs)

@@ -58,9 +58,13 @@ def test_sizes_halve_rounding_up_or_are_refused(height, width, halvings):
     assert found == wanted
 
 
-@pytest.mark.parametrize("net", [
-    gan.DCGANGenerator((4, 4, 4)), gan.ResidualGenerator((4, 4, 4)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "net",
+    [
+        gan.DCGANGenerator((4, 4, 4)),
+        gan.ResidualGenerator((4, 4, 4)),
+    ],
+)
 def test_a_size_that_a_generator_cannot_make_is_refused(net):
     with pytest.raises(ValueError, match=r"8 x 8 pixels; got 7 x 30.*fewer widths"):
         jax.eval_shape(lambda z: net.init(KEY, z, (7, 30, 1)), jnp.zeros((1, 2)))

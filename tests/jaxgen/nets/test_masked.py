@@ -9,9 +9,12 @@ from jaxgen.nets import masked
 
 KEY = jax.random.key(0)
 OFFSETS = {
-    "raster": masked.raster(3), "wide": masked.raster(5), "above": masked.above(3),
-    "own": masked.above(3, own=True), "left": masked.left(5),
-}  # fmt: skip
+    "raster": masked.raster(3),
+    "wide": masked.raster(5),
+    "above": masked.above(3),
+    "own": masked.above(3, own=True),
+    "left": masked.left(5),
+}
 
 
 def normal(*shape, seed=0):
@@ -59,12 +62,15 @@ def test_the_mask_of_three_channels_by_hand():
     np.testing.assert_array_equal(masked.channel_mask(3, 3, 3, "B"), np.eye(3) + ones)
 
 
-@pytest.mark.parametrize(("args", "message"), [
-    ((3, 3, 3, "C"), "kind A or B; got 'C'"),
-    ((2, 6, 3, "A"), "cannot be divided into 3 groups"),
-    ((6, 8, 3, "B", 4), "give more features"),
-    ((6, 7, 1, "B", 2), "in 2 parts"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((3, 3, 3, "C"), "kind A or B; got 'C'"),
+        ((2, 6, 3, "A"), "cannot be divided into 3 groups"),
+        ((6, 8, 3, "B", 4), "give more features"),
+        ((6, 7, 1, "B", 2), "in 2 parts"),
+    ],
+)
 def test_features_that_do_not_suffice_are_refused(args, message):
     with pytest.raises(ValueError, match=message):
         masked.channel_mask(*args)
@@ -124,9 +130,14 @@ def test_write_replaces_a_pixel_or_a_row(row, column):
 
 
 CONVOLUTIONS = [
-    ("raster", "A", 1, 1), ("wide", "A", 3, 2), ("raster", "B", 3, 1),
-    ("left", "B", 3, 4), ("left", "A", 1, 2), ("own", "B", 1, 1), ("above", "B", 1, 2),
-]  # fmt: skip
+    ("raster", "A", 1, 1),
+    ("wide", "A", 3, 2),
+    ("raster", "B", 3, 1),
+    ("left", "B", 3, 4),
+    ("left", "A", 1, 2),
+    ("own", "B", 1, 1),
+    ("above", "B", 1, 2),
+]
 
 
 @pytest.mark.parametrize(("name", "kind", "groups", "parts"), CONVOLUTIONS)

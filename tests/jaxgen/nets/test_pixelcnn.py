@@ -34,11 +34,18 @@ def test_its_reach_is_that_of_its_kernels():
     np.testing.assert_array_equal(found, within((5, 8, 1), 3))
 
 
-@pytest.mark.parametrize(("name", "shape", "levels", "label"), [
-    ("binary", (3, 3, 1), 2, None), ("binary", (3, 3, 1), 2, 1), ("binary", (1, 3, 3), 2, 0),
-    ("softmax", (2, 2, 1), 4, 0), ("softmax", (1, 1, 3), 4, None),
-    ("mixture", (1, 1, 1), 256, None), ("mixture", (1, 2, 1), 256, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "shape", "levels", "label"),
+    [
+        ("binary", (3, 3, 1), 2, None),
+        ("binary", (3, 3, 1), 2, 1),
+        ("binary", (1, 3, 3), 2, 0),
+        ("softmax", (2, 2, 1), 4, 0),
+        ("softmax", (1, 1, 3), 4, None),
+        ("mixture", (1, 1, 1), 256, None),
+        ("mixture", (1, 2, 1), 256, 1),
+    ],
+)
 def test_the_probabilities_of_all_images_sum_to_one(name, shape, levels, label):
     found = test_autoregressive.total(NETS["cnn"], shape, LIKELIHOODS[name], levels, label)
     assert found == pytest.approx(1, abs=1e-5)

@@ -47,17 +47,30 @@ def test_the_triangle_of_one_row_lstm():
     found = test_autoregressive.seen(net, (4, 7, 1), LIKELIHOODS["binary"])
     np.testing.assert_array_equal(found, triangle((4, 7, 1), 1))
     last = found[3 * 7 + 3].reshape(4, 7)  # of the pixel in row 3, column 3
-    np.testing.assert_array_equal(last, [
-        [1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0, 0], [0, 1, 1, 0, 0, 0, 0],
-    ])  # fmt: skip
+    np.testing.assert_array_equal(
+        last,
+        [
+            [1, 1, 1, 1, 1, 1, 1],
+            [1, 1, 1, 1, 1, 1, 0],
+            [1, 1, 1, 1, 1, 0, 0],
+            [0, 1, 1, 0, 0, 0, 0],
+        ],
+    )
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize(("name", "shape", "levels", "label"), [
-    ("binary", (3, 3, 1), 2, None), ("binary", (3, 3, 1), 2, 1), ("binary", (1, 3, 3), 2, 0),
-    ("softmax", (2, 2, 1), 4, 0), ("softmax", (1, 1, 3), 4, None),
-    ("mixture", (1, 1, 1), 256, None), ("mixture", (1, 2, 1), 256, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "shape", "levels", "label"),
+    [
+        ("binary", (3, 3, 1), 2, None),
+        ("binary", (3, 3, 1), 2, 1),
+        ("binary", (1, 3, 3), 2, 0),
+        ("softmax", (2, 2, 1), 4, 0),
+        ("softmax", (1, 1, 3), 4, None),
+        ("mixture", (1, 1, 1), 256, None),
+        ("mixture", (1, 2, 1), 256, 1),
+    ],
+)
 def test_the_probabilities_of_all_images_sum_to_one(layer, name, shape, levels, label):
     found = test_autoregressive.total(NETS[layer], shape, LIKELIHOODS[name], levels, label)
     assert found == pytest.approx(1, abs=1e-5)

@@ -52,9 +52,16 @@ def test_the_cell_is_equation_3():
         np.testing.assert_allclose(one, np.stack(two), atol=1e-6)
 
 
-@pytest.mark.parametrize(("groups", "shape"), [
-    (1, (2, 4, 5, INPUTS)), (3, (2, 4, 5, INPUTS)), (1, (1, 5, 1, INPUTS)), (1, (1, 1, 3, INPUTS)),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("groups", "shape"),
+    [
+        (1, (2, 4, 5, INPUTS)),
+        (3, (2, 4, 5, INPUTS)),
+        (1, (1, 5, 1, INPUTS)),
+        (1, (1, 1, 3, INPUTS)),
+    ],
+    ids=str,
+)
 def test_a_map_against_a_loop_over_pixels(groups, shape):
     layer, params, x, bias = make(groups, shape)
     found = jax.jit(lambda x: layer.apply({"params": params}, x, None, bias))(x)

@@ -85,9 +85,14 @@ def test_mixture_is_em_of_sklearn_from_the_same_start(pixels, steps):
             own.mean(0)[None, None], np.cov(own.T, bias=True)[None, None] + 1e-4 * np.eye(2), 2
         )
         reference = GaussianMixture(
-            2, tol=0, max_iter=steps, reg_covar=1e-4, weights_init=weight[0],
-            means_init=mean[0], precisions_init=np.linalg.inv(covariance[0]),
-        )  # fmt: skip
+            2,
+            tol=0,
+            max_iter=steps,
+            reg_covar=1e-4,
+            weights_init=weight[0],
+            means_init=mean[0],
+            precisions_init=np.linalg.inv(covariance[0]),
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             reference.fit(own)

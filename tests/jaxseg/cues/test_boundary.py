@@ -27,10 +27,11 @@ def canny_reference(image, sigma, low, high):
     rows, columns = np.indices(grey.shape)
     unit = np.stack([down, right]) / np.maximum(length, 1e-12)
     beside = [
-        ndimage.map_coordinates(length, [rows + s * unit[0], columns + s * unit[1]], order=1,
-                                mode="nearest")
+        ndimage.map_coordinates(
+            length, [rows + s * unit[0], columns + s * unit[1]], order=1, mode="nearest"
+        )
         for s in (1, -1)
-    ]  # fmt: skip
+    ]
     height = np.where(length >= np.maximum(*beside), length, 0) * sigma * np.sqrt(2 * np.pi)
     labels, count = ndimage.label(height > low, np.ones((3, 3)))
     strong = ndimage.maximum(height, labels, np.arange(1, count + 1)) > high
@@ -96,8 +97,13 @@ def test_ridges_are_the_middle_of_a_band():
 
 def test_lab_of_known_colours():
     colours = jnp.array([[[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 0, 1], [0.5, 0.5, 0.5]]])
-    expected = [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [32.30, 79.19, -107.86],
-                [53.39, 0, 0]]  # fmt: skip
+    expected = [
+        [100, 0, 0],
+        [0, 0, 0],
+        [53.24, 80.09, 67.20],
+        [32.30, 79.19, -107.86],
+        [53.39, 0, 0],
+    ]
     np.testing.assert_allclose(boundary.lab(colours)[0], expected, atol=0.05)
 
 

@@ -40,8 +40,10 @@ def holes(share=0.3, seed=0):
 
 def test_units():
     assert depth.to_metres(np.uint16([0, 1, 2500]), "millimetres").tolist() == [
-        0.0, pytest.approx(0.001), 2.5,
-    ]  # fmt: skip
+        0.0,
+        pytest.approx(0.001),
+        2.5,
+    ]
     metres = depth.to_metres(np.float64([np.nan, np.inf, -1, 3.5]), "metres")
     assert metres.tolist() == [0.0, 0.0, 0.0, 3.5]
     assert metres.dtype == jnp.float32

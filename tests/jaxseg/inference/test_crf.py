@@ -96,8 +96,9 @@ def test_without_weights_nothing_changes():
 def test_one_iteration_over_a_constant_image_by_hand():
     # Two pixels of one colour at distance 1: kernels are [[1, k], [k, 1]] / (1 + k).
     probability = np.float32([[[0.9, 0.1], [0.4, 0.6]]])
-    found = dense_crf(np.zeros((1, 2, 3), np.float32), probability, 1, 1.0, 1.0, 0.1, 0.0,
-                      exact=True)  # fmt: skip
+    found = dense_crf(
+        np.zeros((1, 2, 3), np.float32), probability, 1, 1.0, 1.0, 0.1, 0.0, exact=True
+    )
     k = np.exp(-0.5)
     first = 0.9 * np.exp((0.9 + k * 0.4) / (1 + k)), 0.1 * np.exp((0.1 + k * 0.6) / (1 + k))
     np.testing.assert_allclose(found[0, 0], np.array(first) / sum(first), rtol=1e-5)

@@ -49,15 +49,24 @@ def test_windows_equal_the_whole_image_where_the_receptive_field_fits(norm):
     whole = np.asarray(apply(image[None]))[0]
     for batch_size in (1, 3):
         parts = sliding.strips(
-            lambda b: {"logits": apply(b["image"])}, {"image": image}, (128, 128), 0.5,
-            net.multiple, batch_size,
-        )  # fmt: skip
+            lambda b: {"logits": apply(b["image"])},
+            {"image": image},
+            (128, 128),
+            0.5,
+            net.multiple,
+            batch_size,
+        )
         assert np.abs(sliding.whole(parts)["logits"] - whole).max() <= 1e-5
 
 
-@pytest.mark.parametrize(("window", "overlap", "message"), [
-    ((8, 8), 1.0, "overlap"), ((8, 10), 0.5, "multiples of 4"), ((0, 8), 0.5, "multiples"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("window", "overlap", "message"),
+    [
+        ((8, 8), 1.0, "overlap"),
+        ((8, 10), 0.5, "multiples of 4"),
+        ((0, 8), 0.5, "multiples"),
+    ],
+)
 def test_arguments_that_cannot_be_meant(window, overlap, message):
     with pytest.raises(ValueError, match=message):
         next(sliding.strips(lambda b: b, {"image": np.zeros((9, 9, 1))}, window, overlap, 4))

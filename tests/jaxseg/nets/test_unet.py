@@ -26,10 +26,20 @@ def picture(shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"block": "residual"}, {"norm": "batch"}, {"norm": "none"}, {"up": "transpose"},
-    {"stem": 2}, {"second_stream": 2}, {"widths": (4,)}, {"dtype": jnp.bfloat16},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"block": "residual"},
+        {"norm": "batch"},
+        {"norm": "none"},
+        {"up": "transpose"},
+        {"stem": 2},
+        {"second_stream": 2},
+        {"widths": (4,)},
+        {"dtype": jnp.bfloat16},
+    ],
+)
 @pytest.mark.parametrize("size", [(1, 1), (5, 19)])
 def test_logits_are_as_large_as_the_image(options, size):
     net = UNet(classes=3, **({"widths": (4, 8, 8)} | options))
@@ -94,19 +104,23 @@ def test_dropout_belongs_to_the_example_and_can_be_on_outside_training():
 def test_resize_is_bilinear():
     ramp = jnp.arange(6.0).reshape(1, 6, 1, 1)
     np.testing.assert_allclose(
-        resize(ramp, 2)[0, :, 0, 0], np.clip(np.arange(12) / 2 - 0.25, 0, 5),
+        resize(ramp, 2)[0, :, 0, 0],
+        np.clip(np.arange(12) / 2 - 0.25, 0, 5),
         atol=1e-6,
-    )  # fmt: skip
+    )
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"block": "dense"}, "block must be one of plain, residual"),
-    ({"norm": "layer"}, "norm must be one of"),
-    ({"dropout": 1.0}, "dropout"),
-    ({"classes": 0}, "classes >= 1"),
-    ({"widths": ()}, "at least 1"),
-    ({"second_stream": 3}, "the input has 3 channels"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"block": "dense"}, "block must be one of plain, residual"),
+        ({"norm": "layer"}, "norm must be one of"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"classes": 0}, "classes >= 1"),
+        ({"widths": ()}, "at least 1"),
+        ({"second_stream": 3}, "the input has 3 channels"),
+    ],
+)
 def test_arguments_that_cannot_be_meant(options, message):
     with pytest.raises(ValueError, match=message):
         run(UNet(**({"classes": 2} | options)), picture((1, 8, 8, 3)))

@@ -46,9 +46,12 @@ def test_watershed_against_walking_down_pixel_by_pixel():
         place, before = (y, x), None
         while place != before:
             before = place
-            window = [(r, c) for r in range(place[0] - 1, place[0] + 2)
-                      for c in range(place[1] - 1, place[1] + 2)
-                      if 0 <= r < 15 and 0 <= c < 17]  # fmt: skip
+            window = [
+                (r, c)
+                for r in range(place[0] - 1, place[0] + 2)
+                for c in range(place[1] - 1, place[1] + 2)
+                if 0 <= r < 15 and 0 <= c < 17
+            ]
             place = min(window, key=lambda p: relief[p])
         ends[y, x] = 17 * place[0] + place[1]
     assert same(labels, np.array(list(ends.values())).reshape(15, 17))
@@ -93,8 +96,9 @@ def test_the_first_merge_has_the_weakest_mean_boundary():
         cut[axis] = slice(None, -1)
         after = [slice(None), slice(None)]
         after[axis] = slice(1, None)
-        for a, b, s, t in zip(*(v[tuple(c)].ravel() for v in (labels, strength)
-                                for c in (cut, after)), strict=True):  # fmt: skip
+        for a, b, s, t in zip(
+            *(v[tuple(c)].ravel() for v in (labels, strength) for c in (cut, after)), strict=True
+        ):
             if a != b:
                 means.setdefault((min(a, b), max(a, b)), []).append(max(s, t))
     weakest = min(means, key=lambda pair: np.mean(means[pair]))

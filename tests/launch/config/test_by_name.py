@@ -25,15 +25,21 @@ def test_functions_are_bound_without_being_called():
     assert by_name.bind({"name": f"{HERE}:pair", "right": 3}, "here")(1) == (1, 3, {})
 
 
-@pytest.mark.parametrize(("spec", "message"), [
-    ({}, 'here: expected a mapping with a "name"'),
-    ({"name": "nocolon"}, "not a name of the form"),
-    ({"name": "no.such:thing"}, "cannot import 'no.such'"),
-    ({"name": f"{HERE}:pare"}, "did you mean 'pair'"),
-    ({"name": f"{HERE}:picky", "sise": 1}, r"here.sise: .*no argument 'sise'; did you mean 'size'"),
-    ({"name": f"{HERE}:picky", "size": -1}, "picky: size must not be negative"),
-    ({"name": f"{HERE}:pair"}, "needs an argument 'left'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({}, 'here: expected a mapping with a "name"'),
+        ({"name": "nocolon"}, "not a name of the form"),
+        ({"name": "no.such:thing"}, "cannot import 'no.such'"),
+        ({"name": f"{HERE}:pare"}, "did you mean 'pair'"),
+        (
+            {"name": f"{HERE}:picky", "sise": 1},
+            r"here.sise: .*no argument 'sise'; did you mean 'size'",
+        ),
+        ({"name": f"{HERE}:picky", "size": -1}, "picky: size must not be negative"),
+        ({"name": f"{HERE}:pair"}, "needs an argument 'left'"),
+    ],
+)
 def test_mistakes_name_the_key(spec, message):
     with pytest.raises(Mistake, match=message):
         by_name.build(spec, "here")

@@ -31,38 +31,47 @@ def test_installed_configs_are_found_from_anywhere(tmp_path, monkeypatch):
     assert configs.load("configs/vae.py").data.name == "digits"
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ({"bach": 1}, "unknown key 'bach'"),
-    ({"data": {"bach_size": 1}}, "'data.bach_size'; did you mean 'data.batch_size'"),
-    ({"data": 3}, "data must be a mapping"),
-    ({"train": {"steps": "many"}}, "train.steps must be int, got 'many'"),
-    ({"data": {"resident": 1}}, "data.resident must be bool"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"bach": 1}, "unknown key 'bach'"),
+        ({"data": {"bach_size": 1}}, "'data.bach_size'; did you mean 'data.batch_size'"),
+        ({"data": 3}, "data must be a mapping"),
+        ({"train": {"steps": "many"}}, "train.steps must be int, got 'many'"),
+        ({"data": {"resident": 1}}, "data.resident must be bool"),
+    ],
+)
 def test_unknown_keys_and_types_are_named(content, message):
     with pytest.raises(Mistake, match=message):
         configs.complete(ConfigDict(content), "mine.py")
 
 
-@pytest.mark.parametrize(("spec", "message"), [
-    ("nowhere.py", "no such file: nowhere.py"),
-    (f"{VAE}:mnits", "no variant 'mnits'"),
-    (str(Path(__file__)), "no function get_config"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("nowhere.py", "no such file: nowhere.py"),
+        (f"{VAE}:mnits", "no variant 'mnits'"),
+        (str(Path(__file__)), "no function get_config"),
+    ],
+)
 def test_missing_files_and_variants_are_named(spec, message):
     with pytest.raises(Mistake, match=message):
         configs.load(spec)
 
 
-@pytest.mark.parametrize(("key", "value", "message"), [
-    ("data.batch_size", 0, "config.data.batch_size must be at least 1"),
-    ("seed", -1, "config.seed must be in"),
-    ("parallel", "tpu", "must be jit or pmap, got 'tpu'"),
-    ("dtype", "float16", "float32 or bfloat16"),
-    ("train.accumulate", 7, "accumulate=7 does not divide"),
-    ("train.steps_per_dispatch", 7, "is not a multiple of"),
-    ("data.resident", False, "needs config.data.resident = True"),
-    ("eval.every", 3000, "is not a multiple of eval.every"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data.batch_size", 0, "config.data.batch_size must be at least 1"),
+        ("seed", -1, "config.seed must be in"),
+        ("parallel", "tpu", "must be jit or pmap, got 'tpu'"),
+        ("dtype", "float16", "float32 or bfloat16"),
+        ("train.accumulate", 7, "accumulate=7 does not divide"),
+        ("train.steps_per_dispatch", 7, "is not a multiple of"),
+        ("data.resident", False, "needs config.data.resident = True"),
+        ("eval.every", 3000, "is not a multiple of eval.every"),
+    ],
+)
 def test_values_that_cannot_work_are_named(key, value, message):
     config = configs.load(VAE)
     config.update_from_flattened_dict({key: value})

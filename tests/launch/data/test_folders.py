@@ -63,26 +63,32 @@ def test_names_come_from_the_class_file(root):
         folder("val", root, classes=2)
 
 
-@pytest.mark.parametrize("text", [
-    "id,name\n0,wall\n2,window\n1,door\n255,void\n",
-    "0;wall\n1;door\n2;window\n",
-    "\ufeffName\tID\nwall\t0\ndoor\t1\nwindow\t2\n",
-    "name,r,g,b\nwall,1,1,1\ndoor,2,2,2\nwindow,3,3,3\n",
-    "index,class\n0,wall\n1,door\n\n2,window\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,name\n0,wall\n2,window\n1,door\n255,void\n",
+        "0;wall\n1;door\n2;window\n",
+        "\ufeffName\tID\nwall\t0\ndoor\t1\nwindow\t2\n",
+        "name,r,g,b\nwall,1,1,1\ndoor,2,2,2\nwindow,3,3,3\n",
+        "index,class\n0,wall\n1,door\n\n2,window\n",
+    ],
+)
 def test_tolerant_class_files(root, text):
     (root / "classes.csv").write_text(text, "utf-8")
     assert folder("train", root).classes == ("wall", "door", "window")
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("0,wall\n0,door\n", r"classes.csv \(line 2\): id 0 comes twice"),
-    ("0,wall\nx,door\n", r"line 2\): no id and name in 'x,door'. Write lines such as"),
-    ("0,wall,1,2\n", "no colour in '1,2,'"),
-    ("0,wall,1,2,300\n", "no colour in '1,2,300'"),
-    ("0,wall,1,2,3\n1,door,1,2,3\n", r"colour \(1, 2, 3\) comes twice"),
-    ("id,name\n", "names no class"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0,wall\n0,door\n", r"classes.csv \(line 2\): id 0 comes twice"),
+        ("0,wall\nx,door\n", r"line 2\): no id and name in 'x,door'. Write lines such as"),
+        ("0,wall,1,2\n", "no colour in '1,2,'"),
+        ("0,wall,1,2,300\n", "no colour in '1,2,300'"),
+        ("0,wall,1,2,3\n1,door,1,2,3\n", r"colour \(1, 2, 3\) comes twice"),
+        ("id,name\n", "names no class"),
+    ],
+)
 def test_bad_class_files_are_named(root, text, message):
     (root / "classes.csv").write_text(text)
     with pytest.raises(Fault, match=message):
@@ -200,9 +206,13 @@ def test_a_folder_without_splits_is_divided_for_good(tmp_path):
 
 def test_names_match_without_suffix_case_and_ending(tmp_path):
     for image, mask in [
-        ("A 1.PNG", "a 1_mask.png"), ("b_gt.png", "B_GT.png"), ("c.png", "c-labels.tif"),
-        ("sub/d.png", "sub/d.gif"), ("e_mask.png", "e_mask_label.png"), ("f.png", "f.PNG"),
-    ]:  # fmt: skip
+        ("A 1.PNG", "a 1_mask.png"),
+        ("b_gt.png", "B_GT.png"),
+        ("c.png", "c-labels.tif"),
+        ("sub/d.png", "sub/d.gif"),
+        ("e_mask.png", "e_mask_label.png"),
+        ("f.png", "f.PNG"),
+    ]:
         save(tmp_path / "train" / "images" / image, np.zeros((1, 1, 3), np.uint8))
         save(tmp_path / "train" / "masks" / mask, np.zeros((1, 1), np.uint8))
     (tmp_path / "train" / "masks" / "Thumbs.db").write_text("not an image")
@@ -215,8 +225,12 @@ def test_names_match_without_suffix_case_and_ending(tmp_path):
 
 def test_split_expressions(root):
     for expression, count in {
-        "train+val": 3, "train[:1]": 1, "train[50%:]": 1, "train[-1:]+test": 2, "test": 1,
-    }.items():  # fmt: skip
+        "train+val": 3,
+        "train[:1]": 1,
+        "train[50%:]": 1,
+        "train[-1:]+test": 2,
+        "test": 1,
+    }.items():
         assert len(folder(expression, root)) == count, expression
     with pytest.raises(Fault, match=r"has no split 'dev'\. It has train, val, test"):
         folder("dev", root)
@@ -250,12 +264,15 @@ def test_a_link_to_nothing_is_named_and_the_check_can_be_copied(tmp_path):
     assert f"`python -m launch.check '{root}'` lists all faults" in str(caught.value)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"size": -1}, "size and limit must be whole pixels, got -1 and 512"),
-    ({"size": (1, 2, 3)}, "size and limit must be whole pixels"),
-    ({"limit": 0}, "size and limit must be whole pixels"),
-    ({"classes": 256}, r"classes must be 0 \(find out\) to 255, got 256"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": -1}, "size and limit must be whole pixels, got -1 and 512"),
+        ({"size": (1, 2, 3)}, "size and limit must be whole pixels"),
+        ({"limit": 0}, "size and limit must be whole pixels"),
+        ({"classes": 256}, r"classes must be 0 \(find out\) to 255, got 256"),
+    ],
+)
 def test_arguments_out_of_range(root, arguments, message):
     with pytest.raises(ValueError, match=message):
         folder("train", root, **arguments)

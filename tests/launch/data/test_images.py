@@ -182,12 +182,15 @@ def png():
     return stream.getvalue()
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"", "the file is empty. Copy or export it again"),
-    (png()[:300], r"cannot be read \(.*\)"),
-    (b"not a picture at all", r"cannot be read \(cannot identify image file\)"),
-    (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer.*git lfs pull"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty. Copy or export it again"),
+        (png()[:300], r"cannot be read \(.*\)"),
+        (b"not a picture at all", r"cannot be read \(cannot identify image file\)"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer.*git lfs pull"),
+    ],
+)
 def test_files_that_cannot_be_read_are_named(tmp_path, content, message):
     path = write(tmp_path / "a.png", content)
     for read in (images.read_image, images.read_mask, images.read_depth):

@@ -57,17 +57,20 @@ def test_a_users_own_arrays_and_records():
     assert changed.fingerprint == ""  # the content is as unknown as before
 
 
-@pytest.mark.parametrize(("changes", "split", "message"), [
-    ({"name": "mnistt"}, "train", "'mnistt'.*not found"),
-    ({"name": "cifar10"}, "train", "python -m launch.prepare cifar10 --data_dir="),
-    ({}, "valid", "Unknown split 'valid'.*it has test, train"),
-    ({}, "train[:0]", r"train\[:0\] is empty"),
-    ({"name": "no_such.module:thing"}, "train", "cannot import 'no_such.module'"),
-    ({"name": f"{HERE}:own_array"}, "train", "did you mean 'own_arrays'"),
-    ({"name": f"{HERE}:own_arrays", "kwargs": {"cuont": 3}}, "train", "did you mean 'count'"),
-    ({"name": f"{HERE}:own_arrays"}, "uneven", "differ in length"),
-    ({"name": f"{HERE}:not_data"}, "train", "must return a dict of arrays or a sequence"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "split", "message"),
+    [
+        ({"name": "mnistt"}, "train", "'mnistt'.*not found"),
+        ({"name": "cifar10"}, "train", "python -m launch.prepare cifar10 --data_dir="),
+        ({}, "valid", "Unknown split 'valid'.*it has test, train"),
+        ({}, "train[:0]", r"train\[:0\] is empty"),
+        ({"name": "no_such.module:thing"}, "train", "cannot import 'no_such.module'"),
+        ({"name": f"{HERE}:own_array"}, "train", "did you mean 'own_arrays'"),
+        ({"name": f"{HERE}:own_arrays", "kwargs": {"cuont": 3}}, "train", "did you mean 'count'"),
+        ({"name": f"{HERE}:own_arrays"}, "uneven", "differ in length"),
+        ({"name": f"{HERE}:not_data"}, "train", "must return a dict of arrays or a sequence"),
+    ],
+)
 def test_bad_names_are_named(data_dir, changes, split, message):
     with pytest.raises(Mistake, match=message):
         sources.open_split(data_config(data_dir=data_dir, **changes), split)

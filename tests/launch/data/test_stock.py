@@ -13,9 +13,41 @@ from launch.engine import validate
 
 # Of cityscapesScripts' helpers/labels.py: trainId of ids 0 to 33, 255 where not evaluated.
 TRAIN_IDS = [
-    255, 255, 255, 255, 255, 255, 255, 0, 1, 255, 255, 2, 3, 4, 255, 255, 255, 5, 255, 6, 7,
-    8, 9, 10, 11, 12, 13, 14, 15, 255, 255, 16, 17, 18,
-]  # fmt: skip
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    0,
+    1,
+    255,
+    255,
+    2,
+    3,
+    4,
+    255,
+    255,
+    255,
+    5,
+    255,
+    6,
+    7,
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+    14,
+    15,
+    255,
+    255,
+    16,
+    17,
+    18,
+]
 
 
 @pytest.fixture
@@ -104,10 +136,14 @@ def test_the_configs_name_the_classes_as_the_data_does():
     assert get_config("pets").task.names == stock.PETS
 
 
-@pytest.mark.parametrize(("spec", "shape"), [
-    ("configs/unet.py:pets", (128, 128)), ("configs/unet.py:cityscapes", (256, 512)),
-    ("configs/cnn.py:founding", (224, 224)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "shape"),
+    [
+        ("configs/unet.py:pets", (128, 128)),
+        ("configs/unet.py:cityscapes", (256, 512)),
+        ("configs/cnn.py:founding", (224, 224)),
+    ],
+)
 def test_the_configs_fit_the_data(pet, spec, shape):
     """From an example as TFDS gives it to a task that keeps its contract, by shapes alone."""
     config = configs.load(spec)

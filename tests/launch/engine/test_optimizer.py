@@ -75,8 +75,12 @@ def test_gradients_are_averaged_over_a_mapped_axis():
 
 
 def test_schedules_and_several_optimisers_by_name():
-    schedule = {"name": "optax:linear_schedule", "init_value": 1.0, "end_value": 0.0,
-                "transition_steps": 10}  # fmt: skip
+    schedule = {
+        "name": "optax:linear_schedule",
+        "init_value": 1.0,
+        "end_value": 0.0,
+        "transition_steps": 10,
+    }
     config = config_of()
     with config.unlocked():
         del config.optimizer
@@ -90,12 +94,15 @@ def test_schedules_and_several_optimisers_by_name():
     assert rates["learning_rate/discriminator"](5) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("spec", "message"), [
-    ({"ema": 1.5}, "ema=1.5"),
-    ({"clip_norm": -1.0}, "clip_norm=-1.0"),
-    ({"momentun": 0.9}, "did you mean 'momentum'"),
-    ({"name": "optax:adamm"}, "did you mean 'adam'|has no attribute 'adamm'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"ema": 1.5}, "ema=1.5"),
+        ({"clip_norm": -1.0}, "clip_norm=-1.0"),
+        ({"momentun": 0.9}, "did you mean 'momentum'"),
+        ({"name": "optax:adamm"}, "did you mean 'adam'|has no attribute 'adamm'"),
+    ],
+)
 def test_mistakes_are_named(spec, message):
     with pytest.raises(Mistake, match=message):
         optimizer.build(config_of(**spec))

@@ -59,24 +59,37 @@ def wrong_shapes(state, batch, rng):
     return state.params["w"] @ jnp.ones((3, 3))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"finish": None}, r"has no finish\(\)"),
-    ({"train_step": grow}, r"changes state.params\['w'\] from \(\(3, 2\).*to \(\(4, 2\)"),
-    ({"train_step": widen}, r"changes state.params\['w'\].*float32.*bfloat16"),
-    ({"train_step": drop}, r"drops the leaf state.params\['w'\]"),
-    ({"train_step": lambda s, b, r: s}, r"train_step\(\) must return \(state, sums\), got State"),
-    ({"train_step": lambda s, b, r: (s, jnp.zeros(3))}, "sums as a dict"),
-    ({"train_step": lambda s, b, r: (s, {"loss": r})}, r"gives sums\['loss'\] of key"),
-    ({"train_step": lambda s, b, r: (s, {"accuracy": jnp.ones(())}),
-      "finish": lambda sums: {"accuracy": 1.0}}, 'gives no "loss", only'),
-    ({"eval_step": wrong_shapes}, r"eval_step\(\) fails at .*test_contract.py:\d+: TypeError"),
-    ({"eval_step": lambda s, b, r: {"other": jnp.ones(())}},
-     r"finish\(\) fails at .* on the sums of eval_step\(\): KeyError: 'loss'"),
-    ({"finish": lambda sums: {"loss": "low"}}, r"finish\(\) must return numbers"),
-    ({"figures": lambda s, b, r: {"flat": jnp.zeros((6, 16))}}, r"flat as float32\[6, 16\]"),
-    ({"figures": lambda s, b, r: {"ids": jnp.zeros((6, 4, 4, 1), int)}}, "ids as int32"),
-    ({"sample": lambda s, b, r: jnp.zeros((6, 4, 4))}, r"sample\(\) gives images as"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"finish": None}, r"has no finish\(\)"),
+        ({"train_step": grow}, r"changes state.params\['w'\] from \(\(3, 2\).*to \(\(4, 2\)"),
+        ({"train_step": widen}, r"changes state.params\['w'\].*float32.*bfloat16"),
+        ({"train_step": drop}, r"drops the leaf state.params\['w'\]"),
+        (
+            {"train_step": lambda s, b, r: s},
+            r"train_step\(\) must return \(state, sums\), got State",
+        ),
+        ({"train_step": lambda s, b, r: (s, jnp.zeros(3))}, "sums as a dict"),
+        ({"train_step": lambda s, b, r: (s, {"loss": r})}, r"gives sums\['loss'\] of key"),
+        (
+            {
+                "train_step": lambda s, b, r: (s, {"accuracy": jnp.ones(())}),
+                "finish": lambda sums: {"accuracy": 1.0},
+            },
+            'gives no "loss", only',
+        ),
+        ({"eval_step": wrong_shapes}, r"eval_step\(\) fails at .*test_contract.py:\d+: TypeError"),
+        (
+            {"eval_step": lambda s, b, r: {"other": jnp.ones(())}},
+            r"finish\(\) fails at .* on the sums of eval_step\(\): KeyError: 'loss'",
+        ),
+        ({"finish": lambda sums: {"loss": "low"}}, r"finish\(\) must return numbers"),
+        ({"figures": lambda s, b, r: {"flat": jnp.zeros((6, 16))}}, r"flat as float32\[6, 16\]"),
+        ({"figures": lambda s, b, r: {"ids": jnp.zeros((6, 4, 4, 1), int)}}, "ids as int32"),
+        ({"sample": lambda s, b, r: jnp.zeros((6, 4, 4))}, r"sample\(\) gives images as"),
+    ],
+)
 def test_each_breach_is_named(changes, message):
     with pytest.raises(Mistake, match=message) as caught:
         check(**changes)
@@ -87,14 +100,20 @@ def images_of(key):
     return lambda state, batch, rng: batch[key][:, None, None, None] * jnp.ones((1, 4, 4, 1))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"sample": lambda s, b, r: b["image"]}, r"sample\(\) fails .*KeyError: 'image'"),
-    ({"sample": images_of("mask")}, r"sample\(\) fails .*KeyError: 'mask'"),
-    ({"complete": images_of("index"), "given": "depth"}, "makes images from `depth`, but the data"),
-    ({"interpolate": lambda s, b, r: b["end"]}, r"interpolate\(\) gives images as int32\[6\]"),
-    ({"log_prob": lambda s, b, r: jnp.zeros(())}, r"log_prob\(\) gives \(\)"),
-    ({"recover": lambda s: State({})}, r"recover\(\) drops the leaf state.params\['w'\]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sample": lambda s, b, r: b["image"]}, r"sample\(\) fails .*KeyError: 'image'"),
+        ({"sample": images_of("mask")}, r"sample\(\) fails .*KeyError: 'mask'"),
+        (
+            {"complete": images_of("index"), "given": "depth"},
+            "makes images from `depth`, but the data",
+        ),
+        ({"interpolate": lambda s, b, r: b["end"]}, r"interpolate\(\) gives images as int32\[6\]"),
+        ({"log_prob": lambda s, b, r: jnp.zeros(())}, r"log_prob\(\) gives \(\)"),
+        ({"recover": lambda s: State({})}, r"recover\(\) drops the leaf state.params\['w'\]"),
+    ],
+)
 def test_each_breach_of_an_optional_function_is_named(changes, message):
     with pytest.raises(Mistake, match=message):
         check(**changes)

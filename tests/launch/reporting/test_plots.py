@@ -15,10 +15,17 @@ def pixels(path):
 def test_curves_have_a_panel_for_each_metric(tmp_path):
     path = tmp_path / "metrics.jsonl"
     lines = [
-        {"step": step, "split": split, "loss": 1 / step, "iou/wall": 0.5, "data_wait": 0.0,
-         "miou": None if split == "train" else 0.1 * step}
-        for step in (1, 2, 3) for split in ("train", "test")
-    ]  # fmt: skip
+        {
+            "step": step,
+            "split": split,
+            "loss": 1 / step,
+            "iou/wall": 0.5,
+            "data_wait": 0.0,
+            "miou": None if split == "train" else 0.1 * step,
+        }
+        for step in (1, 2, 3)
+        for split in ("train", "test")
+    ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     plots.curves(path, tmp_path / "out" / "curves.png")
     two = pixels(tmp_path / "out" / "curves.png")

@@ -83,9 +83,19 @@ def test_scores_do_not_depend_on_the_batch_size(net, assembled, state, data):
         results.append(sample_metrics.compare(net, reference, found))
     assert results[0] == pytest.approx(results[1], rel=1e-3, abs=1e-5)
     assert results[0].keys() == {
-        "fid", "kid", "kid_standard_error", "precision", "recall", "density", "coverage",
-        "ms_ssim", "feature_variance", "class_coverage", "least_class_share", "most_class_share",
-    }  # fmt: skip
+        "fid",
+        "kid",
+        "kid_standard_error",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "ms_ssim",
+        "feature_variance",
+        "class_coverage",
+        "least_class_share",
+        "most_class_share",
+    }
 
 
 def test_the_monitor_gives_what_the_whole_comparison_gives(net, assembled, state, data):
@@ -158,10 +168,13 @@ def test_a_training_image_is_its_own_neighbour(net, assembled, data):
     np.testing.assert_array_equal(figure[1], images)
 
 
-@pytest.mark.parametrize(("count", "size", "message"), [
-    (39, 6, "KID in 20 blocks needs at least 40 images; there are 39"),
-    (100, 128, "FID in 128 features needs at least 129 images; there are 100"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("count", "size", "message"),
+    [
+        (39, 6, "KID in 20 blocks needs at least 40 images; there are 39"),
+        (100, 128, "FID in 128 features needs at least 129 images; there are 100"),
+    ],
+)
 def test_too_few_images_are_refused(count, size, message):
     with pytest.raises(Mistake, match=message):
         sample_metrics.check_counts({"--samples": count}, size)

@@ -113,13 +113,12 @@ def test_data_are_copied_once_and_again_where_they_change(place, tmp_path, monke
         return {str(path.relative_to(target)): path.read_bytes() for path in files}
 
     assert fetched("mnist", "3.0.1") == {"mnist/3.0.1/a": b"one"}
-    assert said == [f"copying 1 files, 0.0 MiB, from {place} to "
-                    f"{tmp_path / str(place).removeprefix('gs://')}"]  # fmt: skip
+    assert said == [
+        f"copying 1 files, 0.0 MiB, from {place} to {tmp_path / str(place).removeprefix('gs://')}"
+    ]
     fetched("mnist", "3.0.1")
     assert len(said) == 1
     monkeypatch.setattr(bucket.time, "time", lambda: 2e9)
     (place / "mnist/3.0.1/a").write_bytes(b"six")  # of the same size, later
     assert fetched("mnist", "3.0.1") == {"mnist/3.0.1/a": b"six"}
-    assert fetched() == {
-        "mnist/3.0.1/a": b"six", "mnist/3.0.0/a": b"old", "cifar10/1/b": b"two"
-    }  # fmt: skip
+    assert fetched() == {"mnist/3.0.1/a": b"six", "mnist/3.0.0/a": b"old", "cifar10/1/b": b"two"}

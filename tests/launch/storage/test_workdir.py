@@ -34,8 +34,11 @@ def test_the_journal_follows_to_the_bucket_and_back(place):
         assert found == {"metrics.jsonl", "figures/a.png"}
         assert (again.folder / "metrics.jsonl").read_text() == "1\n2\n"
     assert set(storage.contents(place)) == {
-        "checkpoints/5/d", "tensorboard/events", "metrics.jsonl", "figures/a.png"
-    }  # fmt: skip
+        "checkpoints/5/d",
+        "tensorboard/events",
+        "metrics.jsonl",
+        "figures/a.png",
+    }
 
 
 def test_only_what_is_new_is_sent(place, monkeypatch):

@@ -97,9 +97,13 @@ def test_a_tensor_beyond_its_storage_is_refused():
         tensor.array(np.arange(4.0))
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("nothing.pth", "no such file of weights"), ("weights.h5", "are read from .npz, .safetensors"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing.pth", "no such file of weights"),
+        ("weights.h5", "are read from .npz, .safetensors"),
+    ],
+)
 def test_other_files_are_mistakes(name, message, tmp_path):
     with pytest.raises(Mistake, match=message):
         files.read(tmp_path / name)

@@ -77,8 +77,10 @@ def test_colour_alone_does_not_solve_it(some):
     np.add.at(counts, (bins[::2][known], labels[::2][known]), 1)
     known = labels[1::2] != scenes.IGNORED
     guess, truth = counts.argmax(-1)[bins[1::2]][known], labels[1::2][known]
-    iou = [np.mean(guess[(guess == k) | (truth == k)] == truth[(guess == k) | (truth == k)])
-           for k in range(classes)]  # fmt: skip
+    iou = [
+        np.mean(guess[(guess == k) | (truth == k)] == truth[(guess == k) | (truth == k)])
+        for k in range(classes)
+    ]
     assert np.mean(iou) < 0.3
 
 
