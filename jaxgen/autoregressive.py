@@ -90,18 +90,18 @@ def pixel_rnn(
     def of_batch(model, params, x, batch):
         return conditionals(model, params, x, one_hot_classes(batch, classes))
 
-    of_average = lambda function: likelihood_training.of_average(function, model)
+    with_ema = lambda function: likelihood_training.with_ema(function, model)
     return Task(
         init=likelihood_training.init(optimizer, partial(init_params, model)),
         train_step=likelihood_training.train_step(optimizer, partial(train_loss, model)),
-        eval_step=of_average(score),
+        eval_step=with_ema(score),
         finish=partial(finish, model),
-        figures=of_average(figures),
-        sample=of_average(sample),
-        complete=of_average(complete),
+        figures=with_ema(figures),
+        sample=with_ema(sample),
+        complete=with_ema(complete),
         given="image",
-        log_prob=of_average(log_prob),
-        conditionals=of_average(of_batch),
+        log_prob=with_ema(log_prob),
+        conditionals=with_ema(of_batch),
     )
 
 

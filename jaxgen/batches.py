@@ -53,6 +53,6 @@ def masked_sums(terms: dict, mask: jax.Array) -> dict:
     return sums | {"count": jnp.sum(mask.astype(jnp.float32))}
 
 
-def averaged(opt_state, params):
+def ema_params(opt_state, params):
     """The moving average of the parameters where the optimiser keeps one, else these."""
     return optax.tree.get(opt_state, "ema", params)

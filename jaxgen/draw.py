@@ -20,7 +20,7 @@ import optax
 from jaxgen import likelihood_training, likelihoods
 from jaxgen.batches import image_shape, masked_sums, one_hot_classes
 from jaxgen.losses import bounds
-from jaxgen.noise import arc, per_example
+from jaxgen.noise import per_example, slerp
 from jaxgen.task import Task
 from jaxgen.vae import finish
 
@@ -81,18 +81,18 @@ def draw(
         terms["nll"] = negative_log_likelihood(model, params, batch, rng, nll_samples)
         return masked_sums(terms, batch["mask"])
 
-    of_average = lambda function: likelihood_training.of_average(function, model)
+    with_ema = lambda function: likelihood_training.with_ema(function, model)
     return Task(
         init=likelihood_training.init(optimizer, partial(init_params, model)),
         train_step=likelihood_training.train_step(optimizer, partial(elbo_loss, model)),
-        eval_step=of_average(lambda *args: masked_sums(elbo_loss(*args), args[2]["mask"])),
+        eval_step=with_ema(lambda *args: masked_sums(elbo_loss(*args), args[2]["mask"])),
         finish=partial(finish, model),
-        figures=of_average(figures),
-        sample=of_average(sample),
-        score_step=of_average(score),
-        complete=of_average(reconstruct),
+        figures=with_ema(figures),
+        sample=with_ema(sample),
+        score_step=with_ema(score),
+        complete=with_ema(reconstruct),
         given="image",
-        interpolate=of_average(interpolate),
+        interpolate=with_ema(interpolate),
     )
 
 
@@ -193,7 +193,7 @@ def interpolate(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
     first, last = (latent_noise(model, rng, batch[key])[0] for key in ("index", "end"))
     rows = batch["index"].shape[0]
     flat = lambda z: z.swapaxes(0, 1).reshape(rows, -1)
-    way = arc(flat(first), flat(last))
+    way = slerp(flat(first), flat(last))
     condition = one_hot_classes(batch, model.classes)
 
     def drawn(point):

@@ -12,7 +12,7 @@ import optax
 from jaxgen import gan_training
 from jaxgen.batches import image_shape, one_hot_classes
 from jaxgen.losses import adversarial
-from jaxgen.noise import arc
+from jaxgen.noise import slerp
 from jaxgen.task import Task
 
 
@@ -84,7 +84,7 @@ def gan(
     def generate(params, condition, z):
         return jnp.tanh(generator.apply({"params": params}, _beside(z, condition), shape))
 
-    rules = gan_training.Game(
+    rules = gan_training.GANSetup(
         init=init,
         condition=partial(one_hot_classes, classes=classes),
         generate=generate,
@@ -117,17 +117,17 @@ def gan(
 
 
 def interpolate(
-    rules: gan_training.Game, state: gan_training.State, batch: dict, rng: jax.Array
+    rules: gan_training.GANSetup, state: gan_training.State, batch: dict, rng: jax.Array
 ) -> jax.Array:
     """Strips [B, steps, H, W, C] from the sample of seed `index` to that of seed `end`."""
-    path = arc(*(gan_training.noise(rules, batch, rng, key) for key in ("index", "end")))
+    path = slerp(*(gan_training.noise(rules, batch, rng, key) for key in ("index", "end")))
     params, condition = gan_training.best_generator(state), rules.condition(batch)
     strips = jax.vmap(lambda z: rules.generate(params, condition, z))(path)
     return gan_training.as_image(strips).swapaxes(0, 1)
 
 
 def figures(
-    rules: gan_training.Game, classes: int, state: gan_training.State, batch: dict, rng
+    rules: gan_training.GANSetup, classes: int, state: gan_training.State, batch: dict, rng
 ) -> dict:
     """What a person looks at: samples, a column for each class, and interpolations."""
     del batch

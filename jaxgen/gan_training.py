@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.augmentations.diffaugment import augment
-from jaxgen.batches import averaged, masked_sums
+from jaxgen.batches import ema_params, masked_sums
 from jaxgen.losses import adversarial
 from jaxgen.nets import spectral_norm
 from jaxgen.noise import per_example
@@ -39,7 +39,7 @@ class State(NamedTuple):
     updates: jax.Array
 
 
-class Game(NamedTuple):
+class GANSetup(NamedTuple):
     """Who plays, and for what. Images are in [-1, 1] here.
 
     Attributes:
@@ -77,7 +77,7 @@ class Game(NamedTuple):
     policy: tuple = ()
 
 
-def check(game: Game) -> None:
+def check(game: GANSetup) -> None:
     """Refuses a game that cannot be played.
 
     Raises:
@@ -94,7 +94,7 @@ def check(game: Game) -> None:
         raise ValueError(f"penalty={game.penalty!r}, penalty_weight={weight}: give both or none")
 
 
-def init(game: Game, optimizers: dict, rng: jax.Array, batch: dict) -> State:
+def init(game: GANSetup, optimizers: dict, rng: jax.Array, batch: dict) -> State:
     """A fresh state."""
     params = game.init(jax.random.fold_in(rng, 0), batch)
     vectors = {}
@@ -105,7 +105,7 @@ def init(game: Game, optimizers: dict, rng: jax.Array, batch: dict) -> State:
 
 
 def train_step(
-    game: Game, optimizers: dict, state: State, batch: dict, rng: jax.Array
+    game: GANSetup, optimizers: dict, state: State, batch: dict, rng: jax.Array
 ) -> tuple[State, dict]:
     """`discriminator_steps` updates of the discriminator, then one of the generator."""
     rows, steps = batch["index"].shape[0], game.discriminator_steps
@@ -180,7 +180,7 @@ def update_generator(game, optimizers, state: State, batch: dict, rng) -> tuple[
     return _updated(optimizers, state, "generator", grads), sums
 
 
-def evaluate(game: Game, state: State, batch: dict, rng: jax.Array) -> dict:
+def evaluate(game: GANSetup, state: State, batch: dict, rng: jax.Array) -> dict:
     """Sums of both players' terms on images that may be held out, by the averaged generator."""
     real, condition = observe(batch), game.condition(batch)
     fake = game.generate(best_generator(state), condition, noise(game, batch, rng))
@@ -193,7 +193,7 @@ def evaluate(game: Game, state: State, batch: dict, rng: jax.Array) -> dict:
     return sums | {"generated": sums["count"]}
 
 
-def judgement(game: Game, weights, real, fake, condition) -> dict:
+def judgement(game: GANSetup, weights, real, fake, condition) -> dict:
     """What the discriminator makes of both, per row [B].
 
     `d_real` and `d_fake` are mean logits; `d_accuracy` is whether the real image has the
@@ -213,7 +213,7 @@ def judgement(game: Game, weights, real, fake, condition) -> dict:
     }
 
 
-def verdict(game: Game, weights, fake, condition) -> dict:
+def verdict(game: GANSetup, weights, fake, condition) -> dict:
     """The generator's own loss per row: {"loss": [B]}."""
     return {
         "loss": adversarial.per_image(game.loss.generator(game.judge(weights, fake, condition)))
@@ -235,13 +235,13 @@ def finish(sums: dict) -> dict[str, float]:
     return means | {"gap": means["d_real"] - means["d_fake"]}
 
 
-def noise(game: Game, batch: dict, rng: jax.Array, key: str = "index") -> jax.Array:
+def noise(game: GANSetup, batch: dict, rng: jax.Array, key: str = "index") -> jax.Array:
     """Standard normal z [B, latents], each row of its own example or seed."""
     draw = lambda rng: jax.random.normal(rng, (game.latents,))
     return per_example(draw, jax.random.fold_in(rng, NOISE), batch[key])
 
 
-def drawn(game: Game, state: State, batch: dict, rng: jax.Array) -> jax.Array:
+def drawn(game: GANSetup, state: State, batch: dict, rng: jax.Array) -> jax.Array:
     """Images [B, H, W, C] in [0, 1] by the averaged generator.
 
     Image i depends on (rng, index[i]) and on what the players are told of row i.
@@ -265,14 +265,14 @@ def distance(fake: jax.Array, real: jax.Array) -> jax.Array:
     return jnp.mean(jnp.abs(as_image(fake) - as_image(real)), axis=(1, 2, 3))
 
 
-def normalised(game: Game, params, vectors: dict) -> tuple[Any, dict]:
+def normalised(game: GANSetup, params, vectors: dict) -> tuple[Any, dict]:
     """The discriminator's weights as they are applied, and the vectors to go on with."""
     return spectral_norm.normalise(params, vectors) if game.spectral_norm else (params, vectors)
 
 
 def best_generator(state: State):
     """The moving average of the generator where its optimiser keeps one, else itself."""
-    return averaged(state.opt_state["generator"], state.params["generator"])
+    return ema_params(state.opt_state["generator"], state.params["generator"])
 
 
 def recover(state: State) -> State:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.batches import averaged, masked_sums
+from jaxgen.batches import ema_params, masked_sums
 
 
 class State(NamedTuple):
@@ -49,7 +49,7 @@ def train_step(optimizer: optax.GradientTransformation, terms: Callable) -> Call
     return step
 
 
-def of_average(function: Callable, *first: Any) -> Callable:
+def with_ema(function: Callable, *first: Any) -> Callable:
     """(state, ...) -> function(*first, params, ...), by the averaged parameters."""
     function = partial(function, *first)
-    return lambda state, *rest: function(averaged(state.opt_state, state.params), *rest)
+    return lambda state, *rest: function(ema_params(state.opt_state, state.params), *rest)

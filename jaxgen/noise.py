@@ -38,7 +38,7 @@ def coin_flips(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return quarters[:size].reshape(shape).astype(jnp.float32) / 65536.0
 
 
-def arc(first: jax.Array, last: jax.Array, steps: int = 10) -> jax.Array:
+def slerp(first: jax.Array, last: jax.Array, steps: int = 10) -> jax.Array:
     """Points [steps, B, L] on the way from latents first [B, L] to last [B, L].
 
     Along a great arc, not a straight line: the length of Gaussian noise is nearly

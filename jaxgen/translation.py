@@ -92,7 +92,7 @@ def translation(
     def judge(params, x, told):
         return discriminator.apply({"params": params}, _beside(x, told))
 
-    rules = gan_training.Game(
+    rules = gan_training.GANSetup(
         init=init,
         condition=condition,
         generate=generate,
@@ -125,7 +125,7 @@ def translation(
 
 
 def figures(
-    rules: gan_training.Game, show: Callable, state: gan_training.State, batch: dict, rng
+    rules: gan_training.GANSetup, show: Callable, state: gan_training.State, batch: dict, rng
 ) -> dict:
     """Rows: condition, true image, and what is drawn, twice where noise plays a part."""
     first = jax.tree.map(lambda leaf: leaf[:8], batch)

@@ -18,7 +18,7 @@ from jax.lax import stop_gradient
 from jaxgen import likelihood_training, likelihoods
 from jaxgen.batches import image_shape, masked_sums, one_hot_classes
 from jaxgen.losses import bounds
-from jaxgen.noise import arc, per_example
+from jaxgen.noise import per_example, slerp
 from jaxgen.task import Task
 
 # Importance samples decoded at a time when the NLL is estimated. Part of how the
@@ -99,18 +99,18 @@ def vae(
         terms["nll"] = negative_log_likelihood(model, params, batch, rng, nll_samples)
         return masked_sums(terms, batch["mask"])
 
-    of_average = lambda function: likelihood_training.of_average(function, model)
+    with_ema = lambda function: likelihood_training.with_ema(function, model)
     return Task(
         init=likelihood_training.init(optimizer, partial(init_params, model)),
         train_step=likelihood_training.train_step(optimizer, train_loss),
-        eval_step=of_average(lambda *args: masked_sums(elbo_loss(*args), args[2]["mask"])),
+        eval_step=with_ema(lambda *args: masked_sums(elbo_loss(*args), args[2]["mask"])),
         finish=partial(finish, model),
-        figures=of_average(figures),
-        sample=of_average(sample),
-        score_step=of_average(score),
-        complete=of_average(reconstruct),
+        figures=with_ema(figures),
+        sample=with_ema(sample),
+        score_step=with_ema(score),
+        complete=with_ema(reconstruct),
         given="image",
-        interpolate=of_average(interpolate),
+        interpolate=with_ema(interpolate),
     )
 
 
@@ -213,7 +213,7 @@ def interpolate(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
     """Strips [B, steps, H, W, C] from the sample of seed `index` to that of seed `end`."""
     size, condition = latent_size(model, params), one_hot_classes(batch, model.classes)
     first, last = (latent_noise(rng, batch[key], 1, size)[0] for key in ("index", "end"))
-    strips = model.likelihood.mean(decode(model, params, arc(first, last), condition))
+    strips = model.likelihood.mean(decode(model, params, slerp(first, last), condition))
     return strips.swapaxes(0, 1)
 
 

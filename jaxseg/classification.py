@@ -75,7 +75,7 @@ def classification(
     return Task(
         init=partial(init, model, optimizer),
         train_step=partial(train_step, model, optimizer),
-        eval_step=lambda state, batch, rng: loss_and_sums(model, averaged(state), batch)[1],
+        eval_step=lambda state, batch, rng: loss_and_sums(model, ema_params(state), batch)[1],
         finish=partial(finish, model),
         figures=partial(figures, model),
     )
@@ -123,7 +123,7 @@ def loss_and_sums(model: Model, params, batch: dict, **options) -> tuple[jax.Arr
 def figures(model: Model, state: State, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
     """Images in a green frame where they are named rightly, else in a red one."""
     del rng
-    guess = jnp.argmax(logits_of(model, averaged(state), batch), -1)
+    guess = jnp.argmax(logits_of(model, ema_params(state), batch), -1)
     return {"predictions": framed(batch["image"], guess == batch["label"])}
 
 
@@ -156,6 +156,6 @@ def framed(image: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.where(border[None, :, :, None], frame[:, None, None], inner)
 
 
-def averaged(state: State) -> Any:
+def ema_params(state: State) -> Any:
     """The moving average of the parameters where the optimiser keeps one."""
     return optax.tree.get(state.opt_state, "ema", state.params)

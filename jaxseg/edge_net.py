@@ -194,7 +194,7 @@ def edge_detector(
         return State(params, opt_state), pixel_scores.loss_sums(terms, batch["mask"])
 
     def eval_step(state, batch, rng):
-        logits = apply(model, averaged(state), batch)
+        logits = apply(model, ema_params(state), batch)
         terms = balanced_loss(model, logits, batch["edges"])
         return pixel_scores.loss_sums(terms, batch["mask"]) | edge_sums(model, logits, batch)
 
@@ -288,7 +288,7 @@ def finish(sums: dict) -> dict[str, float]:
 
 def predict(model: Model, state: State, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
     """{"strength": [B, H, W]}: how likely each pixel is an edge, not yet thinned."""
-    return {"strength": jax.nn.sigmoid(apply(model, averaged(state), batch)[..., 0])}
+    return {"strength": jax.nn.sigmoid(apply(model, ema_params(state), batch)[..., 0])}
 
 
 def figures(model: Model, state: State, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
@@ -300,7 +300,7 @@ def figures(model: Model, state: State, batch: dict, rng: jax.Array) -> dict[str
     return {"edges": jnp.stack(columns, axis=1)}
 
 
-def averaged(state: State) -> Any:
+def ema_params(state: State) -> Any:
     """The parameters to evaluate with: their moving average where there is one."""
     return optax.tree.get(state.opt_state, "ema", state.params)
 

@@ -22,14 +22,14 @@ from jaxseg.task import Task
 class State(NamedTuple):
     """What training changes.
 
-    `shares` is the sum over steps of each class's share of all pixels, from which the
+    `class_frequencies` is the sum over steps of each class's share of all pixels, from which the
     prior that the net learnt follows (see `prior` and `jaxseg.bayes.prior_shift`).
     """
 
     params: Any
     opt_state: optax.OptState
     batch_stats: Any
-    shares: jax.Array
+    class_frequencies: jax.Array
 
 
 class Model(NamedTuple):
@@ -148,7 +148,7 @@ def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Arra
     sums = pixel_sums(model, jax.nn.softmax(logits), batch) | pixel_scores.loss_sums(
         terms, batch["mask"]
     )
-    shares = state.shares + jnp.sum(sums["confusion"], 1) / batch["segmentation"].size
+    shares = state.class_frequencies + jnp.sum(sums["confusion"], 1) / batch["segmentation"].size
     return State(params, opt_state, stats, shares), sums
 
 
@@ -286,9 +286,9 @@ def evaluated(state: State) -> dict:
 
 def prior(state: State) -> jax.Array:
     """P(C_i) of the pixels trained on: [K]; uniform before the first step."""
-    total = jnp.sum(state.shares)
-    classes = state.shares.shape[0]
-    return jnp.where(total > 0, state.shares / jnp.maximum(total, 1e-12), 1.0 / classes)
+    total = jnp.sum(state.class_frequencies)
+    classes = state.class_frequencies.shape[0]
+    return jnp.where(total > 0, state.class_frequencies / jnp.maximum(total, 1e-12), 1.0 / classes)
 
 
 def _posterior(model, state, batch, rng, drop):

@@ -18,12 +18,11 @@ from launch.audits.checks import (
     units,
 )
 from launch.audits.enumeration import total_probability
-from launch.audits.fixtures import Builder, Subject, first_that_fits, fit_for_audit
+from launch.audits.fixtures import AuditedModel, ModelFactory, first_that_fits, fit_for_audit
 from launch.config import loading as configs
-from launch.config.errors import Mistake, Stop
+from launch.config.errors import CommandExit, UserError
 from launch.data import batches
-from launch.engine import experiments as runs
-from launch.engine import sharding, validate
+from launch.engine import experiments, sharding, validate
 
 # Values of an image up to which every one is followed through the Jacobian; larger
 # images are audited at one of these sizes.
@@ -40,10 +39,10 @@ def main(argv: list[str]) -> None:
     add("--step", type=int, help="which checkpoint (default: the newest)")
     options, overrides = cli.parse(arguments, argv)
     if bool(options.config) == bool(options.workdir):
-        raise Mistake("give either --config or --workdir")
+        raise UserError("give either --config or --workdir")
     sharding.setup()
     if options.workdir:
-        builder = of_run(runs.trained(options.workdir, overrides, options.step, None))
+        builder = of_run(experiments.restore(options.workdir, overrides, options.step, None))
     else:
         builder = of_config(cli.override(configs.load(options.config), overrides))
     found = audit(builder)
@@ -51,33 +50,35 @@ def main(argv: list[str]) -> None:
     verdicts = [one.verdict for one in found]
     count = ", ".join(f"{verdicts.count(v)} {v}" for v in (PASS, FAIL, NONE) if v in verdicts)
     if FAIL in verdicts:
-        raise Stop(f"the audit of {builder.config.task.name} failed: {count}")
+        raise CommandExit(f"the audit of {builder.config.task.name} failed: {count}")
     cli.say(count)
 
 
-def of_config(config) -> Builder:
+def of_config(config) -> ModelFactory:
     """What to audit of a config alone."""
     data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
-    runs.count_classes(config, data.split)
-    return Builder(fit_for_audit(config, average=False), data)
+    experiments.count_classes(config, data.split)
+    return ModelFactory(fit_for_audit(config, average=False), data)
 
 
-def of_run(opened: runs.Opened) -> Builder:
+def of_run(opened: experiments.Restored) -> ModelFactory:
     """What to audit of a trained run."""
-    return Builder(fit_for_audit(opened.config, average=True), opened.data, opened.state)
+    return ModelFactory(fit_for_audit(opened.config, average=True), opened.data, opened.state)
 
 
-def audit(builder: Builder) -> list[Finding]:
+def audit(builder: ModelFactory) -> list[Finding]:
     """Every check, on the run's own parameters and on fresh ones, each where it can be.
 
     Raises:
-      Mistake: the task breaks its contract, or generates nothing.
+      UserError: the task breaks its contract, or generates nothing.
     """
     own = builder.at()
     name = builder.config.task.name
-    validate.check(own.task, batches.batch_spec(own.example, 4), name)
+    validate.validate_task(own.task, batches.batch_spec(own.example, 4), name)
     if own.task.sample is None and own.task.complete is None and own.task.log_prob is None:
-        raise Mistake(f"{name} is no generative task: it has no sample(), complete() or log_prob()")
+        raise UserError(
+            f"{name} is no generative task: it has no sample(), complete() or log_prob()"
+        )
     cli.say(f"auditing {name}: {own.title}")
     unit, offset = units(own)
     found = [_causality(builder, own), unit, by_seed(own), evaluation(own), step(own)]
@@ -86,7 +87,7 @@ def audit(builder: Builder) -> list[Finding]:
     return found
 
 
-def _causality(builder: Builder, own: Subject) -> Finding:
+def _causality(builder: ModelFactory, own: AuditedModel) -> Finding:
     if own.task.conditionals is None:
         why = "not autoregressive: the task has no conditionals()"
         return Finding("causality", own.title, NONE, why)

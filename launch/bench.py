@@ -18,9 +18,8 @@ from launch import train as training
 from launch.checkpoints.writer import Writer
 from launch.config import loading as configs
 from launch.data import batches
-from launch.engine import experiments as runs
-from launch.engine import loop, sharding
-from launch.reporting.metrics_writer import Journal
+from launch.engine import experiments, loop, sharding
+from launch.reporting.metrics_writer import MetricsWriter
 
 # Dense peak of one device in FLOP/s at the precision a matmul runs in by default,
 # (float32 inputs, bfloat16): from the vendors' data sheets. TF32 on NVIDIA.
@@ -67,7 +66,7 @@ def measure(config, seconds: float, loop_seconds: float) -> dict:
     """
     data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
     held_out = batches.open_data(config.data, config.eval.split, "config.eval", cli.say)
-    run = runs.assemble(config, data)
+    run = experiments.build(config, data)
     device = jax.devices()[0]
     found = {"device": f"{run.mesh.size} x {device.device_kind}"}
     bare, found["compile_seconds"] = bare_rate(config, run, data, seconds)
@@ -91,14 +90,16 @@ def measure(config, seconds: float, loop_seconds: float) -> dict:
     return found
 
 
-def bare_rate(config, run: runs.Run, data: batches.Data, seconds: float) -> tuple[float, float]:
+def bare_rate(
+    config, run: experiments.Experiment, data: batches.Data, seconds: float
+) -> tuple[float, float]:
     """Steps per second of the compiled step on a feed that is on the device already.
 
     Returns:
       The rate, and the seconds that the first call took longer than a step.
     """
     program = run.program
-    state = program.load(runs.initial_state(config, run))
+    state = program.load(experiments.initial_state(config, run))
     feed = program.put_feed(next(training.feed(config, data, 0)))
     stride = config.train.steps_per_dispatch
     began = time.perf_counter()
@@ -114,7 +115,9 @@ def bare_rate(config, run: runs.Run, data: batches.Data, seconds: float) -> tupl
     return rate, first - stride / rate
 
 
-def loop_rate(config, run: runs.Run, data, held_out, least_steps: float) -> dict[str, float]:
+def loop_rate(
+    config, run: experiments.Experiment, data, held_out, least_steps: float
+) -> dict[str, float]:
     """Steps per second of the loop as `launch.train` runs it, everything compiled.
 
     Logging, metrics, evaluations, figures and saves at the config's own cadence
@@ -124,14 +127,14 @@ def loop_rate(config, run: runs.Run, data, held_out, least_steps: float) -> dict
     steps = min(config.train.steps, -(-int(least_steps) // period) * period)
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
-        state = runs.initial_state(config, run)
-        quiet = Journal(workdir / "warm", run.task.finish, steps, 1, 0, time.perf_counter())
+        state = experiments.initial_state(config, run)
+        quiet = MetricsWriter(workdir / "warm", run.task.finish, steps, 1, 0, time.perf_counter())
         training.evaluator(config, run, held_out, quiet)(state, 0)
-        jax.block_until_ready(run.program.finite(state))
+        jax.block_until_ready(run.program.all_finite(state))
         quiet.close()
         writer = Writer(workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best)
         began = time.perf_counter()
-        journal = Journal(
+        journal = MetricsWriter(
             workdir, run.task.finish, steps, config.data.batch_size, 0, time.perf_counter()
         )
         loop.train(
@@ -168,7 +171,7 @@ def resident_rates(config, data: batches.Data, seconds: float) -> dict[str, floa
         variant = config.copy_and_resolve_references()
         variant.data.resident = True
         variant.train.steps_per_dispatch = stride
-        run = runs.assemble(variant, data)
+        run = experiments.build(variant, data)
         rates[f"resident_{stride}_steps_per_second"] = bare_rate(variant, run, data, seconds)[0]
     return rates
 
@@ -177,7 +180,7 @@ def flops(config, data: batches.Data, rate: float) -> dict[str, float]:
     """FLOP of a step by XLA's own count, and the share of the device's peak."""
     variant = config.copy_and_resolve_references()
     variant.data.resident, variant.train.steps_per_dispatch, variant.parallel = False, 1, "jit"
-    run = runs.assemble(variant, data)
+    run = experiments.build(variant, data)
     spec = batches.batch_spec(data.example, config.data.batch_size)
     compiled = run.program.train.lower(run.program.template, spec, 0).compile()
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from launch import cli
-from launch.config.errors import Mistake, Stop
+from launch.config.errors import CommandExit, UserError
 from launch.data import classes as labels
 from launch.data import images, pairs
-from launch.data.images import Fault
+from launch.data.images import BadFile
 from launch.data.pairs import Pair
 
 IDS_NAMED = 5  # wrong ids of one mask that are listed one by one
@@ -55,8 +55,8 @@ class Report:
       counts: {split: {id: pixels}}.
     """
 
-    faults: list[Fault] = dataclasses.field(default_factory=list)
-    warnings: list[Fault] = dataclasses.field(default_factory=list)
+    faults: list[BadFile] = dataclasses.field(default_factory=list)
+    warnings: list[BadFile] = dataclasses.field(default_factory=list)
     classes: tuple[str, ...] = ()
     ignore: int = 255
     found: dict[str, list[Found]] = dataclasses.field(default_factory=dict)
@@ -72,15 +72,15 @@ def main(argv: list[str]) -> None:
     arguments.add_argument("--ignore", type=int, default=255, help="id of void (default: 255)")
     options = cli.parse_alone(arguments, argv)
     if not 0 <= options.classes <= labels.MOST:
-        raise Mistake(f"--classes must be 0 to {labels.MOST}, got {options.classes}")
+        raise UserError(f"--classes must be 0 to {labels.MOST}, got {options.classes}")
     root = options.folder.expanduser()
     if not root.is_dir():
-        raise Mistake(f"no such directory: {root}")
+        raise UserError(f"no such directory: {root}")
     report = check(root, options.classes, options.ignore)
     text = "\n\n".join(filter(None, (table(report, root), summary(report))))
     _print(text)
     if report.faults:
-        raise Stop(f"{_count(report.faults, 'fault')}, {_count(report.warnings, 'warning')}")
+        raise CommandExit(f"{_count(report.faults, 'fault')}, {_count(report.warnings, 'warning')}")
     warned = f", {_count(report.warnings, 'warning')}" if report.warnings else ""
     cli.say(f"{root} is sound{warned}")
 
@@ -106,7 +106,7 @@ def check(root: Path, classes: int = 0, ignore: int = 255) -> Report:
     names = None
     try:
         names = labels.read_table(root)
-    except Fault as fault:
+    except BadFile as fault:
         report.faults.append(fault)
     colours = names.colours if names else {}
     pool = ThreadPoolExecutor()  # Pillow decodes outside the interpreter's lock
@@ -135,14 +135,14 @@ def check(root: Path, classes: int = 0, ignore: int = 255) -> Report:
     return report
 
 
-def read(pair: Pair, colours: dict) -> tuple[Found, list[Fault]]:
+def read(pair: Pair, colours: dict) -> tuple[Found, list[BadFile]]:
     """Reads the files of one example, each on its own, and compares their sizes."""
     found, faults, shapes = Found(), [], {}
     readers = images.read_image, lambda path: images.read_mask(path, colours), images.read_depth
     for path, reader in zip(pair.files, readers, strict=False):
         try:
             array = reader(path)
-        except Fault as fault:
+        except BadFile as fault:
             faults.append(fault)
             continue
         shapes[path] = array.shape[:2]
@@ -166,7 +166,7 @@ def _classes(report, root, names, classes, values):
     """The number of classes and whether 255 means 1; where that fails, the best guess."""
     try:
         return labels.count(root, names, classes, report.ignore, values)
-    except Fault as fault:
+    except BadFile as fault:
         if names and classes:  # they contradict each other
             report.faults.append(fault)
             return _classes(report, root, names, 0, values)
@@ -187,18 +187,20 @@ def _check_ids(report, pair, found, number, binary, colours):
             only = np.where(ids == value, ids.astype(np.int64), report.ignore)
             try:
                 labels.checked(pair.mask, only, number, report.ignore)
-            except Fault as fault:
+            except BadFile as fault:
                 report.faults.append(fault)
         if len(wrong) > IDS_NAMED:
             what = f"{len(wrong) - IDS_NAMED} more ids out of range, up to {max(wrong)}"
-            report.faults.append(Fault(pair.mask, what, "Mend the mask."))
+            report.faults.append(BadFile(pair.mask, what, "Mend the mask."))
         return
     if found.counts.keys() == {report.ignore} and not binary:
         cure = "Leave the pair out, or label something."
-        report.warnings.append(Fault(pair.mask, f"all pixels are void (id {report.ignore})", cure))
+        report.warnings.append(
+            BadFile(pair.mask, f"all pixels are void (id {report.ignore})", cure)
+        )
     elif number == 2 and not binary and 255 in found.counts and found.counts.keys() <= {0, 255}:
         cure = "If it means 1, save it as the other masks are: as 1."
-        report.warnings.append(Fault(pair.mask, "255 is void here, and nothing is 1", cure))
+        report.warnings.append(BadFile(pair.mask, "255 is void here, and nothing is 1", cure))
 
 
 def _check_splits(report, root, parts):
@@ -207,12 +209,14 @@ def _check_splits(report, root, parts):
     for split, key in (("train", "data.split"), ("val", "eval.split")):
         if held and split not in held:
             cure = f"Add some, or train with --config.{key}={held[0]}."
-            report.warnings.append(Fault(root, "no examples", cure, split))
+            report.warnings.append(BadFile(root, "no examples", cure, split))
     with_depth = {split for split in held if any(pair.depth for pair in parts[split])}
     for split in held:
         if with_depth and split not in with_depth:
             cure = "Add it, or do without depth."
-            report.warnings.append(Fault(root, "no depth, though there is of others", cure, split))
+            report.warnings.append(
+                BadFile(root, "no depth, though there is of others", cure, split)
+            )
 
 
 def _check_presence(report, root):
@@ -225,7 +229,7 @@ def _check_presence(report, root):
         if missing and counts:
             what = f"no pixel of {', '.join(missing)}"
             cure = "Its IoU cannot be told there; check the ids, or move examples."
-            report.warnings.append(Fault(root, what, cure, split))
+            report.warnings.append(BadFile(root, what, cure, split))
 
 
 def _check_leaks(report, parts):
@@ -239,7 +243,7 @@ def _check_leaks(report, parts):
         first, *others = same.values()
         for path in others:
             cure = "Keep it in one split, or the test tells too much."
-            report.warnings.append(Fault(path, f"the same picture as {first}", cure))
+            report.warnings.append(BadFile(path, f"the same picture as {first}", cure))
 
 
 def table(report: Report, root: Path) -> str:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from launch import storage
 from launch.config import loading as configs
-from launch.config.errors import ABANDONED, DISK_ERRORS, Mistake, Stop
+from launch.config.errors import ABANDONED, DISK_ERRORS, CommandExit, UserError
 
 _muted = False
 
@@ -39,15 +39,15 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 def ending(error: BaseException) -> tuple[str, int] | None:
     """Message and exit code of an error; None for one that deserves its stack trace."""
-    if isinstance(error, Stop):
+    if isinstance(error, CommandExit):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "left at once; nothing was saved", ABANDONED
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         what = f"cannot write {error.filename or 'a file'}: {os.strerror(error.errno)}"
-        return what, Mistake.exit_code
-    if problem := storage.trouble(error):
-        return problem, Mistake.exit_code
+        return what, UserError.exit_code
+    if problem := storage.describe_bucket_error(error):
+        return problem, UserError.exit_code
     return None
 
 
@@ -81,7 +81,7 @@ def parse(
     """Splits argv into a command's own arguments and config overrides.
 
     Raises:
-      Mistake: an argument that is neither.
+      UserError: an argument that is neither.
     """
     overrides, rest, items = [], [], iter(argv)
     for item in items:
@@ -99,11 +99,11 @@ def parse_alone(arguments: argparse.ArgumentParser, argv: list[str]) -> argparse
     """Parses the arguments of a command that has no config.
 
     Raises:
-      Mistake: a config override is among them.
+      UserError: a config override is among them.
     """
     options, overrides = parse(arguments, argv)
     if overrides:
-        raise Mistake(f"{arguments.prog} takes no config: {' '.join(overrides)}")
+        raise UserError(f"{arguments.prog} takes no config: {' '.join(overrides)}")
     return options
 
 
@@ -111,19 +111,19 @@ def override(config: ConfigDict, overrides: list[str]) -> ConfigDict:
     """Applies --config.KEY=VALUE arguments, with the types of the config.
 
     Raises:
-      Mistake: an unknown key, or a value of another type.
+      UserError: an unknown key, or a value of another type.
     """
     values = flags.FlagValues()
     for item in overrides:
         key = item.split("=", 1)[0].split("config.", 1)[1]
         if key not in _keys(config):
-            raise Mistake(f"--config.{key}: unknown key {configs.unknown(key)}")
+            raise UserError(f"--config.{key}: unknown key {configs.unknown(key)}")
     argv = ["segen", *overrides]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
     except (flags.Error, ValueError, TypeError) as error:
-        raise Mistake(f"{' '.join(overrides)}: {error}")
+        raise UserError(f"{' '.join(overrides)}: {error}")
     configs.check(config)
     return config
 

@@ -15,10 +15,9 @@ import numpy as np
 from jaxgen.metrics import kernel_distance, ssim
 from jaxgen.metrics import neighbours as k_nearest
 from launch import cli
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import compiled_steps, sharding
-from launch.engine import experiments as runs
+from launch.engine import compiled_steps, experiments, sharding
 from launch.reporting import image_files
 from launch.scoring import features, nearest, sample_metrics
 
@@ -27,14 +26,14 @@ def main(argv: list[str]) -> None:
     """Parses the command line and evaluates."""
     options, overrides = cli.parse(_arguments(), argv)
     sharding.setup()
-    opened = runs.trained(options.workdir, overrides, options.step, options.split)
+    opened = experiments.restore(options.workdir, overrides, options.step, options.split)
     if options.batch_size is None:
         options.batch_size = opened.config.eval.batch_size
     for name in ("batch_size", "samples", "reals"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise Mistake(f"--{name} must be at least 1, got {getattr(options, name)}")
+            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if options.neighbours < 0:
-        raise Mistake(f"--neighbours must be 0 or more, got {options.neighbours}")
+        raise UserError(f"--neighbours must be 0 or more, got {options.neighbours}")
     split = {
         "step": opened.step,
         "split": opened.data.split.title,
@@ -42,8 +41,10 @@ def main(argv: list[str]) -> None:
     }
     if not (options.samples or options.completions or options.floor or options.segmenter):
         score = opened.run.program.score_step
-        metrics = runs.evaluate(opened.run, opened.state, opened.data, options.batch_size, score)
-        return print(json.dumps(split | runs.for_json(metrics)))
+        metrics = experiments.evaluate(
+            opened.run, opened.state, opened.data, options.batch_size, score
+        )
+        return print(json.dumps(split | experiments.for_json(metrics)))
     results = split | _of_images(opened, options)
     print(json.dumps(results))
 
@@ -89,7 +90,7 @@ def _arguments() -> argparse.ArgumentParser:
     return arguments
 
 
-def _of_images(opened: runs.Opened, options: argparse.Namespace) -> dict[str, Any]:
+def _of_images(opened: experiments.Restored, options: argparse.Namespace) -> dict[str, Any]:
     """Scores images; writes scores/NAME-STEP.json and a figure of neighbours."""
     name = "+".join(
         key for key in ("samples", "completions", "floor", "segmenter") if getattr(options, key)
@@ -103,7 +104,7 @@ def _of_images(opened: runs.Opened, options: argparse.Namespace) -> dict[str, An
         results, card = results | found, card | features_card
     # Where products are rounded (TF32 on NVIDIA GPUs), so are the features.
     card["device"] = opened.run.mesh.devices.flat[0].device_kind
-    results = runs.for_json(results) | {"card": card}
+    results = experiments.for_json(results) | {"card": card}
     path = options.workdir / "scores" / f"{name}-{opened.step:08d}.json"
     path.parent.mkdir(exist_ok=True)
     told = {"step": opened.step, "split": opened.data.split.title}
@@ -114,17 +115,17 @@ def _of_images(opened: runs.Opened, options: argparse.Namespace) -> dict[str, An
 def _check_task(opened, options):
     task, name = opened.run.task, opened.config.task.name
     if options.samples and opened.run.program.sample is None:
-        raise Mistake(f"--samples: {name} has no sample()")
+        raise UserError(f"--samples: {name} has no sample()")
     if (options.completions or options.segmenter) and opened.run.program.complete is None:
         flag = "--completions" if options.completions else "--segmenter"
-        raise Mistake(f"{flag}: {name} has no complete()")
+        raise UserError(f"{flag}: {name} has no complete()")
     if options.segmenter and getattr(task, "given", "") != "segmentation":
-        raise Mistake(
+        raise UserError(
             f"--segmenter: {name} makes images from `{task.given}`, not from `segmentation`"
         )
 
 
-def _compared(opened: runs.Opened, options: argparse.Namespace) -> tuple[dict, dict]:
+def _compared(opened: experiments.Restored, options: argparse.Namespace) -> tuple[dict, dict]:
     """Scores against the split's images, and what they rest on."""
     config, run, data, size = opened.config, opened.run, opened.data, options.batch_size
     if options.inception:
@@ -176,7 +177,7 @@ def _compared(opened: runs.Opened, options: argparse.Namespace) -> tuple[dict, d
 def _floor(options, data, training, count):
     """How many training images are scored as if they were samples."""
     if training.split.title == data.split.title:
-        raise Mistake(f"--floor: {data.split.title} is the training split; give another --split")
+        raise UserError(f"--floor: {data.split.title} is the training split; give another --split")
     return min(options.samples or count, training.split.size)
 
 
@@ -212,12 +213,12 @@ def _of_samples(opened, options, net, extract, found, training):
     return results
 
 
-def _labelled(opened: runs.Opened, options: argparse.Namespace) -> tuple[dict, dict]:
+def _labelled(opened: experiments.Restored, options: argparse.Namespace) -> tuple[dict, dict]:
     """Scores of a trained segmenter on the images made of masks, and on the real ones.
 
     Its own exact metrics, mean_iou among them; and what they rest on.
     """
-    segmenter = runs.trained(options.segmenter, [], None, None)
+    segmenter = experiments.restore(options.segmenter, [], None, None)
     _check_segmenter(opened, segmenter, options.segmenter)
     count = min(options.reals or opened.data.split.size, opened.data.split.size)
     parts = {"segmenter": [], "segmenter/real": []}
@@ -240,18 +241,18 @@ def _labelled(opened: runs.Opened, options: argparse.Namespace) -> tuple[dict, d
 def _check_segmenter(opened, segmenter, workdir):
     """Refuses a segmenter of other images, or of other classes, than the masks have."""
     if segmenter.run.program.predict is None:
-        raise Mistake(f"--segmenter: {workdir}: {segmenter.config.task.name} labels no images")
+        raise UserError(f"--segmenter: {workdir}: {segmenter.config.task.name} labels no images")
     made = opened.run.example
     for key, leaf in segmenter.run.example.items():
         if key not in made or made[key].shape != leaf.shape:
             found = list(made[key].shape) if key in made else "none"
-            raise Mistake(
+            raise UserError(
                 f"--segmenter: {workdir} was trained on `{key}` {list(leaf.shape)}; "
                 f"{opened.data.split.title} has {found}"
             )
     classes = segmenter.data.split.classes
     if classes and opened.data.split.classes and classes != opened.data.split.classes:
-        raise Mistake(
+        raise UserError(
             f"--segmenter: {workdir} knows the classes {', '.join(classes)}; the masks have "
             f"{', '.join(opened.data.split.classes)}"
         )

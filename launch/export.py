@@ -15,12 +15,11 @@ import numpy as np
 
 from launch import cli
 from launch.config import loading as configs
-from launch.config.errors import Mistake, Stop
+from launch.config.errors import CommandExit, UserError
 from launch.data import batches
-from launch.engine import experiments as runs
-from launch.engine import sharding
-from launch.exported import archive, golden, loader, subject
-from launch.exported.subject import Subject
+from launch.engine import experiments, sharding
+from launch.exported import archive, golden, loader, tracing
+from launch.exported.tracing import ExportedFunction
 
 # How far outputs may be from the golden ones. bfloat16 has 8 bits, which another order of
 # summing rounds elsewhere, layer by layer.
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> None:
     add("--out", type=Path, required=True, help="the file, such as model.zip")
     add(
         "--what",
-        choices=subject.FUNCTIONS,
+        choices=tracing.FUNCTIONS,
         help="which of the task's functions (default: predict for a segmenter, else sample)",
     )
     add("--step", type=int, help="which checkpoint (default: the newest)")
@@ -47,29 +46,29 @@ def main(argv: list[str]) -> None:
     if options.params is not None:
         _check_place("--params", options.params)
         if options.params.absolute() == options.out.absolute():
-            raise Mistake(f"--params={options.params} is --out; give it a name of its own")
+            raise UserError(f"--params={options.params} is --out; give it a name of its own")
     sharding.setup()
-    opened = runs.trained(options.workdir, overrides, options.step, None)
-    write(opened, subject.choose(opened, options.what), options.out, options.params)
+    opened = experiments.restore(options.workdir, overrides, options.step, None)
+    write(opened, tracing.choose(opened, options.what), options.out, options.params)
 
 
-def write(opened: runs.Opened, what: str, out: Path, params: Path | None = None) -> None:
+def write(opened: experiments.Restored, what: str, out: Path, params: Path | None = None) -> None:
     """Exports a function of a run; the file appears once it is found to do the same.
 
     Args:
       opened: a trained run.
-      what: the function, see `subject.choose`.
+      what: the function, see `tracing.choose`.
       out: the file.
       params: a file for the parameters alone.
 
     Raises:
-      Mistake: the function cannot be exported.
-      Stop: the file does not give what the run gives.
+      UserError: the function cannot be exported.
+      CommandExit: the file does not give what the run gives.
     """
     # Else GPUs and TPUs round the factors of products, and no two of them would agree.
     with jax.default_matmul_precision("highest"):
-        function = subject.build(opened, what)
-        program = subject.exported(function, opened.config.task.name)
+        function = tracing.build(opened, what)
+        program = tracing.exported(function, opened.config.task.name)
         arrays = golden.make(opened, function)
     stream = io.BytesIO()
     np.savez(stream, **arrays)
@@ -89,7 +88,12 @@ def write(opened: runs.Opened, what: str, out: Path, params: Path | None = None)
     )
 
 
-def card(opened: runs.Opened, function: Subject, arrays: dict, members: dict[str, bytes]) -> dict:
+def card(
+    opened: experiments.Restored,
+    function: ExportedFunction,
+    arrays: dict,
+    members: dict[str, bytes],
+) -> dict:
     """What card.json says.
 
     Args:
@@ -121,7 +125,7 @@ def card(opened: runs.Opened, function: Subject, arrays: dict, members: dict[str
             for name, array in outputs.items()
         },
         "parameters": {"arrays": len(sizes), "bytes": sum(sizes)},
-        "platforms": list(subject.PLATFORMS),
+        "platforms": list(tracing.PLATFORMS),
         "golden_on": jax.default_backend(),
         "versions": record["versions"],
         "config": record["config"],
@@ -159,7 +163,7 @@ def _sound(path, members):
     for name, found in differences.items():
         cli.say(f"  {name}: {loader.told(found)} from the run")
     if beyond := model.beyond(differences):
-        raise Stop(
+        raise CommandExit(
             f"the exported function does not give what the run gives: {', '.join(beyond)} "
             "differ; nothing was written"
         )
@@ -178,11 +182,11 @@ def _written(path, write):
 def _check_place(flag, path):
     """Refuses a file that could not be written, before anything is opened."""
     if path.is_dir():
-        raise Mistake(f"{flag}={path} is a folder; give the name of a file in it")
+        raise UserError(f"{flag}={path} is a folder; give the name of a file in it")
     if not path.parent.is_dir():
-        raise Mistake(f"{flag}={path}: no such folder: {path.parent}; make it first")
+        raise UserError(f"{flag}={path}: no such folder: {path.parent}; make it first")
     if not os.access(path.parent, os.W_OK):
-        raise Mistake(f"{flag}={path}: cannot write into {path.parent}")
+        raise UserError(f"{flag}={path}: cannot write into {path.parent}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from launch import checkpoints, cli
 from launch.config import loading as configs
-from launch.config.errors import Stop
+from launch.config.errors import CommandExit
 from launch.engine import nonfinite
 from launch.storage import checksums
 
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
         )
     )
     if damaged:
-        raise Stop(f"{options.workdir}: damaged: {', '.join(damaged)}")
+        raise CommandExit(f"{options.workdir}: damaged: {', '.join(damaged)}")
 
 
 def about(workdir: Path, record: dict) -> list[str]:
@@ -63,7 +63,7 @@ def saved(workdir: Path) -> tuple[list[str], list[str]]:
     """What is damaged, and a line for each saved step, whole or not."""
     folder, damaged, lines = workdir / "checkpoints", [], []
     for step in checkpoints.steps(folder):
-        fault = checksums.fault(folder / str(step))
+        fault = checksums.find_damage(folder / str(step))
         size = checksums.size(folder / str(step))
         metrics = {} if fault else checkpoints.metrics(folder, step) or {}
         told = ", ".join(

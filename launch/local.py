@@ -14,11 +14,11 @@ import threading
 import time
 
 from launch import cli
-from launch.config.errors import ABANDONED, Collapsed, Diverged, Interrupted, Mistake
+from launch.config.errors import ABANDONED, Collapsed, Diverged, Interrupted, UserError
 from launch.distributed import child_process
 
 # Ends that another start would only repeat.
-FINAL = {0, Mistake.exit_code, Diverged.exit_code, Collapsed.exit_code, ABANDONED}
+FINAL = {0, UserError.exit_code, Diverged.exit_code, Collapsed.exit_code, ABANDONED}
 # What XLA's CPU collectives print of themselves.
 CHATTER = ("[Gloo]", "connected peer ranks")
 # A start that lasted this many seconds has got somewhere: earlier failures are forgotten.
@@ -42,9 +42,9 @@ def main(argv: list[str]) -> None:
     options = arguments.parse_args(argv[:cut])
     for name in ("processes", "devices"):
         if getattr(options, name) < 1:
-            raise Mistake(f"--{name} must be at least 1, got {getattr(options, name)}")
+            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if not argv[cut + 1 :]:
-        raise Mistake("what to train goes behind --, as in: -- --config=configs/vae.py")
+        raise UserError("what to train goes behind --, as in: -- --config=configs/vae.py")
     sys.exit(supervise(argv[cut + 1 :], options.processes, options.devices, options.restarts))
 
 

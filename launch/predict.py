@@ -16,10 +16,9 @@ import numpy as np
 
 from jaxseg.metrics import pixel_scores
 from launch import cli
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import classes, images, sources
-from launch.engine import experiments as runs
-from launch.engine import sharding
+from launch.engine import experiments, sharding
 from launch.inference import input_files
 from launch.inference.segmenter import Files, Segmenter
 from launch.reporting import image_files
@@ -44,27 +43,27 @@ def main(argv: list[str]) -> None:
     add("--batch_size", type=int, default=1, help="windows at a time (default: 1)")
     options, overrides = cli.parse(arguments, argv)
     if options.batch_size < 1:
-        raise Mistake(f"--batch_size must be at least 1, got {options.batch_size}")
+        raise UserError(f"--batch_size must be at least 1, got {options.batch_size}")
     if options.min_size < 0 or options.passes < 0:
-        raise Mistake("--min_size and --passes must not be negative")
+        raise UserError("--min_size and --passes must not be negative")
     paths = input_files.find(options.images)
     belonging = (input_files.partners(paths, folder) for folder in (options.masks, options.depth))
     items = list(map(Files, paths, *belonging))
     sharding.setup()
     how = {"flips": options.flips, "passes": options.passes}
     how = {key: value for key, value in how.items() if value}
-    opened = runs.trained(options.workdir, overrides, options.step, None, how)
+    opened = experiments.restore(options.workdir, overrides, options.step, None, how)
     opened.config.predict.refine += [{"name": "jaxseg.inference.crf:dense_crf"}] * options.crf
     opened.config.predict.postprocess += cleaning(options.min_size, options.fill_holes)
     segmenter = Segmenter(opened, options.batch_size, options.depth is not None)
     if max(options.fill_holes, default=0) >= segmenter.classes:
-        raise Mistake(
+        raise UserError(
             f"--fill_holes: there is no class {max(options.fill_holes)}; ids are 0 to "
             f"{segmenter.classes - 1}"
         )
     failed = predict(segmenter, items, options.out, segmenter.prior(options.prior, items))
     if failed:
-        raise Mistake(
+        raise UserError(
             f"{len(failed)} of {len(items)} images could not be predicted; the others are in "
             f"{options.out}:\n  " + "\n  ".join(failed)
         )
@@ -99,7 +98,7 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
         try:
             entry, confusion = predict_one(segmenter, item, out, prior, binary)
         except ValueError as error:  # of this file; the others can do without it
-            named = isinstance(error, images.Fault) or str(item.image) in str(error)
+            named = isinstance(error, images.BadFile) or str(item.image) in str(error)
             failed.append(str(error) if named else f"{item.image}: {error}")
             cli.say(f"{number}/{len(items)} {failed[-1]}")
             continue
@@ -113,7 +112,7 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
         )
     report = {"step": segmenter.opened.step, "classes": list(segmenter.names)}
     if np.any(counts):
-        report["scores"] = runs.for_json(pixel_scores.scores(counts, segmenter.names))
+        report["scores"] = experiments.for_json(pixel_scores.scores(counts, segmenter.names))
         print(json.dumps(report["scores"]))
     report |= {"images": entries, "failed": failed}
     working = out / "report.tmp"
@@ -149,7 +148,7 @@ def predict_one(
         counted = truth < count
         pairs = truth[counted].astype(np.int64) * count + found.labels[counted]
         confusion = np.bincount(pairs, minlength=count**2).reshape(count, count)
-        entry["scores"] = runs.for_json(pixel_scores.scores(confusion, segmenter.names))
+        entry["scores"] = experiments.for_json(pixel_scores.scores(confusion, segmenter.names))
     return entry | {"seconds": round(time.perf_counter() - began, 3)}, confusion
 
 

@@ -8,7 +8,7 @@ import importlib.util
 from pathlib import Path
 
 from launch import cli
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import sources
 
 
@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
     arguments.add_argument("--data_dir", default="", help="default: ~/tensorflow_datasets")
     options = cli.parse_alone(arguments, argv)
     if "://" in options.data_dir:
-        raise Mistake(
+        raise UserError(
             f"--data_dir={options.data_dir}: prepare into a folder, and copy that into the bucket "
             "(gcloud storage cp --recursive)"
         )
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     if sources.has_array_record(builder):
         return cli.say(f"{builder.info.full_name} is prepared in {builder.data_dir}")
     if importlib.util.find_spec("tensorflow") is None and (not embedded or builder.is_prepared()):
-        raise Mistake(
+        raise UserError(
             f"preparing {options.name} needs TensorFlow, which training does not: "
             'pip install "segen[prepare]", or prepare it on another machine and copy the folder '
             f"to {builder.data_dir}"

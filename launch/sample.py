@@ -13,10 +13,9 @@ import jax
 import numpy as np
 
 from launch import cli
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments as runs
-from launch.engine import sharding
+from launch.engine import experiments, sharding
 from launch.inference import conditioning
 from launch.reporting import image_files
 
@@ -55,7 +54,7 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(arguments, argv)
     _check(options)
     sharding.setup()
-    opened = runs.trained(options.workdir, overrides, options.step, None)
+    opened = experiments.restore(options.workdir, overrides, options.step, None)
     if options.interpolate:
         images = _interpolate(opened, options)
     elif options.condition or opened.run.program.sample is None:
@@ -68,7 +67,9 @@ def main(argv: list[str]) -> None:
     )
 
 
-def draw(opened: runs.Opened, seeds: list[int], label: int | None, batch_size: int) -> np.ndarray:
+def draw(
+    opened: experiments.Restored, seeds: list[int], label: int | None, batch_size: int
+) -> np.ndarray:
     """Images [N, H, W, C] by seed, float in [0, 1].
 
     Args:
@@ -78,16 +79,16 @@ def draw(opened: runs.Opened, seeds: list[int], label: int | None, batch_size: i
       batch_size: see `by_seed`.
 
     Raises:
-      Mistake: the task cannot sample, or has no such class.
+      UserError: the task cannot sample, or has no such class.
     """
     if opened.run.program.sample is None:
-        raise Mistake(f"{opened.config.task.name} has no sample()")
+        raise UserError(f"{opened.config.task.name} has no sample()")
     columns = {"label": _labels(opened, seeds, label)}
     return by_seed(opened, opened.run.program.sample, seeds, columns, batch_size)
 
 
 def by_seed(
-    opened: runs.Opened,
+    opened: experiments.Restored,
     function: Callable,
     seeds: list[int],
     columns: dict[str, np.ndarray],
@@ -127,16 +128,16 @@ def _check(options: argparse.Namespace) -> None:
     """Refuses what cannot be meant, before anything is opened."""
     animated = options.out.suffix in image_files.ANIMATIONS
     if options.out.suffix not in (".png", ".npy") and not (animated and options.interpolate):
-        raise Mistake(
+        raise UserError(
             f"--out={options.out}: write a .png or a .npy file, or with --interpolate "
             "a .gif or a .webp file"
         )
     if options.batch_size < 1:
-        raise Mistake(f"--batch_size must be at least 1, got {options.batch_size}")
+        raise UserError(f"--batch_size must be at least 1, got {options.batch_size}")
     if options.interpolate and options.condition:
-        raise Mistake("--interpolate leads from seed to seed; it takes no --condition")
+        raise UserError("--interpolate leads from seed to seed; it takes no --condition")
     if options.interpolate and len(options.seeds or STRIPS) < 2:
-        raise Mistake("--interpolate needs at least two --seeds")
+        raise UserError("--interpolate needs at least two --seeds")
 
 
 def _classes(opened):
@@ -148,7 +149,7 @@ def _labels(opened, seeds, label):
     """The class of each seed: the one asked for, or by turns."""
     classes = _classes(opened)
     if label is not None and not 0 <= label < classes:
-        raise Mistake(f"--class={label}: the model has {_told(classes)}")
+        raise UserError(f"--class={label}: the model has {_told(classes)}")
     turns = np.asarray(seeds) % max(classes, 1)
     return (turns if label is None else np.full(len(seeds), label)).astype(np.int32)
 
@@ -178,7 +179,7 @@ def in_columns(images: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarr
 def _interpolate(opened, options):
     program, seeds = opened.run.program, np.array(options.seeds or STRIPS)
     if program.interpolate is None:
-        raise Mistake(f"{opened.config.task.name} has no interpolate()")
+        raise UserError(f"{opened.config.task.name} has no interpolate()")
     columns = {
         "end": seeds[1:].astype(np.int32),
         "label": _labels(opened, seeds[:-1], options.label),
@@ -199,13 +200,13 @@ def _complete(opened, options):
     name, key = opened.config.task.name, getattr(opened.run.task, "given", "")
     if program.complete is None or not task.given:
         wanted = "complete()" if options.condition else "sample()"
-        raise Mistake(f"{name} has no {wanted}")
+        raise UserError(f"{name} has no {wanted}")
     seeds = options.seeds
     if options.condition:
         given = conditioning.read(options.condition, key, opened)
         seeds = list(seeds or range(len(given)))
         if len(given) not in (1, len(seeds)):
-            raise Mistake(
+            raise UserError(
                 f"--condition={options.condition}: {len(given)} images for {len(seeds)} seeds; "
                 f"give one for each (--seeds=0-{len(given) - 1}), or one for all"
             )
@@ -225,7 +226,7 @@ def _rows(opened, options, key):
     data = batches.open_data(opened.config.data, split, "config.eval", cli.say)
     seeds = list(options.seeds or range(min(len(SEEDS), data.split.size)))
     if max(seeds) >= data.split.size:
-        raise Mistake(
+        raise UserError(
             f"--seeds: {data.split.title} has {data.split.size:,} rows to complete, 0 to "
             f"{data.split.size - 1:,}; seed {max(seeds)} is beyond"
         )

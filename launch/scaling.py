@@ -17,10 +17,9 @@ import jax
 
 from launch import cli
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments as runs
-from launch.engine import sharding
+from launch.engine import experiments, sharding
 
 # Bytes that one device sends in a ring of n, as a multiple of the operation's size: the
 # operand of a reduction, the result of a gathering. (Thakur et al. 2005, section 4.)
@@ -108,7 +107,7 @@ def measure(config, counts: list[int], bandwidth: float, speed: float) -> Iterat
       speed: FLOP/s that a device computes.
     """
     data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
-    runs.count_classes(config, data.split)
+    experiments.count_classes(config, data.split)
     local = config.data.batch_size
     for count in counts:
         for layout, fsdp in (("data", 1), ("fsdp", count)):
@@ -117,7 +116,7 @@ def measure(config, counts: list[int], bandwidth: float, speed: float) -> Iterat
             variant.data.update(batch_size=count * local, resident=False)
             variant.train.update(steps_per_dispatch=1, accumulate=1)
             variant.parallel = "jit"
-            run = runs.assemble(variant, data)
+            run = experiments.build(variant, data)
             spec = batches.batch_spec(data.example, count * local)
             compiled = run.program.train.lower(run.program.template, spec, 0).compile()
             found = collectives(compiled.as_text(), count)
@@ -210,7 +209,7 @@ def _counts(value):
     except ValueError:
         counts = []
     if not counts or min(counts) < 2:
-        raise Mistake(f"--devices={value}: expected numbers from 2 on, as in 8,64,256")
+        raise UserError(f"--devices={value}: expected numbers from 2 on, as in 8,64,256")
     return counts
 
 

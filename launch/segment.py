@@ -14,7 +14,7 @@ import numpy as np
 from jaxseg.cues import boundary, depth
 from jaxseg.unsupervised import layers, regions, texture_regions
 from launch import cli
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import images
 from launch.engine import sharding
 from launch.inference import input_files
@@ -40,10 +40,10 @@ def main(argv: list[str]) -> None:
     add("--layers", type=int, default=0, help="depth: their number (default: estimated)")
     options = cli.parse_alone(arguments, argv)
     if not 0.0 <= options.threshold <= 1.0:
-        raise Mistake(f"--threshold must be in [0, 1], got {options.threshold}")
+        raise UserError(f"--threshold must be in [0, 1], got {options.threshold}")
     for name in ("textures", "layers"):
         if getattr(options, name) < 0:
-            raise Mistake(f"--{name} must not be negative, got {getattr(options, name)}")
+            raise UserError(f"--{name} must not be negative, got {getattr(options, name)}")
     suffixes = DEPTH_SUFFIXES if options.cue == "depth" else images.SUFFIXES
     paths = input_files.find(options.images, suffixes)
     sharding.setup()
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
     }
     failed = segment(cues[options.cue], paths, options.out)
     if failed:
-        raise Mistake(
+        raise UserError(
             f"{len(failed)} of {len(paths)} images could not be segmented:\n  "
             + "\n  ".join(failed)
         )

@@ -21,13 +21,12 @@ from ml_collections import ConfigDict
 from launch import checkpoints, cli, distributed
 from launch.checkpoints.writer import Writer
 from launch.config import loading as configs
-from launch.config.errors import Diverged, Mistake
+from launch.config.errors import Diverged, UserError
 from launch.data import batches
-from launch.engine import collapse, loop, nonfinite, sharding
-from launch.engine import experiments as runs
-from launch.reporting.metrics_writer import Journal, Silent
+from launch.engine import collapse, experiments, loop, nonfinite, sharding
+from launch.reporting.metrics_writer import MetricsWriter, Silent
 from launch.scoring import features, sample_metrics
-from launch.storage.workdir import Home
+from launch.storage.workdir import Workdir
 
 # Seconds that processes wait for one that still decodes its data.
 OPENING = 3600.0
@@ -46,7 +45,7 @@ def main(argv: list[str]) -> None:
     workdir = options.workdir or cli.workdir(f"runs/{_name(options.config)}")
     sharding.setup()
     group = distributed.start(options)
-    with group.together():
+    with group.abort_together():
         train(config, workdir, group=group)
 
 
@@ -65,12 +64,12 @@ def train(
       group: the processes that train together, each of which calls this.
 
     Raises:
-      Mistake, Diverged, Interrupted: see `launch.config.errors`.
+      UserError, Diverged, Interrupted: see `launch.config.errors`.
     """
     sharding.setup()
-    home = Home(workdir)
+    home = Workdir(workdir)
     with contextlib.ExitStack() as stack:
-        group.on_first("the workdir", lambda: stack.enter_context(home.open()))
+        group.on_process_zero("the workdir", lambda: stack.enter_context(home.open()))
         _train(config, home, began, group)
 
 
@@ -81,35 +80,35 @@ def _train(config, home, began, group):
         sharding.keep_compiled(group.hosts, workdir)
     group.check_same("the config", _shared_keys(config))
     _claim(workdir, config)
-    data, held_out = group.everywhere("the data", partial(_open, config), OPENING)
+    data, held_out = group.on_all("the data", partial(_open, config), OPENING)
     group.check_same("the data", batches.facts(data) | {"size": data.split.size})
-    runs.count_classes(config, data.split)
-    run = runs.assemble(config, data)
+    experiments.count_classes(config, data.split)
+    run = experiments.build(config, data)
     score, scored = monitor(config, run, held_out)
-    collapse.check(config, runs.metric_names(run) | scored)
+    collapse.check(config, experiments.metric_names(run) | scored)
     if group.processes > 1:
-        sharding.connect(run.mesh)
+        sharding.warm_up_collectives(run.mesh)
     start = _newest(config, workdir, group)
     if start >= config.train.steps:
         return cli.say(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
     record = configs.to_json(config, batches.facts(data))
-    group.on_first("config.json", partial(configs.write, workdir, record))
+    group.on_process_zero("config.json", partial(configs.write, workdir, record))
     cli.say(f"{data.split.title}: {data.split.size:,} examples; {_describe(run.mesh, group)}")
-    detours = checkpoints.record(workdir / "checkpoints", start).get("detours", 0)
+    rollbacks = checkpoints.record(workdir / "checkpoints", start).get("rollbacks", 0)
     while True:
-        told = json.loads(record) | {"detours": detours}
+        told = json.loads(record) | {"rollbacks": rollbacks}
         session = Session(config, home, group, data, held_out, run, score, told)
         try:
             session.go(start, began)
             break
         except Diverged as problem:
             if group.first and problem.step:
-                nonfinite.keeper(config, home.folder, data, detours)(problem.step)
-            if config.faults.not_finite != "rollback" or detours >= config.faults.times:
+                nonfinite.keeper(config, home.folder, data, rollbacks)(problem.step)
+            if config.nonfinite.action != "rollback" or rollbacks >= config.nonfinite.times:
                 raise
-            detours, start = detours + 1, _newest(config, workdir, group)
+            rollbacks, start = rollbacks + 1, _newest(config, workdir, group)
             cli.say(
-                f"{problem}\ngoing back to step {start:,}, and on in order {detours} of the data"
+                f"{problem}\ngoing back to step {start:,}, and on in order {rollbacks} of the data"
             )
     cli.say(f"done: {workdir} (figures/, metrics.jsonl, checkpoints/, tensorboard/)")
 
@@ -123,15 +122,15 @@ class Session(NamedTuple):
       data, held_out: the training and the evaluation split.
       run: the assembled run.
       score: (state) -> scores of samples.
-      record: what each checkpoint says of the run; `detours` is how often it went back.
+      record: what each checkpoint says of the run; `rollbacks` is how often it went back.
     """
 
     config: ConfigDict
-    home: Home
+    home: Workdir
     group: distributed.Group
     data: batches.Data
     held_out: batches.Data
-    run: runs.Run
+    run: experiments.Experiment
     score: Callable
     record: dict
 
@@ -139,16 +138,20 @@ class Session(NamedTuple):
         """Trains from step `start` to the end; see `loop.train` for what it raises."""
         config, run, group, home = self.config, self.run, self.group, self.home
         folder = home.workdir / "checkpoints"
-        keep, best, detours = config.checkpoint.keep, config.checkpoint.best, self.record["detours"]
-        sound = partial(collapse.sound, config)
+        keep, best, rollbacks = (
+            config.checkpoint.keep,
+            config.checkpoint.best,
+            self.record["rollbacks"],
+        )
+        sound = partial(collapse.passes_rule, config)
         writer = Writer(folder, keep, best, sound, home.publish)
         with contextlib.closing(writer):
             state = run.program.load(_state(config, run, folder, start))
             journal = self.journal(
-                start, began, nonfinite.keeper(config, home.folder, self.data, detours)
+                start, began, nonfinite.keeper(config, home.folder, self.data, rollbacks)
             )
             recover = getattr(run.task, "recover", None)
-            judge = collapse.watch(
+            judge = collapse.make_collapse_check(
                 config,
                 recover,
                 run.program.template,
@@ -159,7 +162,7 @@ class Session(NamedTuple):
                 group,
             )
             judged = evaluator(config, run, self.held_out, journal, self.score, judge)
-            batches_from = feed(config, self.data, start, detours)
+            batches_from = feed(config, self.data, start, rollbacks)
             with contextlib.closing(journal):
                 loop.train(
                     run.program,
@@ -174,9 +177,9 @@ class Session(NamedTuple):
                     group,
                 )
 
-    def journal(self, start: int, began: float, keep: Callable) -> Journal:
+    def journal(self, start: int, began: float, keep: Callable) -> MetricsWriter:
         """What this process reports; batches that are left out are noted there."""
-        kind = Journal if self.group.first else Silent
+        kind = MetricsWriter if self.group.first else Silent
         config, group, finish = self.config, self.group, self.run.task.finish
         made = kind(
             self.home.folder,
@@ -187,7 +190,7 @@ class Session(NamedTuple):
             began,
             group.processes,
         )
-        if config.faults.not_finite == "skip":
+        if config.nonfinite.action == "skip":
             made.skip = nonfinite.skipper(config, self.home.folder, keep, made.note, group)
         return made
 
@@ -196,18 +199,18 @@ def _newest(config, workdir, group):
     """The newest whole step, 0 if there is none; a damaged newer one is set aside."""
     folder = workdir / "checkpoints"
     find = partial(checkpoints.newest_whole, folder, cli.say, discard=True)
-    start = group.on_first("the newest checkpoint", find) or 0
+    start = group.on_process_zero("the newest checkpoint", find) or 0
     if start % config.train.steps_per_dispatch:
-        raise Mistake(
+        raise UserError(
             f"{folder} stands at step {start}, which is not a multiple of "
             f"config.train.steps_per_dispatch={config.train.steps_per_dispatch}"
         )
     return start
 
 
-def plan(config: ConfigDict) -> loop.Plan:
+def plan(config: ConfigDict) -> loop.Schedule:
     """When to log, evaluate and save."""
-    return loop.Plan(
+    return loop.Schedule(
         steps=config.train.steps,
         stride=config.train.steps_per_dispatch,
         log=config.log.every,
@@ -216,22 +219,24 @@ def plan(config: ConfigDict) -> loop.Plan:
     )
 
 
-def feed(config: ConfigDict, data: batches.Data, start: int, detours: int = 0):
+def feed(config: ConfigDict, data: batches.Data, start: int, rollbacks: int = 0):
     """This process's numpy batches from step `start` on, for ever."""
-    place, seed = sharding.place(), nonfinite.order_seed(config.seed, detours)
+    place, seed = sharding.process_place(), nonfinite.order_seed(config.seed, rollbacks)
     if config.data.resident:
         count = config.train.steps_per_dispatch
         return batches.index_batches(data, config.data, seed, start, count, *place)
     return batches.train_batches(data, config.data, seed, start, *place)
 
 
-def monitor(config: ConfigDict, run: runs.Run, data: batches.Data) -> tuple[Callable, set[str]]:
+def monitor(
+    config: ConfigDict, run: experiments.Experiment, data: batches.Data
+) -> tuple[Callable, set[str]]:
     """(state) -> scores of `config.score.samples` samples, and the names of these scores."""
     count = config.score.samples
     if not count:
         return lambda state: {}, set()
     if jax.process_count() > 1:
-        raise Mistake(
+        raise UserError(
             f"config.score.samples={count}: one process alone can score samples; give 0 here, and "
             "score the checkpoints by `launch.evaluate --samples`"
         )
@@ -243,9 +248,9 @@ def monitor(config: ConfigDict, run: runs.Run, data: batches.Data) -> tuple[Call
 
 def evaluator(
     config: ConfigDict,
-    run: runs.Run,
+    run: experiments.Experiment,
     data: batches.Data,
-    journal: Journal,
+    journal: MetricsWriter,
     score: Callable = lambda state: {},
     judge: Callable = lambda metrics, step: None,
 ) -> Callable:
@@ -255,10 +260,12 @@ def evaluator(
     `judge` gives another state to go on with, the metrics are that one's.
     """
     rows = -(-min(config.eval.batch_size, 64) // run.mesh.size) * run.mesh.size
-    shown = next(batches.eval_batches(data, rows, *sharding.place()))
+    shown = next(batches.eval_batches(data, rows, *sharding.process_place()))
 
     def report(state, step):
-        metrics = runs.evaluate(run, state, data, config.eval.batch_size, run.program.eval_step)
+        metrics = experiments.evaluate(
+            run, state, data, config.eval.batch_size, run.program.eval_step
+        )
         metrics |= score(state)
         journal.evaluation(step, config.eval.split, metrics)
         images = run.program.figures(state, run.program.put_batch(shown))
@@ -293,14 +300,14 @@ def _claim(workdir, config):
     """Checks that the workdir is new or holds this very run."""
     if not (workdir / "config.json").is_file():
         if checkpoints.steps(workdir / "checkpoints"):
-            raise Mistake(f"{workdir} has checkpoints but no config.json; take another --workdir")
+            raise UserError(f"{workdir} has checkpoints but no config.json; take another --workdir")
         return
     old = configs.read(workdir)
     if config.task.get("classes") == -1:  # as many as the data had when the run began
         config.task.classes = old.task.get("classes", -1)
     changed = configs.differences(old, config)
     if changed:
-        raise Mistake(
+        raise UserError(
             f"{workdir} holds a run with another config:\n  "
             + "\n  ".join(changed)
             + "\nTake another --workdir (with --config.init_from to start from its parameters), "
@@ -311,7 +318,7 @@ def _claim(workdir, config):
 def _state(config, run, folder, start):
     """A fresh state, or that of the checkpoint to go on from."""
     if not start:
-        return runs.initial_state(config, run)
+        return experiments.initial_state(config, run)
     cli.say(f"going on from step {start:,} of {folder}")
     return checkpoints.restore(folder, start, run.program.template)
 

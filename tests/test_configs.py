@@ -94,7 +94,7 @@ def test_a_variant_is_complete_and_names_what_exists(spec):
     found = list(names(config.to_dict()))
     assert found
     for name in found:
-        by_name.find(name, spec)
+        by_name.resolve(name, spec)
 
 
 @pytest.mark.parametrize("name", ["unet", "edges"])
@@ -105,7 +105,7 @@ def test_a_schedule_fits_any_number_of_steps(name):
     for steps, rise in {1: 0, 2: 1, 150: 75, 1000: 100}.items():
         config.train.steps = steps
         assert (rate.warmup_steps, rate.decay_steps) == (rise, steps)
-        by_name.build(rate, "rate")
+        by_name.instantiate(rate, "rate")
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from launch.audits.fixtures import Subject, examples, key
+from launch.audits.fixtures import AuditedModel, examples, key
 
 PASS, FAIL, NONE = "pass", "FAIL", "n/a"
 CHUNK = 64  # perturbed images, or tangents, at a time
@@ -30,12 +30,12 @@ class Finding(NamedTuple):
     detail: str
 
 
-def finding(check: str, subject: Subject, good: bool, detail: str) -> Finding:
+def finding(check: str, subject: AuditedModel, good: bool, detail: str) -> Finding:
     """A finding that is a pass or a fail."""
     return Finding(check, subject.title, PASS if good else FAIL, detail)
 
 
-def causality(subject: Subject) -> Finding:
+def causality(subject: AuditedModel) -> Finding:
     """Whether p(x_i | ...) depends on x before i alone, by the Jacobian and by changes.
 
     The Jacobian of `conditionals` must be exactly zero for i itself and all later
@@ -96,7 +96,7 @@ def _place(number, shape):
     return f"({row}, {column}{f', {channel}' if shape[2] > 1 else ''})"
 
 
-def by_seed(subject: Subject) -> Finding:
+def by_seed(subject: AuditedModel) -> Finding:
     """Whether an image depends on its seed alone: not on others, their order or number."""
     task, name = subject.task, "sample by seed"
     function = task.sample or task.complete
@@ -122,7 +122,7 @@ def by_seed(subject: Subject) -> Finding:
     )
 
 
-def evaluation(subject: Subject) -> Finding:
+def evaluation(subject: AuditedModel) -> Finding:
     """Whether the sums of an evaluation are those of its parts, padding not counted."""
     step = jax.jit(lambda batch: subject.task.eval_step(subject.state, batch, key(2)))
     batch = examples(subject, 12)
@@ -144,7 +144,7 @@ def _at(tree, path):
     return functools.reduce(lambda node, step: node[step.key], path, tree)
 
 
-def step(subject: Subject) -> Finding:
+def step(subject: AuditedModel) -> Finding:
     """Whether a training step is a function: twice from one state, to the bit."""
     run = jax.jit(subject.task.train_step)
     batch = examples(subject, 8)
@@ -157,7 +157,7 @@ def step(subject: Subject) -> Finding:
     return finding("step", subject, same and finite, detail)
 
 
-def units(subject: Subject) -> tuple[Finding, float]:
+def units(subject: AuditedModel) -> tuple[Finding, float]:
     """Whether bits/dim are nats / (dimensions ln 2), and nats those of `log_prob`.
 
     Returns:
@@ -190,7 +190,7 @@ def units(subject: Subject) -> tuple[Finding, float]:
     return finding("units", subject, good, detail), offset if good else 0.0
 
 
-def evaluated(subject: Subject, batch: dict) -> dict[str, float]:
+def evaluated(subject: AuditedModel, batch: dict) -> dict[str, float]:
     """Metrics of one batch, the thorough ones where there are any."""
     call = subject.task.score_step or subject.task.eval_step
     sums = jax.device_get(jax.jit(call)(subject.state, batch, key(2)))

@@ -7,7 +7,15 @@ import numpy as np
 from scipy.stats import chi2
 
 from launch.audits.checks import CLOSE, FAIL, NONE, Finding, finding
-from launch.audits.fixtures import SEED, Builder, Subject, examples, first_that_fits, in_chunks, key
+from launch.audits.fixtures import (
+    SEED,
+    AuditedModel,
+    ModelFactory,
+    examples,
+    first_that_fits,
+    in_chunks,
+    key,
+)
 
 TOLERANCE = 1e-5
 SAMPLES = 20_000
@@ -49,7 +57,7 @@ GREY = Grid((1, 2, 1), tuple(range(256)))
 ONE_PIXEL = Grid((1, 1, 1), tuple(range(256)))
 
 
-def total_probability(builder: Builder, untrained: bool, offset: float) -> list[Finding]:
+def total_probability(builder: ModelFactory, untrained: bool, offset: float) -> list[Finding]:
     """Whether probabilities sum to one, and whether the sampler draws by them.
 
     Which levels a model knows its task does not say: a binary grid is tried first, then
@@ -116,7 +124,7 @@ def coarser(total: float) -> list[Grid]:
     return [Grid(GREY.shape, tuple(map(int, np.round(np.linspace(0, 255, levels)))))]
 
 
-def _log_probs(subject: Subject, grid: Grid, label: int) -> np.ndarray:
+def _log_probs(subject: AuditedModel, grid: Grid, label: int) -> np.ndarray:
     """log p of every image of a grid, float64 [N], nats."""
     batch = _batch(subject, grid, label)
     run = jax.jit(lambda batch: subject.task.log_prob(subject.state, batch, key(4)))
@@ -153,7 +161,7 @@ def _estimated(builder, subject, untrained):
     return Finding("sum to one", subject.title, FAIL, "; ".join(tried))
 
 
-def learned(subject: Subject, grid: Grid) -> Subject:
+def learned(subject: AuditedModel, grid: Grid) -> AuditedModel:
     """A subject after `LEARNING` steps on random images of a grid, some likelier than others."""
     rng, size = np.random.default_rng(SEED), 64
     state = jax.jit(subject.task.init)(key(7), examples(subject, size))
@@ -168,7 +176,7 @@ def learned(subject: Subject, grid: Grid) -> Subject:
     return subject._replace(state=state, title=f"{LEARNING} steps, {shape}")
 
 
-def _estimates(subject: Subject, grid: Grid) -> np.ndarray:
+def _estimates(subject: AuditedModel, grid: Grid) -> np.ndarray:
     """Estimated -log p of every image, [REPEATS, N], nats."""
     score = subject.task.score_step or subject.task.eval_step
     alone = lambda row: jax.tree.map(lambda leaf: leaf[None], row)
@@ -179,7 +187,7 @@ def _estimates(subject: Subject, grid: Grid) -> np.ndarray:
     return np.stack(found).astype(np.float64)
 
 
-def sampler(subject: Subject, grid: Grid, log_prob: np.ndarray) -> Finding:
+def sampler(subject: AuditedModel, grid: Grid, log_prob: np.ndarray) -> Finding:
     """Whether samples come as often as their probabilities say.
 
     A chi-square test over images, or groups of images of like probability where these

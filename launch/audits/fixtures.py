@@ -8,16 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import compiled_steps
-from launch.engine import experiments as runs
+from launch.engine import compiled_steps, experiments
 
 SEED = 20  # of examples, perturbations and samples: an audit repeats itself exactly
 NLL_SAMPLES = 50  # of estimated likelihoods, which are unbiased for any number
 
 
-class Subject(NamedTuple):
+class AuditedModel(NamedTuple):
     """A task with its parameters.
 
     Attributes:
@@ -40,7 +39,7 @@ class Subject(NamedTuple):
         return self.example["image"].shape
 
 
-class Builder(NamedTuple):
+class ModelFactory(NamedTuple):
     """Makes subjects of one config at any size.
 
     Attributes:
@@ -53,7 +52,9 @@ class Builder(NamedTuple):
     data: batches.Data
     trained: Any = None
 
-    def at(self, shape: tuple[int, int, int] | None = None, untrained: bool = False) -> Subject:
+    def at(
+        self, shape: tuple[int, int, int] | None = None, untrained: bool = False
+    ) -> AuditedModel:
         """The task at an image size, None for its own.
 
         The run's own parameters where there is a run and they fit that size; else fresh
@@ -64,13 +65,13 @@ class Builder(NamedTuple):
           untrained: take fresh parameters even so.
 
         Raises:
-          Mistake, ValueError: the net cannot make that size.
+          UserError, ValueError: the net cannot make that size.
         """
         example = resized(self.data.example, shape) if shape else self.data.example
-        task, _ = runs.make_task(self.config, example, self.data.split.classes, mapped=False)
+        task, _ = experiments.make_task(self.config, example, self.data.split.classes, mapped=False)
         rng = compiled_steps.stream(self.config.seed, compiled_steps.INIT)
         count = self.config.task.get("classes", 0) or len(self.data.split.classes)
-        subject = Subject(task, None, example, max(count, 1), "")
+        subject = AuditedModel(task, None, example, max(count, 1), "")
         batch = examples(subject, 2)
         wanted = jax.eval_shape(task.init, rng, batch)
         size = " x ".join(map(str, subject.shape))
@@ -114,7 +115,7 @@ def resized(example: dict, shape: tuple[int, int, int]) -> dict:
     return {key: leaf(key, spec) for key, spec in example.items()}
 
 
-def examples(subject: Subject, count: int, images: np.ndarray | None = None) -> dict:
+def examples(subject: AuditedModel, count: int, images: np.ndarray | None = None) -> dict:
     """A batch of `count` random examples, always the same; with given images if any."""
     rng = np.random.default_rng(SEED)
     batch = {}
@@ -147,13 +148,13 @@ def perturbed(state: Any) -> Any:
     return state._replace(params=jax.tree.unflatten(tree, moved))
 
 
-def first_that_fits(builder: Builder, shapes: list[tuple], **options) -> tuple[Any, str]:
+def first_that_fits(builder: ModelFactory, shapes: list[tuple], **options) -> tuple[Any, str]:
     """The subject at the first size that the net takes, or None and why there is none."""
     reason = ""
     for shape in shapes:
         try:
             return builder.at(shape, **options), ""
-        except (Mistake, ValueError) as error:
+        except (UserError, ValueError) as error:
             reason = f"the net takes no {' x '.join(map(str, shape))}: {first_line(error)}"
     return None, reason
 

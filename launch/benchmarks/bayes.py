@@ -18,11 +18,10 @@ from jaxseg import labels
 from jaxseg.bayes import decision, likelihoods
 from jaxseg.metrics import pixel_scores
 from launch import cli
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import classes, folders
-from launch.data.images import Fault
-from launch.engine import experiments as runs
-from launch.engine import sharding
+from launch.data.images import BadFile
+from launch.engine import experiments, sharding
 
 LIKELIHOODS = ("histogram", "gaussian", "mixture", "none")
 GRIDS = {"global": (1, 1), "spatial": (90, 120)}
@@ -46,11 +45,11 @@ def main(argv: list[str]) -> None:
     options = cli.parse_alone(arguments, argv)
     sharding.setup()
     try:
-        print(json.dumps(runs.for_json(measure(options))))
-    except Fault as fault:
-        raise Mistake(str(fault))
+        print(json.dumps(experiments.for_json(measure(options))))
+    except BadFile as fault:
+        raise UserError(str(fault))
     except ValueError as error:
-        raise Mistake(f"{options.data}: {error}")
+        raise UserError(f"{options.data}: {error}")
 
 
 def measure(options) -> dict:

@@ -24,11 +24,10 @@ from jaxseg.cues import boundary
 from jaxseg.metrics import edge_scores
 from jaxseg.unsupervised import regions
 from launch import cli
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import bsds
 from launch.data.images import read_image
-from launch.engine import experiments as runs
-from launch.engine import sharding
+from launch.engine import experiments, sharding
 
 METHODS = {
     "classical": boundary.strength,
@@ -54,17 +53,17 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(arguments, argv)
     given = [name for name in ("method", "workdir", "maps") if getattr(options, name)]
     if len(given) > 1:
-        raise Mistake(f"--{given[0]} and --{given[1]}: give one of them")
+        raise UserError(f"--{given[0]} and --{given[1]}: give one of them")
     if (
         min(options.thresholds, options.processes, 1 if options.limit is None else options.limit)
         < 1
     ):
-        raise Mistake("--thresholds, --processes and --limit must be at least 1")
+        raise UserError("--thresholds, --processes and --limit must be at least 1")
     sharding.setup()
     try:
         print(json.dumps(measure(options, overrides)))
     except ValueError as error:
-        raise Mistake(str(error))
+        raise UserError(str(error))
 
 
 def measure(options, overrides: list[str]) -> dict:
@@ -111,17 +110,19 @@ def source(options, overrides: list[str]) -> tuple[Callable, str]:
 
 def trained(options, overrides: list[str]) -> Callable:
     """The ridges of a trained run's prediction, as a function of an image's path."""
-    opened = runs.trained(options.workdir, overrides, options.step, None)
+    opened = experiments.restore(options.workdir, overrides, options.step, None)
     task, state = opened.run.task, opened.state
     if getattr(task, "predict", None) is None:
-        raise Mistake(f"{opened.config.task.name} has no predict()")
+        raise UserError(f"{opened.config.task.name} has no predict()")
 
     @jax.jit
     def one(image):
         batch = {"image": image[None], "index": np.zeros(1, np.int32), "mask": np.ones(1, bool)}
         found = task.predict(state, batch, jax.random.key(0))
         if "strength" not in found:
-            raise Mistake(f"{opened.config.task.name} predicts {', '.join(found)}, not `strength`")
+            raise UserError(
+                f"{opened.config.task.name} predicts {', '.join(found)}, not `strength`"
+            )
         return boundary.ridges(found["strength"][0])
 
     return lambda path: np.asarray(sideways(one, read_image(path)), np.float64)
@@ -141,12 +142,12 @@ def read_map(folder: Path, stem: str) -> np.ndarray:
     levels of a .png are taken as shares of the largest possible.
 
     Raises:
-      Mistake: no such file.
+      UserError: no such file.
       ValueError: its contents are no map.
     """
     found = [path for path in (folder / f"{stem}{suffix}" for suffix in SUFFIXES) if path.is_file()]
     if not found:
-        raise Mistake(f"{folder} has no {stem}.npy, .mat or .png")
+        raise UserError(f"{folder} has no {stem}.npy, .mat or .png")
     path = found[0]
     if path.suffix == ".npy":
         return np.load(path)

@@ -19,9 +19,8 @@ from PIL import Image
 from jaxseg.metrics import region_scores
 from jaxseg.unsupervised import texture_regions
 from launch import cli
-from launch.config.errors import Mistake
-from launch.engine import experiments as runs
-from launch.engine import sharding
+from launch.config.errors import UserError
+from launch.engine import experiments, sharding
 
 
 def main(argv: list[str]) -> None:
@@ -34,16 +33,16 @@ def main(argv: list[str]) -> None:
     add("--out", type=Path, help="folder for what was found, as .png, a grey for each label")
     options = cli.parse_alone(arguments, argv)
     if options.textures < 0:
-        raise Mistake(f"--textures must be 0 (estimated) or more, got {options.textures}")
+        raise UserError(f"--textures must be 0 (estimated) or more, got {options.textures}")
     sharding.setup()
-    print(json.dumps(runs.for_json(measure(options))))
+    print(json.dumps(experiments.for_json(measure(options))))
 
 
 def measure(options) -> dict:
     """Segments and scores: {metric: mean}, with the number of images and the seconds.
 
     Raises:
-      Mistake: a picture is missing, is none, or is not of the truth's size.
+      UserError: a picture is missing, is none, or is not of the truth's size.
     """
     begin = time.perf_counter()
     truth = _read(options.data / "gt.png")
@@ -52,7 +51,7 @@ def measure(options) -> dict:
     for path in paths:
         image = _read(path)
         if image.shape != truth.shape:
-            raise Mistake(f"{path} is {image.shape}, but the truth is {truth.shape} pixels")
+            raise UserError(f"{path} is {image.shape}, but the truth is {truth.shape} pixels")
         found = texture_regions.segment(
             image[..., None].astype(np.float32) / 255, options.textures or None
         )
@@ -72,7 +71,7 @@ def _mosaics(folder, wanted):
         paths = [folder / f"{number:03d}.png" for number in wanted]
     missing = [path.name for path in paths if not path.is_file()]
     if missing or not paths:
-        raise Mistake(f"{folder} has no {', '.join(missing) or '*.png'}; is --data right?")
+        raise UserError(f"{folder} has no {', '.join(missing) or '*.png'}; is --data right?")
     return paths
 
 
@@ -81,7 +80,7 @@ def _read(path):
         with Image.open(path) as picture:
             return np.asarray(picture.convert("L"))
     except OSError as error:
-        raise Mistake(f"cannot read {path}: {error.strerror or error}")
+        raise UserError(f"cannot read {path}: {error.strerror or error}")
 
 
 def _write(path, labels):

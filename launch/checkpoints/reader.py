@@ -15,7 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from launch import storage
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.storage import checksums
 
 # What Orbax calls a step until it is committed; and what it writes into one that is, where
@@ -29,14 +29,14 @@ def steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
-    if storage.remote(folder):
+    if storage.is_bucket(folder):
         found = [path for path in found if (path / COMMITTED).exists()]
     return sorted(int(path.name) for path in found)
 
 
 def unfinished(folder: Path) -> list[Path]:
     """Steps that are being saved, or whose save was cut off."""
-    if not storage.remote(folder):
+    if not storage.is_bucket(folder):
         return sorted(folder.glob(UNFINISHED))
     known = {str(step) for step in steps(folder)}
     found = folder.iterdir() if folder.is_dir() else ()
@@ -56,12 +56,12 @@ def newest_whole(folder: Path, say, discard: bool = False) -> int | None:
       The step, or None if nothing was ever saved.
 
     Raises:
-      Mistake: there are steps, but none is whole. A run never silently starts over.
+      UserError: there are steps, but none is whole. A run never silently starts over.
     """
     saved = steps(folder)
     faults = []
     for step in reversed(saved):
-        fault = checksums.fault(folder / str(step))
+        fault = checksums.find_damage(folder / str(step))
         if fault is None:
             if discard:
                 _set_aside(folder, [bad for bad, _ in faults])
@@ -71,7 +71,7 @@ def newest_whole(folder: Path, say, discard: bool = False) -> int | None:
     if not saved:
         return None
     listed = "; ".join(f"step {step}: {fault}" for step, fault in faults)
-    raise Mistake(
+    raise UserError(
         f"no whole checkpoint in {folder} ({listed}). To start over, move the folder away; "
         "the damaged files are left as they are"
     )
@@ -89,12 +89,12 @@ def check_whole(folder: Path, step: int) -> None:
     """Refuses a step that is not there or not whole.
 
     Raises:
-      Mistake: says which steps there are, or what is damaged.
+      UserError: says which steps there are, or what is damaged.
     """
     if step not in steps(folder):
-        raise Mistake(f"--step={step}: {folder} has steps {steps(folder)}")
-    if fault := checksums.fault(folder / str(step)):
-        raise Mistake(f"checkpoint {step} in {folder} is damaged: {fault}")
+        raise UserError(f"--step={step}: {folder} has steps {steps(folder)}")
+    if fault := checksums.find_damage(folder / str(step)):
+        raise UserError(f"checkpoint {step} in {folder} is damaged: {fault}")
 
 
 def metrics(folder: Path, step: int) -> dict | None:
@@ -138,7 +138,7 @@ def restore(folder: Path, step: int, template: Any) -> Any:
       template: pytree of ShapeDtypeStructs with shardings.
 
     Raises:
-      Mistake: the state has other leaves or shapes than the template.
+      UserError: the state has other leaves or shapes than the template.
     """
     path = folder / str(step) / "state"
     _check_tree(path, template)
@@ -154,7 +154,7 @@ def restore_params(folder: Path, step: int, template: Any) -> Any:
       template: ShapeDtypeStructs, with shardings, of the parameters.
 
     Raises:
-      Mistake: the saved parameters have other leaves or shapes.
+      UserError: the saved parameters have other leaves or shapes.
     """
     path = folder / str(step) / "state"
     item = {"params": template}
@@ -174,14 +174,14 @@ def _check_tree(path, template, partial=False):
     wanted = _shapes(template)
     for key in wanted:
         if key not in saved:
-            raise Mistake(f"checkpoint {path} has no {key}, which the model of this config has")
+            raise UserError(f"checkpoint {path} has no {key}, which the model of this config has")
         if saved[key] != wanted[key]:
-            raise Mistake(
+            raise UserError(
                 f"checkpoint {path}: {key} is {list(saved[key])}, "
                 f"the model of this config has {list(wanted[key])}"
             )
     if not partial and (extra := sorted(saved.keys() - wanted.keys())):
-        raise Mistake(f"checkpoint {path} has {extra[0]}, which the model of this config has not")
+        raise UserError(f"checkpoint {path} has {extra[0]}, which the model of this config has not")
 
 
 def _shapes(tree):

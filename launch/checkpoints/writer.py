@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from launch import checkpoints, storage
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.storage import checksums
 
 policies = ocp.checkpoint_managers
@@ -30,7 +30,7 @@ class Writer:
       publish: called before each step is committed; what it raises prevents that.
 
     Raises:
-      Mistake: the folder cannot be written.
+      UserError: the folder cannot be written.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Writer:
             the step cannot become the best.
 
         Raises:
-          Mistake: this or the save before it failed.
+          UserError: this or the save before it failed.
         """
         if self._best and metrics is not None and self._best not in metrics:
-            raise Mistake(
+            raise UserError(
                 f"config.checkpoint.best: the evaluation gives no {self._best!r}; "
                 f"it gives {', '.join(sorted(metrics))}"
             )
@@ -112,7 +112,7 @@ class Writer:
         """Waits until the last save is committed.
 
         Raises:
-          Mistake: it failed; says what is still on disk.
+          UserError: it failed; says what is still on disk.
         """
         self._guard(self._manager.wait_until_finished)
         self._saving = False
@@ -128,14 +128,14 @@ class Writer:
         except Exception as error:  # Orbax and TensorStore each raise their own
             self._saving = False
             saved = checkpoints.steps(self._folder)
-            whole = [step for step in saved if not checksums.fault(self._folder / str(step))]
+            whole = [step for step in saved if not checksums.find_damage(self._folder / str(step))]
             last = (
                 f"the last good checkpoint is step {whole[-1]}" if whole else "none was saved yet"
             )
             text = " ".join(str(error).split())
             known = ("No space left on device", "Read-only file system", "Permission denied")
             reason = next((k for k in known if k in text), f"{type(error).__name__}: {text[:300]}")
-            raise Mistake(f"cannot save into {self._folder}: {reason}; {last}") from error
+            raise UserError(f"cannot save into {self._folder}: {reason}; {last}") from error
 
     def _sign(self):
         # Runs in Orbax's thread once the files are written and before they are committed.
@@ -148,22 +148,22 @@ class Writer:
 
 def _check_writable(folder):
     # Orbax would notice only after the first save, and hang on leaving.
-    if storage.remote(folder):
+    if storage.is_bucket(folder):
         return
     if folder.exists() and not folder.is_dir():
-        raise Mistake(f"{folder} is a file; checkpoints need a folder there")
+        raise UserError(f"{folder} is a file; checkpoints need a folder there")
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".probe-{jax.process_index()}-{os.getpid()}"
     try:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        raise Mistake(f"cannot write into {folder}: {error.strerror}")
+        raise UserError(f"cannot write into {folder}: {error.strerror}")
 
 
 def _check_space(folder, state):
     # Found out by TensorStore, a full disk prints a stack trace for every array.
-    if storage.remote(folder):
+    if storage.is_bucket(folder):
         return
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) // jax.process_count()
     if shutil.disk_usage(folder).free < needed:
@@ -176,7 +176,7 @@ def _let_go(folder):
     Nobody will read them soon, the data set may need the room, and memory in use a moment
     ago is written to several times faster than new memory, on virtual machines above all.
     """
-    if storage.remote(folder) or not hasattr(os, "posix_fadvise"):
+    if storage.is_bucket(folder) or not hasattr(os, "posix_fadvise"):
         return
     for file in folder.rglob("*"):
         try:

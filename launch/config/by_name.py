@@ -13,10 +13,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 
-def find(name: str, where: str) -> Any:
+def resolve(name: str, where: str) -> Any:
     """Imports "pkg.mod:attr".
 
     Args:
@@ -24,27 +24,27 @@ def find(name: str, where: str) -> Any:
       where: the config key that holds the name, for messages.
 
     Raises:
-      Mistake: no such module or attribute.
+      UserError: no such module or attribute.
     """
     module_name, _, path = name.partition(":")
     if not module_name or not path:
-        raise Mistake(f'{where}: {name!r} is not a name of the form "package.module:attribute"')
+        raise UserError(f'{where}: {name!r} is not a name of the form "package.module:attribute"')
     try:
         found = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         # A module that exists but imports one that does not is another mistake.
         reason = "" if module_name.startswith(error.name or " ") else f" (it imports {error.name})"
-        raise Mistake(f"{where}: cannot import {module_name!r}{reason}; is it on PYTHONPATH?")
+        raise UserError(f"{where}: cannot import {module_name!r}{reason}; is it on PYTHONPATH?")
     for part in path.split("."):
         if not hasattr(found, part):
             close = difflib.get_close_matches(part, dir(found), 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise Mistake(f"{where}: {module_name!r} has no attribute {part!r}{hint}")
+            raise UserError(f"{where}: {module_name!r} has no attribute {part!r}{hint}")
         found = getattr(found, part)
     return found
 
 
-def build(spec: Mapping, where: str, **extra: Any) -> Any:
+def instantiate(spec: Mapping, where: str, **extra: Any) -> Any:
     """Calls what a spec names with its own keys and `extra` as arguments.
 
     Specs inside the spec are built first; lists become tuples.
@@ -55,23 +55,23 @@ def build(spec: Mapping, where: str, **extra: Any) -> Any:
       **extra: arguments that the caller supplies.
 
     Raises:
-      Mistake: no such object, an argument that it does not take or lacks, or a
+      UserError: no such object, an argument that it does not take or lacks, or a
         ValueError from the object itself.
     """
     target, kwargs = _resolve(spec, where, extra)
     if missing := _required(target) - kwargs.keys() - extra.keys():
-        raise Mistake(f"{where}: {spec['name']} needs an argument {min(missing)!r}")
+        raise UserError(f"{where}: {spec['name']} needs an argument {min(missing)!r}")
     try:
         return target(**kwargs, **extra)
     except (ValueError, TypeError) as error:
-        raise Mistake(f"{where}: {spec['name']}: {error}")
+        raise UserError(f"{where}: {spec['name']}: {error}")
 
 
-def bind(spec: Mapping, where: str) -> Callable:
+def partial(spec: Mapping, where: str) -> Callable:
     """The function that a spec names, with the spec's own keys already given.
 
     Raises:
-      Mistake: no such function, or an argument that it does not take.
+      UserError: no such function, or an argument that it does not take.
     """
     target, kwargs = _resolve(spec, where, {})
     return functools.partial(target, **kwargs)
@@ -79,18 +79,18 @@ def bind(spec: Mapping, where: str) -> Callable:
 
 def accepts(name: str, argument: str, where: str) -> bool:
     """Whether what `name` names can be called with this keyword."""
-    parameters = _parameters(find(name, where)).values()
+    parameters = _parameters(resolve(name, where)).values()
     return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def required(name: str, where: str) -> set[str]:
     """The arguments without which what `name` names cannot be called."""
-    return _required(find(name, where))
+    return _required(resolve(name, where))
 
 
 def _value(value, where):
     if isinstance(value, Mapping) and "name" in value:
-        return build(value, where)
+        return instantiate(value, where)
     if isinstance(value, Mapping):
         return {key: _value(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -102,8 +102,8 @@ def _resolve(spec, where, extra):
     """What a spec names, and its keyword arguments, checked against the signature."""
     spec = spec.to_dict() if isinstance(spec, ConfigDict) else spec
     if not isinstance(spec, Mapping) or not spec.get("name"):
-        raise Mistake(f'{where}: expected a mapping with a "name", got {spec!r}')
-    target = find(spec["name"], f"{where}.name")
+        raise UserError(f'{where}: expected a mapping with a "name", got {spec!r}')
+    target = resolve(spec["name"], f"{where}.name")
     kwargs = {key: _value(spec[key], f"{where}.{key}") for key in spec if key != "name"}
     parameters = _parameters(target)
     # Flax adds `parent` and `name` to every module; they are not the user's.
@@ -112,7 +112,7 @@ def _resolve(spec, where, extra):
         for key in (kwargs | extra).keys() - set(known):
             close = difflib.get_close_matches(key, known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise Mistake(
+            raise UserError(
                 f"{where}.{key}: {spec['name']} takes no argument {key!r}{hint} "
                 f"(it takes {', '.join(known)})"
             )

@@ -19,19 +19,19 @@ DISK_ERRORS = (
 )
 
 
-class Stop(Exception):
+class CommandExit(Exception):
     """Ends a command with one message and one exit code, without a stack trace."""
 
     exit_code = 1
 
 
-class Mistake(Stop):
+class UserError(CommandExit):
     """Something the user can mend: what is wrong, where, and what to do."""
 
     exit_code = 2
 
 
-class Diverged(Stop):
+class Diverged(CommandExit):
     """The loss is no longer finite; the last good checkpoint is kept.
 
     Attributes:
@@ -45,19 +45,19 @@ class Diverged(Stop):
         self.step = step
 
 
-class Collapsed(Stop):
-    """An evaluation broke the rule of config.guard, and the run was to stop there."""
+class Collapsed(CommandExit):
+    """An evaluation broke the rule of config.collapse, and the run was to stop there."""
 
     exit_code = 4
 
 
-class Interrupted(Stop):
+class Interrupted(CommandExit):
     """SIGTERM or Ctrl-C: the run saved and left. The same command goes on."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
-class Missing(Stop):
+class PeerLost(CommandExit):
     """Another process of the run is not there or gone; start all of them again."""
 
     exit_code = 76  # EX_PROTOCOL of sysexits.h

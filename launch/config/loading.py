@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 # Sections whose keys belong to the objects they name; those check them.
 OPEN = ("task", "model", "optimizer", "data.kwargs", "data.preprocess", "score.features")
@@ -112,11 +112,11 @@ def defaults() -> ConfigDict:
             # A rule that evaluations must keep from step `after` on, such as
             # "class_coverage >= 0.9 and fid <= 50"; "" for none. Where one breaks it the
             # run stops, or goes back to the best checkpoint ("rollback"), so many times.
-            "guard": {"rule": "", "action": "stop", "after": 0, "times": 3},
+            "collapse": {"rule": "", "action": "stop", "after": 0, "times": 3},
             # What a loss that is not finite does: "stop"; "skip" the batch; or "rollback" to
             # the last checkpoint and on from there in another order of the data; so many
             # times in a run. The batch is kept in the workdir for inspection.
-            "faults": {"not_finite": "stop", "times": 3},
+            "nonfinite": {"action": "stop", "times": 3},
             # How samples are scored: by whose features (see launch.scoring.features), and how many
             # at every evaluation of a training (0: none; launch.evaluate has --samples).
             "score": {"features": {"name": "launch.scoring.features:classifier"}, "samples": 0},
@@ -149,24 +149,24 @@ def load(spec: str) -> ConfigDict:
     `configs/vae.py` works outside a checkout too.
 
     Raises:
-      Mistake: no such file, no `get_config` in it, an unknown variant or key.
+      UserError: no such file, no `get_config` in it, an unknown variant or key.
     """
     path_name, _, variant = spec.partition(":")
     path = Path(path_name)
     if not path.is_file():
         installed = Path(__file__).resolve().parents[2] / path_name
         if not installed.is_file() or path.is_absolute():
-            raise Mistake(f"--config: no such file: {path_name}")
+            raise UserError(f"--config: no such file: {path_name}")
         path = installed
     module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
-        raise Mistake(f"--config: {path} has no function get_config(variant)")
+        raise UserError(f"--config: {path} has no function get_config(variant)")
     try:
         config = module.get_config(variant)
     except ValueError as error:
-        raise Mistake(f"--config: {path}: {error}")
+        raise UserError(f"--config: {path}: {error}")
     return complete(config, str(path))
 
 
@@ -180,21 +180,21 @@ def complete(config: ConfigDict, where: str) -> ConfigDict:
 def _fill(config, default, prefix, where):
     for key in config:
         if key not in default:
-            raise Mistake(f"{where}: unknown key {unknown(prefix + key)}")
+            raise UserError(f"{where}: unknown key {unknown(prefix + key)}")
     for key, value in default.items():
         path = prefix + key
         if key not in config:
             config[key] = value
         elif isinstance(value, ConfigDict):
             if not isinstance(config[key], ConfigDict):
-                raise Mistake(f"{where}: {path} must be a mapping, got {config[key]!r}")
+                raise UserError(f"{where}: {path} must be a mapping, got {config[key]!r}")
             if path not in OPEN:
                 _fill(config[key], value, path + ".", where)
         elif not isinstance(config[key], type(value)) and not (
             isinstance(value, list) and isinstance(config[key], tuple)
         ):
             wanted = type(value).__name__
-            raise Mistake(f"{where}: {path} must be {wanted}, got {config[key]!r}")
+            raise UserError(f"{where}: {path} must be {wanted}, got {config[key]!r}")
 
 
 def unknown(key: str) -> str:
@@ -207,7 +207,7 @@ def check(config: ConfigDict) -> None:
     """Refuses values that cannot work, before anything is read or compiled.
 
     Raises:
-      Mistake: names the key, its value, and what would do.
+      UserError: names the key, its value, and what would do.
     """
     positive = (
         "data.batch_size",
@@ -222,29 +222,29 @@ def check(config: ConfigDict) -> None:
     )
     for key in positive:
         if at(config, key) < 1:
-            raise Mistake(f"config.{key} must be at least 1, got {at(config, key)}")
+            raise UserError(f"config.{key} must be at least 1, got {at(config, key)}")
     if config.score.samples < 0:
-        raise Mistake(f"config.score.samples must be 0 or more, got {config.score.samples}")
+        raise UserError(f"config.score.samples must be 0 or more, got {config.score.samples}")
     if not 0 <= config.seed < 2**31:
-        raise Mistake(f"config.seed must be in [0, 2^31), got {config.seed}")
+        raise UserError(f"config.seed must be in [0, 2^31), got {config.seed}")
     if config.dtype not in ("float32", "bfloat16"):
-        raise Mistake(f"config.dtype must be float32 or bfloat16, got {config.dtype!r}")
+        raise UserError(f"config.dtype must be float32 or bfloat16, got {config.dtype!r}")
     if not 0 <= config.data.damaged < 1:
-        raise Mistake(f"config.data.damaged is a share in [0, 1), got {config.data.damaged}")
-    if config.faults.not_finite not in ("stop", "skip", "rollback"):
-        raise Mistake(
-            f"config.faults.not_finite must be stop, skip or rollback, "
-            f"got {config.faults.not_finite!r}"
+        raise UserError(f"config.data.damaged is a share in [0, 1), got {config.data.damaged}")
+    if config.nonfinite.action not in ("stop", "skip", "rollback"):
+        raise UserError(
+            f"config.nonfinite.action must be stop, skip or rollback, "
+            f"got {config.nonfinite.action!r}"
         )
     if config.parallel not in ("jit", "pmap"):
-        raise Mistake(f"config.parallel must be jit or pmap, got {config.parallel!r}")
+        raise UserError(f"config.parallel must be jit or pmap, got {config.parallel!r}")
     if config.data.batch_size % config.train.accumulate:
-        raise Mistake(
+        raise UserError(
             f"config.train.accumulate={config.train.accumulate} does not divide "
             f"config.data.batch_size={config.data.batch_size}"
         )
     if config.checkpoint.best and config.checkpoint.every % config.eval.every:
-        raise Mistake(
+        raise UserError(
             f"config.checkpoint.best needs an evaluation at each save: checkpoint.every="
             f"{config.checkpoint.every} is not a multiple of eval.every={config.eval.every}"
         )
@@ -254,15 +254,17 @@ def check(config: ConfigDict) -> None:
 def _check_dispatch(config):
     steps = config.train.steps_per_dispatch
     if steps > 1 and not config.data.resident:
-        raise Mistake("config.train.steps_per_dispatch > 1 needs config.data.resident = True")
+        raise UserError("config.train.steps_per_dispatch > 1 needs config.data.resident = True")
     for key in ("train.steps", "eval.every", "checkpoint.every", "log.every"):
         if at(config, key) % steps:
-            raise Mistake(
+            raise UserError(
                 f"config.{key}={at(config, key)} is not a multiple of "
                 f"config.train.steps_per_dispatch={steps}"
             )
     if config.parallel == "pmap" and (config.data.resident or config.mesh.fsdp != 1):
-        raise Mistake('config.parallel="pmap" takes neither data.resident nor mesh.fsdp; use "jit"')
+        raise UserError(
+            'config.parallel="pmap" takes neither data.resident nor mesh.fsdp; use "jit"'
+        )
 
 
 def at(config: ConfigDict, key: str):
@@ -310,18 +312,18 @@ def read_record(workdir: Path) -> tuple[dict, Path]:
     """What `to_json` wrote into a workdir, and the file.
 
     Raises:
-      Mistake: no such workdir, or no readable config in it.
+      UserError: no such workdir, or no readable config in it.
     """
     path = workdir / "config.json"
     if not workdir.is_dir():
-        raise Mistake(f"--workdir: no such directory: {workdir}")
+        raise UserError(f"--workdir: no such directory: {workdir}")
     if not path.is_file():
-        raise Mistake(f"--workdir: {workdir} is not a run: it has no config.json")
+        raise UserError(f"--workdir: {workdir} is not a run: it has no config.json")
     try:
         record = json.loads(path.read_text())
         return {"data": {}} | record | {"config": record["config"]}, path
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise Mistake(f"{path} is damaged ({error}); a copy is inside each checkpoint")
+        raise UserError(f"{path} is damaged ({error}); a copy is inside each checkpoint")
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:

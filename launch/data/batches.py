@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from launch import cli
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import cache, damage, order
 from launch.data.sources import Preprocessed, Split, open_split
 from launch.distributed import child_process
@@ -56,7 +56,7 @@ def open_data(config, split: str, where: str = "config.data", say=lambda message
       say: called with a line when something takes time.
 
     Raises:
-      Mistake: the split cannot be opened, read, or made into arrays.
+      UserError: the split cannot be opened, read, or made into arrays.
     """
     opened, tally, damaged = open_split(config, split, where), None, None
     if config.damaged:
@@ -69,7 +69,9 @@ def open_data(config, split: str, where: str = "config.data", say=lambda message
         tally.note(np.flatnonzero(damaged))
     one = opened[0] if arrays is None else {key: array[0] for key, array in arrays.items()}
     if taken := {"index", "mask"} & one.keys():
-        raise Mistake(f"{opened.title}: the engine adds {sorted(taken)} itself; rename these keys")
+        raise UserError(
+            f"{opened.title}: the engine adds {sorted(taken)} itself; rename these keys"
+        )
     one = {key: leaf for key, leaf in one.items() if key != damage.KEY}
     example = {key: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for key, leaf in one.items()}
     records = opened.records
@@ -94,10 +96,10 @@ def recorded(facts: dict) -> Data:
     """Data without examples, of the shapes that `facts` kept.
 
     Raises:
-      Mistake: a run from before its data was recorded.
+      UserError: a run from before its data was recorded.
     """
     if not facts:
-        raise Mistake("config.json says nothing of the data; train on for a step to record it")
+        raise UserError("config.json says nothing of the data; train on for a step to record it")
     example = {
         key: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
         for key, (dtype, *shape) in facts["example"].items()
@@ -243,7 +245,7 @@ def _stream(split, config, seed, start, process, processes, deaths=3):
             if "terminated unexpectedly" not in str(error):
                 raise
             if not deaths:
-                raise Mistake(
+                raise UserError(
                     f"data workers died again and again, last at step {step}: {error}. Memory may "
                     f"be short: give a smaller config.data.workers than {config.workers}"
                 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import io
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data.images import read_image
 
 SIZE = (321, 481)
@@ -56,7 +56,7 @@ def pairs(path, split: str) -> list[tuple[Path, Path]]:
     """(image, ground truth) files of a split, by name.
 
     Raises:
-      Mistake: a folder is missing, or an image without its ground truth.
+      UserError: a folder is missing, or an image without its ground truth.
     """
     root = Path(path).expanduser()
     folders = [root / "images" / split, root / "groundTruth" / split]
@@ -64,7 +64,7 @@ def pairs(path, split: str) -> list[tuple[Path, Path]]:
         folders[1] = root / "ground_truth" / split
     for folder in folders:
         if not folder.is_dir():
-            raise Mistake(
+            raise UserError(
                 f"{folder}: no such folder; BSDS500 has images/ and groundTruth/, "
                 "each with train, val and test"
             )
@@ -72,7 +72,7 @@ def pairs(path, split: str) -> list[tuple[Path, Path]]:
     files = [(image, folders[1] / f"{image.stem}.mat") for image in images]
     lost = [truth for _, truth in files if not truth.is_file()]
     if lost or not files:
-        raise Mistake(f"{lost[0]} is missing" if lost else f"{folders[0]} holds no image")
+        raise UserError(f"{lost[0]} is missing" if lost else f"{folders[0]} holds no image")
     return files
 
 

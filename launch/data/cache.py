@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data.sources import Split, cache_home, canonical
 from launch.storage import checksums
 
@@ -33,7 +33,7 @@ def arrays_of(split: Split, budget_mib: int, say=lambda message: None) -> dict |
       split above the budget.
 
     Raises:
-      Mistake: examples that differ in shape, or that cannot be read.
+      UserError: examples that differ in shape, or that cannot be read.
     """
     if isinstance(split.records, dict):
         return split.records
@@ -47,7 +47,7 @@ def arrays_of(split: Split, budget_mib: int, say=lambda message: None) -> dict |
     places = (split.folder / "segen_cache", cache_home() / "data" / split.folder.name)
     for folder in (place / name for place in places):
         if folder.is_dir():
-            fault = checksums.fault(folder)
+            fault = checksums.find_damage(folder)
             if fault is None:
                 return _map(folder)
             say(f"cache {folder} is damaged ({fault}); decoding the split again")
@@ -99,14 +99,14 @@ def fill(arrays: dict, row: int, example: dict, title: str, index: int) -> None:
     """Writes one example into row `row` of arrays.
 
     Raises:
-      Mistake: its keys, shape or dtype are not those of the arrays.
+      UserError: its keys, shape or dtype are not those of the arrays.
     """
     example = canonical(example)
     for key, array in arrays.items():
         value = example.get(key)
         if value is None or value.shape != array.shape[1:] or value.dtype != array.dtype:
             found = "nothing" if value is None else f"{value.dtype}{list(value.shape)}"
-            raise Mistake(
+            raise UserError(
                 f"{title}: example {index} has {key} {found}, the first example "
                 f"{array.dtype}{list(array.shape[1:])}. Examples of a batch must agree: set "
                 "config.data.preprocess to a function that resizes or crops them."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from launch.data.images import Fault, pixel
+from launch.data.images import BadFile, pixel
 
 IGNORED = 255  # how ignored pixels leave here, whatever they were in the file
 MOST = 255  # classes, so that an id fits 8 bits beside IGNORED
@@ -34,7 +34,7 @@ def read_table(root) -> Table | None:
     from 0) or without one. A line of classes.txt is a name, the first that of id 0.
 
     Raises:
-      Fault: a line that cannot be read, or an id or colour that comes twice.
+      BadFile: a line that cannot be read, or an id or colour that comes twice.
     """
     path = Path(root) / "classes.csv"
     if not path.is_file():
@@ -55,7 +55,7 @@ def read_table(root) -> Table | None:
     for place, (line, row) in enumerate(rows):
         _add(path, f"line {line}", dict(zip(titles, row, strict=False)), place, names, colours)
     if not names:
-        raise Fault(path, "names no class", "Write lines such as `0,background`.")
+        raise BadFile(path, "names no class", "Write lines such as `0,background`.")
     _check_names(path, names)
     return Table(names, colours)
 
@@ -64,9 +64,11 @@ def _check_names(path, names):
     """Refuses lines without a name, and names that come twice."""
     for number, name in names.items():
         if not name:
-            raise Fault(path, "an empty line", "A line is a class: name it.", f"line {number + 1}")
+            raise BadFile(
+                path, "an empty line", "A line is a class: name it.", f"line {number + 1}"
+            )
         if list(names.values()).count(name) > 1:
-            raise Fault(path, f"the name {name!r} comes twice", "Give each class its own.")
+            raise BadFile(path, f"the name {name!r} comes twice", "Give each class its own.")
 
 
 def _lines(path):
@@ -74,7 +76,7 @@ def _lines(path):
         return path.read_text("utf-8-sig").replace("\0", "").splitlines()
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise Fault(path, "is not UTF-8 text", "Save it as UTF-8.", f"line {line}")
+        raise BadFile(path, "is not UTF-8 text", "Save it as UTF-8.", f"line {line}")
 
 
 def _title(cell):
@@ -87,18 +89,18 @@ def _add(path, where, cells, place, names, colours):
     cure = "Write lines such as `0,background` or `0,background,128,64,128`."
     number, name = cells.get("id", str(place)), cells.get("name", "")
     if not re.fullmatch(r"\d+", number) or not name:
-        raise Fault(path, f"no id and name in {','.join(cells.values())!r}", cure, where)
+        raise BadFile(path, f"no id and name in {','.join(cells.values())!r}", cure, where)
     if int(number) in names:
-        raise Fault(path, f"id {number} comes twice", "Give each class one line.", where)
+        raise BadFile(path, f"id {number} comes twice", "Give each class one line.", where)
     names[int(number)] = name
     channels = [cells.get(key, "") for key in ("red", "green", "blue")]
     if not any(channels):
         return
     if not all(re.fullmatch(r"\d+", cell) and int(cell) < 256 for cell in channels):
-        raise Fault(path, f"no colour in {','.join(channels)!r}", cure, where)
+        raise BadFile(path, f"no colour in {','.join(channels)!r}", cure, where)
     colour = tuple(map(int, channels))
     if colour in colours:
-        raise Fault(path, f"colour {colour} comes twice", "Give each class its own.", where)
+        raise BadFile(path, f"colour {colour} comes twice", "Give each class its own.", where)
     colours[colour] = int(number)
 
 
@@ -116,7 +118,7 @@ def checked(path, ids: np.ndarray, classes: int, ignore: int, binary: bool = Fal
       uint8 [H, W]: ids, and 255 at ignored pixels.
 
     Raises:
-      Fault: any other id; names the first pixel that has it.
+      BadFile: any other id; names the first pixel that has it.
     """
     if binary:
         ids = np.where(ids == 255, 1, ids)
@@ -131,7 +133,7 @@ def checked(path, ids: np.ndarray, classes: int, ignore: int, binary: bool = Fal
             f"If it means void, give ignore={ids.flat[place]} (ignore is {ignore}); "
             "if it is a class, more classes; else mend the mask."
         )
-        raise Fault(path, what, cure, pixel(place, ids))
+        raise BadFile(path, what, cure, pixel(place, ids))
     return np.where(ignored, IGNORED, ids).astype(np.uint8)
 
 
@@ -149,12 +151,12 @@ def count(
         they are not binary, or where the number is known.
 
     Raises:
-      Fault: numbers that contradict each other, or that cannot be found out.
+      BadFile: numbers that contradict each other, or that cannot be found out.
     """
     named = {number for number in (table.names if table else ()) if number != ignore}
     if classes and named and classes <= max(named):
         cure = "Leave classes out, or mend the file."
-        raise Fault(root, f"classes={classes}, but its class file names id {max(named)}", cure)
+        raise BadFile(root, f"classes={classes}, but its class file names id {max(named)}", cure)
     known = classes or max(named, default=-1) + 1
     binary = known in (0, 2) and 255 in values and values <= {0, 255}
     if not known:
@@ -166,10 +168,10 @@ def count(
                 f"Say how many classes there are (classes={known} if these are ids) or name "
                 "them in classes.txt; save two-valued masks as 0 and 255."
             )
-            raise Fault(root, f"its masks hold {some}, which may be no ids of classes", cure)
+            raise BadFile(root, f"its masks hold {some}, which may be no ids of classes", cure)
     if not 0 < known <= MOST:
         cure = f"Give masks of classes, at most {MOST}; numbers of instances are no classes."
-        raise Fault(root, f"{known} classes", cure)
+        raise BadFile(root, f"{known} classes", cure)
     return known, binary
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data.sources import Split
 
 KEY = "damaged"  # of an example: whether another one stands in for it
@@ -25,7 +25,7 @@ class Tolerant:
         for step in range(min(TRIES, self.split.size)):
             try:
                 example = self.split[(index + step) % self.split.size]
-            except Mistake as mistake:
+            except UserError as mistake:
                 first = first or mistake
             else:
                 return {**example, KEY: np.bool_(step > 0)}
@@ -56,7 +56,7 @@ class Tally:
         """Takes indices of damaged records, known or new.
 
         Raises:
-          Mistake: there are more than the share allows; names some, and the first's fault.
+          UserError: there are more than the share allows; names some, and the first's fault.
         """
         new = sorted(set(map(int, indices)) - self._met)
         if not new:
@@ -67,7 +67,7 @@ class Tally:
         found = f"{self._split.title}: {count} of {size:,} records met so far are damaged: {shown}"
         fault = self._fault(new[0])
         if count > self._share * size:
-            raise Mistake(
+            raise UserError(
                 f"{found}. That is more than config.data.damaged={self._share:g} allows. {fault}"
             )
         self._say(f"{found}; left out, others stand in. {fault}")
@@ -75,6 +75,6 @@ class Tally:
     def _fault(self, index):
         try:
             self._split.records.split[index]
-        except Mistake as mistake:
+        except UserError as mistake:
             return str(mistake)
         return "It can be read now."

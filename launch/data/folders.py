@@ -22,7 +22,7 @@ from PIL import Image
 
 from launch.data import classes as labels
 from launch.data import images, pairs
-from launch.data.images import Fault
+from launch.data.images import BadFile
 from launch.data.pairs import Pair
 from launch.data.sources import cache_home
 
@@ -76,7 +76,7 @@ class Folder:
           where there is any, depth float32 [H, W, 1] in metres, 0 where unknown.
 
         Raises:
-          Fault: a file cannot be read, sizes differ, or an id is out of range.
+          BadFile: a file cannot be read, sizes differ, or an id is out of range.
         """
         pair = self.pairs[index]
         with _pointing(self.root):
@@ -114,7 +114,7 @@ def folder(
       seed: of the division of a folder without splits.
 
     Raises:
-      Fault: what is wrong with the folder, the file, and what to do.
+      BadFile: what is wrong with the folder, the file, and what to do.
       ValueError: an argument out of range.
     """
     canvas = (size, size) if isinstance(size, int) else tuple(size)
@@ -153,7 +153,7 @@ def folder(
 def _refuse(faults, root):
     fault, *others = faults
     more = f" ({len(others)} more: {_checking(root)})" if others else ""
-    raise Fault(fault.path, fault.what + more, fault.cure, fault.place)
+    raise BadFile(fault.path, fault.what + more, fault.cure, fault.place)
 
 
 @contextlib.contextmanager
@@ -161,9 +161,9 @@ def _pointing(root):
     """Adds to a fault how all of them are listed."""
     try:
         yield
-    except Fault as fault:
+    except BadFile as fault:
         cure = f"{fault.cure} `{_checking(root)}` lists all faults."
-        raise Fault(fault.path, fault.what, cure, fault.place)
+        raise BadFile(fault.path, fault.what, cure, fault.place)
 
 
 def _checking(root):
@@ -174,7 +174,7 @@ def read_pair(pair: Pair, colours: dict) -> dict[str, np.ndarray]:
     """The arrays of an example as its files hold them, of one size.
 
     Raises:
-      Fault: a file cannot be read, or sizes differ.
+      BadFile: a file cannot be read, or sizes differ.
     """
     image = images.read_image(pair.image)
     found = {"image": image, "segmentation": images.read_mask(pair.mask, colours)}
@@ -208,14 +208,14 @@ def select(parts: dict[str, list[Pair]], split: str, root) -> tuple[Pair, ...]:
     """The pairs that a split expression means.
 
     Raises:
-      Fault: an unknown split, or an empty one.
+      BadFile: an unknown split, or an empty one.
     """
     chosen = []
     for part in split.split("+"):
         match = re.fullmatch(r"\s*(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*", part)
         if not match or match[1] not in parts:
             cure = f"It has {', '.join(parts)}; parts are written train[:100] or train[90%:]."
-            raise Fault(root, f"has no split {part!r}", cure)
+            raise BadFile(root, f"has no split {part!r}", cure)
         whole = parts[match[1]]
         ends = [
             round(len(whole) * int(end[:-1]) / 100)
@@ -226,7 +226,7 @@ def select(parts: dict[str, list[Pair]], split: str, root) -> tuple[Pair, ...]:
         chosen += whole[slice(*ends)]
     if not chosen:
         cure = "Give it more, or make the folders train, val and test yourself."
-        raise Fault(root, f"no example of {sum(map(len, parts.values()))} is in {split!r}", cure)
+        raise BadFile(root, f"no example of {sum(map(len, parts.values()))} is in {split!r}", cure)
     return tuple(chosen)
 
 
@@ -266,7 +266,7 @@ def _stamp(chosen, root):
         found = [(path, path.stat()) for pair in chosen for path in pair.files]
     except OSError as error:  # a link that leads nowhere
         cure = "Copy it again, or mend the link."
-        raise Fault(error.filename, f"cannot be read ({error.strerror})", cure)
+        raise BadFile(error.filename, f"cannot be read ({error.strerror})", cure)
     return _hash(*((path.relative_to(root), it.st_size, it.st_mtime_ns) for path, it in found))
 
 

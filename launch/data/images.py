@@ -12,7 +12,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp")
 STRETCH = {"L;2": 85, "L;4": 17}
 
 
-class Fault(ValueError):
+class BadFile(ValueError):
     """What is wrong with a file, where, and what to do about it.
 
     Attributes:
@@ -27,7 +27,7 @@ class Fault(ValueError):
         super().__init__(f"{path}{f' ({place})' if place else ''}: {what}. {cure}")
 
     def __reduce__(self):  # it crosses from worker processes
-        return Fault, (self.path, self.what, self.cure, self.place)
+        return BadFile, (self.path, self.what, self.cure, self.place)
 
 
 def read_image(path) -> np.ndarray:
@@ -37,18 +37,18 @@ def read_image(path) -> np.ndarray:
     stay as they are stored), and 16 bits are divided by 257.
 
     Raises:
-      Fault: the file cannot be read, holds several pictures, or floats.
+      BadFile: the file cannot be read, holds several pictures, or floats.
     """
     image, _, _ = _load(path)
     if image.mode == "F":
         cure = "Save it with 8 or 16 bits, all images scaled alike."
-        raise Fault(path, "holds floats, whose range is not known", cure)
+        raise BadFile(path, "holds floats, whose range is not known", cure)
     if not image.mode.startswith("I"):
         return np.array(image.convert("RGB"))
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         what = f"holds grey values of {values.min()} to {values.max()}"
-        raise Fault(path, what, "Save it with 8 or 16 bits.")
+        raise BadFile(path, what, "Save it with 8 or 16 bits.")
     return np.repeat(np.round(values / 257).astype(np.uint8)[..., None], 3, axis=-1)
 
 
@@ -65,7 +65,7 @@ def read_mask(path, colours: dict[tuple[int, int, int], int] | None = None) -> n
       colours: {(red, green, blue): id}.
 
     Raises:
-      Fault: the file cannot be read; floats; RGB without `colours`; a colour that is
+      BadFile: the file cannot be read; floats; RGB without `colours`; a colour that is
         not among them; a JPEG, unless it has no values but 0 and 255.
     """
     image, form, stretch = _load(path)
@@ -73,7 +73,7 @@ def read_mask(path, colours: dict[tuple[int, int, int], int] | None = None) -> n
         values = np.asarray(image)
         place = (values != np.round(values)).argmax()
         what = f"a mask of floats, such as {values.flat[place]:.6g}"
-        raise Fault(path, what, "Save the ids as a PNG of 8 or 16 bits.", pixel(place, values))
+        raise BadFile(path, what, "Save the ids as a PNG of 8 or 16 bits.", pixel(place, values))
     if image.mode in ("LA", "PA"):
         image = image.getchannel(0)
     if image.mode in ("1", "L") or image.mode.startswith("I"):
@@ -95,7 +95,7 @@ def read_depth(path) -> np.ndarray:
     are metres, and unknown where they are not finite.
 
     Raises:
-      Fault: the file cannot be read, has 8 bits or several channels, or is negative.
+      BadFile: the file cannot be read, has 8 bits or several channels, or is negative.
     """
     if Path(path).suffix.lower() == ".npy":
         try:
@@ -107,7 +107,7 @@ def read_depth(path) -> np.ndarray:
         values = np.asarray(_load(path)[0])
     cure = "Save millimetres as a 16-bit PNG, or metres as float TIFF or .npy."
     if values.ndim != 2 or values.dtype == np.uint8 or values.dtype.kind not in "iuf":
-        raise Fault(path, f"depth as {values.dtype}{list(values.shape)} has no unit", cure)
+        raise BadFile(path, f"depth as {values.dtype}{list(values.shape)} has no unit", cure)
     depth = values.astype(np.float32)
     if values.dtype.kind == "f":
         depth[~np.isfinite(depth)] = 0
@@ -116,7 +116,7 @@ def read_depth(path) -> np.ndarray:
     if depth.size and depth.min() < 0:
         place = depth.argmin()
         what = f"a depth of {depth.flat[place]:g} m"
-        raise Fault(path, what, "Write 0 where it is unknown.", pixel(place, depth))
+        raise BadFile(path, what, "Write 0 where it is unknown.", pixel(place, depth))
     return depth
 
 
@@ -124,7 +124,7 @@ def read_size(path) -> tuple[int, int]:
     """Height and width of a picture, upright, from its header.
 
     Raises:
-      Fault: it has no header that can be read.
+      BadFile: it has no header that can be read.
     """
     try:
         with Image.open(path) as image:
@@ -134,13 +134,13 @@ def read_size(path) -> tuple[int, int]:
         raise _unreadable(path, error)
 
 
-def other_size(path, shape, image, wanted) -> Fault:
+def other_size(path, shape, image, wanted) -> BadFile:
     """The fault of a mask or depth map [H, W] whose image is [H', W']."""
     what = f"is {shape[1]} x {shape[0]}, its image {wanted[1]} x {wanted[0]}"
     cure = f"Export it at the size of {Path(image).name}."
     if tuple(shape[:2]) == tuple(wanted[1::-1]):
         cure = "One of them lies on its side: export both upright, without EXIF orientation."
-    return Fault(path, what, cure)
+    return BadFile(path, what, cure)
 
 
 def pixel(place: int, array: np.ndarray) -> str:
@@ -161,26 +161,26 @@ def _load(path):
     except Exception as error:  # Pillow's plugins raise what they like
         raise _unreadable(path, error)
     if frames > 1:
-        raise Fault(path, f"holds {frames} pictures", "Save each as a file of its own.")
+        raise BadFile(path, f"holds {frames} pictures", "Save each as a file of its own.")
     return upright, image.format, STRETCH.get(str(raw)[:3], 1)
 
 
 def _unreadable(path, error):
     path = Path(path)
     if not path.is_file():
-        return Fault(path, "no such file", "Check the path.")
+        return BadFile(path, "no such file", "Check the path.")
     try:
         with path.open("rb") as file:
             start = file.read(40)
     except OSError as refused:
-        return Fault(path, f"cannot be read ({refused.strerror})", "Change its permissions.")
+        return BadFile(path, f"cannot be read ({refused.strerror})", "Change its permissions.")
     if not start:
-        return Fault(path, "the file is empty", "Copy or export it again.")
+        return BadFile(path, "the file is empty", "Copy or export it again.")
     if start.startswith(b"version https://git-lfs"):
-        return Fault(path, "a Git LFS pointer, not the picture itself", "Run `git lfs pull`.")
+        return BadFile(path, "a Git LFS pointer, not the picture itself", "Run `git lfs pull`.")
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     reason = reason.replace(f" {str(path)!r}", "").replace(f" {path}", "")
-    return Fault(path, f"cannot be read ({reason})", "Copy or export it again.")
+    return BadFile(path, f"cannot be read ({reason})", "Copy or export it again.")
 
 
 def _is_grey(image):
@@ -199,7 +199,7 @@ def _ids_of_colours(path, rgb, colours):
             "Say what they mean in classes.csv beside the folders (columns "
             "id,name,red,green,blue), or save ids."
         )
-        raise Fault(path, *_colour("a mask in colours, such as {}", rgb, mixed, cure))
+        raise BadFile(path, *_colour("a mask in colours, such as {}", rgb, mixed, cure))
     codes = np.array([r << 16 | g << 8 | b for r, g, b in colours], np.int32)
     ids = np.array(list(colours.values()), np.int32)
     order = np.argsort(codes)
@@ -208,7 +208,7 @@ def _ids_of_colours(path, rgb, colours):
     unknown = codes[found] != code
     if unknown.any():
         cure = "Add it there with its id (that of ignore if it is void)."
-        raise Fault(path, *_colour("colour {} is not in classes.csv", rgb, unknown, cure))
+        raise BadFile(path, *_colour("colour {} is not in classes.csv", rgb, unknown, cure))
     return ids[found]
 
 
@@ -222,4 +222,4 @@ def _refuse_between(path, ids):
     if between.any():
         place = between.argmax()
         what = f"a JPEG mask: its compression changes ids (here {ids.flat[place]})"
-        raise Fault(path, what, "Export the mask as PNG from its source.", pixel(place, ids))
+        raise BadFile(path, what, "Export the mask as PNG from its source.", pixel(place, ids))

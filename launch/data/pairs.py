@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from launch.data.images import SUFFIXES, Fault
+from launch.data.images import SUFFIXES, BadFile
 
 # What a split's folder may be called.
 SPLITS = {
@@ -32,7 +32,7 @@ class Pair:
         return tuple(path for path in (self.image, self.mask, self.depth) if path)
 
 
-def find(root, seed: int = 0) -> tuple[dict[str, list[Pair]], list[Fault]]:
+def find(root, seed: int = 0) -> tuple[dict[str, list[Pair]], list[BadFile]]:
     """Pairs of every split of a folder, in the order of their names.
 
     A folder without splits is divided 80/10/10 by a hash of each name, so that an
@@ -49,7 +49,7 @@ def find(root, seed: int = 0) -> tuple[dict[str, list[Pair]], list[Fault]]:
     """
     root, faults = Path(root).expanduser(), []
     if not root.is_dir():
-        return {}, [Fault(root, "no such directory", "Check the path.")]
+        return {}, [BadFile(root, "no such directory", "Check the path.")]
     places = {
         split: root / name
         for split, candidates in SPLITS.items()
@@ -60,7 +60,7 @@ def find(root, seed: int = 0) -> tuple[dict[str, list[Pair]], list[Fault]]:
         return {split: _pairs(place, faults) for split, place in places.items()}, faults
     if not (root / "images").is_dir():
         held = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
-        return {}, [Fault(root, f"has no folder images (it holds {held})", _LAYOUT)]
+        return {}, [BadFile(root, f"has no folder images (it holds {held})", _LAYOUT)]
     parts = {split: [] for split in SPLITS}
     for pair in _pairs(root, faults):
         name = _key(pair.image, root / "images")
@@ -72,7 +72,7 @@ def find(root, seed: int = 0) -> tuple[dict[str, list[Pair]], list[Fault]]:
 def _pairs(place, faults):
     images = _files(place / "images", SUFFIXES, faults)
     if not (place / "masks").is_dir():
-        faults.append(Fault(place, "has images, but no folder masks", _LAYOUT))
+        faults.append(BadFile(place, "has images, but no folder masks", _LAYOUT))
         return []
     others = {"masks": _files(place / "masks", SUFFIXES, faults, images)}
     if (place / "depth").is_dir():
@@ -80,10 +80,10 @@ def _pairs(place, faults):
     for kind, files in others.items():
         for key in sorted(images.keys() - files.keys()):
             cure = f"Add {place / kind / images[key].stem}.png, or remove the image."
-            faults.append(Fault(images[key], f"no partner in {kind}", cure))
+            faults.append(BadFile(images[key], f"no partner in {kind}", cure))
         for key in sorted(files.keys() - images.keys()):
             cure = "Add the image under the same name, or remove this file."
-            faults.append(Fault(files[key], "no partner in images", cure))
+            faults.append(BadFile(files[key], "no partner in images", cure))
     whole = images.keys() & set.intersection(*map(set, others.values()))
     depth = others.get("depth", {})
     return [Pair(images[key], others["masks"][key], depth.get(key)) for key in sorted(whole)]
@@ -109,10 +109,10 @@ def _files(folder, suffixes, faults, images=None):
                 key = without_ending(key)
             if key in found:
                 cure = f"Keep one of it and {found[key].name}."
-                faults.append(Fault(path, "its name comes twice", cure))
+                faults.append(BadFile(path, "its name comes twice", cure))
             found.setdefault(key, path)
     if not found:
-        faults.append(Fault(folder, "holds no images", f"Formats: {' '.join(suffixes)}."))
+        faults.append(BadFile(folder, "holds no images", f"Formats: {' '.join(suffixes)}."))
     return found
 
 

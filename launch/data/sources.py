@@ -15,8 +15,8 @@ import numpy as np
 
 from launch import cli, storage
 from launch.config import by_name
-from launch.config.errors import Mistake
-from launch.data.images import Fault
+from launch.config.errors import UserError
+from launch.data.images import BadFile
 
 # Builders of ours, importable by TFDS once their module is loaded.
 EMBEDDED = {"digits": "launch.data.builtin.digits", "scenes": "launch.data.builtin.scenes"}
@@ -47,16 +47,16 @@ class Split:
         """One example as numpy arrays of fixed dtypes.
 
         Raises:
-          Mistake: the record cannot be read or decoded; names it.
+          UserError: the record cannot be read or decoded; names it.
         """
         try:
             example = self.records[int(index)]
-        except Mistake:  # of the split that this one preprocesses
+        except UserError:  # of the split that this one preprocesses
             raise
-        except Fault as fault:  # it says itself what to do
-            raise Mistake(str(fault))
+        except BadFile as fault:  # it says itself what to do
+            raise UserError(str(fault))
         except Exception as error:  # riegeli, protobuf and PIL each raise their own
-            raise Mistake(
+            raise UserError(
                 f"{self.title}: example {index} cannot be read ({_first_line(error)}). "
                 f"{'Files: ' + str(self.folder) + '. ' if self.folder else ''}"
                 "Prepare the data set again, or leave the example out by the split expression."
@@ -93,22 +93,22 @@ def open_split(data, split: str, where: str = "config.data") -> Split:
       where: the config section, for messages.
 
     Raises:
-      Mistake: unknown or unprepared data set, or an unknown or empty split.
+      UserError: unknown or unprepared data set, or an unknown or empty split.
     """
     name, attribute = data.name, data.name.partition(":")[2]
     own = attribute.isidentifier()
     opened = _open_function(data, split, where) if own else _open_tfds(data, split)
     if opened.size == 0:
-        raise Mistake(f"{where}.split: {opened.title} is empty")
+        raise UserError(f"{where}.split: {opened.title} is empty")
     if not data.preprocess:
         return opened
-    function = by_name.find(data.preprocess["name"], f"{where}.preprocess")
+    function = by_name.resolve(data.preprocess["name"], f"{where}.preprocess")
     fingerprint = opened.fingerprint  # of unknown content there is none, preprocessed or not
     if fingerprint:
         fingerprint = _hash(fingerprint, data.preprocess.to_dict(), _source_code(function))
     return dataclasses.replace(
         opened,
-        records=Preprocessed(opened, by_name.bind(data.preprocess, f"{where}.preprocess")),
+        records=Preprocessed(opened, by_name.partial(data.preprocess, f"{where}.preprocess")),
         title=f"{name} {split}",
         fingerprint=fingerprint,
     )
@@ -129,13 +129,15 @@ def _open_function(data, split, where):
     place = {"path": local_folder(data.path)} if data.path else {}
     wanted = by_name.required(data.name, f"{where}.name")
     if "path" in wanted and "path" not in {**place, **data.kwargs}:
-        raise Mistake(f"config.data.path: {data.name} reads a folder; give --config.data.path=DIR")
+        raise UserError(
+            f"config.data.path: {data.name} reads a folder; give --config.data.path=DIR"
+        )
     spec = {"name": data.name, "split": split, **place, **data.kwargs}
-    records = by_name.build(spec, where)
+    records = by_name.instantiate(spec, where)
     title = f"{data.name} {split}"
     if not isinstance(records, Mapping):
         if not isinstance(records, Sequence) and not hasattr(records, "__getitem__"):
-            raise Mistake(f"{where}.name: {data.name} must return a dict of arrays or a sequence")
+            raise UserError(f"{where}.name: {data.name} must return a dict of arrays or a sequence")
         # What launch.data.folders says of its records, and any other may say.
         facts = ("fingerprint", ""), ("folder", None), ("classes", ())
         said = {key: getattr(records, key, default) for key, default in facts}
@@ -143,7 +145,7 @@ def _open_function(data, split, where):
     records = canonical(records)
     sizes = {key: len(array) for key, array in records.items()}
     if len(set(sizes.values())) > 1:
-        raise Mistake(f"{where}.name: arrays of {data.name} differ in length: {sizes}")
+        raise UserError(f"{where}.name: arrays of {data.name} differ in length: {sizes}")
     return Split(records, next(iter(sizes.values()), 0), title)
 
 
@@ -151,7 +153,7 @@ def builder(name: str, data_dir: str = ""):
     """The TFDS builder of a data set, embedded ones included.
 
     Raises:
-      Mistake: TFDS knows no such data set.
+      UserError: TFDS knows no such data set.
     """
     import tensorflow_datasets as tfds  # 0.3 s that a cached run does without
 
@@ -160,13 +162,13 @@ def builder(name: str, data_dir: str = ""):
     parts = (plain, version) if version and "*" not in version else (plain,)
     folder = local_folder(data_dir, *parts) if data_dir else None
     if plain in EMBEDDED:
-        by_name.find(f"{EMBEDDED[plain]}:Builder", "config.data.name")
+        by_name.resolve(f"{EMBEDDED[plain]}:Builder", "config.data.name")
     try:
         return tfds.builder(name, data_dir=folder)
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
         if folder and not Path(folder).expanduser().is_dir():
-            raise Mistake(f"config.data.data_dir: no such directory: {data_dir}")
-        raise Mistake(f"config.data.name: {name!r}: {_first_line(error)}")
+            raise UserError(f"config.data.data_dir: no such directory: {data_dir}")
+        raise UserError(f"config.data.name: {name!r}: {_first_line(error)}")
 
 
 def _open_tfds(data, split):
@@ -176,14 +178,14 @@ def _open_tfds(data, split):
         prepare(made)
     if not has_array_record(made):
         if "://" in data.data_dir:
-            raise Mistake(
+            raise UserError(
                 f"config.data.data_dir={data.data_dir} has no {data.name} as array_record. Prepare "
                 f"it into a folder (python -m launch.prepare {data.name} --data_dir=DIR) and copy "
                 "that there (gcloud storage cp --recursive)"
             )
         where = f" --data_dir={data.data_dir}" if data.data_dir else ""
         state = "is prepared, but as TFRecord," if made.is_prepared() else "is not prepared"
-        raise Mistake(
+        raise UserError(
             f"{data.name} {state} in {made.data_dir}. Run:\n"
             f"  python -m launch.prepare {data.name}{where}"
         )
@@ -195,7 +197,7 @@ def _open_tfds(data, split):
         records = made.as_data_source(split=split)
     except Exception as error:  # TFDS raises ValueError, KeyError, AssertionError...
         known = ", ".join(sorted(made.info.splits))
-        raise Mistake(f"split {split!r} of {plain}: {_first_line(error)} (it has {known})")
+        raise UserError(f"split {split!r} of {plain}: {_first_line(error)} (it has {known})")
     folder = Path(made.data_dir)
     described = [(folder / name).read_bytes() for name in ("dataset_info.json", "features.json")]
     classes = tuple((made.info.metadata or {}).get("classes", ()))
@@ -267,7 +269,7 @@ def local_folder(folder: str, *parts: str) -> str:
       parts: copy only files below folders of these names.
 
     Raises:
-      Mistake: there is no way to the bucket.
+      UserError: there is no way to the bucket.
     """
     if "://" not in folder:
         return folder

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from launch.data.classes import IGNORED
-from launch.data.images import Fault, pixel
+from launch.data.images import BadFile, pixel
 
 PETS = ("pet", "background", "border")
 # The 19 classes of the Cityscapes benchmark, by their id in the label files.
@@ -48,7 +48,7 @@ def pets(example: dict, size: int | tuple[int, int]) -> dict[str, np.ndarray]:
       image uint8 [H, W, 3], segmentation uint8 [H, W, 1].
 
     Raises:
-      Fault: a key is missing, or an id is not 1, 2 or 3.
+      BadFile: a key is missing, or an id is not 1, 2 or 3.
     """
     image, mask = _taken(example, "oxford_iiit_pet", "image", "segmentation_mask")
     ids = _known("oxford_iiit_pet: segmentation_mask", mask, (1, 2, 3)) - 1
@@ -74,7 +74,7 @@ def cityscapes(example: dict, size: int | tuple[int, int]) -> dict[str, np.ndarr
       a disparity map, depth float32 [H, W, 1] in metres, 0 where unknown.
 
     Raises:
-      Fault: a key is missing, an id is out of range, or the disparity has 8 bits.
+      BadFile: a key is missing, an id is out of range, or the disparity has 8 bits.
     """
     image, mask = _taken(
         example, "cityscapes/semantic_segmentation", "image_left", "segmentation_label"
@@ -97,11 +97,11 @@ def depth_of_disparity(disparity: np.ndarray) -> np.ndarray:
     """Metres, float32, of Cityscapes' 16-bit disparity: p > 0 means (p - 1) / 256 pixels.
 
     Raises:
-      Fault: it has 8 bits, as TFDS 4.9's own builder reads it: the upper 8 are lost.
+      BadFile: it has 8 bits, as TFDS 4.9's own builder reads it: the upper 8 are lost.
     """
     if disparity.dtype == np.uint8:
         cure = "Read its PNG files in a data set of your own, or leave the key out."
-        raise Fault("cityscapes: disparity_map", "8 bits of 16", cure)
+        raise BadFile("cityscapes: disparity_map", "8 bits of 16", cure)
     pixels = (disparity.astype(np.float32) - 1) / 256
     known = pixels > 0
     return np.where(known, BASELINE * FOCAL_LENGTH / np.where(known, pixels, 1), 0).astype(
@@ -123,7 +123,7 @@ def _known(title, mask, allowed):
     if wrong.any():
         place = wrong.argmax()
         what = f"id {ids.flat[place]}, which the data set does not have"
-        raise Fault(title, what, "Prepare the data set again.", pixel(place, ids))
+        raise BadFile(title, what, "Prepare the data set again.", pixel(place, ids))
     return ids.astype(np.uint8)
 
 
@@ -131,5 +131,5 @@ def _taken(example, title, *keys):
     for key in keys:
         if key not in example:
             what = f"examples have no {key!r} (they have {', '.join(sorted(example))})"
-            raise Fault("config.data.preprocess", what, f"It is made for {title}.")
+            raise BadFile("config.data.preprocess", what, f"It is made for {title}.")
     return [example[key] for key in keys]

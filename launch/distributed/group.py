@@ -26,7 +26,7 @@ from jax._src import distributed as service  # the key-value store has no public
 from jax.experimental import multihost_utils
 
 from launch import cli
-from launch.config.errors import Missing, Mistake
+from launch.config.errors import PeerLost, UserError
 from launch.distributed import startup_barrier
 
 # Seconds after which a silent process counts as dead; those that wait for it in a
@@ -64,7 +64,7 @@ class Group:
         host = self.hosts[process] if process < len(self.hosts) else "host unknown"
         return f"process {process} of {self.processes} ({host})"
 
-    def gather(self, what: str, value: Any, seconds: float | None = None) -> list:
+    def all_gather(self, what: str, value: Any, seconds: float | None = None) -> list:
         """Every process's value (JSON), in the order of the processes, on every process.
 
         Args:
@@ -73,7 +73,7 @@ class Group:
           seconds: how long to wait, if not as long as usual.
 
         Raises:
-          Missing: names the processes that did not come.
+          PeerLost: names the processes that did not come.
         """
         if self.processes == 1:
             return [value]
@@ -85,12 +85,12 @@ class Group:
             # Longer than the first process waits, which knows who is missing.
             answer = self._get(f"{key}/all", deadline + 2 * GRACE)
             if answer is None:
-                raise Missing(f"{self.title(0)} did not come to: {what}. {_ADVICE}")
+                raise PeerLost(f"{self.title(0)} did not come to: {what}. {_ADVICE}")
             return json.loads(answer)
         answers = self._collect(key, what, deadline)
         missing = [self.title(p) for p, answer in enumerate(answers) if answer is None]
         if missing:
-            raise Missing(f"did not come to: {what}: {', '.join(missing)}. {_ADVICE}")
+            raise PeerLost(f"did not come to: {what}: {', '.join(missing)}. {_ADVICE}")
         whole = [json.loads(answer) for answer in answers]
         self._client.key_value_set(f"{key}/all", json.dumps(whole))
         return whole
@@ -107,40 +107,40 @@ class Group:
                 cli.say(f"waiting for {', '.join(waited)}: {what}")
         return answers
 
-    def everywhere(self, what: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
+    def on_all(self, what: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
         """Does something on every process; returns what it gave here.
 
         Raises:
-          Mistake: on all processes, where any of them made one; says which did.
+          UserError: on all processes, where any of them made one; says which did.
         """
         result, fault = None, None
         try:
             result = action()
-        except Mistake as mistake:
+        except UserError as mistake:
             fault = str(mistake)
-        faults = self.gather(what, fault, seconds)
+        faults = self.all_gather(what, fault, seconds)
         found = [(self.title(p), text) for p, text in enumerate(faults) if text is not None]
         if len({text for _, text in found}) == 1 and len(found) == self.processes:
-            raise Mistake(found[0][1])
+            raise UserError(found[0][1])
         if found:
-            raise Mistake("\n".join(f"{title}: {text}" for title, text in found))
+            raise UserError("\n".join(f"{title}: {text}" for title, text in found))
         return result
 
-    def on_first(self, what: str, action: Callable[[], Any]) -> Any:
+    def on_process_zero(self, what: str, action: Callable[[], Any]) -> Any:
         """Does something on the first process alone; returns what it gave (JSON) on all.
 
         Raises:
-          Mistake: on all processes, where the first made one.
+          UserError: on all processes, where the first made one.
         """
         answer = None
         if self.first:
             try:
                 answer = {"value": action()}
-            except Mistake as mistake:
+            except UserError as mistake:
                 answer = {"mistake": str(mistake)}
-        answer = self.gather(what, answer)[0]
+        answer = self.all_gather(what, answer)[0]
         if "mistake" in answer:
-            raise Mistake(answer["mistake"])
+            raise UserError(answer["mistake"])
         return answer["value"]
 
     def check_same(self, what: str, facts: dict[str, Any]) -> None:
@@ -151,15 +151,15 @@ class Group:
           facts: name -> JSON, as this process has them.
 
         Raises:
-          Mistake: names a process, a fact, and both its values.
+          UserError: names a process, a fact, and both its values.
         """
         facts = json.loads(json.dumps(facts))
-        everyone = self.gather(what, facts)
+        everyone = self.all_gather(what, facts)
         for process, other in enumerate(everyone):
             for name in sorted(other.keys() | everyone[0].keys()):
                 here, there = everyone[0].get(name), other.get(name)
                 if here != there:
-                    raise Mistake(
+                    raise UserError(
                         f"{what}: {self.title(process)} has {name} = {there!r}, "
                         f"{self.title(0)} has {here!r}; start all processes alike"
                     )
@@ -168,19 +168,19 @@ class Group:
         """Refuses a folder that is not one and the same for all processes.
 
         Raises:
-          Mistake: names the processes that do not see what the first one writes.
+          UserError: names the processes that do not see what the first one writes.
         """
         if self.processes == 1:
             return
         probe = folder / f".probe-{os.getpid()}"
-        self.on_first("a probe file", lambda: probe.write_text("") and None)
-        name = self.gather("its name", probe.name)[0]
-        seen = self.gather("a shared workdir", (folder / name).exists())
+        self.on_process_zero("a probe file", lambda: probe.write_text("") and None)
+        name = self.all_gather("its name", probe.name)[0]
+        seen = self.all_gather("a shared workdir", (folder / name).exists())
         if self.first:
             probe.unlink()
         blind = [self.title(process) for process, sees in enumerate(seen) if not sees]
         if blind:
-            raise Mistake(
+            raise UserError(
                 f"{folder} is not shared: {', '.join(blind)} does not see what {self.title(0)} "
                 "writes there. Put --workdir on storage that all hosts mount"
             )
@@ -194,7 +194,7 @@ class Group:
         return multihost_utils.reached_preemption_sync_point(turn)
 
     @contextmanager
-    def together(self):
+    def abort_together(self):
         """Ends all processes when one of them leaves the block by an error.
 
         Without this, the others would wait for it in a collective until its heartbeat is
@@ -207,7 +207,7 @@ class Group:
         watch.start()
         try:
             yield
-            self.gather("the end", None)
+            self.all_gather("the end", None)
         except BaseException as error:
             self._leave(error)
         self._over.set()
@@ -218,7 +218,7 @@ class Group:
         # Not by sys.exit: libraries' own farewells wait for processes that are gone.
         self._over.set()
         if isinstance(error, jax.errors.JaxRuntimeError) and _PARTED.search(str(error)):
-            error = Missing(f"another process is gone: {_line(error)}")
+            error = PeerLost(f"another process is gone: {_line(error)}")
         message, code = cli.ending(error) or (traceback.format_exc(), 1)
         try:
             report = json.dumps([self.process, message, code])
@@ -262,7 +262,7 @@ class Group:
         except Exception as error:
             if "DEADLINE_EXCEEDED" in str(error) or "NOT_FOUND" in str(error):
                 return None
-            raise Missing(f"the coordination service of {self.title(0)} is gone: {_line(error)}")
+            raise PeerLost(f"the coordination service of {self.title(0)} is gone: {_line(error)}")
 
 
 ALONE = Group()
@@ -296,20 +296,20 @@ def start(options: argparse.Namespace) -> Group:
     """Joins the other processes, if there are to be any; call before JAX has devices.
 
     Raises:
-      Mistake: arguments that do not name a place among processes.
-      Missing: the others did not come.
+      UserError: arguments that do not name a place among processes.
+      PeerLost: the others did not come.
     """
     given = (options.coordinator, options.processes, options.process)
     if not options.distributed and given == (None, None, None):
         return ALONE
     if None in given and given != (None, None, None):
-        raise Mistake("--coordinator, --processes and --process go together: give all or none")
+        raise UserError("--coordinator, --processes and --process go together: give all or none")
     if options.process is not None and not 0 <= options.process < options.processes:
-        raise Mistake(
+        raise UserError(
             f"--process={options.process} of --processes={options.processes}: they count from 0"
         )
     place = _place(given, options.wait)
-    startup_barrier.meet(*place[:3], options.wait)
+    startup_barrier.wait_for_all(*place[:3], options.wait)
     try:
         jax.distributed.initialize(
             *place,
@@ -318,12 +318,12 @@ def start(options: argparse.Namespace) -> Group:
             shutdown_timeout_seconds=int(4 * GRACE),
         )
     except Exception as error:
-        raise Missing(f"--distributed: the processes were not connected: {_line(error)}")
+        raise PeerLost(f"--distributed: the processes were not connected: {_line(error)}")
     state = service.global_state
     group = Group(state.client, state.process_id, state.num_processes, options.wait)
     if not group.first:
         cli.mute()
-    group.hosts = group.gather("the start", socket.gethostname())
+    group.hosts = group.all_gather("the start", socket.gethostname())
     return group
 
 
@@ -335,7 +335,7 @@ def _place(given, seconds):
         None, None, None, None, None, int(seconds)
     )
     if None in place[:3]:
-        raise Mistake(
+        raise UserError(
             "--distributed: no cluster found here (Cloud TPU, Slurm, Open MPI, Kubernetes); give "
             "--coordinator=HOST:PORT, --processes and --process"
         )

@@ -10,13 +10,13 @@ import socket
 import time
 
 from launch import cli
-from launch.config.errors import Missing, Mistake
+from launch.config.errors import PeerLost, UserError
 
 PATIENCE = 20.0  # seconds after which the first process says for whom it waits
 PAUSE = 0.2  # seconds between attempts to reach it
 
 
-def meet(address: str, processes: int, process: int, seconds: float) -> None:
+def wait_for_all(address: str, processes: int, process: int, seconds: float) -> None:
     """Returns once all processes are there.
 
     Args:
@@ -25,12 +25,12 @@ def meet(address: str, processes: int, process: int, seconds: float) -> None:
       seconds: how long to wait.
 
     Raises:
-      Missing: names the processes that did not come, by their numbers.
-      Mistake: the address cannot be used, or two processes say they are the same one.
+      PeerLost: names the processes that did not come, by their numbers.
+      UserError: the address cannot be used, or two processes say they are the same one.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise Mistake(f"--coordinator={address}: expected HOST:PORT")
+        raise UserError(f"--coordinator={address}: expected HOST:PORT")
     deadline = time.monotonic() + seconds
     if process == 0:
         _receive(int(port), processes, deadline)
@@ -43,7 +43,7 @@ def _receive(port, processes, deadline):
     try:
         listening = socket.create_server(("", port), backlog=processes)
     except OSError as error:
-        raise Mistake(f"--coordinator: port {port} cannot be used here: {error.strerror}")
+        raise UserError(f"--coordinator: port {port} cannot be used here: {error.strerror}")
     arrived, patience = {}, time.monotonic() + PATIENCE
     with listening:
         fault = None
@@ -63,7 +63,7 @@ def _receive(port, processes, deadline):
             visitor.sendall(json.dumps(fault).encode() + b"\n")
             visitor.close()
     if fault:
-        raise (Missing if fault.startswith("did not") else Mistake)(fault)
+        raise (PeerLost if fault.startswith("did not") else UserError)(fault)
 
 
 def _admit(visitor, arrived, processes):
@@ -100,10 +100,10 @@ def _arrive(host, port, processes, process, deadline):
         if answer:
             fault = json.loads(answer)
             if fault:
-                raise (Missing if fault.startswith("did not") else Mistake)(fault)
+                raise (PeerLost if fault.startswith("did not") else UserError)(fault)
             return
         time.sleep(PAUSE)
-    raise Missing(f"process 0 of {processes} did not answer at {host}:{port}; look at its output")
+    raise PeerLost(f"process 0 of {processes} did not answer at {host}:{port}; look at its output")
 
 
 def _names(arrived, processes):

@@ -1,6 +1,6 @@
 """A watch on a training's evaluations, for models that can collapse.
 
-`config.guard.rule` says what a sound model's evaluation looks like, such as
+`config.collapse.rule` says what a sound model's evaluation looks like, such as
 "class_coverage >= 0.9 and feature_variance >= 0.3". Where it is broken the run stops,
 or goes back to the best checkpoint that kept it and on from there with the step count,
 and so the data and the noise, of now.
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from launch import checkpoints, cli, distributed
 from launch.checkpoints.writer import Writer
-from launch.config.errors import Collapsed, Mistake
+from launch.config.errors import Collapsed, UserError
 
 
 class Bound(NamedTuple):
@@ -38,7 +38,7 @@ def parse(rule: str) -> tuple[Bound, ...]:
     """Reads "metric >= number and metric <= number"; "" is no bound.
 
     Raises:
-      Mistake: anything else.
+      UserError: anything else.
     """
     bounds = []
     for part in filter(None, re.split(r"\s+and\s+", rule.strip())):
@@ -46,8 +46,8 @@ def parse(rule: str) -> tuple[Bound, ...]:
         try:
             bounds.append(Bound(match[1], match[2] == ">=", float(match[3])))
         except (TypeError, ValueError):
-            raise Mistake(
-                f"config.guard.rule: {part!r} is not of the form METRIC >= NUMBER or "
+            raise UserError(
+                f"config.collapse.rule: {part!r} is not of the form METRIC >= NUMBER or "
                 "METRIC <= NUMBER; join several by ' and '"
             )
     return tuple(bounds)
@@ -61,22 +61,24 @@ def check(config: ConfigDict, known: Iterable[str]) -> None:
       known: names of the metrics that an evaluation gives.
 
     Raises:
-      Mistake: names the key, its value, and what would do.
+      UserError: names the key, its value, and what would do.
     """
-    guard, known = config.guard, sorted(known)
+    guard, known = config.collapse, sorted(known)
     for bound in parse(guard.rule):
         if bound.metric not in known:
-            raise Mistake(
-                f"config.guard.rule: the evaluation gives no {bound.metric!r}; it gives "
+            raise UserError(
+                f"config.collapse.rule: the evaluation gives no {bound.metric!r}; it gives "
                 f"{', '.join(known)} (config.score.samples adds scores of samples)"
             )
     if guard.action not in ("stop", "rollback"):
-        raise Mistake(f"config.guard.action must be stop or rollback, got {guard.action!r}")
+        raise UserError(f"config.collapse.action must be stop or rollback, got {guard.action!r}")
     if guard.rule and guard.action == "rollback" and not config.checkpoint.best:
-        raise Mistake("config.guard.action=rollback goes to the best: give config.checkpoint.best")
+        raise UserError(
+            "config.collapse.action=rollback goes to the best: give config.checkpoint.best"
+        )
 
 
-def watch(
+def make_collapse_check(
     config: ConfigDict,
     recover: Callable | None,
     template: Any,
@@ -99,9 +101,9 @@ def watch(
       group: the processes of the run; the first looks at the files for all.
 
     The function raises Collapsed where the rule is broken and the run is to stop, has
-    nothing to go back to, or went back `config.guard.times` times already.
+    nothing to go back to, or went back `config.collapse.times` times already.
     """
-    bounds, guard = parse(config.guard.rule), config.guard
+    bounds, guard = parse(config.collapse.rule), config.collapse
 
     def judge(metrics, step):
         broken = [bound for bound in bounds if not bound.kept(metrics)]
@@ -111,7 +113,7 @@ def watch(
         problem = f"the model collapsed at step {step:,}: {found}, against {guard.rule}"
         writer.wait()
         look = lambda: (best_step(folder, bounds, config.checkpoint.best), _times(journal))
-        best, times = group.on_first("the best checkpoint", look)
+        best, times = group.on_process_zero("the best checkpoint", look)
         if guard.action == "stop":
             kept = "no checkpoint kept the rule" if best is None else f"step {best:,} kept it"
             raise Collapsed(f"{problem}; {kept}. `--step` of evaluate and sample picks one")
@@ -126,9 +128,9 @@ def watch(
     return judge
 
 
-def sound(config: ConfigDict, metrics: dict) -> bool:
+def passes_rule(config: ConfigDict, metrics: dict) -> bool:
     """Whether an evaluation's metrics keep the rule."""
-    return all(bound.kept(metrics) for bound in parse(config.guard.rule))
+    return all(bound.kept(metrics) for bound in parse(config.collapse.rule))
 
 
 def best_step(folder: Path, bounds: tuple[Bound, ...], best: str) -> int | None:

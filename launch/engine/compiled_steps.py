@@ -23,7 +23,7 @@ INIT, TRAIN, AUGMENT, EVAL, FIGURES, SAMPLE = range(6)
 SKIPPED = "skipped"
 
 
-class Program(NamedTuple):
+class CompiledSteps(NamedTuple):
     """Compiled functions of one task.
 
     Attributes:
@@ -35,9 +35,9 @@ class Program(NamedTuple):
       figures: (state, batch) -> {name: images}.
       sample, complete, interpolate: (state, batch) -> images; None if the task has none.
       predict: (state, batch) -> {name: [B, ...]}; None if the task has none.
-      finite: (state) -> bool array.
+      all_finite: (state) -> bool array.
       load: restored or initial state -> what `train` takes.
-      portable: what `train` takes -> what the other functions and a save take.
+      unreplicate: what `train` takes -> what the other functions and a save take.
       put_feed, put_batch: numpy rows of this process -> global arrays.
     """
 
@@ -51,9 +51,9 @@ class Program(NamedTuple):
     complete: Callable | None
     interpolate: Callable | None
     predict: Callable | None
-    finite: Callable
+    all_finite: Callable
     load: Callable
-    portable: Callable
+    unreplicate: Callable
     put_feed: Callable
     put_batch: Callable
 
@@ -63,7 +63,7 @@ def stream(seed: int, purpose: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), purpose)
 
 
-def build(
+def compile_task(
     task: Any,
     state: Any,
     config: Any,
@@ -71,7 +71,7 @@ def build(
     schedules: dict[str, Callable],
     augment: tuple[Callable, ...] = (),
     resident: dict[str, np.ndarray] | None = None,
-) -> Program:
+) -> CompiledSteps:
     """Compiles lazily: each function on its first call.
 
     Args:
@@ -89,13 +89,13 @@ def build(
     compiled = partial(jax.jit, in_shardings=(layout, rows))
     evaluate = stream(seed, EVAL)
     one = partial(train_one, task, seed, config.train.accumulate, schedules, augment)
-    if config.faults.not_finite == "skip":
+    if config.nonfinite.action == "skip":
         one = partial(skip_not_finite, one, "devices" if config.parallel == "pmap" else None)
     if config.parallel == "pmap":
-        train, put_feed, load, portable = _pmapped(one, mesh, layout)
+        train, put_feed, load, unreplicate = _pmapped(one, mesh, layout)
     elif resident is not None:
         train, put_feed = _resident(one, mesh, layout, resident)
-        load = portable = _same
+        load = unreplicate = _same
     else:
         train = jax.jit(
             one,
@@ -103,8 +103,8 @@ def build(
             in_shardings=(layout, rows, None),
             out_shardings=(layout, copies, copies),
         )
-        put_feed = partial(sharding.put, sharding=rows)
-        load = portable = _same
+        put_feed = partial(sharding.device_put, sharding=rows)
+        load = unreplicate = _same
     score = task.score_step or task.eval_step
 
     def optional(name, key, out_shardings):
@@ -112,7 +112,7 @@ def build(
         return function and compiled(lambda s, b: function(s, b, key), out_shardings=out_shardings)
 
     drawn = stream(0, SAMPLE)  # images belong to their seeds, whatever the run's own seed
-    return Program(
+    return CompiledSteps(
         template=jax.tree.map(
             lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s), state, layout
         ),
@@ -127,11 +127,11 @@ def build(
         complete=optional("complete", drawn, copies),
         interpolate=optional("interpolate", drawn, copies),
         predict=optional("predict", stream(seed, SAMPLE), rows),
-        finite=jax.jit(all_finite),
+        all_finite=jax.jit(all_finite),
         load=load,
-        portable=portable,
+        unreplicate=unreplicate,
         put_feed=put_feed,
-        put_batch=partial(sharding.put, sharding=rows),
+        put_batch=partial(sharding.device_put, sharding=rows),
     )
 
 
@@ -203,7 +203,7 @@ def _same(state):
 def _resident(one, mesh, layout, arrays):
     """Data on the devices: a feed is indices [steps, B], a dispatch runs them all."""
     copies = sharding.replicated(mesh)
-    arrays = sharding.put({key: np.asarray(a) for key, a in arrays.items()}, copies)
+    arrays = sharding.device_put({key: np.asarray(a) for key, a in arrays.items()}, copies)
     columns = NamedSharding(mesh, P(None, ("data", "fsdp")))
 
     def body(arrays, state, item):
@@ -230,7 +230,7 @@ def _resident(one, mesh, layout, arrays):
         out_shardings=(layout, copies, copies),
     )
     return lambda state, feed, step: run(state, arrays, feed, step), partial(
-        sharding.put, sharding=columns
+        sharding.device_put, sharding=columns
     )
 
 
@@ -267,7 +267,7 @@ def _pmapped(one, mesh, layout):
 
 def _mean_statistics(state):
     """Averages what a step gathers beside parameters, each device from its own rows."""
-    names = set(getattr(state, "_fields", ())) & {"batch_stats", "shares"}
+    names = set(getattr(state, "_fields", ())) & {"batch_stats", "class_frequencies"}
     means = {name: jax.lax.pmean(getattr(state, name), "devices") for name in names}
     return state._replace(**means) if means else state
 

@@ -15,12 +15,12 @@ from ml_collections import ConfigDict
 from launch import checkpoints, cli, storage
 from launch.config import by_name
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches, sources
 from launch.engine import compiled_steps, optimizer, sharding, validate
 
 
-class Run(NamedTuple):
+class Experiment(NamedTuple):
     """Everything that a config stands for.
 
     Attributes:
@@ -31,12 +31,12 @@ class Run(NamedTuple):
     """
 
     task: Any
-    program: compiled_steps.Program
+    compiled_steps: compiled_steps.CompiledSteps
     mesh: Mesh
     example: dict[str, jax.ShapeDtypeStruct]
 
 
-def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> Run:
+def build(config: ConfigDict, data: batches.Data, training: bool = True) -> Experiment:
     """Builds nets, optimiser and task, checks the contract, and prepares to compile.
 
     Args:
@@ -47,10 +47,10 @@ def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> R
         devices, and resident data is put there.
 
     Raises:
-      Mistake: anything in the config that cannot work.
+      UserError: anything in the config that cannot work.
     """
     if config.parallel == "pmap" and jax.process_count() > 1:
-        raise Mistake('config.parallel="pmap" is for one process; use "jit" with several')
+        raise UserError('config.parallel="pmap" is for one process; use "jit" with several')
     mesh = sharding.make_mesh(config)
     if training:
         sharding.check_batch(config.data.batch_size, config.train.accumulate, mesh)
@@ -58,7 +58,7 @@ def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> R
     task, schedules = make_task(config, data.example, classes)
     name = config.task.name
     if config.train.accumulate > 1 and not getattr(task, "accumulates", True):
-        raise Mistake(
+        raise UserError(
             f"config.train.accumulate={config.train.accumulate}: a step of {name} is not that of "
             "its micro-batches added up; give 1 and a smaller config.data.batch_size"
         )
@@ -67,13 +67,13 @@ def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> R
     plain = task
     if config.parallel == "pmap":
         plain, _ = make_task(config, data.example, classes, mapped=False)
-    state = validate.check(plain, spec, name)
+    state = validate.validate_task(plain, spec, name)
     if config.parallel == "pmap" and training:  # each device takes a step on its own rows
         part = batches.batch_spec(data.example, config.data.batch_size // mesh.size)
         rng = jax.eval_shape(lambda: jax.random.key(0))
         validate.trace(name, "train_step", plain.train_step, state, part, rng)
     augment = tuple(
-        by_name.bind(item, f"config.data.augment[{number}]")
+        by_name.partial(item, f"config.data.augment[{number}]")
         for number, item in enumerate(config.data.augment)
     )
     if augment and training:
@@ -81,8 +81,8 @@ def assemble(config: ConfigDict, data: batches.Data, training: bool = True) -> R
         rng = jax.eval_shape(lambda: jax.random.key(0))
         validate.trace("config.data.augment", "augment", function, spec, rng)
     resident = _resident(config, data) if training and config.data.resident else None
-    built = compiled_steps.build(task, state, config, mesh, schedules, augment, resident)
-    return Run(task, built, mesh, data.example)
+    built = compiled_steps.compile_task(task, state, config, mesh, schedules, augment, resident)
+    return Experiment(task, built, mesh, data.example)
 
 
 def make_task(
@@ -104,22 +104,22 @@ def make_task(
     wanted = "names" not in config.task and len(classes) == config.task.get("classes")
     if wanted and by_name.accepts(config.task.name, "names", "config.task"):
         extra["names"] = classes
-    return by_name.build(config.task, "config.task", **extra), schedules
+    return by_name.instantiate(config.task, "config.task", **extra), schedules
 
 
 def count_classes(config: ConfigDict, split: sources.Split) -> None:
     """Replaces `config.task.classes` = -1 by the number of the data's classes.
 
     Raises:
-      Mistake: the data names no classes.
+      UserError: the data names no classes.
     """
     count, named = config.task.get("classes", 0), len(split.classes)
     if count > 0 and named and count != named:
-        raise Mistake(f"config.task.classes={count}, but {split.title} names {named} classes")
+        raise UserError(f"config.task.classes={count}, but {split.title} names {named} classes")
     if count != -1:
         return
     if not split.classes:
-        raise Mistake(
+        raise UserError(
             f"config.task.classes=-1 asks the data, but {split.title} names no classes; "
             "give their number"
         )
@@ -130,29 +130,29 @@ def make_net(config: ConfigDict, spec: Any, key: str) -> Any:
     """Builds one net, told to compute in `config.dtype`."""
     where = "config.model" if key == "model" else f"config.model.{key}"
     if config.dtype == "float32":
-        return by_name.build(spec, where)
+        return by_name.instantiate(spec, where)
     if not by_name.accepts(spec["name"], "dtype", where):
-        raise Mistake(f"config.dtype={config.dtype}: {spec['name']} takes no argument `dtype`")
-    return by_name.build(spec, where, dtype=jnp.dtype(config.dtype))
+        raise UserError(f"config.dtype={config.dtype}: {spec['name']} takes no argument `dtype`")
+    return by_name.instantiate(spec, where, dtype=jnp.dtype(config.dtype))
 
 
 def _resident(config, data):
     if data.arrays is None:
-        raise Mistake(
+        raise UserError(
             f"config.data.resident: {data.split.title} is larger than "
             f"config.data.cache_mib={config.data.cache_mib}, so it streams; give "
             "--config.data.resident=False"
         )
     size = sum(array.nbytes for array in data.arrays.values()) / 2**20
     if size > config.data.resident_mib:
-        raise Mistake(
+        raise UserError(
             f"config.data.resident: {data.split.title} takes {size:.0f} MiB on each device, "
             f"more than config.data.resident_mib={config.data.resident_mib}"
         )
     return data.arrays
 
 
-def metric_names(run: Run) -> set[str]:
+def metric_names(run: Experiment) -> set[str]:
     """Names of the metrics that an evaluation during training gives."""
     batch = batches.batch_spec(run.example, run.mesh.size)
     rng = jax.eval_shape(lambda: jax.random.key(0))
@@ -160,7 +160,7 @@ def metric_names(run: Run) -> set[str]:
     return set(run.task.finish(jax.tree.map(lambda leaf: np.ones(leaf.shape), sums)))
 
 
-def initial_state(config: ConfigDict, run: Run) -> Any:
+def initial_state(config: ConfigDict, run: Experiment) -> Any:
     """A fresh state, with the parameters of another run if `config.init_from` says so."""
     blank = {
         key: jnp.zeros(leaf.shape, leaf.dtype)
@@ -174,7 +174,7 @@ def initial_state(config: ConfigDict, run: Run) -> Any:
     folder, step = _source(config.init_from)
     template = getattr(run.program.template, "params", None)
     if template is None:
-        raise Mistake("config.init_from needs a task whose state has a field `params`")
+        raise UserError("config.init_from needs a task whose state has a field `params`")
     cli.say(f"parameters from step {step} of {folder.parent}")
     return state._replace(params=checkpoints.restore_params(folder, step, template))
 
@@ -186,17 +186,17 @@ def _source(value):
         path, step = value, ""
     folder = storage.path(path) / "checkpoints"
     if not folder.is_dir():
-        raise Mistake(f"config.init_from: no checkpoints in {path}")
+        raise UserError(f"config.init_from: no checkpoints in {path}")
     if step:
         checkpoints.check_whole(folder, int(step))
         return folder, int(step)
     found = checkpoints.newest_whole(folder, cli.say)
     if found is None:
-        raise Mistake(f"config.init_from: no checkpoints in {path}")
+        raise UserError(f"config.init_from: no checkpoints in {path}")
     return folder, found
 
 
-class Opened(NamedTuple):
+class Restored(NamedTuple):
     """A trained run, ready to be evaluated or sampled.
 
     Attributes:
@@ -209,18 +209,18 @@ class Opened(NamedTuple):
 
     config: ConfigDict
     data: batches.Data
-    run: Run
+    run: Experiment
     state: Any
     step: int
 
 
-def trained(
+def restore(
     workdir: Path,
     overrides: list[str],
     step: int | None,
     split: str | None,
     task: dict | None = None,
-) -> Opened:
+) -> Restored:
     """Opens a run and reads a checkpoint of it, onto whatever devices there are.
 
     Args:
@@ -232,7 +232,7 @@ def trained(
       task: arguments of the task to change, such as how it predicts.
 
     Raises:
-      Mistake: no such run or step, or nothing whole in it.
+      UserError: no such run or step, or nothing whole in it.
     """
     config = configs.read(workdir)
     config.mesh.update(data=-1, fsdp=1)  # what it was trained on need not be here
@@ -243,14 +243,14 @@ def trained(
     if step is not None:
         checkpoints.check_whole(folder, step)
     elif (step := checkpoints.newest_whole(folder, cli.say)) is None:
-        raise Mistake(f"{folder} has no checkpoint yet; train first")
+        raise UserError(f"{folder} has no checkpoint yet; train first")
     if split is None:
         data = batches.recorded(configs.read_record(workdir)[0]["data"])
     else:
         data = batches.open_data(config.data, split or config.eval.split, "config.eval", cli.say)
-    run = assemble(config, data, training=False)
+    run = build(config, data, training=False)
     state = checkpoints.restore(folder, step, run.program.template)
-    return Opened(config, data, run, state, step)
+    return Restored(config, data, run, state, step)
 
 
 def for_json(metrics: dict[str, float]) -> dict[str, float | None]:
@@ -260,20 +260,20 @@ def for_json(metrics: dict[str, float]) -> dict[str, float | None]:
 
 
 def evaluate(
-    run: Run, state: Any, data: batches.Data, batch_size: int, step_function: Callable
+    run: Experiment, state: Any, data: batches.Data, batch_size: int, step_function: Callable
 ) -> dict[str, float]:
     """Metrics of a whole split, each example counted once.
 
     Args:
       run: the assembled run.
-      state: what `program.portable` returned.
+      state: what `program.unreplicate` returned.
       data: the split.
       batch_size: rows at a time, rounded up to a multiple of the devices; it does
         not change the result.
       step_function: `program.eval_step` or `program.score_step`.
     """
     rows = -(-batch_size // run.mesh.size) * run.mesh.size
-    feed = batches.eval_batches(data, rows, *sharding.place())
+    feed = batches.eval_batches(data, rows, *sharding.process_place())
     parts = [step_function(state, run.program.put_batch(batch)) for batch in feed]
     metrics = run.task.finish(compiled_steps.total(jax.device_get(parts)))
     return {name: float(value) for name, value in metrics.items()}

@@ -7,11 +7,11 @@ from launch import distributed
 from launch.checkpoints.writer import Writer
 from launch.config.errors import Diverged, Interrupted
 from launch.engine import preemption
-from launch.engine.compiled_steps import Program
-from launch.reporting.metrics_writer import Journal
+from launch.engine.compiled_steps import CompiledSteps
+from launch.reporting.metrics_writer import MetricsWriter
 
 
-class Plan(NamedTuple):
+class Schedule(NamedTuple):
     """When what happens, in steps.
 
     Attributes:
@@ -28,15 +28,15 @@ class Plan(NamedTuple):
 
 
 def train(
-    program: Program,
-    plan: Plan,
+    program: CompiledSteps,
+    plan: Schedule,
     feed: Iterator[dict],
     state: Any,
     start: int,
     evaluate: Callable[[Any, int], tuple[dict[str, float], Any]],
     writer: Writer,
     record: dict,
-    journal: Journal,
+    journal: MetricsWriter,
     group: distributed.Group = distributed.ALONE,
 ) -> None:
     """Trains from step `start` to the end of the plan.
@@ -67,10 +67,10 @@ def train(
     def save(step, metrics):
         nonlocal saved
         journal.flush()  # raises if a step so far was not finite
-        if not program.finite(program.portable(state)):
+        if not program.all_finite(program.unreplicate(state)):
             problem = f"parameters are not finite after step {step}, though the loss is"
             raise Diverged(problem, step)
-        writer.save(step, program.portable(state), record, metrics)
+        writer.save(step, program.unreplicate(state), record, metrics)
         saved = step
 
     try:
@@ -89,7 +89,7 @@ def train(
                 if step % plan.evaluate == 0 or last:
                     journal.flush()
                     with journal.pause():
-                        metrics, other = evaluate(program.portable(state), step)
+                        metrics, other = evaluate(program.unreplicate(state), step)
                     state = state if other is None else program.load(other)
                 if step % plan.save == 0 or last or signalled or other is not None:
                     with journal.pause():

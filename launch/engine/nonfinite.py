@@ -11,16 +11,16 @@ from launch import cli, distributed
 from launch.config.errors import Diverged
 from launch.data import batches
 
-FOLDER = "faults"
+FOLDER = "nonfinite"
 
 
-def order_seed(seed: int, detours: int) -> int:
-    """The seed of the data's order after so many goings back; 0 detours leave the run's own."""
-    return seed + (detours << 32)
+def order_seed(seed: int, rollbacks: int) -> int:
+    """The seed of the data's order after so many goings back; 0 rollbacks leave the run's own."""
+    return seed + (rollbacks << 32)
 
 
 def keep_batch(workdir: Path, batch: dict[str, np.ndarray], step: int) -> Path:
-    """Writes the batch of a step to faults/step-STEP.npz; returns the file.
+    """Writes the batch of a step to nonfinite/step-STEP.npz; returns the file.
 
     Args:
       workdir: the run's folder.
@@ -36,9 +36,9 @@ def keep_batch(workdir: Path, batch: dict[str, np.ndarray], step: int) -> Path:
     return path
 
 
-def keeper(config: ConfigDict, workdir: Path, data: batches.Data, detours: int) -> Callable:
+def keeper(config: ConfigDict, workdir: Path, data: batches.Data, rollbacks: int) -> Callable:
     """(step) -> None, which keeps that step's batch in the workdir, and says where."""
-    seed = order_seed(config.seed, detours)
+    seed = order_seed(config.seed, rollbacks)
 
     def keep(step):
         batch = batches.batch_at(data, config.data, seed, step - 1)
@@ -55,21 +55,21 @@ def skipper(
     Args:
       config: the whole config.
       workdir: the run's folder; its metrics.jsonl tells how many there were before.
-      keep: of `keeper`; for the first `config.faults.times` of them.
+      keep: of `keeper`; for the first `config.nonfinite.times` of them.
       note: called with a line for metrics.jsonl.
       group: the processes of the run.
 
-    The function raises Diverged at the first step beyond `config.faults.times`.
+    The function raises Diverged at the first step beyond `config.nonfinite.times`.
     """
-    count = group.on_first("earlier faults", lambda: _skipped(workdir / "metrics.jsonl"))
+    count = group.on_process_zero("earlier faults", lambda: _skipped(workdir / "metrics.jsonl"))
 
     def skip(step):
         nonlocal count
         count += 1
-        if count > config.faults.times:
+        if count > config.nonfinite.times:
             raise Diverged(
                 f"the loss is not finite at step {step}, after {count - 1} batches were left out "
-                f"as config.faults allows",
+                f"as config.nonfinite allows",
                 step,
             )
         note({"step": step, "split": "fault", "skipped": 1})

@@ -8,7 +8,7 @@ import optax
 from ml_collections import ConfigDict
 
 from launch.config import by_name
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 
 class EmaState(NamedTuple):
@@ -66,14 +66,14 @@ def build(config: ConfigDict, axis_name: str | None = None) -> tuple[dict, dict]
       rates as functions of the step, by the name they are logged under.
 
     Raises:
-      Mistake: an optimiser that cannot be built.
+      UserError: an optimiser that cannot be built.
     """
     spec = config.optimizer
     if "name" in spec:
         transformation, schedule = _build_one(config, spec, "config.optimizer", axis_name)
         return {"optimizer": transformation}, {"learning_rate": schedule}
     if not spec:
-        raise Mistake('config.optimizer: expected a mapping with a "name", e.g. optax:adam')
+        raise UserError('config.optimizer: expected a mapping with a "name", e.g. optax:adam')
     optimizers, schedules = {}, {}
     for key in spec:
         made = _build_one(config, spec[key], f"config.optimizer.{key}", axis_name)
@@ -85,15 +85,15 @@ def _build_one(config, spec, where, axis_name):
     spec = spec.to_dict()
     clip_norm, ema = spec.pop("clip_norm", 0.0), spec.pop("ema", 0.0)
     if clip_norm < 0 or not 0 <= ema < 1:
-        raise Mistake(f"{where}: clip_norm={clip_norm} must be >= 0 and ema={ema} in [0, 1)")
+        raise UserError(f"{where}: clip_norm={clip_norm} must be >= 0 and ema={ema} in [0, 1)")
     rate = spec.get("learning_rate")
     if rate is None:
-        raise Mistake(f"{where}.learning_rate is missing: a number, or a schedule by name")
+        raise UserError(f"{where}.learning_rate is missing: a number, or a schedule by name")
     if isinstance(rate, dict):
-        rate = by_name.build(rate, f"{where}.learning_rate")
+        rate = by_name.instantiate(rate, f"{where}.learning_rate")
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     own = {key: value for key, value in spec.items() if key != "learning_rate"}
-    parts.append(by_name.build(own, where, learning_rate=rate))
+    parts.append(by_name.instantiate(own, where, learning_rate=rate))
     if ema:
         parts.append(parameter_ema(ema))
     made = optax.chain(*parts)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from launch import storage
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data.sources import cache_home
 
 # Leaves smaller than this stay whole: sharding them costs more than it saves.
@@ -50,7 +50,7 @@ def keep_compiled(hosts: list[str], workdir: Path) -> None:
       hosts: of the processes.
       workdir: the run's folder.
     """
-    several = len(set(hosts)) > 1 and not storage.remote(workdir)
+    several = len(set(hosts)) > 1 and not storage.is_bucket(workdir)
     if several and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
     if jax.default_backend() != "cpu" or not hasattr(compiler, "_cache_write"):
@@ -71,22 +71,22 @@ def make_mesh(config) -> Mesh:
     """The mesh of `config.mesh`: axes data and fsdp over the first devices.
 
     Raises:
-      Mistake: more devices asked for than there are.
+      UserError: more devices asked for than there are.
     """
     # By process, so that the rows of one process lie side by side in the global batch.
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     data, fsdp = config.mesh.data, config.mesh.fsdp
     if fsdp < 1 or data == 0 or data < -1:
-        raise Mistake(f"config.mesh: data={data}, fsdp={fsdp}; use positive sizes, or data=-1")
+        raise UserError(f"config.mesh: data={data}, fsdp={fsdp}; use positive sizes, or data=-1")
     if data == -1:
         data = max(1, len(devices) // fsdp)
     if data * fsdp > len(devices):
-        raise Mistake(
+        raise UserError(
             f"config.mesh: data={data} x fsdp={fsdp} needs {data * fsdp} devices; "
             f"there are {len(devices)} ({devices[0].platform})"
         )
     if data * fsdp < len(devices) and jax.process_count() > 1:
-        raise Mistake(
+        raise UserError(
             f"config.mesh: data={data} x fsdp={fsdp} leaves {len(devices) - data * fsdp} of "
             f"{len(devices)} devices idle, and with several processes each must take part"
         )
@@ -101,13 +101,13 @@ def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
         parts = f"{mesh.size} devices" + (
             f" x {accumulate} micro-batches" if accumulate > 1 else ""
         )
-        raise Mistake(
+        raise UserError(
             f"config.data.batch_size={batch_size} is not divisible by {parts}; "
             f"use a multiple of {mesh.size * accumulate}, or fewer devices by config.mesh"
         )
 
 
-def connect(mesh: Mesh) -> None:
+def warm_up_collectives(mesh: Mesh) -> None:
     """Has the processes' devices open their connections to each other now.
 
     They would at the first step, which one process may reach long after another, as its
@@ -148,12 +148,12 @@ def state_sharding(mesh: Mesh, state):
     return jax.tree.map(spec, state)
 
 
-def place() -> tuple[int, int]:
+def process_place() -> tuple[int, int]:
     """Which process this is, out of how many: whose rows of a batch it holds."""
     return jax.process_index(), jax.process_count()
 
 
-def put(batch, sharding):
+def device_put(batch, sharding):
     """Places this process's rows of a global batch on the devices."""
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 REQUIRED = ("init", "train_step", "eval_step", "finish", "figures")
 
 
-def check(task: Any, batch: dict, name: str) -> Any:
+def validate_task(task: Any, batch: dict, name: str) -> Any:
     """Traces every function of a task with abstract values.
 
     Args:
@@ -26,11 +26,11 @@ def check(task: Any, batch: dict, name: str) -> Any:
       The state as ShapeDtypeStructs.
 
     Raises:
-      Mistake: names the function, the leaf and the shapes that break the contract.
+      UserError: names the function, the leaf and the shapes that break the contract.
     """
     for function in REQUIRED:
         if not callable(getattr(task, function, None)):
-            raise Mistake(f"{name} returned {type(task).__name__}, which has no {function}()")
+            raise UserError(f"{name} returned {type(task).__name__}, which has no {function}()")
     rng = jax.eval_shape(lambda: jax.random.key(0))
     state = trace(name, "init", task.init, rng, batch)
     stepped = trace(name, "train_step", task.train_step, state, batch, rng)
@@ -51,7 +51,7 @@ def _check_optional(task, name, state, batch, rng):
     """What makes images, probabilities, or a state to go on with."""
     given = getattr(task, "given", "")
     if given and given not in batch:
-        raise Mistake(f"{name} makes images from `{given}`, but the data has {sorted(batch)}")
+        raise UserError(f"{name} makes images from `{given}`, but the data has {sorted(batch)}")
     index = batch["index"]
     seed = {"index": index, "label": jax.ShapeDtypeStruct(index.shape, np.int32)}
     batches = {
@@ -66,7 +66,7 @@ def _check_optional(task, name, state, batch, rng):
     if (call := getattr(task, "log_prob", None)) is not None:
         found = trace(name, "log_prob", call, state, batch, rng).shape
         if found != index.shape:
-            raise Mistake(f"{name}: log_prob() gives {found}; it must give one number an image")
+            raise UserError(f"{name}: log_prob() gives {found}; it must give one number an image")
     if (call := getattr(task, "recover", None)) is not None:
         _check_same(name, state, trace(name, "recover", call, state), "recover")
 
@@ -75,14 +75,14 @@ def trace(name: str, function: str, call: Callable, *args: Any) -> Any:
     """Shapes of what a user's function returns.
 
     Raises:
-      Mistake: it fails; says where and why.
+      UserError: it fails; says where and why.
     """
     try:
         return jax.eval_shape(call, *args)
     except Exception as error:  # whatever the user's own code raises
         where = _deepest_frame(error)
         reason = str(error).strip().split("\n")[0]
-        raise Mistake(
+        raise UserError(
             f"{name}: {function}() fails {where}: {type(error).__name__}: {reason}"
         ) from error
 
@@ -98,7 +98,9 @@ def _deepest_frame(error):
 
 def _pair(name, function, value):
     if not isinstance(value, tuple) or len(value) != 2:
-        raise Mistake(f"{name}: {function}() must return (state, sums), got {type(value).__name__}")
+        raise UserError(
+            f"{name}: {function}() must return (state, sums), got {type(value).__name__}"
+        )
     return value
 
 
@@ -107,9 +109,9 @@ def _check_same(name, state, new_state, function="train_step"):
     for path in before.keys() | after.keys():
         if path not in after or path not in before:
             verb = "drops" if path in before else "adds"
-            raise Mistake(f"{name}: {function}() {verb} the leaf state{path}")
+            raise UserError(f"{name}: {function}() {verb} the leaf state{path}")
         if before[path] != after[path]:
-            raise Mistake(
+            raise UserError(
                 f"{name}: {function}() changes state{path} from {before[path]} to {after[path]}; "
                 "a state must keep its shapes and dtypes"
             )
@@ -117,35 +119,37 @@ def _check_same(name, state, new_state, function="train_step"):
 
 def _check_sums(name, function, finish, sums):
     if not isinstance(sums, dict) or not sums:
-        raise Mistake(f"{name}: {function}() must give sums as a dict of arrays, got {sums!r}")
+        raise UserError(f"{name}: {function}() must give sums as a dict of arrays, got {sums!r}")
     for path, (_, dtype) in _leaves(sums).items():
         if not jnp.issubdtype(dtype, jnp.number):
-            raise Mistake(f"{name}: {function}() gives sums{path} of {dtype}; sums must be numbers")
+            raise UserError(
+                f"{name}: {function}() gives sums{path} of {dtype}; sums must be numbers"
+            )
     ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float64), sums)
     try:
         metrics = finish(ones)
     except Exception as error:
-        raise Mistake(
+        raise UserError(
             f"{name}: finish() fails {_deepest_frame(error)} on the sums of {function}(): "
             f"{type(error).__name__}: {error}"
         ) from error
     bad = {k: v for k, v in dict(metrics).items() if not isinstance(v, float | int | np.number)}
     if bad:
-        raise Mistake(f"{name}: finish() must return numbers, got {bad}")
+        raise UserError(f"{name}: finish() must return numbers, got {bad}")
     if function == "train_step" and "loss" not in metrics:
-        raise Mistake(
+        raise UserError(
             f'{name}: finish() of train_step()\'s sums gives no "loss", only {list(metrics)}'
         )
 
 
 def _check_images(name, function, images):
     if not isinstance(images, dict):
-        raise Mistake(f"{name}: {function}() must return a dict of images")
+        raise UserError(f"{name}: {function}() must return a dict of images")
     for key, leaf in images.items():
         kind = leaf.dtype
         fits = kind == np.uint8 or jnp.issubdtype(kind, jnp.floating)
         if len(leaf.shape) not in (4, 5) or leaf.shape[-1] not in (1, 3) or not fits:
-            raise Mistake(
+            raise UserError(
                 f"{name}: {function}() gives {key} as {kind}{list(leaf.shape)}; images are uint8 "
                 "or float [N, H, W, C] or [rows, columns, H, W, C] with C = 1 or 3"
             )

@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 
-from launch.engine import experiments as runs
-from launch.exported.subject import OUTSIDE, Subject, finished
+from launch.engine import experiments
+from launch.exported.tracing import OUTSIDE, ExportedFunction, finished
 
 SIZES = (1, 3)  # rows of each golden call
 
 
-def make(opened: runs.Opened, subject: Subject) -> dict[str, np.ndarray]:
+def make(opened: experiments.Restored, subject: ExportedFunction) -> dict[str, np.ndarray]:
     """{"ROWS/in/NAME": array, "ROWS/out/NAME": array} for each of SIZES."""
     inputs = examples(opened, subject, sum(SIZES))
     outputs, found, first = reference(opened, subject, inputs), {}, 0
@@ -21,7 +21,9 @@ def make(opened: runs.Opened, subject: Subject) -> dict[str, np.ndarray]:
     return found
 
 
-def examples(opened: runs.Opened, subject: Subject, count: int) -> dict[str, np.ndarray]:
+def examples(
+    opened: experiments.Restored, subject: ExportedFunction, count: int
+) -> dict[str, np.ndarray]:
     """Rows of every input: the first seeds, and noise, for a run may lack its data."""
     rng, found = np.random.default_rng(0), {}
     for name, leaf in subject.inputs.items():
@@ -38,7 +40,7 @@ def examples(opened: runs.Opened, subject: Subject, count: int) -> dict[str, np.
     return found
 
 
-def allowed(opened: runs.Opened, name: str) -> list[int] | None:
+def allowed(opened: experiments.Restored, name: str) -> list[int] | None:
     """The values that an input may have, for class ids; None where all of its dtype may."""
     task = opened.config.task
     classes = task.get("classes", 0) or len(opened.data.split.classes)
@@ -49,7 +51,7 @@ def allowed(opened: runs.Opened, name: str) -> list[int] | None:
 
 
 def reference(
-    opened: runs.Opened, subject: Subject, inputs: dict[str, np.ndarray]
+    opened: experiments.Restored, subject: ExportedFunction, inputs: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """What launch's own compiled program gives, on whatever devices the run is on."""
     compiled, mesh = opened.run.program, opened.run.mesh

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from jaxseg.pictures import palette
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import classes, images, sources
-from launch.data.images import Fault
+from launch.data.images import BadFile
 from launch.inference import input_files
 
 
@@ -19,24 +19,24 @@ def read(pattern: str, key: str, opened: Any) -> np.ndarray:
       pattern: a file, a folder or a glob pattern.
       key: the task's `given`: "segmentation" is read as masks, "depth" as depth maps,
         anything else as pictures.
-      opened: a `launch.engine.experiments.Opened`, which knows the shape and the classes.
+      opened: a `launch.engine.experiments.Restored`, which knows the shape and the classes.
 
     Returns:
       [N, H, W, C] of the dtype of the examples.
 
     Raises:
-      Mistake: no such file; a size, a channel or a class that the model does not take.
+      UserError: no such file; a size, a channel or a class that the model does not take.
     """
     leaf = opened.run.example[key]
     if len(leaf.shape) != 3:
         found = f"{leaf.dtype}{list(leaf.shape)}"
-        raise Mistake(f"--condition: the model starts from `{key}` as {found}, not from images")
+        raise UserError(f"--condition: the model starts from `{key}` as {found}, not from images")
     known = (*images.SUFFIXES, ".npy") if key == "depth" else images.SUFFIXES
     paths = input_files.listed(pattern, known, "--condition")
     try:
         found = [_read_one(path, key, leaf.shape, opened) for path in paths]
-    except Fault as fault:
-        raise Mistake(f"--condition: {fault}")
+    except BadFile as fault:
+        raise UserError(f"--condition: {fault}")
     return np.stack(found).astype(leaf.dtype)
 
 
@@ -58,7 +58,7 @@ def _read_one(path: Path, key: str, shape: tuple, opened: Any) -> np.ndarray:
     else:
         array = images.read_image(path)
     if array.shape[:2] != shape[:2]:
-        raise Fault(
+        raise BadFile(
             path,
             f"is {array.shape[1]} x {array.shape[0]}, the model takes {shape[1]} x {shape[0]}",
             "Crop or scale it to that size.",
@@ -67,7 +67,7 @@ def _read_one(path: Path, key: str, shape: tuple, opened: Any) -> np.ndarray:
         return _grey(path, array)
     if array.shape[-1] != shape[-1]:
         what = f"has {array.shape[-1]} channels, the model takes {shape[-1]} of `{key}`"
-        raise Fault(path, what, "Give what the model was trained on.")
+        raise BadFile(path, what, "Give what the model was trained on.")
     return array
 
 
@@ -77,7 +77,7 @@ def _grey(path, rgb):
         place = int(coloured.argmax())
         colour = tuple(map(int, rgb.reshape(-1, 3)[place]))
         what = f"has 3 channels, such as the colour {colour}; the model takes 1, grey"
-        raise Fault(path, what, "Save it as grey.", images.pixel(place, coloured))
+        raise BadFile(path, what, "Save it as grey.", images.pixel(place, coloured))
     return rgb[..., :1]
 
 

@@ -4,7 +4,7 @@ import glob
 from collections import defaultdict
 from pathlib import Path
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import images, pairs
 
 
@@ -17,7 +17,7 @@ def listed(pattern: str, suffixes: tuple[str, ...], flag: str) -> list[Path]:
       flag: where the pattern comes from, for the message.
 
     Raises:
-      Mistake: there is none.
+      UserError: there is none.
     """
     if Path(pattern).is_file():
         found = [Path(pattern)]
@@ -30,7 +30,7 @@ def listed(pattern: str, suffixes: tuple[str, ...], flag: str) -> list[Path]:
     else:
         found = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
     if not found:
-        raise Mistake(f"{flag}={pattern}: no such file (known: {', '.join(suffixes)})")
+        raise UserError(f"{flag}={pattern}: no such file (known: {', '.join(suffixes)})")
     return found
 
 
@@ -38,13 +38,15 @@ def find(pattern: str, suffixes: tuple[str, ...] = images.SUFFIXES) -> list[Path
     """Like `listed`, for --images whose results are written under the files' stems.
 
     Raises:
-      Mistake: there is none, or two share a stem.
+      UserError: there is none, or two share a stem.
     """
     found = listed(pattern, suffixes, "--images")
     stems = {}
     for path in found:
         if path.stem in stems:
-            raise Mistake(f"--images: {stems[path.stem]} and {path} would share one name in --out")
+            raise UserError(
+                f"--images: {stems[path.stem]} and {path} would share one name in --out"
+            )
         stems[path.stem] = path
     return found
 
@@ -56,12 +58,12 @@ def partners(paths: list[Path], folder: Path | None) -> list[Path | None]:
     without an ending such as `_mask` where no name is the same with it.
 
     Raises:
-      Mistake: there is none for a path, or more than one.
+      UserError: there is none for a path, or more than one.
     """
     if folder is None:
         return [None] * len(paths)
     if not folder.is_dir():
-        raise Mistake(f"no such directory: {folder}")
+        raise UserError(f"no such directory: {folder}")
     whole, plain = defaultdict(list), defaultdict(list)
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in (*images.SUFFIXES, ".npy") and not file.name.startswith("."):
@@ -73,6 +75,6 @@ def partners(paths: list[Path], folder: Path | None) -> list[Path | None]:
         found = whole.get(key) or plain.get(key, ())
         if len(found) != 1:
             what = f"{len(found)} files" if found else "no file"
-            raise Mistake(f"{path}: {what} of the stem {path.stem!r} in {folder}")
+            raise UserError(f"{path}: {what} of the stem {path.stem!r} in {folder}")
         chosen += found
     return chosen

@@ -12,10 +12,10 @@ from jaxseg.bayes.prior_shift import estimate_prior, shift_prior
 from jaxseg.inference import sliding
 from launch import cli
 from launch.config import by_name
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import images
 from launch.data.classes import MOST
-from launch.engine import experiments as runs
+from launch.engine import experiments
 
 # Pixels into an estimate of the prior: every so many each way, and so many an image.
 SAMPLING, SAMPLED = 4, 4096
@@ -52,16 +52,16 @@ class Segmenter:
       depth: whether depth will be given.
 
     Raises:
-      Mistake: the task cannot predict, or wants other channels than files have.
+      UserError: the task cannot predict, or wants other channels than files have.
     """
 
-    def __init__(self, opened: runs.Opened, batch_size: int, depth: bool):
+    def __init__(self, opened: experiments.Restored, batch_size: int, depth: bool):
         config, example = opened.config, opened.run.example
         if opened.run.program.predict is None:
-            raise Mistake(f"{config.task.name} has no predict()")
+            raise UserError(f"{config.task.name} has no predict()")
         self.opened, self.classes = opened, config.task.get("classes", 0)
         if not 2 <= self.classes <= MOST:
-            raise Mistake(
+            raise UserError(
                 f"{config.task.name} has {self.classes} classes; masks can be written of tasks "
                 f"with 2 to {MOST}"
             )
@@ -70,7 +70,7 @@ class Segmenter:
         self.names = tuple(named) if len(named) == self.classes else plain
         self.channels, self.depth = example["image"].shape[-1], "depth" in example
         if self.channels not in (1, 3):
-            raise Mistake(
+            raise UserError(
                 f"the run was trained on images of {self.channels} channels; files have 1 or 3"
             )
         if depth and not self.depth:
@@ -156,13 +156,13 @@ class Segmenter:
           items: the images.
 
         Raises:
-          Mistake: shares that are none, or a task that keeps none of its own.
+          UserError: shares that are none, or a task that keeps none of its own.
         """
         if not asked:
             return None
-        shares = getattr(self.opened.state, "shares", None)
+        shares = getattr(self.opened.state, "class_frequencies", None)
         if shares is None:
-            raise Mistake(f"--prior: {self.opened.config.task.name} keeps no class shares")
+            raise UserError(f"--prior: {self.opened.config.task.name} keeps no class shares")
         old = np.asarray(shares) / max(float(np.sum(shares)), 1e-12)
         if asked != "estimate":
             return old, _shares(asked, len(old))
@@ -177,10 +177,10 @@ class Segmenter:
             except ValueError as error:
                 cli.say(f"left out of the estimate: {error}")
         if not sample:
-            raise Mistake("--prior=estimate: no image could be read")
+            raise UserError("--prior=estimate: no image could be read")
         flat = np.concatenate([part.reshape(-1, len(old)) for part in sample])
         if not len(flat):
-            raise Mistake("--prior=estimate: the images are too small to estimate anything from")
+            raise UserError("--prior=estimate: the images are too small to estimate anything from")
         new = np.asarray(jax.jit(estimate_prior)(flat, old))
         named = zip(self.names, new, strict=True)
         cli.say("estimated class shares: " + ", ".join(f"{name} {s:.3f}" for name, s in named))
@@ -208,7 +208,7 @@ def _window(opened):
 
 
 def _bound(specs, where):
-    return [by_name.bind(spec, f"{where}[{number}]") for number, spec in enumerate(specs)]
+    return [by_name.partial(spec, f"{where}[{number}]") for number, spec in enumerate(specs)]
 
 
 def _decide(probability):
@@ -244,5 +244,5 @@ def _shares(text, classes):
     except ValueError:
         shares = np.zeros(0)
     if len(shares) != classes or (shares < 0).any() or not 0 < shares.sum() < np.inf:
-        raise Mistake(f'--prior={text}: give {classes} shares, as "0.5,0.3,0.2", or "estimate"')
+        raise UserError(f'--prior={text}: give {classes} shares, as "0.5,0.3,0.2", or "estimate"')
     return shares / shares.sum()

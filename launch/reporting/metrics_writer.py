@@ -32,7 +32,7 @@ CHARTED = 60.0
 CHARTING = 0.01
 
 
-class Journal:
+class MetricsWriter:
     """Collects sums, writes metrics and figures, and draws the progress line.
 
     Args:
@@ -235,7 +235,7 @@ class Journal:
             print(text, file=sys.stderr, flush=True)
 
 
-class Silent(Journal):
+class Silent(MetricsWriter):
     """The journal of all processes but the first: the same waits and checks, no output."""
 
     def _open(self, start):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from launch import checkpoints, cli
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
 from launch.data.sources import cache_home
 from launch.storage import file_lock
@@ -50,7 +50,7 @@ def trained(config: ConfigDict, recipe: str, classes: int = 0) -> Trained:
       classes: K; 0 for as many as the data names or its labels show.
 
     Raises:
-      Mistake: examples without labels.
+      UserError: examples without labels.
     """
     from launch import train  # which scores samples itself, and so imports this module
 
@@ -72,7 +72,7 @@ def _count_labels(data: batches.Data, classes: int) -> int:
     """How many classes the examples have labels of."""
     label, title = data.example.get("label"), data.split.title
     if label is None or label.shape or label.dtype.kind not in "iu":
-        raise Mistake(
+        raise UserError(
             f"launch.scoring.features:classifier learns from an integer `label`; {title} has only "
             f"{', '.join(sorted(data.example))}. Compare by Inception, --inception=FILE of "
             "evaluate, or by a net with random weights, "
@@ -81,7 +81,7 @@ def _count_labels(data: batches.Data, classes: int) -> int:
     if classes or data.split.classes:
         return classes or len(data.split.classes)
     if data.arrays is None:
-        raise Mistake(
+        raise UserError(
             f"{title} streams and names no classes: give launch.scoring.features:classifier their "
             'number, config.score.features = {"name": ..., "classes": K}'
         )

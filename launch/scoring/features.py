@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.batches import averaged
+from jaxgen.batches import ema_params
 from jaxgen.nets import inception as inception_v3
 from jaxgen.nets.feature_net import FeatureNet
 from launch import checkpoints, cli
 from launch.config import by_name
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments as runs
+from launch.engine import experiments
 from launch.scoring import classifier as classifiers
 from launch.weights.files import read
 
@@ -55,12 +55,12 @@ def build(config: ConfigDict, force: bool = False) -> Features:
       force: whether a classifier that is too often wrong is used all the same.
 
     Raises:
-      Mistake: the net cannot be had, or cannot be trusted.
+      UserError: the net cannot be had, or cannot be trusted.
     """
     where = "config.score.features"
-    found = by_name.build(config.score.features, where, config=config, force=force)
+    found = by_name.instantiate(config.score.features, where, config=config, force=force)
     if not isinstance(found, Features):
-        raise Mistake(
+        raise UserError(
             f"{where}: {config.score.features.name} must return launch.scoring.features.Features, "
             f"got {type(found).__name__}"
         )
@@ -88,21 +88,21 @@ def classifier(
       least: accuracy on the run's evaluation split below which it is refused.
 
     Raises:
-      Mistake: examples without labels, or too low an accuracy.
+      UserError: examples without labels, or too low an accuracy.
     """
     folder, step, recipe, data = classifiers.trained(config, recipe, classes)
     title = data.split.title
     accuracy = checkpoints.metrics(folder / "checkpoints", step)["accuracy"]
     if accuracy < least and not force:
-        raise Mistake(
+        raise UserError(
             f"the classifier that scores would rest on names only {accuracy:.1%} of {title}'s "
             f"{config.eval.split} split rightly, less than {least:.0%}. --force of evaluate uses "
             "it all the same; config.score.features names another net, or recipe=FILE.py of "
             "launch.scoring.features:classifier a better training"
         )
-    opened = runs.trained(folder, [], step, None)
-    params = averaged(opened.state.opt_state, opened.state.params)
-    net = runs.make_net(recipe, recipe.model, "model").clone(classes=recipe.task.classes)
+    opened = experiments.restore(folder, [], step, None)
+    params = ema_params(opened.state.opt_state, opened.state.params)
+    net = experiments.make_net(recipe, recipe.model, "model").clone(classes=recipe.task.classes)
     params, size = _scaled(net, params, data)
     card = {
         "features": "classifier",
@@ -143,23 +143,23 @@ def inception(
       tool: whose preprocessing; see `jaxgen.nets.inception.prepare`.
 
     Raises:
-      Mistake: no file, or tensors of another net; names the first that differs.
+      UserError: no file, or tensors of another net; names the first that differs.
     """
     del config, force
     if not weights:
-        raise Mistake(
+        raise UserError(
             "launch.scoring.features:inception needs weights=FILE: pt_inception-2015-12-05 of "
             "pytorch-fid or torch-fidelity, or its tensors as .safetensors or .npz"
         )
     if tool not in inception_v3.TOOLS:
-        raise Mistake(
+        raise UserError(
             f"launch.scoring.features:inception: tool={tool}: use {' or '.join(inception_v3.TOOLS)}"
         )
     path = Path(weights).expanduser()
     try:
         params = inception_v3.from_port(read(path))
     except ValueError as error:
-        raise Mistake(f"{path} is not that InceptionV3: {error}")
+        raise UserError(f"{path} is not that InceptionV3: {error}")
 
     def apply(params, images):
         return inception_v3.InceptionV3().apply(params, inception_v3.prepare(images, tool))

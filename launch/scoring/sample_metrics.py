@@ -15,10 +15,9 @@ import numpy as np
 
 from jaxgen.metrics import frechet, kernel_distance, neighbours, ssim
 from launch import cli
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments as runs
-from launch.engine import sharding
+from launch.engine import experiments, sharding
 from launch.scoring.features import Features
 
 KEPT = 2000  # images of a set that are kept themselves, for pairs and figures
@@ -74,7 +73,9 @@ def levels(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) / 255.0
 
 
-def real(run: runs.Run, data: batches.Data, batch_size: int, count: int) -> Iterator[tuple]:
+def real(
+    run: experiments.Experiment, data: batches.Data, batch_size: int, count: int
+) -> Iterator[tuple]:
     """The first `count` images of a split: (images, mask), batch by batch."""
     for batch in batches.eval_batches(data, rounded(run, batch_size)):
         if batch["index"][0] >= count:
@@ -84,7 +85,9 @@ def real(run: runs.Run, data: batches.Data, batch_size: int, count: int) -> Iter
         yield put["image"], put["mask"]
 
 
-def sampled(run: runs.Run, state: Any, classes: int, batch_size: int, count: int) -> Iterator:
+def sampled(
+    run: experiments.Experiment, state: Any, classes: int, batch_size: int, count: int
+) -> Iterator:
     """The images of seeds 0 to `count` - 1, classes by turns, as launch.sample draws them."""
     size = rounded(run, batch_size)
     for start in range(0, count, size):
@@ -96,7 +99,7 @@ def sampled(run: runs.Run, state: Any, classes: int, batch_size: int, count: int
 
 
 def completed(
-    opened: runs.Opened, batch_size: int, count: int
+    opened: experiments.Restored, batch_size: int, count: int
 ) -> Iterator[tuple[jax.Array, dict[str, np.ndarray]]]:
     """What the task makes of the first `count` examples: images, and their batch."""
     task, program = opened.run.task, opened.run.program
@@ -109,7 +112,7 @@ def completed(
         yield program.complete(opened.state, program.put_batch(given)), batch
 
 
-def rounded(run: runs.Run, batch_size: int) -> int:
+def rounded(run: experiments.Experiment, batch_size: int) -> int:
     """A batch size that the devices share evenly."""
     return -(-batch_size // run.mesh.size) * run.mesh.size
 
@@ -164,7 +167,7 @@ def check_counts(counts: dict[str, int], size: int = 1) -> None:
       size: number of the features that will be compared; 1 while it is not known.
 
     Raises:
-      Mistake: names the least number.
+      UserError: names the least number.
     """
     needs = {
         f"FID in {size} features": frechet.least_images(size),
@@ -174,7 +177,7 @@ def check_counts(counts: dict[str, int], size: int = 1) -> None:
     metric = max(needs, key=needs.get)
     for what, count in counts.items():
         if count < needs[metric]:
-            raise Mistake(
+            raise UserError(
                 f"{what}: {metric} needs at least {needs[metric]:,} images; there are {count:,}"
             )
 
@@ -234,7 +237,12 @@ def _alike(images, first, second):
 
 
 def monitor(
-    run: runs.Run, data: batches.Data, features: Features, batch_size: int, count: int, classes: int
+    run: experiments.Experiment,
+    data: batches.Data,
+    features: Features,
+    batch_size: int,
+    count: int,
+    classes: int,
 ) -> Callable[[Any], dict[str, float]]:
     """Scores cheap enough for every evaluation of a training, by sums alone.
 
@@ -247,13 +255,13 @@ def monitor(
       classes: of a class-conditional model; 0 for none.
 
     Returns:
-      (state) -> the metrics that `monitored` names: what config.guard.rule can ask for.
+      (state) -> the metrics that `monitored` names: what config.collapse.rule can ask for.
 
     Raises:
-      Mistake: the task cannot sample, or the counts are too small; names the least.
+      UserError: the task cannot sample, or the counts are too small; names the least.
     """
     if run.program.sample is None:
-        raise Mistake("config.score.samples: the task has no sample()")
+        raise UserError("config.score.samples: the task has no sample()")
     check_counts({"config.score.samples": count, data.split.title: data.split.size}, features.size)
     extract = extractor(features, run.mesh)
     total = lambda images: frechet.add(jax.device_get(extract(*batch)["sums"]) for batch in images)

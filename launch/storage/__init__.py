@@ -2,26 +2,26 @@
 
 from launch.storage.paths import (
     bucket,
+    bucket_errors,
     contents,
+    describe_bucket_error,
     fetch,
+    is_bucket,
     make,
     move,
     path,
-    reaching,
-    remote,
     remove,
-    trouble,
 )
 
 __all__ = [
     "bucket",
+    "bucket_errors",
     "contents",
+    "describe_bucket_error",
     "fetch",
+    "is_bucket",
     "make",
     "move",
     "path",
-    "reaching",
-    "remote",
     "remove",
-    "trouble",
 ]

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from launch import cli, storage
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 RENEWAL = 15.0  # seconds between renewals
-PATIENCE = 60.0  # seconds without one after which the holder counts as gone
+EXPIRY = 60.0  # seconds without one after which the holder counts as gone
 
 
 @contextmanager
@@ -26,10 +26,10 @@ def held(path: Path, busy: Callable[[str], None]) -> Iterator[Callable[[], None]
       busy: called with who holds it, where somebody does; raises.
 
     Yields:
-      A function that raises Mistake where another process has taken the lock, as it may
+      A function that raises UserError where another process has taken the lock, as it may
       from one that did not renew it for a minute.
     """
-    with storage.reaching(path):
+    with storage.bucket_errors(path):
         mine = _take(path, busy)
     over = threading.Event()
 
@@ -37,7 +37,7 @@ def held(path: Path, busy: Callable[[str], None]) -> Iterator[Callable[[], None]
         other = _read(path)
         if other.get("token") != mine["token"]:
             taker = other.get("who", "somebody who is gone again")
-            raise Mistake(
+            raise UserError(
                 f"{path.parent} was taken over by {taker}, as this process did not renew its "
                 "lock for a minute"
             )
@@ -47,7 +47,7 @@ def held(path: Path, busy: Callable[[str], None]) -> Iterator[Callable[[], None]
             try:
                 still()
                 _write(path, mine | {"renewed": time.time()})
-            except Mistake:
+            except UserError:
                 return
             except Exception:  # the network; the next time will tell
                 continue
@@ -91,12 +91,12 @@ def _gone(path, holder):
     if holder["host"] == socket.gethostname() and not _runs(holder["process"]):
         return True
     cli.say(
-        f"{path.parent} was in use by {holder['who']}; waiting up to {PATIENCE:.0f} s for a "
+        f"{path.parent} was in use by {holder['who']}; waiting up to {EXPIRY:.0f} s for a "
         "sign of it"
     )
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + EXPIRY
     while time.monotonic() < deadline:
-        time.sleep(min(1.0, PATIENCE / 10))
+        time.sleep(min(1.0, EXPIRY / 10))
         now = _read(path)
         if now != holder:
             return not now

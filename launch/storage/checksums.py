@@ -30,7 +30,7 @@ def write(folder: Path) -> None:
     listing = json.dumps(files, indent=1, sort_keys=True)
     content = {"sha256": hashlib.sha256(listing.encode()).hexdigest(), "files": files}
     text = json.dumps(content, indent=1, sort_keys=True)
-    if storage.remote(folder):
+    if storage.is_bucket(folder):
         (folder / NAME).write_text(text)
         return
     with (folder / NAME).open("w") as stream:
@@ -39,7 +39,7 @@ def write(folder: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def fault(folder: Path) -> str | None:
+def find_damage(folder: Path) -> str | None:
     """What is wrong with a folder, in a few words; None if it is whole."""
     try:
         content = json.loads((folder / NAME).read_text())
@@ -68,14 +68,14 @@ def fault(folder: Path) -> str | None:
 
 def size(folder: Path) -> int:
     """Bytes of all files below a folder."""
-    if storage.remote(folder):
+    if storage.is_bucket(folder):
         return sum(facts["bytes"] for facts in storage.contents(folder).values())
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _reader(folder) -> tuple[Callable[..., dict], Iterable[str]]:
     """(name, older) -> size and hash of a file in the folder; and the names of all files."""
-    if not storage.remote(folder):
+    if not storage.is_bucket(folder):
         names = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         return lambda name, older=False: _describe(folder / name, older), names
     found = storage.contents(folder)

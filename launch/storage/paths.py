@@ -18,7 +18,7 @@ from pathlib import Path
 
 from etils import epath
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.storage import file_lock
 
 
@@ -26,17 +26,17 @@ def path(value: str) -> Path:
     """An absolute path here, or in a bucket, where it is an `epath.Path` of the same methods.
 
     Raises:
-      Mistake: another scheme than gs://, or what reads buckets is not installed.
+      UserError: another scheme than gs://, or what reads buckets is not installed.
     """
     scheme = re.match(r"(\w+)://", value)
     if not scheme:
         return Path(value).expanduser().absolute()
     if scheme[1] != "gs":
-        raise Mistake(
+        raise UserError(
             f"{value}: of buckets only gs:// is known here; mount any other and give its folder"
         )
     if importlib.util.find_spec("gcsfs") is None:
-        raise Mistake(f'{value}: buckets need gcsfs: pip install "segen[gcs]"')
+        raise UserError(f'{value}: buckets need gcsfs: pip install "segen[gcs]"')
     import fsspec
 
     for name in ("gs", "gcs"):  # TensorStore writes past it, so nothing may be remembered
@@ -44,7 +44,7 @@ def path(value: str) -> Path:
     return epath.Path(value.rstrip("/"))
 
 
-def remote(folder: Path) -> bool:
+def is_bucket(folder: Path) -> bool:
     """Whether a path lies in a bucket."""
     return str(folder).startswith("gs://")
 
@@ -57,20 +57,20 @@ def bucket():
 
 
 @contextmanager
-def reaching(folder: Path) -> Iterator[None]:
-    """Turns what goes wrong with a bucket inside the block into a Mistake that names it."""
-    if not remote(folder):
+def bucket_errors(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong with a bucket inside the block into a UserError that names it."""
+    if not is_bucket(folder):
         yield
         return
     try:
         yield
     except Exception as error:
-        if problem := trouble(error):
-            raise Mistake(f"{folder}: {problem}")
+        if problem := describe_bucket_error(error):
+            raise UserError(f"{folder}: {problem}")
         raise
 
 
-def trouble(error: BaseException) -> str | None:
+def describe_bucket_error(error: BaseException) -> str | None:
     """What an error says of a bucket, or of the way to it; None if it is of another kind."""
     if type(error).__module__ == "builtins" and getattr(error, "errno", None) is not None:
         return None  # of a disk here, to which gcsfs was copying
@@ -90,19 +90,21 @@ def make(folder: Path) -> None:
     """Makes a folder; of a bucket, sees that it is there, as folders need no making.
 
     Raises:
-      Mistake: there is no such bucket, or no way to it.
+      UserError: there is no such bucket, or no way to it.
     """
-    if not remote(folder):
+    if not is_bucket(folder):
         return folder.mkdir(parents=True, exist_ok=True)
     name = str(folder).removeprefix("gs://").partition("/")[0]
-    with reaching(folder):
+    with bucket_errors(folder):
         if not bucket().exists(name):
-            raise Mistake(f"{folder}: there is no bucket {name!r}, or this machine may not see it")
+            raise UserError(
+                f"{folder}: there is no bucket {name!r}, or this machine may not see it"
+            )
 
 
 def move(source: Path, target: Path) -> None:
     """Moves a folder, within this machine or within a bucket."""
-    if remote(source):
+    if is_bucket(source):
         return bucket().mv(str(source), str(target), recursive=True)
     target.parent.mkdir(exist_ok=True)
     shutil.move(source, target)
@@ -110,7 +112,7 @@ def move(source: Path, target: Path) -> None:
 
 def remove(folder: Path) -> None:
     """Removes a folder and what is in it."""
-    folder.rmtree() if remote(folder) else shutil.rmtree(folder)
+    folder.rmtree() if is_bucket(folder) else shutil.rmtree(folder)
 
 
 def contents(folder: Path) -> dict[str, dict]:
@@ -143,12 +145,12 @@ def fetch(
       parts: copy only files below folders of these names.
 
     Raises:
-      Mistake: there is no way to the bucket.
+      UserError: there is no way to the bucket.
     """
     source = path(folder)
     target = cache / str(source).removeprefix("gs://")
     target.mkdir(parents=True, exist_ok=True)
-    with reaching(source), file_lock.held(target / file_lock.NAME, lambda who: None):
+    with bucket_errors(source), file_lock.held(target / file_lock.NAME, lambda who: None):
         found = bucket().find(str(source), detail=True)
         new = {}
         for name, info in found.items():

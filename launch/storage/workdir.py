@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from launch import cli, storage
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.storage import bucket_lock, file_lock
 
 # Of a workdir, what a run that goes on never reads again; checkpoints are read in place.
-LEFT_THERE = ("checkpoints", "damaged", "faults", "tensorboard", "scores")
+NOT_FETCHED = ("checkpoints", "damaged", "nonfinite", "tensorboard", "scores")
 
 
-class Home:
+class Workdir:
     """Where a run writes its metrics and figures.
 
     Args:
@@ -29,7 +29,7 @@ class Home:
 
     def __init__(self, workdir: Path):
         self.workdir = self.folder = workdir
-        if storage.remote(workdir):
+        if storage.is_bucket(workdir):
             self.folder = Path(tempfile.gettempdir()) / f"segen-{os.getpid()}-{workdir.name}"
         self._sent, self._busy = {}, threading.Lock()
         self._still: Callable[[], None] = lambda: None
@@ -39,11 +39,11 @@ class Home:
         """Makes the workdir and holds it; fetches what the run wrote before, and sends the rest.
 
         Raises:
-          Mistake: another process has it, or there is no way to it.
+          UserError: another process has it, or there is no way to it.
         """
         storage.make(self.workdir)
         path = self.workdir / file_lock.NAME
-        if not storage.remote(self.workdir):
+        if not storage.is_bucket(self.workdir):
             with file_lock.held(path, self._refuse):
                 yield
             return
@@ -51,7 +51,7 @@ class Home:
             self.folder.mkdir(parents=True, exist_ok=True)
             whole = False
             try:
-                with storage.reaching(self.workdir):
+                with storage.bucket_errors(self.workdir):
                     self._fetch()
                 yield
                 whole = True
@@ -60,9 +60,9 @@ class Home:
 
     def _leave(self, whole):
         try:
-            with storage.reaching(self.workdir):
+            with storage.bucket_errors(self.workdir):
                 self.publish()
-        except Mistake as mistake:
+        except UserError as mistake:
             if whole:
                 raise
             cli.say(str(mistake))  # not instead of what is ending the run
@@ -70,7 +70,7 @@ class Home:
             shutil.rmtree(self.folder)
 
     def _refuse(self, holder):
-        raise Mistake(
+        raise UserError(
             f"{self.workdir} is in use by {holder}; let it end, or take another --workdir"
         )
 
@@ -78,9 +78,9 @@ class Home:
         """Copies what is new or has changed into the bucket.
 
         Raises:
-          Mistake: another process has the workdir now.
+          UserError: another process has the workdir now.
         """
-        if not storage.remote(self.workdir):
+        if not storage.is_bucket(self.workdir):
             return
         with self._busy:
             self._still()
@@ -97,7 +97,7 @@ class Home:
             self._sent |= new
 
     def _fetch(self):
-        left = {*LEFT_THERE, file_lock.NAME}
+        left = {*NOT_FETCHED, file_lock.NAME}
         names = [n for n in storage.contents(self.workdir) if n.partition("/")[0] not in left]
         if names:
             storage.bucket().get(

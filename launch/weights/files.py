@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.numpy import bfloat16
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 MAGIC = 0x1950A86A20F9469CFC6C  # of PyTorch's format before 1.6
 
@@ -49,13 +49,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a file by name.
 
     Raises:
-      Mistake: no such file, an unknown kind, or a damaged one.
+      UserError: no such file, an unknown kind, or a damaged one.
     """
     readers = {".npz": _npz, ".safetensors": _safetensors, ".pth": _pth, ".pt": _pth}
     if path.suffix not in readers:
-        raise Mistake(f"{path}: weights are read from {', '.join(readers)} files")
+        raise UserError(f"{path}: weights are read from {', '.join(readers)} files")
     if not path.is_file():
-        raise Mistake(f"no such file of weights: {path}")
+        raise UserError(f"no such file of weights: {path}")
     try:
         return readers[path.suffix](path)
     except (
@@ -69,7 +69,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         pickle.UnpicklingError,
         zipfile.BadZipFile,
     ) as error:
-        raise Mistake(f"{path} is no {path.suffix} file of weights, or damaged: {error}")
+        raise UserError(f"{path} is no {path.suffix} file of weights, or damaged: {error}")
 
 
 def _npz(path):

@@ -53,4 +53,4 @@ def test_sums_leave_out_padding_whatever_it_holds():
 
 def test_the_average_where_there_is_one():
     params = {"w": np.ones(2)}
-    assert batches.averaged(optax.adam(1.0).init(params), params) is params
+    assert batches.ema_params(optax.adam(1.0).init(params), params) is params

@@ -27,7 +27,7 @@ def test_a_step_follows_the_mean_of_all_rows_and_sums_those_of_examples():
 
 
 def test_the_average_serves_where_the_optimiser_keeps_one():
-    double = likelihood_training.of_average(lambda factor, params, batch: factor * params["w"], 2.0)
+    double = likelihood_training.with_ema(lambda factor, params, batch: factor * params["w"], 2.0)
     plain = likelihood_training.State({"w": 3.0}, optax.EmptyState())
     assert double(plain, None) == 6.0
     assert double(plain._replace(opt_state={"ema": {"w": 5.0}}), None) == 10.0

@@ -28,7 +28,7 @@ def test_an_arc_keeps_the_length_of_its_ends_and_turns_evenly():
     rng = np.random.default_rng(0)
     first, last = rng.normal(size=(2, 5, 40))
     last *= np.linalg.norm(first, axis=1, keepdims=True) / np.linalg.norm(last, axis=1)[:, None]
-    path = np.asarray(noise.arc(first, last, 7), np.float64)
+    path = np.asarray(noise.slerp(first, last, 7), np.float64)
     np.testing.assert_allclose(path[0], first, atol=1e-5)
     np.testing.assert_allclose(path[-1], last, atol=1e-5)
     lengths = np.linalg.norm(path, axis=-1)
@@ -40,4 +40,4 @@ def test_an_arc_keeps_the_length_of_its_ends_and_turns_evenly():
 @pytest.mark.parametrize("factor", [1.0, -1.0])
 def test_an_arc_between_parallel_latents_is_finite(factor):
     first = np.random.default_rng(0).normal(size=(2, 6))
-    assert np.isfinite(noise.arc(first, factor * first)).all()
+    assert np.isfinite(noise.slerp(first, factor * first)).all()

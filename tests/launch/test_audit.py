@@ -15,7 +15,7 @@ from jaxgen.task import Task
 from launch import audit, train
 from launch.audits import checks, enumeration
 from launch.config import loading as configs
-from launch.config.errors import Mistake, Stop
+from launch.config.errors import CommandExit, UserError
 
 BERNOULLI = likelihoods.bernoulli()
 
@@ -256,14 +256,14 @@ def test_a_run_is_audited_with_its_own_parameters_too(run, capsys):
 
 def test_a_failed_audit_exits_with_1(monkeypatch):
     monkeypatch.setattr(configs, "load", lambda spec: config(fault="decimal digits"))
-    with pytest.raises(Stop, match=r"failed: 6 pass, 1 FAIL") as caught:
+    with pytest.raises(CommandExit, match=r"failed: 6 pass, 1 FAIL") as caught:
         audit.main(["--config=mine.py"])
     assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["--config=a.py", "--workdir=b"]])
 def test_one_thing_at_a_time_is_audited(arguments):
-    with pytest.raises(Mistake, match="give either --config or --workdir"):
+    with pytest.raises(UserError, match="give either --config or --workdir"):
         audit.main(arguments)
 
 
@@ -271,7 +271,7 @@ def test_what_generates_nothing_is_refused():
     builder = built()
     with builder.config.unlocked():
         builder.config.task.name = "tests.launch.test_audit:silent"
-    with pytest.raises(Mistake, match=r"silent is no generative task"):
+    with pytest.raises(UserError, match=r"silent is no generative task"):
         audit.audit(builder)
 
 

@@ -11,9 +11,9 @@ import pytest
 from launch import checkpoints, export, inspect, storage, train
 from launch.checkpoints.writer import Writer
 from launch.config import loading as configs
-from launch.config.errors import Mistake, Stop
+from launch.config.errors import CommandExit, UserError
 from launch.data import batches
-from launch.engine import experiments as runs_of
+from launch.engine import experiments
 from tests.tools import bucket, runs
 
 SMALL = "--config=tests/tools/small.py:vae"
@@ -75,7 +75,7 @@ def test_damage_is_found_and_set_aside(small, place, stand_in, straight, capsys)
     content = bytearray(stand_in.objects.get(full)[0])
     content[len(content) // 2] ^= 1
     stand_in.objects.spoil(full, bytes(content))
-    with pytest.raises(Stop, match="damaged: step 40"):
+    with pytest.raises(CommandExit, match="damaged: step 40"):
         inspect.main([str(place)])
     small.train.steps = 50
     train.train(small, place)
@@ -122,7 +122,7 @@ def test_two_processes_write_one_run_there(place, tmp_path):
 
 def test_what_reads_a_run_reads_it_there(small, place, tmp_path):
     train.train(small, place)
-    opened = runs_of.trained(place, [], None, None)
+    opened = experiments.restore(place, [], None, None)
     assert opened.step == 40
     export.main([f"--workdir={place}", f"--out={tmp_path / 'model.zip'}"])
     assert (tmp_path / "model.zip").stat().st_size > 10_000
@@ -145,7 +145,7 @@ def test_a_save_that_the_bucket_refuses_ends_the_run_with_the_last_good_step(
 
     monkeypatch.setattr(Writer, "_sign", refused)
     with pytest.raises(
-        Mistake, match="Forbidden: the key has expired; the last good checkpoint is step 10"
+        UserError, match="Forbidden: the key has expired; the last good checkpoint is step 10"
     ):
         train.train(small, place)
     assert (place / "metrics.jsonl").exists()
@@ -154,7 +154,7 @@ def test_a_save_that_the_bucket_refuses_ends_the_run_with_the_last_good_step(
 def test_data_that_are_not_in_the_bucket_are_asked_for(small, place, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     small.data.update(name="mnist", data_dir=str(place))
-    with pytest.raises(Mistake, match=f"data_dir={place} has no mnist as array_record. Prepare"):
+    with pytest.raises(UserError, match=f"data_dir={place} has no mnist as array_record. Prepare"):
         batches.open_data(small.data, "train")
 
 

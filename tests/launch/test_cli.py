@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from launch import cli
 from launch.config import loading as configs
-from launch.config.errors import Diverged, Interrupted, Mistake
+from launch.config.errors import Diverged, Interrupted, UserError
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 20)), min_size=1, max_size=4))
@@ -53,7 +53,7 @@ def test_overrides_keep_the_types_of_the_config():
     ],
 )
 def test_bad_overrides_are_named(item, message):
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         cli.override(configs.load("configs/vae.py"), [item])
 
 
@@ -69,7 +69,7 @@ def test_both_ways_of_writing_an_override_are_one():
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (Mistake("m"), 2),
+        (UserError("m"), 2),
         (Diverged("d"), 3),
         (Interrupted("i"), 75),
         (OSError(errno.ENOSPC, "full", "file.txt"), 2),

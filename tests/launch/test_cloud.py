@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.config.errors import Collapsed, Diverged, Interrupted, Missing, Mistake
+from launch.config.errors import Collapsed, Diverged, Interrupted, PeerLost, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOUD = ROOT / "launch" / "cloud"
@@ -257,7 +257,7 @@ def test_help(script, bare):
 )
 def test_a_mistake_is_named_and_ends_with_2(script, words, settings, named, bare):
     done = run(script, *words, settings=settings | {"PATH": str(bare)})
-    assert done.returncode == Mistake.exit_code
+    assert done.returncode == UserError.exit_code
     assert named in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
@@ -431,7 +431,7 @@ def test_training_outlives_the_call_and_saves_on_stop(cloud):
 def test_nothing_is_written_where_no_bucket_is_mounted(cloud):
     settings = SLICE | cloud
     done = run("tpu_vm.sh", "run", "--", *TRAINING, settings=settings)
-    assert done.returncode == Mistake.exit_code
+    assert done.returncode == UserError.exit_code
     assert "not mounted" in done.stderr
     assert trained(cloud) == []
     assert "tpu_vm.sh delete --name=segen" in done.stderr  # it runs, though the start failed
@@ -440,13 +440,13 @@ def test_nothing_is_written_where_no_bucket_is_mounted(cloud):
 @pytest.mark.parametrize(
     ("codes", "starts", "last"),
     [
-        ([Missing.exit_code, 137, 134, 0], 4, 0),
-        ([Mistake.exit_code, 0], 1, Mistake.exit_code),
+        ([PeerLost.exit_code, 137, 134, 0], 4, 0),
+        ([UserError.exit_code, 0], 1, UserError.exit_code),
         ([Diverged.exit_code, 0], 1, Diverged.exit_code),
         ([Collapsed.exit_code, 0], 1, Collapsed.exit_code),
         ([Interrupted.exit_code, 0], 1, Interrupted.exit_code),
         ([1, 0], 1, 1),
-        ([Missing.exit_code] * 9, 4, Missing.exit_code),
+        ([PeerLost.exit_code] * 9, 4, PeerLost.exit_code),
     ],
 )
 def test_a_worker_starts_again_what_broke_and_only_that(codes, starts, last, cloud):
@@ -559,13 +559,13 @@ def test_slurm_dry_run(bare):
         ([Interrupted.exit_code], 1, True, Interrupted.exit_code),
         ([143], 1, True, 143),
         ([1], 1, False, 1),
-        ([Mistake.exit_code], 1, False, Mistake.exit_code),
+        ([UserError.exit_code], 1, False, UserError.exit_code),
         ([Diverged.exit_code], 1, False, Diverged.exit_code),
         ([Collapsed.exit_code], 1, False, Collapsed.exit_code),
         ([130], 1, False, 130),
-        ([Missing.exit_code, 137, 0], 3, False, 0),
-        ([Missing.exit_code, Interrupted.exit_code], 2, True, Interrupted.exit_code),
-        ([Missing.exit_code] * 9, 3, False, Missing.exit_code),
+        ([PeerLost.exit_code, 137, 0], 3, False, 0),
+        ([PeerLost.exit_code, Interrupted.exit_code], 2, True, Interrupted.exit_code),
+        ([PeerLost.exit_code] * 9, 3, False, PeerLost.exit_code),
     ],
 )
 def test_slurm_does_for_each_exit_code_what_it_asks_for(codes, runs, requeued, last, cloud):
@@ -662,7 +662,7 @@ def test_the_job_set_does_for_each_exit_code_what_it_asks_for(bare):
     spec = manifest(bare, TPU, "--max-restarts=5")["spec"]
     policy = spec["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"]
     codes = next(rule["onExitCodes"] for rule in policy if "onExitCodes" in rule)
-    final = {kind.exit_code for kind in (Mistake, Diverged, Collapsed)}
+    final = {kind.exit_code for kind in (UserError, Diverged, Collapsed)}
     assert set(codes["values"]) == final | {Interrupted.exit_code}
     assert {rule["action"] for rule in policy} == {"FailJob"}
     assert policy[1]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]

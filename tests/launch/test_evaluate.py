@@ -12,7 +12,7 @@ from jaxgen import task as generation
 from jaxseg import task as segmentation
 from launch import evaluate, train
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.scoring import classifier
 
 RECIPE = """
@@ -60,7 +60,7 @@ def run(capsys, workdir, *arguments):
 
 
 def test_a_classifier_below_its_least_accuracy_is_refused(capsys, workdir, cache):
-    with pytest.raises(Mistake, match=r"names only \d.*rightly, less than 90%.*--force"):
+    with pytest.raises(UserError, match=r"names only \d.*rightly, less than 90%.*--force"):
         run(capsys, workdir, "--samples=60")
     assert "training it once" in capsys.readouterr().err
     (folder,) = [path for path in (cache / "segen" / "classifiers").iterdir() if path.is_dir()]
@@ -123,13 +123,13 @@ def test_all_scores_with_their_card(capsys, workdir):
 )
 def test_mistakes_are_named_before_anything_is_drawn(capsys, workdir, flags, message):
     flags = [flag.replace("DIR", str(workdir)) for flag in flags]
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         run(capsys, workdir, *flags)
 
 
 def test_weights_of_another_net_are_refused(capsys, workdir, tmp_path):
     np.savez(tmp_path / "weights.npz", **{"Conv2d_1a_3x3.bn.bias": np.zeros(31)})
-    with pytest.raises(Mistake, match=r"Conv2d_1a_3x3.bn.bias is \[31\]; it must be \[32\]"):
+    with pytest.raises(UserError, match=r"Conv2d_1a_3x3.bn.bias is \[31\]; it must be \[32\]"):
         run(capsys, workdir, "--samples=64", f"--inception={tmp_path / 'weights.npz'}")
 
 
@@ -230,16 +230,16 @@ def test_images_made_of_masks_are_labelled_by_a_segmenter(capsys, painted):
 
 
 def test_a_segmenter_that_cannot_serve_is_refused(capsys, painted, workdir):
-    with pytest.raises(Mistake, match="painter labels no images"):
+    with pytest.raises(UserError, match="painter labels no images"):
         run(capsys, painted["painter"], f"--segmenter={painted['painter']}")
-    with pytest.raises(Mistake, match=r"reader has no sample\(\)"):
+    with pytest.raises(UserError, match=r"reader has no sample\(\)"):
         run(capsys, painted["reader"], "--samples=64")
-    with pytest.raises(Mistake, match=r"reader has no complete\(\)"):
+    with pytest.raises(UserError, match=r"reader has no complete\(\)"):
         run(capsys, painted["reader"], "--completions")
 
 
 def test_data_without_labels_are_scored_by_other_features(capsys, painted):
-    with pytest.raises(Mistake, match=r"learns from an integer `label`.*--inception=FILE"):
+    with pytest.raises(UserError, match=r"learns from an integer `label`.*--inception=FILE"):
         run(capsys, painted["painter"], "--completions")
     random = "--config.score.features.name=launch.scoring.features:random"
     found, _ = run(capsys, painted["painter"], "--completions", random, "--reals=150")

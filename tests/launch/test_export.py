@@ -21,9 +21,9 @@ from safetensors import numpy as safetensors
 from jaxgen.task import Task
 from launch import export, sample, train
 from launch.config import loading as configs
-from launch.config.errors import Mistake, Stop
-from launch.engine import experiments as runs
-from launch.exported import archive, loader, subject
+from launch.config.errors import CommandExit, UserError
+from launch.engine import experiments
+from launch.exported import archive, loader, tracing
 from launch.reporting import image_files
 from tests.launch import (
     test_gan_program,
@@ -107,7 +107,7 @@ def call(workdir, out, *arguments):
 
 
 def opened_of(workdir):
-    return runs.trained(workdir, ["--config.mesh.data=1"], None, None)
+    return experiments.restore(workdir, ["--config.mesh.data=1"], None, None)
 
 
 def alike(found, wanted):
@@ -152,7 +152,7 @@ def test_any_number_of_seeds_and_classes_is_drawn(made, name):
     wanted = sample.draw(opened_of(workdir), seeds, None, 8)
     found = model(seeds=seeds, labels=np.array(seeds) % 2)["images"]
     assert found.dtype == np.uint8
-    alike(found, np.asarray(subject.levels(jnp.asarray(wanted))))
+    alike(found, np.asarray(tracing.levels(jnp.asarray(wanted))))
     alone = model(seeds=[7], labels=[1])["images"]
     alike(alone, found[3:4])
 
@@ -182,7 +182,7 @@ def test_masks_become_images(made):
     columns = {"segmentation": masks, "label": np.zeros(5, np.int32)}
     wanted = sample.by_seed(opened, opened.run.program.complete, list(range(5)), columns, 8)
     found = model(seeds=np.arange(5), segmentation=masks)["images"]
-    alike(found, np.asarray(subject.levels(jnp.asarray(wanted))))
+    alike(found, np.asarray(tracing.levels(jnp.asarray(wanted))))
 
 
 def test_what_else_a_task_can_do_is_exported_when_asked_for(made, folder):
@@ -319,7 +319,7 @@ def test_nothing_is_written_that_does_not_do_the_same(made, tmp_path, monkeypatc
             for name, array in wrong(*arguments).items()
         },
     )
-    with pytest.raises(Stop, match="does not give what the run gives: images differ"):
+    with pytest.raises(CommandExit, match="does not give what the run gives: images differ"):
         call(made("vae")[0], tmp_path / "model.zip")
     assert not list(tmp_path.iterdir())
 
@@ -340,7 +340,7 @@ def test_nothing_is_written_that_does_not_do_the_same(made, tmp_path, monkeypatc
 )
 def test_what_cannot_be_exported_is_named(made, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         export.main([f"--workdir={made('vae')[0]}", "--out=model.zip", *arguments])
     assert not list(tmp_path.iterdir())
 
@@ -355,19 +355,25 @@ def test_an_unknown_function_is_a_mistake(made, capsys):
 def test_a_task_that_promises_nothing_is_named():
     config = ConfigDict({"task": {"name": "mine:task"}})
     task = Task(*[None] * 5, complete=lambda state, batch, rng: batch["image"])
-    opened = runs.Opened(config, None, runs.Run(task, None, None, {}), None, 0)
-    with pytest.raises(Mistake, match=r"mine:task has no predict\(\), sample\(\) or complete\(\)"):
-        subject.choose(opened, None)
+    opened = experiments.Restored(
+        config, None, experiments.Experiment(task, None, None, {}), None, 0
+    )
+    with pytest.raises(
+        UserError, match=r"mine:task has no predict\(\), sample\(\) or complete\(\)"
+    ):
+        tracing.choose(opened, None)
 
 
 def of_seeds(function):
     seeds = {"seeds": jax.ShapeDtypeStruct((), np.int32)}
-    return subject.Subject("sample", {}, seeds, seeds, lambda _, inputs: function(inputs["seeds"]))
+    return tracing.ExportedFunction(
+        "sample", {}, seeds, seeds, lambda _, inputs: function(inputs["seeds"])
+    )
 
 
 def test_a_function_that_counts_its_rows_is_exported_row_by_row():
     counting = of_seeds(lambda seeds: {"images": jnp.zeros((len(seeds), 2)) + seeds[:, None]})
-    exported = subject.exported(counting, "mine")
+    exported = tracing.exported(counting, "mine")
     found = exported.call({}, {"seeds": np.arange(3, dtype=np.int32)})
     np.testing.assert_array_equal(found["images"], [[0, 0], [1, 1], [2, 2]])
 
@@ -377,8 +383,8 @@ def test_what_jax_cannot_export_is_a_mistake():
     asking = lambda seeds: jax.vmap(
         lambda seed: jax.pure_callback(np.sin, like, seed, vmap_method="sequential")
     )(seeds * 1.0)
-    with pytest.raises(Mistake, match=r"mine: sample\(\) cannot be exported for cpu, cuda, tpu"):
-        subject.exported(of_seeds(asking), "mine")
+    with pytest.raises(UserError, match=r"mine: sample\(\) cannot be exported for cpu, cuda, tpu"):
+        tracing.exported(of_seeds(asking), "mine")
 
 
 @pytest.fixture(scope="module")

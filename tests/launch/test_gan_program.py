@@ -8,9 +8,9 @@ from ml_collections import ConfigDict
 from launch import checkpoints
 from launch.checkpoints.writer import Writer
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments as runs
+from launch.engine import experiments
 from tests.launch.engine.test_compiled_steps import losses
 
 HERE = "tests.launch.test_gan_program"
@@ -117,9 +117,9 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
     def evaluate(rows, **changes):
         config = config_of(CLASSES, **changes)
         data = batches.open_data(config.data, "test")
-        run = runs.assemble(config, data, training=False)
-        return runs.evaluate(
-            run, runs.initial_state(config, run), data, rows, run.program.score_step
+        run = experiments.build(config, data, training=False)
+        return experiments.evaluate(
+            run, experiments.initial_state(config, run), data, rows, run.program.score_step
         )
 
     whole = evaluate(48)
@@ -144,5 +144,5 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
 def test_what_cannot_work_is_refused_before_anything_compiles(changes, message):
     config = config_of(CLASSES, **changes)
     data = batches.open_data(config.data, "train")
-    with pytest.raises(Mistake, match=message):
-        runs.assemble(config, data)
+    with pytest.raises(UserError, match=message):
+        experiments.build(config, data)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from launch import inspect, train
-from launch.config.errors import Mistake, Stop
+from launch.config.errors import CommandExit, UserError
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_damage_is_named_and_ends_with_1(capsys, workdir):
     whole = file.read_bytes()
     file.write_bytes(content)
     try:
-        with pytest.raises(Stop, match=r"damaged: step 40$") as stop:
+        with pytest.raises(CommandExit, match=r"damaged: step 40$") as stop:
             lines(capsys, workdir)
     finally:
         file.write_bytes(whole)
@@ -64,18 +64,18 @@ def test_a_half_line_and_what_was_cut_off_or_set_aside_are_told(capsys, tmp_path
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "split": "train", "loss": 2.0}\n{"st')
     (tmp_path / "checkpoints" / "10.orbax-checkpoint-tmp").mkdir(parents=True)
     (tmp_path / "damaged" / "20").mkdir(parents=True)
-    (tmp_path / "faults").mkdir()
-    (tmp_path / "faults" / "step-00000007.npz").touch()
+    (tmp_path / "nonfinite").mkdir()
+    (tmp_path / "nonfinite" / "step-00000007.npz").touch()
     found = "\n".join(lines(capsys, tmp_path))
     assert "none of 40 steps saved" in found
     assert "10.orbax-checkpoint-tmp: a save that was cut off" in found
     assert "damaged/20: set aside" in found
-    assert "faults/step-00000007.npz: a batch whose loss was not finite" in found
+    assert "nonfinite/step-00000007.npz: a batch whose loss was not finite" in found
     assert "1 lines cannot be read" in found
 
 
 def test_what_is_no_run_is_a_mistake(tmp_path):
-    with pytest.raises(Mistake, match=r"is not a run: it has no config\.json"):
+    with pytest.raises(UserError, match=r"is not a run: it has no config\.json"):
         inspect.main([str(tmp_path)])
 
 

@@ -10,8 +10,8 @@ from sklearn import metrics as theirs
 from jaxseg.inference.postprocess import regions
 from launch import evaluate, predict, train
 from launch.config import loading as configs
-from launch.config.errors import Mistake
-from launch.engine import experiments as runs
+from launch.config.errors import UserError
+from launch.engine import experiments
 from launch.inference.segmenter import Segmenter
 
 COLOURS = np.array([[30, 30, 30], [220, 60, 60], [60, 60, 220]], np.uint8)
@@ -151,7 +151,7 @@ def test_images_of_any_size(run, tmp_path, capsys, shape):
 
 def test_images_of_many_sizes_are_one_compilation(run):
     _, workdir = run
-    opened = runs.trained(workdir, [], None, None)
+    opened = experiments.restore(workdir, [], None, None)
     segmenter = Segmenter(opened, 1, False)
     for shape in ((5, 9), (24, 32), (40, 33), (31, 80)):
         segmenter.label({"image": scene(3, shape)[0]}, None)
@@ -235,7 +235,7 @@ def test_one_bad_image_does_not_cost_the_others(run, tmp_path, capsys):
         write(tmp_path, seed)
     (tmp_path / "images" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
     (tmp_path / "images" / "._s1.png").write_bytes(b"of another system, and hidden")
-    with pytest.raises(Mistake, match=r"1 of 3 images could not be predicted.*\n.*bad.png"):
+    with pytest.raises(UserError, match=r"1 of 3 images could not be predicted.*\n.*bad.png"):
         call(
             capsys,
             predict,
@@ -265,7 +265,7 @@ def test_one_bad_image_does_not_cost_the_others(run, tmp_path, capsys):
 def test_mistakes_are_named(run, tmp_path, capsys, arguments, message):
     data, workdir = run
     arguments = [argument.format(data=data) for argument in arguments]
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         call(capsys, predict, f"--workdir={workdir}", f"--out={tmp_path}", *arguments)
 
 
@@ -273,7 +273,7 @@ def test_masks_whose_ids_mean_something_else_are_refused(run, tmp_path, capsys):
     _, workdir = run
     write(tmp_path, 3)
     (tmp_path / "classes.csv").write_text("id,name\n0,red\n1,dark\n2,blue\n")
-    with pytest.raises(Mistake, match="id 0 is 'red' there, but 'dark' in the data of training"):
+    with pytest.raises(UserError, match="id 0 is 'red' there, but 'dark' in the data of training"):
         call(
             capsys,
             predict,
@@ -290,7 +290,7 @@ def test_an_id_that_is_no_class_never_scores(run, tmp_path, capsys):
     ids = scene(3)[1]
     ids[2, 5] = 7
     Image.fromarray(ids).save(tmp_path / "masks" / "s3.png")
-    with pytest.raises(Mistake, match=r"s3.png \(x 5, y 2\): id 7"):
+    with pytest.raises(UserError, match=r"s3.png \(x 5, y 2\): id 7"):
         call(
             capsys,
             predict,
@@ -334,5 +334,5 @@ def test_augmentation_that_fails_is_named_before_anything_compiles(run, tmp_path
     config = configs.complete(ConfigDict(SMALL), "small")
     config.data.path = str(data)
     config.data.augment = [{"name": "jaxseg.cues.depth:drop"}]
-    with pytest.raises(Mistake, match=r"config.data.augment.*drop needs examples with `depth`"):
+    with pytest.raises(UserError, match=r"config.data.augment.*drop needs examples with `depth`"):
         train.train(config, tmp_path / "run")

@@ -12,7 +12,7 @@ from PIL import Image
 from jaxgen.task import Task
 from launch import sample, train
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 COLOURS = np.array([[0, 0, 0], [200, 40, 40], [40, 40, 200]], np.uint8)
 
@@ -252,6 +252,6 @@ def test_what_cannot_be_made_is_named(run, arguments, message, request, tmp_path
     save(tmp_path / "coloured.png", coloured)
     save(tmp_path / "ids.png", np.tile(np.array([0, 7], np.uint8), (6, 3))[:, :5])
     arguments = [argument.replace("IN", str(tmp_path)) for argument in arguments]
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         call(request.getfixturevalue(run), tmp_path / "out.png", *arguments)
     assert not (tmp_path / "out.png").exists()

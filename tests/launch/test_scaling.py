@@ -4,9 +4,9 @@ import jax
 import pytest
 
 from launch import scaling
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments as runs
+from launch.engine import experiments
 
 HLO = """
   %all-reduce.1 = (f32[10,3]{1,0}, f32[]) all-reduce(%a, %b), channel_id=1, replica_groups=[1,8]<=[8], use_global_device_ids=true, to_apply=%add
@@ -41,7 +41,7 @@ def rows(small_config):
 def test_data_parallel_sends_the_gradients_once(rows):
     found, config = rows
     data = batches.open_data(config.data, "train")
-    params = runs.assemble(config, data).program.template.params
+    params = experiments.build(config, data).program.template.params
     size = sum(leaf.size * 4 for leaf in jax.tree.leaves(params))
     # And the sums of the metrics, a few numbers.
     assert found["data"]["sent_mb"] == pytest.approx(2 * 7 / 8 * size / 1e6, rel=2e-3)
@@ -66,5 +66,5 @@ def test_the_batch_that_hides_sending(rows):
 
 @pytest.mark.parametrize("value", ["", "1,8", "8,x"])
 def test_numbers_of_devices_that_cannot_be(value):
-    with pytest.raises(Mistake, match="numbers from 2 on"):
+    with pytest.raises(UserError, match="numbers from 2 on"):
         scaling._counts(value)

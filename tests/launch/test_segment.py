@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from launch import segment
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 
 def read(path):
@@ -76,7 +76,7 @@ def test_one_bad_image_does_not_cost_the_others(halves):
     (halves / "in").mkdir()
     (halves / "in" / "bad.png").write_bytes(b"not a picture")
     (halves / "depth.png").rename(halves / "in" / "depth.png")
-    with pytest.raises(Mistake, match=r"1 of 2 images.*\n.*bad.png"):
+    with pytest.raises(UserError, match=r"1 of 2 images.*\n.*bad.png"):
         call("--cue=depth", f"--images={halves}/in", f"--out={halves}/out")
     report = json.loads((halves / "out" / "report.json").read_text())
     assert [entry["regions"] for entry in report["images"]] == [3]
@@ -93,5 +93,5 @@ def test_one_bad_image_does_not_cost_the_others(halves):
     ],
 )
 def test_mistakes_are_named(arguments, message):
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         call(*arguments, "--out=unused")

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from launch.config import loading as configs
 from launch.data import batches
-from launch.engine import experiments as runs
+from launch.engine import experiments
 from tests.launch.engine.test_compiled_steps import losses
 
 HERE = "tests.launch.test_segmentation_program"
@@ -59,16 +59,16 @@ def test_every_layout_gives_the_losses_of_one_device(changes):
     wanted, state = losses(config_of(), steps=4)
     found, other = losses(config_of(**changes), steps=4)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
-    np.testing.assert_allclose(other.shares, state.shares, atol=1e-5)
+    np.testing.assert_allclose(other.class_frequencies, state.class_frequencies, atol=1e-5)
 
 
 @pytest.mark.parametrize(("devices", "batch_size"), [(1, 5), (1, 7), (8, 3), (8, 24)])
 def test_scores_are_exact_for_any_batch_size_and_device_count(devices, batch_size):
     def evaluate(config, rows):
         data = batches.open_data(config.data, "test")
-        run = runs.assemble(config, data, training=False)
-        state = runs.initial_state(config, run)
-        return runs.evaluate(run, state, data, rows, run.program.score_step)
+        run = experiments.build(config, data, training=False)
+        state = experiments.initial_state(config, run)
+        return experiments.evaluate(run, state, data, rows, run.program.score_step)
 
     whole = evaluate(config_of(), 24)
     found = evaluate(config_of(**{"mesh.data": devices}), batch_size)
@@ -91,4 +91,4 @@ def test_a_run_says_when_the_data_names_no_classes():
     config = config_of(**{"task.classes": -1})
     data = batches.open_data(config.data, "test")
     with pytest.raises(Exception, match="names no classes"):
-        runs.count_classes(config, data.split)
+        experiments.count_classes(config, data.split)

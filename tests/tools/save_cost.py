@@ -23,8 +23,7 @@ from launch import train as training
 from launch.checkpoints.writer import Writer
 from launch.config import loading as configs
 from launch.data import batches
-from launch.engine import experiments as runs
-from launch.engine import sharding
+from launch.engine import experiments, sharding
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -34,9 +33,9 @@ def measure(pairs: int, steps: int) -> dict:
     config = configs.load("configs/unet.py")
     config.model.widths, config.data.batch_size = WIDTHS, 8
     data = batches.open_data(config.data, "train")
-    runs.count_classes(config, data.split)
-    run = runs.assemble(config, data)
-    state = run.program.load(runs.initial_state(config, run))
+    experiments.count_classes(config, data.split)
+    run = experiments.build(config, data)
+    state = run.program.load(experiments.initial_state(config, run))
     feed = training.feed(config, data, 0)
 
     def train(state):
@@ -54,8 +53,8 @@ def measure(pairs: int, steps: int) -> dict:
             state, seconds = train(state)
             plain.append(seconds)
             began = time.perf_counter()
-            assert run.program.finite(run.program.portable(state))
-            writer.save(pair + 1, run.program.portable(state), {}, None)
+            assert run.program.all_finite(run.program.unreplicate(state))
+            writer.save(pair + 1, run.program.unreplicate(state), {}, None)
             blocked.append(time.perf_counter() - began)
             state, seconds = train(state)
             saved.append(blocked[-1] + seconds)

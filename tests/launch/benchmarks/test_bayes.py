@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from launch.benchmarks import bayes
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 CAMVID = Path(__file__).resolve().parents[4] / "shared" / "data" / "camvid"
 COLOURS = np.array([[48, 112, 208], [48, 176, 80], [208, 48, 48]])
@@ -60,11 +60,11 @@ def test_priors_alone(folder, capsys):
 
 
 def test_mistakes_are_told(folder, capsys):
-    with pytest.raises(Mistake, match="id 9, but there are 3 classes"):
+    with pytest.raises(UserError, match="id 9, but there are 3 classes"):
         bayes.main([f"--data={folder}", "--classes=3", "--ignore=255"])
-    with pytest.raises(Mistake, match="no such directory"):
+    with pytest.raises(UserError, match="no such directory"):
         bayes.main(["--data=/nowhere"])
-    with pytest.raises(Mistake, match="bins >= 1"):
+    with pytest.raises(UserError, match="bins >= 1"):
         bayes.main([f"--data={folder}", *SMALL, "--bins=0"])
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from scipy import io
 
 from launch.benchmarks import bsds
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from tests.launch.data.test_bsds import write
 
 
@@ -37,7 +37,7 @@ def test_maps_are_read_from_any_kind_of_file(tmp_path):
     io.savemat(tmp_path / "e.mat", {"anything": strength})
     for stem in "abcde":
         np.testing.assert_allclose(bsds.read_map(tmp_path, stem), strength, atol=1e-5)
-    with pytest.raises(Mistake, match="has no f"):
+    with pytest.raises(UserError, match="has no f"):
         bsds.read_map(tmp_path, "f")
 
 
@@ -55,9 +55,9 @@ def test_portraits_are_turned_and_turned_back():
 
 
 def test_mistakes_are_named(tmp_path):
-    with pytest.raises(Mistake, match="give one of them"):
+    with pytest.raises(UserError, match="give one of them"):
         bsds.main([f"--data={tmp_path}", "--method=canny", f"--maps={tmp_path}"])
-    with pytest.raises(Mistake, match="no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         bsds.main([f"--data={tmp_path}", f"--maps={tmp_path}"])
-    with pytest.raises(Mistake, match="at least 1"):
+    with pytest.raises(UserError, match="at least 1"):
         bsds.main([f"--data={tmp_path}", "--limit=0", f"--maps={tmp_path}"])

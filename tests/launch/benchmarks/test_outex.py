@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from launch.benchmarks import outex
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 SIZE = 64
 
@@ -44,12 +44,12 @@ def test_chosen_images(data, capsys):
 
 
 def test_mistakes_are_told(data, tmp_path):
-    with pytest.raises(Mistake, match=r"has no 007\.png"):
+    with pytest.raises(UserError, match=r"has no 007\.png"):
         outex.main([f"--data={data}", "--images=7"])
-    with pytest.raises(Mistake, match="cannot read"):
+    with pytest.raises(UserError, match="cannot read"):
         outex.main([f"--data={tmp_path}"])
-    with pytest.raises(Mistake, match="--textures"):
+    with pytest.raises(UserError, match="--textures"):
         outex.main([f"--data={data}", "--textures=-1"])
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(data / "gt.png")
-    with pytest.raises(Mistake, match="but the truth is"):
+    with pytest.raises(UserError, match="but the truth is"):
         outex.main([f"--data={data}"])

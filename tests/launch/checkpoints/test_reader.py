@@ -11,7 +11,7 @@ import pytest
 
 from launch import checkpoints
 from launch.checkpoints.writer import Writer
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.engine import compiled_steps
 from tests.tools import damage_storm
 
@@ -97,7 +97,7 @@ def test_a_step_that_breaks_the_rule_does_not_drive_out_one_that_kept_it(folder)
 
 
 def test_a_best_metric_that_does_not_exist_is_named(folder):
-    with pytest.raises(Mistake, match="gives no 'miou'; it gives accuracy, loss"):
+    with pytest.raises(UserError, match="gives no 'miou'; it gives accuracy, loss"):
         saved(folder, {10: 1.0}, best="miou")
 
 
@@ -124,11 +124,11 @@ def test_another_model_is_refused_by_leaf(folder):
     wider = jax.ShapeDtypeStruct((30, 5), jnp.float32)
     grown = other._replace(params={"net": other.params["net"] | {"kernel": wider}})
     more = other._replace(params={"net": other.params["net"] | {"scale": wider}})
-    with pytest.raises(Mistake, match=r"params/net/kernel is \[30, 4\].*has \[30, 5\]"):
+    with pytest.raises(UserError, match=r"params/net/kernel is \[30, 4\].*has \[30, 5\]"):
         checkpoints.restore(folder, 10, grown)
-    with pytest.raises(Mistake, match=r"has no params/net/scale"):
+    with pytest.raises(UserError, match=r"has no params/net/scale"):
         checkpoints.restore_params(folder, 10, more.params)
-    with pytest.raises(Mistake, match=r"has opt_state/0/count|has opt_state"):
+    with pytest.raises(UserError, match=r"has opt_state/0/count|has opt_state"):
         checkpoints.restore(folder, 10, other._replace(opt_state=()))
 
 
@@ -156,7 +156,9 @@ def test_a_run_never_silently_starts_over(folder):
     saved(folder, {10: 1.0, 20: 2.0})
     for step in (10, 20):
         shutil.rmtree(folder / str(step) / "state")
-    with pytest.raises(Mistake, match=r"no whole checkpoint in .*step 20: .* is missing; step 10:"):
+    with pytest.raises(
+        UserError, match=r"no whole checkpoint in .*step 20: .* is missing; step 10:"
+    ):
         checkpoints.newest_whole(folder, print, discard=True)
     assert checkpoints.steps(folder) == [10, 20]
 
@@ -173,13 +175,13 @@ def test_half_written_steps_do_not_count(folder):
 
 def test_a_missing_step_is_named(folder):
     saved(folder, {10: 1.0, 20: 2.0})
-    with pytest.raises(Mistake, match=r"--step=15: .* has steps \[10, 20\]"):
+    with pytest.raises(UserError, match=r"--step=15: .* has steps \[10, 20\]"):
         checkpoints.check_whole(folder, 15)
 
 
 def test_a_file_in_place_of_the_folder_is_named(folder):
     folder.write_text("")
-    with pytest.raises(Mistake, match="is a file"):
+    with pytest.raises(UserError, match="is a file"):
         Writer(folder, 2, "")
 
 
@@ -194,7 +196,7 @@ def test_a_failing_save_is_reported_and_the_last_good_step_named(folder, monkeyp
     monkeypatch.setattr(writer.manifest, "write", full)
     writer.save(20, state_of(2), {}, {})
     with pytest.raises(
-        Mistake, match=r"No space left on device; the last good checkpoint is step 10"
+        UserError, match=r"No space left on device; the last good checkpoint is step 10"
     ):
         writer.wait()
     monkeypatch.undo()
@@ -213,7 +215,7 @@ def test_a_disk_without_room_is_noticed_before_anything_is_written(folder, monke
     room = types.SimpleNamespace(free=1000)
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: room)
     with pytest.raises(
-        Mistake, match=r"No space left on device; the last good checkpoint is step 10"
+        UserError, match=r"No space left on device; the last good checkpoint is step 10"
     ):
         writer.save(20, state_of(2), {}, {})
     assert [path.name for path in folder.iterdir()] == ["10"]

@@ -1,7 +1,7 @@
 import pytest
 
 from launch.config import by_name
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 HERE = "tests.launch.config.test_by_name"
 
@@ -18,11 +18,11 @@ def picky(size=1):
 
 def test_specs_are_called_with_their_keys_and_the_callers():
     spec = {"name": f"{HERE}:pair", "left": {"name": f"{HERE}:picky", "size": 5}, "more": [1, [2]]}
-    assert by_name.build(spec, "here", right=7) == (5, 7, {"more": (1, (2,))})
+    assert by_name.instantiate(spec, "here", right=7) == (5, 7, {"more": (1, (2,))})
 
 
 def test_functions_are_bound_without_being_called():
-    assert by_name.bind({"name": f"{HERE}:pair", "right": 3}, "here")(1) == (1, 3, {})
+    assert by_name.partial({"name": f"{HERE}:pair", "right": 3}, "here")(1) == (1, 3, {})
 
 
 @pytest.mark.parametrize(
@@ -41,5 +41,5 @@ def test_functions_are_bound_without_being_called():
     ],
 )
 def test_mistakes_name_the_key(spec, message):
-    with pytest.raises(Mistake, match=message):
-        by_name.build(spec, "here")
+    with pytest.raises(UserError, match=message):
+        by_name.instantiate(spec, "here")

@@ -5,7 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 
 VAE = str(Path(__file__).parents[3] / "configs" / "vae.py")
 
@@ -42,7 +42,7 @@ def test_installed_configs_are_found_from_anywhere(tmp_path, monkeypatch):
     ],
 )
 def test_unknown_keys_and_types_are_named(content, message):
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         configs.complete(ConfigDict(content), "mine.py")
 
 
@@ -55,7 +55,7 @@ def test_unknown_keys_and_types_are_named(content, message):
     ],
 )
 def test_missing_files_and_variants_are_named(spec, message):
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         configs.load(spec)
 
 
@@ -75,7 +75,7 @@ def test_missing_files_and_variants_are_named(spec, message):
 def test_values_that_cannot_work_are_named(key, value, message):
     config = configs.load(VAE)
     config.update_from_flattened_dict({key: value})
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         configs.check(config)
 
 
@@ -97,10 +97,10 @@ def test_only_what_makes_another_run_counts_as_a_difference():
 
 
 def test_a_damaged_or_missing_run_is_named(tmp_path):
-    with pytest.raises(Mistake, match="no such directory"):
+    with pytest.raises(UserError, match="no such directory"):
         configs.read(tmp_path / "none")
-    with pytest.raises(Mistake, match="not a run"):
+    with pytest.raises(UserError, match="not a run"):
         configs.read(tmp_path)
     (tmp_path / "config.json").write_text('{"config": {')
-    with pytest.raises(Mistake, match=r"config.json is damaged"):
+    with pytest.raises(UserError, match=r"config.json is damaged"):
         configs.read(tmp_path)

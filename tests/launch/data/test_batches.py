@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
 
 
@@ -96,7 +96,7 @@ def test_a_batch_is_what_its_spec_says(data_dir):
 
 def test_keys_that_the_engine_adds_are_refused(data_dir):
     config = data_config(data_dir, name="tests.launch.data.test_batches:reserved")
-    with pytest.raises(Mistake, match=r"the engine adds \['index'\]"):
+    with pytest.raises(UserError, match=r"the engine adds \['index'\]"):
         batches.open_data(config, "train")
 
 

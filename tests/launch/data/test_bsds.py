@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 from scipy import io
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import bsds
 
 
@@ -45,7 +45,7 @@ def test_splits_add_up(tmp_path):
 
 
 def test_mistakes_are_named(tmp_path):
-    with pytest.raises(Mistake, match="images/val: no such folder"):
+    with pytest.raises(UserError, match="images/val: no such folder"):
         bsds.bsds("val", tmp_path)
     write(tmp_path)
     with pytest.raises(ValueError, match=r"one\.png is \(20, 30\), not \(321, 481\)"):
@@ -55,5 +55,5 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"two\.mat is no ground truth"):
         bsds.read_annotations(truth)
     truth.unlink()
-    with pytest.raises(Mistake, match=r"two\.mat is missing"):
+    with pytest.raises(UserError, match=r"two\.mat is missing"):
         bsds.bsds("val", tmp_path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import cache, sources
 
 
@@ -85,7 +85,7 @@ def test_a_split_above_the_budget_is_not_held(split):
 def test_examples_that_differ_in_shape_are_named():
     ragged_split = split_of("", name="tests.launch.data.test_cache:ragged")
     with pytest.raises(
-        Mistake, match=r"example 2 has image uint8\[3, 2, 1\].*config.data.preprocess"
+        UserError, match=r"example 2 has image uint8\[3, 2, 1\].*config.data.preprocess"
     ):
         cache.arrays_of(ragged_split, 100)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
 
 SIZE, BAD = 40, (3, 4, 39)
@@ -80,12 +80,12 @@ def test_more_damage_than_stated_stops_the_run(cache_mib):
         data, config = opened(0.05, cache_mib=cache_mib)
         list(itertools.islice(batches.train_batches(data, config, seed=1), 12))
 
-    with pytest.raises(Mistake, match=r"config\.data\.damaged=0\.05 allows.*truncated"):
+    with pytest.raises(UserError, match=r"config\.data\.damaged=0\.05 allows.*truncated"):
         read()
 
 
 def test_without_a_share_the_first_damaged_record_stops_the_run():
-    with pytest.raises(Mistake, match=r"example 3 cannot be read.*truncated"):
+    with pytest.raises(UserError, match=r"example 3 cannot be read.*truncated"):
         opened(0.0)
 
 

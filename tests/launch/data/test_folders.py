@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import cache, folders, pairs, sources
 from launch.data.folders import folder
-from launch.data.images import Fault
+from launch.data.images import BadFile
 
 CAMVID = Path(__file__).resolve().parents[4] / "shared" / "data" / "camvid"
 
@@ -59,7 +59,7 @@ def test_names_come_from_the_class_file(root):
     (root / "classes.txt").write_text("wall\ndoor\nwindow\n")
     assert folder("val", root).classes == ("wall", "door", "window")
     assert folder("val", root, classes=5).classes[3:] == ("class 3", "class 4")
-    with pytest.raises(Fault, match="classes=2, but its class file names id 2"):
+    with pytest.raises(BadFile, match="classes=2, but its class file names id 2"):
         folder("val", root, classes=2)
 
 
@@ -91,7 +91,7 @@ def test_tolerant_class_files(root, text):
 )
 def test_bad_class_files_are_named(root, text, message):
     (root / "classes.csv").write_text(text)
-    with pytest.raises(Fault, match=message):
+    with pytest.raises(BadFile, match=message):
         folder("train", root)
 
 
@@ -99,7 +99,7 @@ def test_masks_in_colour(root):
     colours = np.array([(128, 64, 128), (70, 70, 70), (0, 0, 0)], np.uint8)
     for path in root.glob("*/masks/*.png"):
         save(path, colours[np.asarray(Image.open(path))])
-    with pytest.raises(Fault, match="a mask in colours"):
+    with pytest.raises(BadFile, match="a mask in colours"):
         folder("train", root)
     (root / "classes.csv").write_text("0,road,128,64,128\n1,house,70,70,70\n255,void,0,0,0\n")
     opened = folder("train", root)
@@ -135,12 +135,12 @@ def test_an_id_out_of_range_is_named(root):
     mask[5, 7] = 9
     save(path, mask)
     opened = folder("train", root, classes=3)
-    with pytest.raises(Fault, match=r"masks/1.png \(x 7, y 5\): id 9, but there are 3 classes"):
+    with pytest.raises(BadFile, match=r"masks/1.png \(x 7, y 5\): id 9, but there are 3 classes"):
         opened[1]
     save(path, mask.astype(np.uint16) * 300)
-    with pytest.raises(Fault, match=r"\(x \d+, y 0\): id [36]00"):
+    with pytest.raises(BadFile, match=r"\(x \d+, y 0\): id [36]00"):
         folder("train", root, classes=3)[1]
-    with pytest.raises(Fault, match=r"hold 0, 1, 2, 300, 600.*may be no ids.*launch.check"):
+    with pytest.raises(BadFile, match=r"hold 0, 1, 2, 300, 600.*may be no ids.*launch.check"):
         folder("train", root)
 
 
@@ -232,24 +232,24 @@ def test_split_expressions(root):
         "test": 1,
     }.items():
         assert len(folder(expression, root)) == count, expression
-    with pytest.raises(Fault, match=r"has no split 'dev'\. It has train, val, test"):
+    with pytest.raises(BadFile, match=r"has no split 'dev'\. It has train, val, test"):
         folder("dev", root)
-    with pytest.raises(Fault, match=r"no example of 4 is in 'train\[:0\]'"):
+    with pytest.raises(BadFile, match=r"no example of 4 is in 'train\[:0\]'"):
         folder("train[:0]", root)
 
 
 def test_what_is_wrong_with_a_folder_is_said(root, tmp_path):
-    with pytest.raises(Fault, match="nowhere: no such directory"):
+    with pytest.raises(BadFile, match="nowhere: no such directory"):
         folder("train", tmp_path / "nowhere")
-    with pytest.raises(Fault, match=r"has no folder images \(it holds d\). Arrange it as DIR"):
+    with pytest.raises(BadFile, match=r"has no folder images \(it holds d\). Arrange it as DIR"):
         folder("train", tmp_path)
     save(root / "train" / "images" / "0.jpg", example(0)[0])
-    with pytest.raises(Fault, match=r"its name comes twice. Keep one of it and 0.jpg"):
+    with pytest.raises(BadFile, match=r"its name comes twice. Keep one of it and 0.jpg"):
         folder("train", root)
     os.remove(root / "train" / "images" / "0.jpg")
     os.remove(root / "train" / "masks" / "0.png")
     save(root / "val" / "masks" / "9.png", example(0)[1])
-    with pytest.raises(Fault, match=r"no partner in masks \(1 more: python -m launch.check"):
+    with pytest.raises(BadFile, match=r"no partner in masks \(1 more: python -m launch.check"):
         folder("train", root)
 
 
@@ -258,7 +258,7 @@ def test_a_link_to_nothing_is_named_and_the_check_can_be_copied(tmp_path):
     save(root / "train" / "masks" / "a.png", np.zeros((1, 1), np.uint8))
     (root / "train" / "images").mkdir()
     (root / "train" / "images" / "a.png").symlink_to(tmp_path / "nothing.png")
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(BadFile) as caught:
         folder("train", root)
     assert "images/a.png: cannot be read (No such file" in str(caught.value)
     assert f"`python -m launch.check '{root}'` lists all faults" in str(caught.value)
@@ -280,10 +280,10 @@ def test_arguments_out_of_range(root, arguments, message):
 
 def test_sizes_that_differ_are_named(root):
     save(root / "train" / "masks" / "0.png", np.zeros((12, 15), np.uint8))
-    with pytest.raises(Fault, match=r"masks/0.png: is 15 x 12, its image 16 x 12. Export it at"):
+    with pytest.raises(BadFile, match=r"masks/0.png: is 15 x 12, its image 16 x 12. Export it at"):
         folder("train", root)[0]
     save(root / "train" / "masks" / "0.png", np.zeros((16, 12), np.uint8))
-    with pytest.raises(Fault, match=r"12 x 16, its image 16 x 12\. One of them lies on its side"):
+    with pytest.raises(BadFile, match=r"12 x 16, its image 16 x 12\. One of them lies on its side"):
         folder("train", root)[0]
 
 
@@ -310,12 +310,12 @@ def test_a_fault_reaches_the_user_as_it_is(root):
     config.name, config.kwargs = "launch.data.folders:folder", {"path": str(root), "classes": 2}
     config.preprocess = {"name": "launch.data.transforms:keep", "keys": ("segmentation",)}
     split = sources.open_split(config, "train")
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         split[0]
     assert str(caught.value).startswith(str(root / "train" / "masks" / "0.png"))
     assert "Prepare the data set again" not in str(caught.value)
     config.kwargs["path"] = str(root / "train")
-    with pytest.raises(Mistake, match=r"has no split|1 class|is in 'val'"):
+    with pytest.raises(UserError, match=r"has no split|1 class|is in 'val'"):
         sources.open_split(config, "val")
 
 
@@ -327,5 +327,5 @@ def test_camvid():
     assert (opened.classes[0], len(opened.classes)) == ("sky", 11)
     found = np.unique(opened[0]["segmentation"])
     assert set(found) <= {*range(11), 255}
-    with pytest.raises(Fault, match=r"id 11, but there are 11 classes.*give ignore=11"):
+    with pytest.raises(BadFile, match=r"id 11, but there are 11 classes.*give ignore=11"):
         _ = list(folder("val", CAMVID))

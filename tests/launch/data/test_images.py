@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from launch.data import images
-from launch.data.images import Fault
+from launch.data.images import BadFile
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (17, 31, 3), np.uint8)
@@ -135,7 +135,7 @@ def test_colours_are_looked_up(tmp_path):
     opaque = np.concatenate([picture, np.full((17, 31, 1), 255, np.uint8)], -1)
     np.testing.assert_array_equal(images.read_mask(saved(tmp_path, opaque), colours), ids)
     picture[4, 9] = (1, 2, 4)
-    with pytest.raises(Fault, match=r"a.png \(x 9, y 4\): colour \(1, 2, 4\) is not in classes"):
+    with pytest.raises(BadFile, match=r"a.png \(x 9, y 4\): colour \(1, 2, 4\) is not in classes"):
         images.read_mask(saved(tmp_path, picture), colours)
 
 
@@ -147,7 +147,7 @@ def test_equal_channels_are_grey(tmp_path):
 def test_a_binary_jpeg_passes_and_one_with_ids_does_not(tmp_path):
     blank = np.full((16, 16), 255, np.uint8)
     np.testing.assert_array_equal(images.read_mask(saved(tmp_path, blank, "a.jpg")), blank)
-    with pytest.raises(Fault, match=r"\(x \d+, y \d+\): a JPEG mask.*Export the mask as PNG"):
+    with pytest.raises(BadFile, match=r"\(x \d+, y \d+\): a JPEG mask.*Export the mask as PNG"):
         images.read_mask(saved(tmp_path, 40 * IDS, "a.jpg"))
 
 
@@ -164,10 +164,10 @@ def test_depth_in_metres(tmp_path):
         np.testing.assert_allclose(
             images.read_depth(tmp_path / name)[1:], metres[1:], atol=5.1e-4, err_msg=name
         )
-    with pytest.raises(Fault, match=r"depth as uint8.*has no unit.*16-bit PNG"):
+    with pytest.raises(BadFile, match=r"depth as uint8.*has no unit.*16-bit PNG"):
         images.read_depth(saved(tmp_path, GREY))
     np.save(tmp_path / "e.npy", -metres)
-    with pytest.raises(Fault, match=r"x \d+, y \d+\): a depth of -[78].*Write 0"):
+    with pytest.raises(BadFile, match=r"x \d+, y \d+\): a depth of -[78].*Write 0"):
         images.read_depth(tmp_path / "e.npy")
 
 
@@ -194,28 +194,28 @@ def png():
 def test_files_that_cannot_be_read_are_named(tmp_path, content, message):
     path = write(tmp_path / "a.png", content)
     for read in (images.read_image, images.read_mask, images.read_depth):
-        with pytest.raises(Fault, match="a.png: " + message):
+        with pytest.raises(BadFile, match="a.png: " + message):
             read(path)
 
 
 def test_refused_images(tmp_path):
-    with pytest.raises(Fault, match="no such file"):
+    with pytest.raises(BadFile, match="no such file"):
         images.read_image(tmp_path / "none.png")
-    with pytest.raises(Fault, match=r"holds floats.*8 or 16 bits"):
+    with pytest.raises(BadFile, match=r"holds floats.*8 or 16 bits"):
         images.read_image(saved(tmp_path, np.ones((2, 2), np.float32), "a.tif"))
-    with pytest.raises(Fault, match=r"x 1, y 0\): a mask of floats, such as 0.5"):
+    with pytest.raises(BadFile, match=r"x 1, y 0\): a mask of floats, such as 0.5"):
         images.read_mask(saved(tmp_path, np.array([[1, 0.5]], np.float32), "a.tif"))
-    with pytest.raises(Fault, match=r"x 0, y 0\): a mask in colours, such as \(.*classes.csv"):
+    with pytest.raises(BadFile, match=r"x 0, y 0\): a mask in colours, such as \(.*classes.csv"):
         images.read_mask(saved(tmp_path, RGB))
     pages = [Image.fromarray(GREY) for _ in range(3)]
     path = saved(tmp_path, pages[0], "b.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(Fault, match=r"holds 3 pictures\. Save each"):
+    with pytest.raises(BadFile, match=r"holds 3 pictures\. Save each"):
         images.read_image(path)
-    with pytest.raises(Fault, match="grey values of -1 to 70000"):
+    with pytest.raises(BadFile, match="grey values of -1 to 70000"):
         images.read_image(saved(tmp_path, np.array([[-1, 70000]], np.int32), "c.tif"))
 
 
 def test_a_fault_crosses_between_processes():
-    fault = pickle.loads(pickle.dumps(Fault("f.png", "is odd", "Mend it.", "x 1, y 2")))
+    fault = pickle.loads(pickle.dumps(BadFile("f.png", "is odd", "Mend it.", "x 1, y 2")))
     assert str(fault) == "f.png (x 1, y 2): is odd. Mend it."
     assert fault.place == "x 1, y 2"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import sources
 
 
@@ -72,12 +72,12 @@ def test_a_users_own_arrays_and_records():
     ],
 )
 def test_bad_names_are_named(data_dir, changes, split, message):
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         sources.open_split(data_config(data_dir=data_dir, **changes), split)
 
 
 def test_a_missing_data_dir_is_named(tmp_path):
-    with pytest.raises(Mistake, match=r"not prepared in .*nowhere|no such directory"):
+    with pytest.raises(UserError, match=r"not prepared in .*nowhere|no such directory"):
         sources.open_split(data_config(name="mnist", data_dir=str(tmp_path / "nowhere")), "train")
 
 
@@ -90,11 +90,11 @@ def test_a_damaged_record_is_named(tmp_path):
         content[place] ^= 0xFF
     path.write_bytes(content)
     damaged = sources.open_split(config, "train")
-    with pytest.raises(Mistake, match=r"digits:1.0.0 train: example \d+ cannot be read.*Files: "):
+    with pytest.raises(UserError, match=r"digits:1.0.0 train: example \d+ cannot be read.*Files: "):
         _ = [damaged[index] for index in range(damaged.size)]
 
 
 def test_a_folder_that_is_not_given_is_asked_for():
     config = data_config(name="launch.data.folders:folder")
-    with pytest.raises(Mistake, match=r"give --config.data.path=DIR"):
+    with pytest.raises(UserError, match=r"give --config.data.path=DIR"):
         sources.open_split(config, "train")

@@ -5,11 +5,10 @@ import tensorflow_datasets as tfds
 
 from launch.config import by_name
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches, sources, stock
-from launch.data.images import Fault
-from launch.engine import experiments as runs
-from launch.engine import validate
+from launch.data.images import BadFile
+from launch.engine import experiments, validate
 
 # Of cityscapesScripts' helpers/labels.py: trainId of ids 0 to 33, 255 where not evaluated.
 TRAIN_IDS = [
@@ -95,19 +94,19 @@ def test_depth_of_disparity():
     np.testing.assert_allclose(depth, [[0, 0, 47.3575, 4.73575]], rtol=1e-4)
     example = city((1, 4)) | {"disparity_map": disparity[..., None]}
     assert stock.cityscapes(example, (1, 4))["depth"].dtype == np.float32
-    with pytest.raises(Fault, match="disparity_map: 8 bits of 16"):
+    with pytest.raises(BadFile, match="disparity_map: 8 bits of 16"):
         stock.depth_of_disparity(disparity.astype(np.uint8))
 
 
 def test_what_does_not_fit_is_named(pet):
     pet["segmentation_mask"][3, 5] = 9
-    with pytest.raises(Fault, match=r"mask \(x 5, y 3\): id 9, which the data set does not have"):
+    with pytest.raises(BadFile, match=r"mask \(x 5, y 3\): id 9, which the data set does not have"):
         stock.pets(pet, 16)
     example = city()
     example["segmentation_label"][0, 0] = 34
-    with pytest.raises(Fault, match=r"label \(x 0, y 0\): id 34"):
+    with pytest.raises(BadFile, match=r"label \(x 0, y 0\): id 34"):
         stock.cityscapes(example, 16)
-    with pytest.raises(Fault, match=r"no 'image' .*made for oxford_iiit_pet"):
+    with pytest.raises(BadFile, match=r"no 'image' .*made for oxford_iiit_pet"):
         stock.pets(example, 16)
 
 
@@ -119,7 +118,9 @@ def test_a_data_set_without_masks_is_a_mistake():
     config = configs.defaults().data
     config.name = f"{__name__}:records"
     config.preprocess = {"name": "launch.data.stock:pets", "size": (8, 8)}
-    with pytest.raises(Mistake, match=r"examples have no 'segmentation_mask' \(they have image\)"):
+    with pytest.raises(
+        UserError, match=r"examples have no 'segmentation_mask' \(they have image\)"
+    ):
         sources.open_split(config, "train")[0]
 
 
@@ -147,12 +148,12 @@ def test_the_configs_name_the_classes_as_the_data_does():
 def test_the_configs_fit_the_data(pet, spec, shape):
     """From an example as TFDS gives it to a task that keeps its contract, by shapes alone."""
     config = configs.load(spec)
-    function = by_name.bind(config.data.preprocess, "config.data.preprocess")
+    function = by_name.partial(config.data.preprocess, "config.data.preprocess")
     found = function(city() if "cityscapes" in spec else pet)
     assert found["image"].shape == (*shape, 3)
     example = {
         key: jax.ShapeDtypeStruct(array.shape, array.dtype)
         for key, array in sources.canonical(found).items()
     }
-    task, _ = runs.make_task(config, example)
-    validate.check(task, batches.batch_spec(example, 2), config.task.name)
+    task, _ = experiments.make_task(config, example)
+    validate.validate_task(task, batches.batch_spec(example, 2), config.task.name)

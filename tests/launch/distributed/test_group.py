@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from launch import cli, distributed
-from launch.config.errors import Missing, Mistake
+from launch.config.errors import PeerLost, UserError
 from launch.engine import sharding
 
 
@@ -57,25 +57,25 @@ def everyone(made, action):
 
 
 def test_alone_nobody_is_asked():
-    assert distributed.ALONE.gather("x", 3) == [3]
-    assert distributed.ALONE.on_first("x", lambda: 5) == 5
-    assert distributed.ALONE.everywhere("x", lambda: 7) == 7
-    with distributed.ALONE.together():
+    assert distributed.ALONE.all_gather("x", 3) == [3]
+    assert distributed.ALONE.on_process_zero("x", lambda: 5) == 5
+    assert distributed.ALONE.on_all("x", lambda: 7) == 7
+    with distributed.ALONE.abort_together():
         pass
 
 
 def test_values_are_gathered_in_order_every_time():
     made = groups(3)
-    ask = lambda group: [group.gather("it", [group.process, turn]) for turn in range(4)]
+    ask = lambda group: [group.all_gather("it", [group.process, turn]) for turn in range(4)]
     wanted = [[[p, turn] for p in range(3)] for turn in range(4)]
     assert everyone(made, ask) == [wanted] * 3
 
 
 def test_who_does_not_come_is_named_by_process_and_host(capsys):
     made = groups(4, seconds=0.6)
-    answers = everyone(made[:2], lambda group: group.gather("the data", None))
+    answers = everyone(made[:2], lambda group: group.all_gather("the data", None))
     for answer in answers:
-        assert isinstance(answer, Missing)
+        assert isinstance(answer, PeerLost)
         assert answer.exit_code == 76
     assert "the data: process 2 of 4 (host2), process 3 of 4 (host3)" in str(answers[0])
     assert "process 0 of 4 (host0) did not come" in str(answers[1])
@@ -87,7 +87,7 @@ def test_the_first_says_for_whom_it_waits(monkeypatch, capsys):
 
     def ask(group):
         time.sleep(1.5 * group.process)
-        return group.gather("the data", group.process)
+        return group.all_gather("the data", group.process)
 
     assert everyone(made, ask) == [[0, 1]] * 2
     assert "waiting for process 1 of 2 (host1): the data" in capsys.readouterr().err
@@ -97,21 +97,21 @@ def test_one_process_mistake_is_that_of_all():
     def action(group):
         def open_it():
             if group.process == 1:
-                raise Mistake("no such directory: /data")
+                raise UserError("no such directory: /data")
             return group.process
 
-        return group.everywhere("the data", open_it)
+        return group.on_all("the data", open_it)
 
     for answer in everyone(groups(3), action):
-        assert isinstance(answer, Mistake)
+        assert isinstance(answer, UserError)
         assert str(answer) == "process 1 of 3 (host1): no such directory: /data"
 
 
 def test_a_mistake_that_all_make_is_said_plainly():
     def action(group):
-        raise Mistake("an unknown key")
+        raise UserError("an unknown key")
 
-    answers = everyone(groups(2), lambda group: group.everywhere("x", lambda: action(group)))
+    answers = everyone(groups(2), lambda group: group.on_all("x", lambda: action(group)))
     assert [str(answer) for answer in answers] == ["an unknown key"] * 2
 
 
@@ -119,7 +119,7 @@ def test_what_the_first_does_is_told_to_all():
     done = []
 
     def action(group):
-        return group.on_first("it", lambda: done.append(group.process) or {"step": 5})
+        return group.on_process_zero("it", lambda: done.append(group.process) or {"step": 5})
 
     assert everyone(groups(3), action) == [{"step": 5}] * 3
     assert done == [0]
@@ -127,9 +127,9 @@ def test_what_the_first_does_is_told_to_all():
 
 def test_a_mistake_of_the_first_is_that_of_all():
     def refuse():
-        raise Mistake("in use by process 12 on host9")
+        raise UserError("in use by process 12 on host9")
 
-    answers = everyone(groups(2), lambda group: group.on_first("the workdir", refuse))
+    answers = everyone(groups(2), lambda group: group.on_process_zero("the workdir", refuse))
     assert [str(answer) for answer in answers] == ["in use by process 12 on host9"] * 2
 
 
@@ -138,7 +138,7 @@ def test_processes_with_another_config_are_refused():
         group.check_same("the config", {"seed": 0, "steps": [10, 20][group.process]})
 
     for answer in everyone(groups(2), action):
-        assert isinstance(answer, Mistake)
+        assert isinstance(answer, UserError)
         assert "process 1 of 2 (host1) has steps = 20, process 0 of 2 (host0) has 10" in str(answer)
 
 
@@ -148,7 +148,7 @@ def test_a_folder_that_is_not_shared_is_refused(tmp_path):
         folder.mkdir()
     check = lambda group: group.check_shared(folders[group.process])
     for answer in everyone(groups(2), check):
-        assert isinstance(answer, Mistake)
+        assert isinstance(answer, UserError)
         assert "process 1 of 2 (host1) does not see what process 0 of 2 (host0)" in str(answer)
     assert everyone(groups(2), lambda group: group.check_shared(folders[0])) == [None, None]
     assert not list(folders[0].iterdir())
@@ -165,7 +165,7 @@ def test_a_folder_that_is_not_shared_is_refused(tmp_path):
 def test_places_that_cannot_be_are_refused(arguments, message):
     parser = cli.parser("train", "")
     distributed.add_arguments(parser)
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         distributed.start(parser.parse_args(arguments))
 
 

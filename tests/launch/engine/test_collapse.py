@@ -11,9 +11,9 @@ import pytest
 from launch import checkpoints
 from launch.checkpoints.writer import Writer
 from launch.config import loading as configs
-from launch.config.errors import Collapsed, Mistake
+from launch.config.errors import Collapsed, UserError
 from launch.engine import collapse, compiled_steps, loop
-from launch.reporting.metrics_writer import Journal
+from launch.reporting.metrics_writer import MetricsWriter
 
 
 class State(NamedTuple):
@@ -49,13 +49,15 @@ def halve(state):
 def train(folder, start=0, steps=14, recover=halve, best="-quality", **settings):
     config = configs.defaults()
     config.checkpoint.best = best
-    config.guard.update({"rule": "quality >= 1", "action": "rollback"} | settings)
+    config.collapse.update({"rule": "quality >= 1", "action": "rollback"} | settings)
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "fsdp"))
     task = Collapsing()
-    made = compiled_steps.build(task, jax.eval_shape(task.init, None, None), config, mesh, {})
-    journal = Journal(folder, task.finish, steps, 2, start, 0.0)
+    made = compiled_steps.compile_task(
+        task, jax.eval_shape(task.init, None, None), config, mesh, {}
+    )
+    journal = MetricsWriter(folder, task.finish, steps, 2, start, 0.0)
     writer = Writer(folder / "checkpoints", 2, best)
-    judge = collapse.watch(
+    judge = collapse.make_collapse_check(
         config, recover, made.template, folder / "checkpoints", folder, writer, journal.note
     )
 
@@ -70,7 +72,7 @@ def train(folder, start=0, steps=14, recover=halve, best="-quality", **settings)
     feed = ({"index": np.arange(2, dtype=np.int32)} for _ in range(99))
     state = checkpoints.restore(folder / "checkpoints", start, made.template) if start else None
     state = made.init({"index": np.zeros(2, np.int32)}) if state is None else state
-    plan = loop.Plan(steps=steps, stride=1, log=2, evaluate=2, save=2)
+    plan = loop.Schedule(steps=steps, stride=1, log=2, evaluate=2, save=2)
     try:
         loop.train(made, plan, feed, state, start, evaluate, writer, {}, journal)
     finally:
@@ -156,6 +158,6 @@ def test_rules():
 )
 def test_a_guard_that_cannot_work_is_refused(settings, words):
     config = configs.defaults()
-    config.guard.update(settings)
-    with pytest.raises(Mistake, match=words):
+    config.collapse.update(settings)
+    with pytest.raises(UserError, match=words):
         collapse.check(config, {"loss", "quality"})

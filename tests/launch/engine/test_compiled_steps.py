@@ -11,8 +11,7 @@ from launch import train as training
 from launch.checkpoints.writer import Writer
 from launch.config import loading as configs
 from launch.data import batches
-from launch.engine import compiled_steps
-from launch.engine import experiments as runs
+from launch.engine import compiled_steps, experiments
 
 STEPS = 20
 LARGE = "tests.launch.engine.test_compiled_steps:large"
@@ -39,9 +38,9 @@ LAYOUTS = {
 def losses(config, start=0, steps=STEPS, state=None):
     """Per-step metrics from `start` on, and the state after them."""
     data = batches.open_data(config.data, config.data.split)
-    run = runs.assemble(config, data)
+    run = experiments.build(config, data)
     if state is None:
-        state = runs.initial_state(config, run)
+        state = experiments.initial_state(config, run)
     elif not isinstance(state, tuple):
         state = state(run.program.template)
     state = run.program.load(state)
@@ -53,7 +52,7 @@ def losses(config, start=0, steps=STEPS, state=None):
             state, run.program.put_feed(batch), start + number * stride
         )
         found.append(np.asarray(sums["loss"]) / np.asarray(sums["count"]))
-    return np.concatenate(found), run.program.portable(state)
+    return np.concatenate(found), run.program.unreplicate(state)
 
 
 def layout(small, name, **more):
@@ -95,12 +94,12 @@ def test_augmentation_is_the_same_on_any_layout(small):
 def test_fsdp_shards_parameters_and_optimiser_state(small):
     config = layout(small, "fsdp 4")
     data = batches.open_data(config.data, "train")
-    state = runs.initial_state(config, runs.assemble(config, data))
+    state = experiments.initial_state(config, experiments.build(config, data))
     kernel = state.params["encoder"]["Dense_0"]["kernel"]
     assert kernel.size < 4096  # small leaves stay whole ...
     assert kernel.sharding.is_fully_replicated
     config.model.encoder.widths = (256,)
-    state = runs.initial_state(config, runs.assemble(config, data))
+    state = experiments.initial_state(config, experiments.build(config, data))
     kernels = [x for x in jax.tree.leaves(state) if x.shape == (64, 256)]
     assert len(kernels) == 4  # ... large ones are split, with Adam's moments and the average
     for kernel in kernels:
@@ -132,12 +131,12 @@ def test_bfloat16_computes_with_float32_state(small):
 def test_evaluation_is_exact_for_any_batch_size_and_device_count(small, devices, batch_size):
     config = layout(small, "one device", **{"mesh.data": devices})
     data = batches.open_data(config.data, "test")
-    run = runs.assemble(config, data, training=False)
-    state = runs.initial_state(config, run)
-    found = runs.evaluate(run, state, data, batch_size, run.program.score_step)
-    one = runs.assemble(layout(small, "one device"), data, training=False)
-    whole = runs.evaluate(
-        one, runs.initial_state(small, one), data, data.split.size, one.program.score_step
+    run = experiments.build(config, data, training=False)
+    state = experiments.initial_state(config, run)
+    found = experiments.evaluate(run, state, data, batch_size, run.program.score_step)
+    one = experiments.build(layout(small, "one device"), data, training=False)
+    whole = experiments.evaluate(
+        one, experiments.initial_state(small, one), data, data.split.size, one.program.score_step
     )
     assert found == pytest.approx(whole, rel=1e-6)
 
@@ -169,8 +168,8 @@ def test_what_cannot_work_is_named_before_anything_compiles(small, change, messa
     with config.unlocked():
         config.update(nested(change))
     data = batches.open_data(config.data, config.data.split)
-    with pytest.raises(configs.Mistake, match=message):
-        runs.assemble(config, data)
+    with pytest.raises(configs.UserError, match=message):
+        experiments.build(config, data)
 
 
 def large(split):

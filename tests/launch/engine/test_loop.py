@@ -17,7 +17,7 @@ from launch.checkpoints.writer import Writer
 from launch.config import loading as configs
 from launch.config.errors import Diverged, Interrupted
 from launch.engine import compiled_steps, loop, preemption
-from launch.reporting.metrics_writer import Journal
+from launch.reporting.metrics_writer import MetricsWriter
 
 
 class State(NamedTuple):
@@ -56,11 +56,13 @@ def make_program(poison_loss_at=None, poison_state_at=None):
     config = configs.defaults()
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "fsdp"))
     state = jax.eval_shape(Counter.init, None, None)
-    return compiled_steps.build(Counter, state, config, mesh, {"learning_rate": lambda step: 0.1})
+    return compiled_steps.compile_task(
+        Counter, state, config, mesh, {"learning_rate": lambda step: 0.1}
+    )
 
 
 def run(folder, made, start=0, state=None, steps=12, on_evaluate=lambda step: None):
-    journal = Journal(
+    journal = MetricsWriter(
         folder, lambda s: {"loss": float(s["loss"])}, steps, 2, start, time.perf_counter()
     )
     writer = Writer(folder / "checkpoints", 9, "")
@@ -72,7 +74,7 @@ def run(folder, made, start=0, state=None, steps=12, on_evaluate=lambda step: No
         return {"loss": float(state.params[0])}, None
 
     feed = ({"index": np.arange(2, dtype=np.int32)} for _ in itertools.count())
-    plan = loop.Plan(steps=steps, stride=1, log=2, evaluate=6, save=4)
+    plan = loop.Schedule(steps=steps, stride=1, log=2, evaluate=6, save=4)
     state = made.init({"index": np.zeros(2, np.int32)}) if state is None else state
     try:
         loop.train(made, plan, feed, state, start, evaluate, writer, {}, journal)

@@ -12,8 +12,7 @@ from launch import checkpoints, train
 from launch.config import loading as configs
 from launch.config.errors import Diverged
 from launch.data import batches, order
-from launch.engine import compiled_steps as programs
-from launch.engine import nonfinite
+from launch.engine import compiled_steps, nonfinite
 from tests.tools import runs
 
 SEVENTH = 7
@@ -53,7 +52,7 @@ def lines(workdir, split="fault"):
 
 
 def kept_batch(workdir, config, step=SEVENTH):
-    """Whether faults/ holds just the batch of this step."""
+    """Whether nonfinite/ holds just the batch of this step."""
     (path,) = (workdir / nonfinite.FOLDER).iterdir()
     assert path.name == f"step-{step:08d}.npz"
     data = batches.open_data(config.data, "train")
@@ -83,7 +82,7 @@ def test_a_run_stops_at_the_last_good_checkpoint_and_keeps_the_batch(config, tmp
 )
 def test_a_batch_is_left_out_as_if_it_had_not_been(config, tmp_path, layout):
     config.update_from_flattened_dict(layout)
-    config.faults.not_finite = "skip"
+    config.nonfinite.action = "skip"
     train.train(config, tmp_path)
     assert lines(tmp_path) == [{"step": SEVENTH, "split": "fault", "skipped": 1}]
     kept_batch(tmp_path, config)
@@ -91,7 +90,7 @@ def test_a_batch_is_left_out_as_if_it_had_not_been(config, tmp_path, layout):
     assert "skipped" not in lines(tmp_path, "train")[0]
     # The optimiser has counted one update fewer.
     state = checkpoints.record(tmp_path / "checkpoints", 20)
-    assert state["detours"] == 0
+    assert state["rollbacks"] == 0
     counts = counted(tmp_path, 20)
     assert set(counts) == {19}
 
@@ -108,14 +107,14 @@ def counted(workdir, step):
 def test_under_pmap_all_devices_leave_a_batch_out(config, tmp_path):
     config.task.poison = config.task.poison[:1]  # on one device's rows alone
     config.update_from_flattened_dict({"mesh.data": 4, "parallel": "pmap"})
-    config.faults.not_finite = "skip"
+    config.nonfinite.action = "skip"
     train.train(config, tmp_path)
     assert [line["step"] for line in lines(tmp_path)] == [SEVENTH]
     assert np.isfinite(lines(tmp_path, "test")[-1]["loss"])
 
 
 def test_skipping_survives_a_stop_to_the_bit(config, tmp_path):
-    config.faults.not_finite = "skip"
+    config.nonfinite.action = "skip"
     train.train(config, tmp_path / "straight")
     config.train.steps = 10
     train.train(config, tmp_path / "stopped")
@@ -128,19 +127,19 @@ def test_skipping_survives_a_stop_to_the_bit(config, tmp_path):
 
 def test_more_skips_than_allowed_stop_the_run(config, tmp_path):
     config.task.poison = ()  # every batch
-    config.faults.update(not_finite="skip", times=2)
+    config.nonfinite.update(action="skip", times=2)
     with pytest.raises(Diverged, match="after 2 batches were left out"):
         train.train(config, tmp_path)
     assert len(list((tmp_path / nonfinite.FOLDER).iterdir())) == 3
 
 
 def test_going_back_takes_another_order_of_the_data(config, tmp_path):
-    config.faults.not_finite = "rollback"
+    config.nonfinite.action = "rollback"
     train.train(config, tmp_path / "straight")
     kept_batch(tmp_path / "straight", config)
     folder = tmp_path / "straight" / "checkpoints"
     assert checkpoints.steps(folder) == [15, 20]
-    assert checkpoints.record(folder, 20)["detours"] == 1
+    assert checkpoints.record(folder, 20)["rollbacks"] == 1
     # Stopped after it went back, and gone on with: the same.
     config.train.steps = 10
     train.train(config, tmp_path / "stopped")
@@ -152,16 +151,16 @@ def test_going_back_takes_another_order_of_the_data(config, tmp_path):
 
 def test_a_run_that_always_fails_goes_back_so_often_and_stops(config, tmp_path):
     config.task.poison = ()
-    config.faults.update(not_finite="rollback", times=2)
+    config.nonfinite.update(action="rollback", times=2)
     with pytest.raises(Diverged, match="nothing was saved yet"):
         train.train(config, tmp_path)
     assert len(list((tmp_path / nonfinite.FOLDER).iterdir())) == 1  # step 1 each time
 
 
 def test_skipping_is_compiled_only_where_it_is_wanted(config, small_config):
-    assert config.faults.not_finite == "stop"
+    assert config.nonfinite.action == "stop"
     one = lambda state, batch, step: (state + batch, {"loss": batch}, {"rate": jnp.ones(1)})
-    skip = lambda batch: programs.skip_not_finite(one, None, jnp.float32(2.0), batch, 0)
+    skip = lambda batch: compiled_steps.skip_not_finite(one, None, jnp.float32(2.0), batch, 0)
     state, sums, rates = skip(jnp.float32(1.0))
     assert (float(state), float(sums["loss"]), float(rates["skipped"][0])) == (3.0, 1.0, 0.0)
     state, sums, rates = skip(jnp.float32(jnp.inf))
@@ -169,6 +168,6 @@ def test_skipping_is_compiled_only_where_it_is_wanted(config, small_config):
 
 
 def test_unknown_policies_are_refused(small):
-    small.faults.not_finite = "ignore"
-    with pytest.raises(configs.Mistake, match="stop, skip or rollback, got 'ignore'"):
+    small.nonfinite.action = "ignore"
+    with pytest.raises(configs.UserError, match="stop, skip or rollback, got 'ignore'"):
         configs.check(small)

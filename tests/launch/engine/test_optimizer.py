@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.engine import optimizer
 
 
@@ -104,5 +104,5 @@ def test_schedules_and_several_optimisers_by_name():
     ],
 )
 def test_mistakes_are_named(spec, message):
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         optimizer.build(config_of(**spec))

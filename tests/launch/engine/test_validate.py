@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgen.task import Task
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import validate
 
@@ -36,7 +36,7 @@ def good():
 
 
 def check(**changes):
-    return validate.check(good()._replace(**changes), BATCH, "mine:task")
+    return validate.validate_task(good()._replace(**changes), BATCH, "mine:task")
 
 
 def test_a_good_task_passes_and_gives_its_state():
@@ -91,7 +91,7 @@ def wrong_shapes(state, batch, rng):
     ],
 )
 def test_each_breach_is_named(changes, message):
-    with pytest.raises(Mistake, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         check(**changes)
     assert str(caught.value).startswith("mine:task")
 
@@ -115,7 +115,7 @@ def images_of(key):
     ],
 )
 def test_each_breach_of_an_optional_function_is_named(changes, message):
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         check(**changes)
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from launch.config.errors import Diverged
-from launch.reporting import metrics_writer as journals
+from launch.reporting import metrics_writer
 
 
 def finish(sums):
@@ -15,7 +15,7 @@ def finish(sums):
 
 
 def make(folder, start=0):
-    return journals.Journal(folder, finish, 100, 8, start, time.perf_counter())
+    return metrics_writer.MetricsWriter(folder, finish, 100, 8, start, time.perf_counter())
 
 
 def record(journal, step, losses):
@@ -122,12 +122,12 @@ def test_samples_of_all_steps_are_joined_to_an_animation(tmp_path):
 def test_curves_are_drawn_now_and_then_and_at_the_end(tmp_path, monkeypatch):
     drawn = []
     curves = lambda path, out: drawn.append(len(path.read_text().splitlines()))
-    monkeypatch.setattr(journals.charts, "curves", curves)
+    monkeypatch.setattr(metrics_writer.charts, "curves", curves)
     journal = make(tmp_path)
     for step in (10, 20, 30):
         journal.evaluation(step, "test", {"loss": 1.0})
     assert drawn == []
-    journal._next_chart -= journals.CHARTED
+    journal._next_chart -= metrics_writer.CHARTED
     journal.evaluation(40, "test", {"loss": 1.0})
     journal.evaluation(50, "test", {"loss": 1.0})
     journal.close()

@@ -7,7 +7,7 @@ import pytest
 
 from jaxgen.metrics import frechet
 from launch.config import loading as configs
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments
 from launch.scoring import features, nearest, sample_metrics
@@ -36,7 +36,7 @@ def net():
 
 @pytest.fixture(scope="module")
 def assembled(data_dir, small_config, data):
-    return experiments.assemble(small_config, data, training=False)
+    return experiments.build(small_config, data, training=False)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +176,6 @@ def test_a_training_image_is_its_own_neighbour(net, assembled, data):
     ],
 )
 def test_too_few_images_are_refused(count, size, message):
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         sample_metrics.check_counts({"--samples": count}, size)
     sample_metrics.check_counts({"--samples": 2049}, 2048)

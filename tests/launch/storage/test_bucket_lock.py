@@ -10,7 +10,7 @@ import time
 import pytest
 
 from launch import storage
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.storage import bucket_lock
 
 ELSEWHERE = {"who": "process 7 on afar", "host": "afar", "process": 7, "token": "t", "renewed": 1}
@@ -78,7 +78,7 @@ def test_a_dead_process_of_this_host_is_not_waited_for(place, monkeypatch):
 def test_who_lost_it_is_told_and_leaves_it_alone(place):
     with bucket_lock.held(place / ".lock", refuse) as still:
         put(place / ".lock", **ELSEWHERE)
-        with pytest.raises(Mistake, match="was taken over by process 7 on afar"):
+        with pytest.raises(UserError, match="was taken over by process 7 on afar"):
             still()
         time.sleep(0.2)  # several renewals, which must not take it back
     assert json.loads((place / ".lock").read_text()) == ELSEWHERE

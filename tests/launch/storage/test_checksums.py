@@ -17,7 +17,7 @@ def folder(tmp_path):
 
 
 def test_a_whole_folder_has_no_fault(folder):
-    assert checksums.fault(folder) is None
+    assert checksums.find_damage(folder) is None
 
 
 @given(place=st.integers(0, 2559), bit=st.integers(0, 7))
@@ -28,18 +28,20 @@ def test_every_flipped_bit_is_found(folder, place, bit):
     damaged = bytearray(whole)
     damaged[place] ^= 1 << bit
     path.write_bytes(damaged)
-    assert checksums.fault(folder) == "the content of data.bin has changed since it was written"
+    assert (
+        checksums.find_damage(folder) == "the content of data.bin has changed since it was written"
+    )
     path.write_bytes(whole)
 
 
 def test_each_kind_of_damage_is_named(folder):
     path = folder / "data.bin"
     path.write_bytes(path.read_bytes()[:-3])
-    assert checksums.fault(folder) == "data.bin has 2557 bytes instead of 2560"
+    assert checksums.find_damage(folder) == "data.bin has 2557 bytes instead of 2560"
     path.unlink()
-    assert checksums.fault(folder) == "data.bin is missing"
+    assert checksums.find_damage(folder) == "data.bin is missing"
     path.mkdir()
-    assert "data.bin cannot be read" in checksums.fault(folder)
+    assert "data.bin cannot be read" in checksums.find_damage(folder)
 
 
 def test_damage_to_the_manifest_itself_is_found(folder):
@@ -47,8 +49,8 @@ def test_damage_to_the_manifest_itself_is_found(folder):
     content = json.loads(path.read_text())
     content["files"]["data.bin"]["bytes"] = 1
     path.write_text(json.dumps(content))
-    assert checksums.fault(folder) == "manifest.json has changed since it was written"
+    assert checksums.find_damage(folder) == "manifest.json has changed since it was written"
     path.write_text(path.read_text()[:40])
-    assert checksums.fault(folder) == "manifest.json cannot be read"
+    assert checksums.find_damage(folder) == "manifest.json cannot be read"
     path.unlink()
-    assert checksums.fault(folder) == "manifest.json is missing"
+    assert checksums.find_damage(folder) == "manifest.json is missing"

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from launch import train
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.storage import file_lock
 
 HOLD = """
@@ -32,7 +32,7 @@ def holder(tmp_path):
 
 def test_a_workdir_in_use_is_refused_with_who_uses_it(small, tmp_path, holder):
     who = f"{tmp_path} is in use by process {holder.pid} on {socket.gethostname()}"
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         train.train(small, tmp_path)
     assert str(caught.value).startswith(who)
     assert [path.name for path in tmp_path.iterdir()] == [file_lock.NAME]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from launch import cli, storage
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.storage import checksums
 from tests.tools import bucket
 
@@ -18,12 +18,12 @@ CRC = "e3069283"
 def test_a_path_is_here_or_in_a_bucket(stand_in, monkeypatch):
     assert storage.path("runs/a") == Path.cwd() / "runs/a"
     assert str(storage.path("gs://b/runs/a/")) == "gs://b/runs/a"
-    assert storage.remote(storage.path("gs://b/x"))
-    assert not storage.remote(storage.path("/b/x"))
-    with pytest.raises(Mistake, match=r"s3://b/x: of buckets only gs:// is known here; mount"):
+    assert storage.is_bucket(storage.path("gs://b/x"))
+    assert not storage.is_bucket(storage.path("/b/x"))
+    with pytest.raises(UserError, match=r"s3://b/x: of buckets only gs:// is known here; mount"):
         storage.path("s3://b/x")
     monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Mistake, match=r'buckets need gcsfs: pip install "segen\[gcs\]"'):
+    with pytest.raises(UserError, match=r'buckets need gcsfs: pip install "segen\[gcs\]"'):
         storage.path("gs://b/x")
 
 
@@ -46,7 +46,7 @@ def test_folders_move_and_go(place):
 
 
 def test_a_bucket_that_is_not_there_is_named(stand_in):
-    with pytest.raises(Mistake, match=r"gs://nowhere/runs/a: there is no bucket 'nowhere'"):
+    with pytest.raises(UserError, match=r"gs://nowhere/runs/a: there is no bucket 'nowhere'"):
         storage.make(storage.path("gs://nowhere/runs/a"))
 
 
@@ -68,7 +68,7 @@ def test_trouble_with_a_bucket_is_one_message(place, monkeypatch):
     message, code = cli.ending(error)
     assert message.startswith("the bucket cannot be reached: Forbidden: ")
     assert code == 2
-    with pytest.raises(Mistake, match=f"{place}: the bucket cannot be reached: Forbidden"):
+    with pytest.raises(UserError, match=f"{place}: the bucket cannot be reached: Forbidden"):
         storage.make(place)
 
 
@@ -77,7 +77,7 @@ def test_other_errors_keep_their_stack_trace(place):
     assert cli.ending(FileNotFoundError(2, "No such file", "x")) is None
     pillow = caught(lambda: Image.open(io.BytesIO(b"no image")))  # an OSError without a number
     assert cli.ending(pillow) is None
-    with pytest.raises(ZeroDivisionError), storage.reaching(place):
+    with pytest.raises(ZeroDivisionError), storage.bucket_errors(place):
         raise ZeroDivisionError
 
 
@@ -88,17 +88,18 @@ def test_a_manifest_needs_no_reading(place, stand_in, monkeypatch):
     monkeypatch.setattr(bucket, "read", lambda *request: pytest.fail("an object was read"))
     listing = checksums.size(place)
     monkeypatch.undo()
-    assert checksums.fault(place) is None
+    assert checksums.find_damage(place) is None
     assert listing == sum(facts["bytes"] for facts in storage.contents(place).values())
     name = str(place / "state/data.bin").removeprefix(f"gs://{bucket.NAME}/")
     stand_in.objects.spoil(name, b"\1" + bytes(range(1, 256)))
     assert (
-        checksums.fault(place) == "the content of state/data.bin has changed since it was written"
+        checksums.find_damage(place)
+        == "the content of state/data.bin has changed since it was written"
     )
     stand_in.objects.spoil(name, b"short")
-    assert checksums.fault(place) == "state/data.bin has 5 bytes instead of 256"
+    assert checksums.find_damage(place) == "state/data.bin has 5 bytes instead of 256"
     stand_in.objects.delete(name, {})
-    assert checksums.fault(place) == "state/data.bin is missing"
+    assert checksums.find_damage(place) == "state/data.bin is missing"
 
 
 def test_data_are_copied_once_and_again_where_they_change(place, tmp_path, monkeypatch):

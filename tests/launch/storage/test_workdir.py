@@ -3,12 +3,12 @@
 import pytest
 
 from launch import storage
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.storage import bucket_lock, workdir
 
 
 def test_a_folder_of_this_machine_is_its_own_home(tmp_path):
-    made = workdir.Home(tmp_path / "run")
+    made = workdir.Workdir(tmp_path / "run")
     with made.open():
         assert made.folder == made.workdir == tmp_path / "run"
         made.publish()
@@ -18,7 +18,7 @@ def test_a_folder_of_this_machine_is_its_own_home(tmp_path):
 def test_the_journal_follows_to_the_bucket_and_back(place):
     (place / "checkpoints/5/d").write_text("not to be fetched")
     (place / "tensorboard/events").write_text("neither")
-    made = workdir.Home(place)
+    made = workdir.Workdir(place)
     with made.open():
         (made.folder / "metrics.jsonl").write_text("1\n")
         (made.folder / "half.tmp").write_text("no")
@@ -28,7 +28,7 @@ def test_the_journal_follows_to_the_bucket_and_back(place):
         (made.folder / "figures").mkdir()
         (made.folder / "figures/a.png").write_bytes(b"png")
     assert not made.folder.exists()
-    again = workdir.Home(place)
+    again = workdir.Workdir(place)
     with again.open():
         found = {str(p.relative_to(again.folder)) for p in again.folder.rglob("*") if p.is_file()}
         assert found == {"metrics.jsonl", "figures/a.png"}
@@ -42,7 +42,7 @@ def test_the_journal_follows_to_the_bucket_and_back(place):
 
 
 def test_only_what_is_new_is_sent(place, monkeypatch):
-    made, sent = workdir.Home(place), []
+    made, sent = workdir.Workdir(place), []
     with made.open():
         (made.folder / "a").write_text("1")
         (made.folder / "b").write_text("1")
@@ -57,10 +57,10 @@ def test_only_what_is_new_is_sent(place, monkeypatch):
 
 
 def test_an_error_is_not_hidden_by_the_trouble_of_telling_of_it(place, monkeypatch, capsys):
-    made = workdir.Home(place)
+    made = workdir.Workdir(place)
 
     def lost():
-        raise Mistake("somebody else has it")
+        raise UserError("somebody else has it")
 
     def fail():
         made._still = lost
@@ -74,6 +74,6 @@ def test_an_error_is_not_hidden_by_the_trouble_of_telling_of_it(place, monkeypat
 
 def test_who_lost_the_workdir_commits_nothing(place, monkeypatch):
     monkeypatch.setattr(bucket_lock, "RENEWAL", 60.0)
-    made = workdir.Home(place)
-    with pytest.raises(Mistake, match="was taken over by process 7"), made.open():
+    made = workdir.Workdir(place)
+    with pytest.raises(UserError, match="was taken over by process 7"), made.open():
         (place / ".lock").write_text('{"who": "process 7 on afar", "token": "t"}')

@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 
-from launch.config.errors import Mistake
+from launch.config.errors import UserError
 from launch.weights import files
 
 EXPECTED = {
@@ -56,7 +56,7 @@ def test_files_of_pytorch_are_read_without_it(content, tmp_path):
     check(files.read(path))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) - 200])
-    with pytest.raises(Mistake, match=r"weights.pth is no .pth file of weights, or damaged"):
+    with pytest.raises(UserError, match=r"weights.pth is no .pth file of weights, or damaged"):
         files.read(path)
 
 
@@ -85,7 +85,7 @@ def test_a_pickle_runs_nothing(tmp_path, capsys):
     path = tmp_path / "weights.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("weights/data.pkl", pickle.dumps({"a": Evil()}))
-    with pytest.raises(Mistake, match=r"holds builtins.print, and not only tensors"):
+    with pytest.raises(UserError, match=r"holds builtins.print, and not only tensors"):
         files.read(path)
     assert "must not run" not in capsys.readouterr().out
 
@@ -105,5 +105,5 @@ def test_a_tensor_beyond_its_storage_is_refused():
     ],
 )
 def test_other_files_are_mistakes(name, message, tmp_path):
-    with pytest.raises(Mistake, match=message):
+    with pytest.raises(UserError, match=message):
         files.read(tmp_path / name)

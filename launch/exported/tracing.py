@@ -14,16 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from launch.config.errors import Mistake
-from launch.engine import compiled_steps
-from launch.engine import experiments as runs
+from launch.config.errors import UserError
+from launch.engine import compiled_steps, experiments
 
 FUNCTIONS = ("predict", "sample", "complete")  # the first that a task has is the default
 PLATFORMS = ("cpu", "cuda", "tpu")
 OUTSIDE = {"index": "seeds", "label": "labels"}  # what keys of a batch are called outside
 
 
-class Subject(NamedTuple):
+class ExportedFunction(NamedTuple):
     """A function of arrays alone.
 
     Attributes:
@@ -41,28 +40,28 @@ class Subject(NamedTuple):
     call: Callable
 
 
-def choose(opened: runs.Opened, what: str | None) -> str:
+def choose(opened: experiments.Restored, what: str | None) -> str:
     """The function that was asked for; where none was, the first that the task has.
 
     Raises:
-      Mistake: the task has no such function.
+      UserError: the task has no such function.
     """
     task, name = opened.run.task, opened.config.task.name
     has = [function for function in FUNCTIONS if getattr(task, function, None) is not None]
     if not getattr(task, "given", ""):
         has = [function for function in has if function != "complete"]
     if not has:
-        raise Mistake(f"{name} has no predict(), sample() or complete(): nothing to export")
+        raise UserError(f"{name} has no predict(), sample() or complete(): nothing to export")
     if what and what not in has:
-        raise Mistake(f"--what={what}: {name} has no {what}(); it has {', '.join(has)}")
+        raise UserError(f"--what={what}: {name} has no {what}(); it has {', '.join(has)}")
     return what or has[0]
 
 
-def build(opened: runs.Opened, what: str) -> Subject:
+def build(opened: experiments.Restored, what: str) -> ExportedFunction:
     """The function of a run, closed over nothing that a run learnt.
 
     Raises:
-      Mistake: it cannot be traced.
+      UserError: it cannot be traced.
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(opened.state)
     leaves = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
@@ -86,10 +85,10 @@ def build(opened: runs.Opened, what: str) -> Subject:
         }
         return _results(opened, what, structure.unflatten(state), batch)
 
-    return Subject(what, jax.device_get(parameters), rows, inputs, call)
+    return ExportedFunction(what, jax.device_get(parameters), rows, inputs, call)
 
 
-def exported(subject: Subject, name: str) -> export.Exported:
+def exported(subject: ExportedFunction, name: str) -> export.Exported:
     """The function for any number of rows, on CPU, GPU and TPU.
 
     Some functions ask how many rows there are, and a symbol is no number; others do what
@@ -101,7 +100,7 @@ def exported(subject: Subject, name: str) -> export.Exported:
       name: what the config calls the task, for the message.
 
     Raises:
-      Mistake: it does something that cannot be exported.
+      UserError: it does something that cannot be exported.
     """
     (size,) = export.symbolic_shape("b")
     parameters = {key: _like(leaf) for key, leaf in subject.parameters.items()}
@@ -202,7 +201,7 @@ def _like(leaf, *sizes):
 
 def _refused(name, what, error):
     reason = str(error).strip().split("\n")[0]
-    return Mistake(
+    return UserError(
         f"{name}: {what}() cannot be exported for {', '.join(PLATFORMS)}: it does what jax.export "
         f"does not know on all of them ({type(error).__name__}: {reason})"
     )
