@@ -5,6 +5,8 @@ that sum to one, a sampler that agrees with them, units, samples by seed. Prints
 table; exits with 1 if a check fails.
 """
 
+import logging
+
 from launch import cli
 from launch.audits.checks import (
     FAIL,
@@ -19,10 +21,12 @@ from launch.audits.checks import (
 )
 from launch.audits.enumeration import total_probability
 from launch.audits.fixtures import AuditedModel, ModelFactory, first_that_fits, fit_for_audit
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import CommandExit, UserError
 from launch.data import batches
 from launch.engine import experiments, sharding, validate
+
+logger = logging.getLogger("segen")
 
 # Values of an image up to which every one is followed through the Jacobian; larger
 # images are audited at one of these sizes.
@@ -44,19 +48,19 @@ def main(argv: list[str]) -> None:
     if options.workdir:
         builder = of_run(experiments.restore(options.workdir, overrides, options.step, None))
     else:
-        builder = of_config(cli.override(configs.load(options.config), overrides))
+        builder = of_config(cli.override(loading.load(options.config), overrides))
     found = audit(builder)
     print(table(found))
     verdicts = [one.verdict for one in found]
     count = ", ".join(f"{verdicts.count(v)} {v}" for v in (PASS, FAIL, NONE) if v in verdicts)
     if FAIL in verdicts:
         raise CommandExit(f"the audit of {builder.config.task.name} failed: {count}")
-    cli.say(count)
+    logger.info(count)
 
 
 def of_config(config) -> ModelFactory:
     """What to audit of a config alone."""
-    data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
+    data = batches.open_data(config.data, config.data.split, "config.data")
     experiments.count_classes(config, data.split)
     return ModelFactory(fit_for_audit(config, average=False), data)
 
@@ -79,7 +83,7 @@ def audit(builder: ModelFactory) -> list[Finding]:
         raise UserError(
             f"{name} is no generative task: it has no sample(), complete() or log_prob()"
         )
-    cli.say(f"auditing {name}: {own.title}")
+    logger.info(f"auditing {name}: {own.title}")
     unit, offset = units(own)
     found = [_causality(builder, own), unit, by_seed(own), evaluation(own), step(own)]
     for untrained in (True, False)[: 1 if builder.trained is None else 2]:

@@ -5,6 +5,7 @@ compilation and memory. A table on stderr, JSON on stdout.
 """
 
 import json
+import logging
 import resource
 import statistics
 import tempfile
@@ -16,10 +17,12 @@ import jax
 from launch import cli
 from launch import train as training
 from launch.checkpoints.writer import Writer
-from launch.config import loading as configs
+from launch.config import loading
 from launch.data import batches
 from launch.engine import experiments, loop, sharding
 from launch.reporting.metrics_writer import MetricsWriter
+
+logger = logging.getLogger("segen")
 
 # Dense peak of one device in FLOP/s at the precision a matmul runs in by default,
 # (float32 inputs, bfloat16): from the vendors' data sheets. TF32 on NVIDIA.
@@ -46,13 +49,13 @@ def main(argv: list[str]) -> None:
         help="least length of the whole loop, cut to config.train.steps",
     )
     options, overrides = cli.parse(arguments, argv)
-    config = cli.override(configs.load(options.config), overrides)
+    config = cli.override(loading.load(options.config), overrides)
     sharding.setup()
     jax.config.update("jax_enable_compilation_cache", False)
     results = measure(config, options.seconds, options.loop_seconds)
     for name, value in results.items():
         shown = f"{value:,.4g}" if isinstance(value, float) else value
-        cli.say(f"{name:36} {shown}")
+        logger.info(f"{name:36} {shown}")
     print(json.dumps(results))
 
 
@@ -64,8 +67,8 @@ def measure(config, seconds: float, loop_seconds: float) -> dict:
       seconds: least duration of each short measurement.
       loop_seconds: least duration of the whole loop.
     """
-    data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
-    held_out = batches.open_data(config.data, config.eval.split, "config.eval", cli.say)
+    data = batches.open_data(config.data, config.data.split, "config.data")
+    held_out = batches.open_data(config.data, config.eval.split, "config.eval")
     run = experiments.build(config, data)
     device = jax.devices()[0]
     found = {"device": f"{run.mesh.size} x {device.device_kind}"}

@@ -7,6 +7,7 @@ is a fault; else with 0, and says what the folder holds.
 
 import dataclasses
 import hashlib
+import logging
 import os
 import sys
 from collections import Counter, defaultdict
@@ -21,6 +22,8 @@ from launch.data import classes as labels
 from launch.data import images, pairs
 from launch.data.images import BadFile
 from launch.data.pairs import Pair
+
+logger = logging.getLogger("segen")
 
 IDS_NAMED = 5  # wrong ids of one mask that are listed one by one
 
@@ -82,7 +85,7 @@ def main(argv: list[str]) -> None:
     if report.faults:
         raise CommandExit(f"{_count(report.faults, 'fault')}, {_count(report.warnings, 'warning')}")
     warned = f", {_count(report.warnings, 'warning')}" if report.warnings else ""
-    cli.say(f"{root} is sound{warned}")
+    logger.info(f"{root} is sound{warned}")
 
 
 def _print(text):

@@ -12,12 +12,13 @@ from pathlib import Path
 from absl import flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
 
 from launch import storage
-from launch.config import loading as configs
+from launch.config import schema
 from launch.config.errors import ABANDONED, DISK_ERRORS, CommandExit, UserError
 
-_muted = False
+logger = logging.getLogger("segen")
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -26,6 +27,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     A user's mistake is one message on stderr; only a fault of ours shows a stack
     trace.
     """
+    install_handler()
     try:
         main(sys.argv[1:])
     except BaseException as error:
@@ -33,7 +35,7 @@ def run(main: Callable[[list[str]], None]) -> None:
         if known is None:
             raise
         message, code = known
-        say(f"\n{message}" if sys.stderr.isatty() else message, loud=True)
+        logger.error(message)
         sys.exit(code)
 
 
@@ -51,16 +53,22 @@ def ending(error: BaseException) -> tuple[str, int] | None:
     return None
 
 
-def say(message: str, loud: bool = False) -> None:
-    """A plain line for the person, on stderr; only if `loud` where the process is muted."""
-    if loud or not _muted:
-        print(message, file=sys.stderr, flush=True)
+class TerminalHandler(logging.Handler):
+    """Writes log records as plain lines to stderr, above the progress line if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one record."""
+        tqdm.write(self.format(record), file=sys.stderr)
+        sys.stderr.flush()
 
 
-def mute() -> None:
-    """Leaves the talking to the first process of several."""
-    global _muted
-    _muted = True
+def install_handler() -> None:
+    """Has the logger "segen" write to the terminal; call once or more often."""
+    if not any(isinstance(handler, TerminalHandler) for handler in logger.handlers):
+        logger.addHandler(TerminalHandler())
+        logger.propagate = False
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
@@ -92,6 +100,7 @@ def parse(
         else:
             overrides.append(f"{item}={next(items, '')}")
     quiet()
+    install_handler()
     return arguments.parse_args(rest), overrides
 
 
@@ -117,14 +126,14 @@ def override(config: ConfigDict, overrides: list[str]) -> ConfigDict:
     for item in overrides:
         key = item.split("=", 1)[0].split("config.", 1)[1]
         if key not in _keys(config):
-            raise UserError(f"--config.{key}: unknown key {configs.unknown(key)}")
+            raise UserError(f"--config.{key}: unknown key {schema.unknown_key(key)}")
     argv = ["segen", *overrides]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
     except (flags.Error, ValueError, TypeError) as error:
         raise UserError(f"{' '.join(overrides)}: {error}")
-    configs.check(config)
+    schema.check_values(config)
     return config
 
 

@@ -6,6 +6,7 @@ or --segmenter: scores of images instead, with a card that says what they rest o
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from launch.data import batches
 from launch.engine import compiled_steps, experiments, sharding
 from launch.reporting import image_files
 from launch.scoring import features, nearest, sample_metrics
+
+logger = logging.getLogger("segen")
 
 
 def main(argv: list[str]) -> None:
@@ -138,7 +141,7 @@ def _compared(opened: experiments.Restored, options: argparse.Namespace) -> tupl
     net = features.build(config, options.force)
     training, floor = None, None
     if options.floor or (options.samples and options.neighbours):
-        training = batches.open_data(config.data, config.data.split, "config.data", cli.say)
+        training = batches.open_data(config.data, config.data.split, "config.data")
     if options.floor:
         floor = _floor(options, data, training, count)
     sizes = {
@@ -203,13 +206,13 @@ def _of_samples(opened, options, net, extract, found, training):
         right = found.classes == np.arange(len(found.classes)) % classes
         results["class_agreement"] = float(right.mean())
     if options.neighbours:
-        cli.say("looking for the nearest training images")
+        logger.info("looking for the nearest training images")
         shown = slice(options.neighbours)
         images = sample_metrics.real(opened.run, training, options.batch_size, training.split.size)
         figure = nearest.figure(extract, found.images[shown], found.features[shown], images)
         path = options.workdir / "figures" / f"neighbours-{opened.step:08d}.png"
         image_files.save(path, figure)
-        cli.say(f"{path}: samples, the nearest by pixels, the nearest by features")
+        logger.info(f"{path}: samples, the nearest by pixels, the nearest by features")
     return results
 
 

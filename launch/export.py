@@ -7,6 +7,7 @@ One file that holds what a trained model does and runs with jax alone:
 import hashlib
 import io
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -14,12 +15,14 @@ import jax
 import numpy as np
 
 from launch import cli
-from launch.config import loading as configs
+from launch.config import run_config
 from launch.config.errors import CommandExit, UserError
 from launch.data import batches
 from launch.engine import experiments, sharding
 from launch.exported import archive, golden, loader, tracing
 from launch.exported.tracing import ExportedFunction
+
+logger = logging.getLogger("segen")
 
 # How far outputs may be from the golden ones. bfloat16 has 8 bits, which another order of
 # summing rounds elsewhere, layer by layer.
@@ -82,7 +85,7 @@ def write(opened: experiments.Restored, what: str, out: Path, params: Path | Non
     if params is not None:
         _written(params, lambda path: path.write_bytes(members[loader.PARAMETERS]))
     size, names = out.stat().st_size / 2**20, ", ".join(function.inputs)
-    cli.say(
+    logger.info(
         f"{what}({names}) of step {opened.step:,} in {out}, {size:.2f} MiB; "
         f"`python {out}` checks it anywhere"
     )
@@ -102,7 +105,7 @@ def card(
       arrays: the golden ones, which have the shapes and dtypes of the outputs.
       members: of the archive, to be hashed.
     """
-    record = json.loads(configs.to_json(opened.config, batches.facts(opened.data)))
+    record = json.loads(run_config.to_json(opened.config, batches.facts(opened.data)))
     sizes = [array.nbytes for array in function.parameters.values()]
     prefix = f"{golden.SIZES[0]}/out/"
     outputs = {
@@ -161,7 +164,7 @@ def _sound(path, members):
     model = loader.load(path)
     differences = model.differences()
     for name, found in differences.items():
-        cli.say(f"  {name}: {loader.told(found)} from the run")
+        logger.info(f"  {name}: {loader.told(found)} from the run")
     if beyond := model.beyond(differences):
         raise CommandExit(
             f"the exported function does not give what the run gives: {', '.join(beyond)} "

@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from launch import checkpoints, cli
-from launch.config import loading as configs
+from launch.config import loading, run_config, schema
 from launch.config.errors import CommandExit
 from launch.engine import nonfinite
 from launch.storage import checksums
@@ -30,8 +30,8 @@ def main(argv: list[str]) -> None:
         "--config", default="", help="FILE.py or FILE.py:VARIANT to compare with"
     )
     options, overrides = cli.parse(arguments, argv)
-    record, _ = configs.read_record(options.workdir)
-    other = cli.override(configs.load(options.config), overrides) if options.config else None
+    record, _ = run_config.read(options.workdir)
+    other = cli.override(loading.load(options.config), overrides) if options.config else None
     damaged, steps = saved(options.workdir)
     print(
         "\n".join(
@@ -87,7 +87,7 @@ def saved(workdir: Path) -> tuple[list[str], list[str]]:
 
 def differences(workdir: Path, record: dict, other: ConfigDict | None = None) -> list[str]:
     """How the run's versions and config differ from those of now."""
-    now = json.loads(configs.to_json(configs.read(workdir)))["versions"]
+    now = json.loads(run_config.to_json(run_config.read_config(workdir)))["versions"]
     lines = [
         f"  {package}: {version} then, {now.get(package)} now"
         for package, version in record.get("versions", {}).items()
@@ -96,7 +96,7 @@ def differences(workdir: Path, record: dict, other: ConfigDict | None = None) ->
     lines = ["versions that differ:", *lines] if lines else ["versions: as installed now"]
     if other is not None:
         before, after = (
-            configs.flatten(json.loads(json.dumps(c))) for c in (record["config"], other.to_dict())
+            schema.flatten(json.loads(json.dumps(c))) for c in (record["config"], other.to_dict())
         )
         changed = [
             f"  {key}: {before.get(key)!r} here, {after.get(key)!r} there"

@@ -5,6 +5,7 @@ tried at home. Where one process dies all start again, and go on from the last c
 """
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ import time
 from launch import cli
 from launch.config.errors import ABANDONED, Collapsed, Diverged, Interrupted, UserError
 from launch.distributed import child_process
+
+logger = logging.getLogger("segen")
 
 # Ends that another start would only repeat.
 FINAL = {0, UserError.exit_code, Diverged.exit_code, Collapsed.exit_code, ABANDONED}
@@ -69,9 +72,9 @@ def supervise(training: list[str], processes: int, devices: int, restarts: int) 
         if code != Interrupted.exit_code:
             failures += 1
         if failures > restarts:
-            cli.say(f"given up after {failures} failures in a row")
+            logger.info(f"given up after {failures} failures in a row")
             return code
-        cli.say(f"ended with code {code}; all {processes} processes start again")
+        logger.info(f"ended with code {code}; all {processes} processes start again")
 
 
 def attempt(training: list[str], processes: int, devices: int, stop: threading.Event) -> int:

@@ -7,6 +7,7 @@ report.json. With --masks, exact scores at full size.
 import argparse
 import contextlib
 import json
+import logging
 import re
 import time
 from pathlib import Path
@@ -22,6 +23,8 @@ from launch.engine import experiments, sharding
 from launch.inference import input_files
 from launch.inference.segmenter import Files, Segmenter
 from launch.reporting import image_files
+
+logger = logging.getLogger("segen")
 
 
 def main(argv: list[str]) -> None:
@@ -100,14 +103,14 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
         except ValueError as error:  # of this file; the others can do without it
             named = isinstance(error, images.BadFile) or str(item.image) in str(error)
             failed.append(str(error) if named else f"{item.image}: {error}")
-            cli.say(f"{number}/{len(items)} {failed[-1]}")
+            logger.info(f"{number}/{len(items)} {failed[-1]}")
             continue
         entries.append(entry)
         counts = counts + confusion
         left = (time.perf_counter() - began) / number * (len(items) - number)
         size = f"{entry['width']} x {entry['height']}"
         seconds = entry["seconds"]
-        cli.say(
+        logger.info(
             f"{number}/{len(items)} {item.image.name}: {size}, {seconds:.2f} s, ETA {left:.0f} s"
         )
     report = {"step": segmenter.opened.step, "classes": list(segmenter.names)}
@@ -118,7 +121,7 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
     working = out / "report.tmp"
     working.write_text(json.dumps(report, indent=2) + "\n")
     working.replace(out / "report.json")
-    cli.say(f"{len(entries)} images in {out} (masks/, overlays/, report.json)")
+    logger.info(f"{len(entries)} images in {out} (masks/, overlays/, report.json)")
     return failed
 
 

@@ -5,11 +5,14 @@ to array_record, which training reads without TensorFlow.
 """
 
 import importlib.util
+import logging
 from pathlib import Path
 
 from launch import cli
 from launch.config.errors import UserError
 from launch.data import sources
+
+logger = logging.getLogger("segen")
 
 
 def main(argv: list[str]) -> None:
@@ -26,7 +29,7 @@ def main(argv: list[str]) -> None:
     builder = sources.builder(options.name, options.data_dir)
     embedded = builder.name in sources.EMBEDDED
     if sources.has_array_record(builder):
-        return cli.say(f"{builder.info.full_name} is prepared in {builder.data_dir}")
+        return logger.info(f"{builder.info.full_name} is prepared in {builder.data_dir}")
     if importlib.util.find_spec("tensorflow") is None and (not embedded or builder.is_prepared()):
         raise UserError(
             f"preparing {options.name} needs TensorFlow, which training does not: "
@@ -37,7 +40,7 @@ def main(argv: list[str]) -> None:
         convert(builder)
     else:
         sources.prepare(builder)
-    cli.say(f"{builder.info.full_name} is prepared in {builder.data_dir}")
+    logger.info(f"{builder.info.full_name} is prepared in {builder.data_dir}")
 
 
 def convert(builder) -> None:
@@ -59,7 +62,7 @@ def convert(builder) -> None:
                 writer.write(record)
             writer.close()
             working.rename(new)
-            cli.say(f"{new}: {split.num_examples:,} examples in {split.name}")
+            logger.info(f"{new}: {split.num_examples:,} examples in {split.name}")
 
 
 if __name__ == "__main__":

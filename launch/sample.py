@@ -6,6 +6,7 @@ with --interpolate, the way from each seed to the next.
 """
 
 import argparse
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from launch.data import batches
 from launch.engine import experiments, sharding
 from launch.inference import conditioning
 from launch.reporting import image_files
+
+logger = logging.getLogger("segen")
 
 SEEDS, STRIPS = range(64), range(9)  # drawn, or led through, where none are asked for
 MOST_COLUMNS = 40  # classes that a grid has a column for
@@ -61,7 +64,7 @@ def main(argv: list[str]) -> None:
         images = _complete(opened, options)
     else:
         images = _draw(opened, options)
-    cli.say(
+    logger.info(
         f"{len(images)} {'strips' if options.interpolate else 'images'} of step "
         f"{opened.step:,} in {options.out}"
     )
@@ -223,7 +226,7 @@ def _complete(opened, options):
 def _rows(opened, options, key):
     """Seeds, and those rows of the evaluation split: what is given, and labels."""
     split = options.split or opened.config.eval.split
-    data = batches.open_data(opened.config.data, split, "config.eval", cli.say)
+    data = batches.open_data(opened.config.data, split, "config.eval")
     seeds = list(options.seeds or range(min(len(SEEDS), data.split.size)))
     if max(seeds) >= data.split.size:
         raise UserError(

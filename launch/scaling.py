@@ -7,6 +7,7 @@ takes longer than sending.
 """
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ from typing import NamedTuple
 import jax
 
 from launch import cli
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments, sharding
+
+logger = logging.getLogger("segen")
 
 # Bytes that one device sends in a ring of n, as a multiple of the operation's size: the
 # operand of a reduction, the result of a gathering. (Thakur et al. 2005, section 4.)
@@ -87,13 +90,13 @@ def main(argv: list[str]) -> None:
         help="that a device computes, as measured and not as promised (default: 200)",
     )
     options, overrides = cli.parse(arguments, argv)
-    config = cli.override(configs.load(options.config), overrides)
+    config = cli.override(loading.load(options.config), overrides)
     counts = _counts(options.devices)
     jax.config.update("jax_num_cpu_devices", max(counts))
     jax.config.update("jax_platforms", "cpu")
     sharding.setup()
     rows = list(measure(config, counts, options.bandwidth * 1e9, options.flops * 1e12))
-    cli.say(table(rows))
+    logger.info(table(rows))
     print(json.dumps(rows))
 
 
@@ -106,7 +109,7 @@ def measure(config, counts: list[int], bandwidth: float, speed: float) -> Iterat
       bandwidth: bytes/s that a device sends.
       speed: FLOP/s that a device computes.
     """
-    data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
+    data = batches.open_data(config.data, config.data.split, "config.data")
     experiments.count_classes(config, data.split)
     local = config.data.batch_size
     for count in counts:

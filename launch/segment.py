@@ -4,6 +4,7 @@ Segments images by one cue, without training. For --cue=depth the images are dep
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from launch.data import images
 from launch.engine import sharding
 from launch.inference import input_files
 from launch.reporting import image_files
+
+logger = logging.getLogger("segen")
 
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 
@@ -78,20 +81,20 @@ def segment(cue: Callable[[Path], np.ndarray], paths: list[Path], out: Path) -> 
             labels = cue(path)
         except ValueError as error:
             failed.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-            cli.say(f"{number}/{len(paths)} {failed[-1]}")
+            logger.info(f"{number}/{len(paths)} {failed[-1]}")
             continue
         now = time.perf_counter()
         count = len(np.unique(labels))
         seconds = round(now - start, 3)
         entries.append({"image": str(path), "regions": count, "seconds": seconds})
         left = (now - began) / number * (len(paths) - number)
-        cli.say(
+        logger.info(
             f"{number}/{len(paths)} {path.name}: {count} regions, {seconds:.2f} s, ETA {left:.0f} s"
         )
     out.mkdir(parents=True, exist_ok=True)
     report = {"images": entries, "failed": failed}
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    cli.say(f"{len(entries)} images in {out}")
+    logger.info(f"{len(entries)} images in {out}")
     return failed
 
 

@@ -4,7 +4,10 @@ Trains what a config describes. Given a workdir that holds a run, goes on from i
 newest whole checkpoint and ends with the very parameters of a run never stopped.
 """
 
+import logging
 import time
+
+from launch.config import run_config, schema
 
 BEGAN = time.perf_counter()  # before the imports, which a person waits for as well
 
@@ -20,13 +23,15 @@ from ml_collections import ConfigDict
 
 from launch import checkpoints, cli, distributed
 from launch.checkpoints.writer import Writer
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import Diverged, UserError
 from launch.data import batches
 from launch.engine import collapse, experiments, loop, nonfinite, sharding
 from launch.reporting.metrics_writer import MetricsWriter, Silent
 from launch.scoring import features, sample_metrics
 from launch.storage.workdir import Workdir
+
+logger = logging.getLogger("segen")
 
 # Seconds that processes wait for one that still decodes its data.
 OPENING = 3600.0
@@ -41,7 +46,7 @@ def main(argv: list[str]) -> None:
     )
     distributed.add_arguments(arguments)
     options, overrides = cli.parse(arguments, argv)
-    config = cli.override(configs.load(options.config), overrides)
+    config = cli.override(loading.load(options.config), overrides)
     workdir = options.workdir or cli.workdir(f"runs/{_name(options.config)}")
     sharding.setup()
     group = distributed.start(options)
@@ -90,10 +95,10 @@ def _train(config, home, began, group):
         sharding.warm_up_collectives(run.mesh)
     start = _newest(config, workdir, group)
     if start >= config.train.steps:
-        return cli.say(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
-    record = configs.to_json(config, batches.facts(data))
-    group.on_process_zero("config.json", partial(configs.write, workdir, record))
-    cli.say(f"{data.split.title}: {data.split.size:,} examples; {_describe(run.mesh, group)}")
+        return logger.info(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
+    record = run_config.to_json(config, batches.facts(data))
+    group.on_process_zero("config.json", partial(run_config.write, workdir, record))
+    logger.info(f"{data.split.title}: {data.split.size:,} examples; {_describe(run.mesh, group)}")
     rollbacks = checkpoints.record(workdir / "checkpoints", start).get("rollbacks", 0)
     while True:
         told = json.loads(record) | {"rollbacks": rollbacks}
@@ -107,10 +112,10 @@ def _train(config, home, began, group):
             if config.nonfinite.action != "rollback" or rollbacks >= config.nonfinite.times:
                 raise
             rollbacks, start = rollbacks + 1, _newest(config, workdir, group)
-            cli.say(
+            logger.info(
                 f"{problem}\ngoing back to step {start:,}, and on in order {rollbacks} of the data"
             )
-    cli.say(f"done: {workdir} (figures/, metrics.jsonl, checkpoints/, tensorboard/)")
+    logger.info(f"done: {workdir} (figures/, metrics.jsonl, checkpoints/, tensorboard/)")
 
 
 class Session(NamedTuple):
@@ -198,7 +203,7 @@ class Session(NamedTuple):
 def _newest(config, workdir, group):
     """The newest whole step, 0 if there is none; a damaged newer one is set aside."""
     folder = workdir / "checkpoints"
-    find = partial(checkpoints.newest_whole, folder, cli.say, discard=True)
+    find = partial(checkpoints.newest_whole, folder, discard=True)
     start = group.on_process_zero("the newest checkpoint", find) or 0
     if start % config.train.steps_per_dispatch:
         raise UserError(
@@ -284,15 +289,14 @@ def _open(config):
     split = config.data.split, config.eval.split
     sections = "config.data", "config.eval"
     return tuple(
-        batches.open_data(config.data, *which, cli.say)
-        for which in zip(split, sections, strict=True)
+        batches.open_data(config.data, *which) for which in zip(split, sections, strict=True)
     )
 
 
 def _shared_keys(config):
     """What all processes must agree on: all but where each finds its data."""
     own = ("data.data_dir", "data.path", "data.threads", "data.workers")
-    flat = configs.flatten(config.to_dict())
+    flat = schema.flatten(config.to_dict())
     return {key: value for key, value in flat.items() if key not in own}
 
 
@@ -302,10 +306,10 @@ def _claim(workdir, config):
         if checkpoints.steps(workdir / "checkpoints"):
             raise UserError(f"{workdir} has checkpoints but no config.json; take another --workdir")
         return
-    old = configs.read(workdir)
+    old = run_config.read_config(workdir)
     if config.task.get("classes") == -1:  # as many as the data had when the run began
         config.task.classes = old.task.get("classes", -1)
-    changed = configs.differences(old, config)
+    changed = run_config.differences(old, config)
     if changed:
         raise UserError(
             f"{workdir} holds a run with another config:\n  "
@@ -319,7 +323,7 @@ def _state(config, run, folder, start):
     """A fresh state, or that of the checkpoint to go on from."""
     if not start:
         return experiments.initial_state(config, run)
-    cli.say(f"going on from step {start:,} of {folder}")
+    logger.info(f"going on from step {start:,} of {folder}")
     return checkpoints.restore(folder, start, run.program.template)
 
 

@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from launch import cli, storage
-from launch.config import loading as configs
+from launch.config import loading
 from tests.tools import bucket
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segen" / "tests"
@@ -26,6 +26,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "jax")  # for the commands we start
 cli.quiet()
+cli.install_handler()
 
 # The first example of a property compiles, whatever it is; and CI shall not be a lottery.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
@@ -92,7 +93,7 @@ def small_config(data_dir):
             "mesh": {"data": 1},
         }
     )
-    return configs.complete(config, "small")
+    return loading.complete(config, "small")
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.config import by_name
-from launch.config import loading as configs
+from launch.config import by_name, loading, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = {
@@ -89,8 +88,8 @@ def test_all_configs_are_here():
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_variant_is_complete_and_names_what_exists(spec):
-    config = configs.load(spec)
-    configs.check(config)
+    config = loading.load(spec)
+    schema.check_values(config)
     found = list(names(config.to_dict()))
     assert found
     for name in found:
@@ -99,7 +98,7 @@ def test_a_variant_is_complete_and_names_what_exists(spec):
 
 @pytest.mark.parametrize("name", ["unet", "edges"])
 def test_a_schedule_fits_any_number_of_steps(name):
-    config = configs.load(f"configs/{name}.py")
+    config = loading.load(f"configs/{name}.py")
     rate = config.optimizer.learning_rate
     assert (rate.warmup_steps, rate.decay_steps) == (100, config.train.steps)
     for steps, rise in {1: 0, 2: 1, 150: 75, 1000: 100}.items():
@@ -111,7 +110,7 @@ def test_a_schedule_fits_any_number_of_steps(name):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_an_unknown_variant_is_a_mistake(name):
     with pytest.raises(Exception, match="no variant 'nothing'"):
-        configs.load(f"configs/{name}.py:nothing")
+        loading.load(f"configs/{name}.py:nothing")
 
 
 @pytest.mark.parametrize("name", VARIANTS)

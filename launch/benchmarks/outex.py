@@ -10,6 +10,7 @@ The constants of jaxseg/unsupervised/texture_regions.py were chosen with the tru
 """
 
 import json
+import logging
 import time
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from jaxseg.unsupervised import texture_regions
 from launch import cli
 from launch.config.errors import UserError
 from launch.engine import experiments, sharding
+
+logger = logging.getLogger("segen")
 
 
 def main(argv: list[str]) -> None:
@@ -57,7 +60,7 @@ def measure(options) -> dict:
         )
         scores.append(region_scores.region_scores(found, truth) | {"textures": found.max() + 1})
         line = "  ".join(f"{name} {value:.3f}" for name, value in scores[-1].items())
-        cli.say(f"{path.stem}  {line}")
+        logger.info(f"{path.stem}  {line}")
         if options.out:
             _write(options.out / path.name, found)
     means = {name: round(float(np.mean([s[name] for s in scores])), 4) for name in scores[0]}

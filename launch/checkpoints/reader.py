@@ -7,6 +7,7 @@ committed with the step. A step that its manifest does not confirm is never load
 """
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import orbax.checkpoint as ocp
 from launch import storage
 from launch.config.errors import UserError
 from launch.storage import checksums
+
+logger = logging.getLogger("segen")
 
 # What Orbax calls a step until it is committed; and what it writes into one that is, where
 # nothing can be renamed.
@@ -43,12 +46,11 @@ def unfinished(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.name.isdigit() and path.name not in known)
 
 
-def newest_whole(folder: Path, say, discard: bool = False) -> int | None:
+def newest_whole(folder: Path, discard: bool = False) -> int | None:
     """The newest step whose content is what was saved.
 
     Args:
       folder: a run's checkpoints folder.
-      say: called with a line for each damaged step that is passed over.
       discard: move damaged steps to `damaged/` beside the folder, so that they can
         be saved again.
 
@@ -67,7 +69,7 @@ def newest_whole(folder: Path, say, discard: bool = False) -> int | None:
                 _set_aside(folder, [bad for bad, _ in faults])
             return step
         faults.append((step, fault))
-        say(f"checkpoint {step} is damaged: {fault}; going back to the step before")
+        logger.warning(f"checkpoint {step} is damaged: {fault}; going back to the step before")
     if not saved:
         return None
     listed = "; ".join(f"step {step}: {fault}" for step, fault in faults)

@@ -6,17 +6,19 @@ indices, which the compiled step gathers by itself.
 """
 
 import dataclasses
+import logging
 import sys
 from collections.abc import Iterator
 
 import jax
 import numpy as np
 
-from launch import cli
 from launch.config.errors import UserError
 from launch.data import cache, damage, order
 from launch.data.sources import Preprocessed, Split, open_split
 from launch.distributed import child_process
+
+logger = logging.getLogger("segen")
 
 # Batches that Grain holds ready. Its default of 500 would be gigabytes of photos.
 PREFETCH = 4
@@ -46,14 +48,13 @@ class Data:
     tally: damage.Tally | None = None
 
 
-def open_data(config, split: str, where: str = "config.data", say=lambda message: None) -> Data:
+def open_data(config, split: str, where: str = "config.data") -> Data:
     """Opens a split and decodes it into arrays if it fits `config.cache_mib`.
 
     Args:
       config: `config.data`.
       split: the split expression.
       where: the config section it comes from, for messages.
-      say: called with a line when something takes time.
 
     Raises:
       UserError: the split cannot be opened, read, or made into arrays.
@@ -61,8 +62,8 @@ def open_data(config, split: str, where: str = "config.data", say=lambda message
     opened, tally, damaged = open_split(config, split, where), None, None
     if config.damaged:
         opened = damage.tolerate(opened)
-        tally = damage.Tally(opened, config.damaged, say)
-    arrays = cache.arrays_of(opened, config.cache_mib, say)
+        tally = damage.Tally(opened, config.damaged)
+    arrays = cache.arrays_of(opened, config.cache_mib)
     if arrays is not None and damage.KEY in arrays:
         arrays = dict(arrays)
         damaged = arrays.pop(damage.KEY)
@@ -250,7 +251,7 @@ def _stream(split, config, seed, start, process, processes, deaths=3):
                     f"be short: give a smaller config.data.workers than {config.workers}"
                 )
             deaths -= 1
-            cli.say(f"a data worker died; starting its kind again from step {step}")
+            logger.info(f"a data worker died; starting its kind again from step {step}")
 
 
 def _grain(split, config, seed, start, process, processes):

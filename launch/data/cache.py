@@ -7,6 +7,7 @@ key and `manifest.json` with a hash of each. It is written under another name an
 renamed when whole, so any number of processes may build it at once.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -19,14 +20,15 @@ from launch.config.errors import UserError
 from launch.data.sources import Split, cache_home, canonical
 from launch.storage import checksums
 
+logger = logging.getLogger("segen")
 
-def arrays_of(split: Split, budget_mib: int, say=lambda message: None) -> dict | None:
+
+def arrays_of(split: Split, budget_mib: int) -> dict | None:
     """All examples of a split as arrays with a leading example axis.
 
     Args:
       split: what `open_split` returned.
       budget_mib: size, decoded, above which the split is not held.
-      say: called with a line when the cache is built or mended.
 
     Returns:
       {key: array}, memory-mapped where the data set has a fingerprint; None for a
@@ -50,15 +52,15 @@ def arrays_of(split: Split, budget_mib: int, say=lambda message: None) -> dict |
             fault = checksums.find_damage(folder)
             if fault is None:
                 return _map(folder)
-            say(f"cache {folder} is damaged ({fault}); decoding the split again")
+            logger.info(f"cache {folder} is damaged ({fault}); decoding the split again")
             shutil.rmtree(folder, ignore_errors=True)
     for place in places:
-        say(f"decoding {split.title} once ({split.size:,} examples) into {place}")
+        logger.info(f"decoding {split.title} once ({split.size:,} examples) into {place}")
         try:
             place.mkdir(parents=True, exist_ok=True)
             return _map(_build(split, first, place / name))
         except OSError as error:  # read-only or full: the next place, at last memory
-            say(f"cannot write there: {error.strerror}")
+            logger.info(f"cannot write there: {error.strerror}")
     return _decode(split, _allocate(first, split.size))
 
 

@@ -1,12 +1,14 @@
 """Damaged records: named and left out, up to a stated share, never silently."""
 
 import dataclasses
-from collections.abc import Callable
+import logging
 
 import numpy as np
 
 from launch.config.errors import UserError
 from launch.data.sources import Split
+
+logger = logging.getLogger("segen")
 
 KEY = "damaged"  # of an example: whether another one stands in for it
 # Neighbours that are tried for a record. More in a row is no accident.
@@ -46,11 +48,10 @@ class Tally:
     Args:
       split: what `tolerate` returned.
       share: of the split's records that may be damaged.
-      say: called with a line for what is left out.
     """
 
-    def __init__(self, split: Split, share: float, say: Callable[[str], None]):
-        self._split, self._share, self._say, self._met = split, share, say, set()
+    def __init__(self, split: Split, share: float):
+        self._split, self._share, self._met = split, share, set()
 
     def note(self, indices: np.ndarray) -> None:
         """Takes indices of damaged records, known or new.
@@ -70,7 +71,7 @@ class Tally:
             raise UserError(
                 f"{found}. That is more than config.data.damaged={self._share:g} allows. {fault}"
             )
-        self._say(f"{found}; left out, others stand in. {fault}")
+        logger.info(f"{found}; left out, others stand in. {fault}")
 
     def _fault(self, index):
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from launch import cli, storage
+from launch import storage
 from launch.config import by_name
 from launch.config.errors import UserError
 from launch.data.images import BadFile
@@ -273,7 +273,7 @@ def local_folder(folder: str, *parts: str) -> str:
     """
     if "://" not in folder:
         return folder
-    return str(storage.fetch(folder, cache_home() / "buckets", cli.say, parts))
+    return str(storage.fetch(folder, cache_home() / "buckets", parts))
 
 
 def cache_home() -> Path:

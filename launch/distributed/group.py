@@ -8,6 +8,7 @@ A process that waits says for whom, and gives up with that name.
 
 import argparse
 import json
+import logging
 import os
 import re
 import socket
@@ -28,6 +29,8 @@ from jax.experimental import multihost_utils
 from launch import cli
 from launch.config.errors import PeerLost, UserError
 from launch.distributed import startup_barrier
+
+logger = logging.getLogger("segen")
 
 # Seconds after which a silent process counts as dead; those that wait for it in a
 # collective are then ended by JAX.
@@ -104,7 +107,7 @@ class Group:
             if None in answers and time.monotonic() > patience:
                 patience = deadline
                 waited = [self.title(p) for p, answer in enumerate(answers) if answer is None]
-                cli.say(f"waiting for {', '.join(waited)}: {what}")
+                logger.info(f"waiting for {', '.join(waited)}: {what}")
         return answers
 
     def on_all(self, what: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
@@ -227,7 +230,7 @@ class Group:
         except Exception:  # another process was quicker, or the service is gone
             told = False
         if told or self.first:
-            cli.say(message if self.first else f"{self.title(self.process)}: {message}", loud=True)
+            logger.error(message if self.first else f"{self.title(self.process)}: {message}")
         self._exit(code)
 
     def _watch(self):
@@ -239,7 +242,7 @@ class Group:
             if self._over.wait(GRACE):  # this process has noticed by itself
                 return
             if self.first:
-                cli.say(f"{self.title(process)}: {message}", loud=True)
+                logger.error(f"{self.title(process)}: {message}")
             self._exit(code)
 
     def _exit(self, code):
@@ -322,7 +325,7 @@ def start(options: argparse.Namespace) -> Group:
     state = service.global_state
     group = Group(state.client, state.process_id, state.num_processes, options.wait)
     if not group.first:
-        cli.mute()
+        logger.setLevel(logging.ERROR)
     group.hosts = group.all_gather("the start", socket.gethostname())
     return group
 

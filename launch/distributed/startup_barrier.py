@@ -6,11 +6,13 @@ it is, and only when all have come is the port left to JAX.
 """
 
 import json
+import logging
 import socket
 import time
 
-from launch import cli
 from launch.config.errors import PeerLost, UserError
+
+logger = logging.getLogger("segen")
 
 PATIENCE = 20.0  # seconds after which the first process says for whom it waits
 PAUSE = 0.2  # seconds between attempts to reach it
@@ -54,7 +56,7 @@ def _receive(port, processes, deadline):
             except TimeoutError:
                 if time.monotonic() > patience:
                     patience = deadline
-                    cli.say(f"waiting for {_names(arrived, processes)}")
+                    logger.info(f"waiting for {_names(arrived, processes)}")
                 continue
             fault = _admit(visitor, arrived, processes)
         if not fault and len(arrived) < processes - 1:

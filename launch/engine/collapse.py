@@ -7,6 +7,7 @@ and so the data and the noise, of now.
 """
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli, distributed
+from launch import checkpoints, distributed
 from launch.checkpoints.writer import Writer
 from launch.config.errors import Collapsed, UserError
+
+logger = logging.getLogger("segen")
 
 
 class Bound(NamedTuple):
@@ -120,7 +123,7 @@ def make_collapse_check(
         if best is None or times >= guard.times:
             tried = f"it went back {times} times already" if times else "no checkpoint kept it"
             raise Collapsed(f"{problem}; {tried}. Try lower learning rates or a regulariser")
-        cli.say(f"{problem}; going back to the parameters of step {best:,}")
+        logger.info(f"{problem}; going back to the parameters of step {best:,}")
         note({"step": step, "split": "guard", "rollback_to": best})
         state = checkpoints.restore(folder, best, template)
         return recover(state) if recover else state

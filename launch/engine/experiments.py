@@ -1,5 +1,6 @@
 """From a config to a compiled task: what train, evaluate, sample and bench share."""
 
+import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -13,11 +14,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from launch import checkpoints, cli, storage
-from launch.config import by_name
-from launch.config import loading as configs
+from launch.config import by_name, run_config
 from launch.config.errors import UserError
 from launch.data import batches, sources
 from launch.engine import compiled_steps, optimizer, sharding, validate
+
+logger = logging.getLogger("segen")
 
 
 class Experiment(NamedTuple):
@@ -175,7 +177,7 @@ def initial_state(config: ConfigDict, run: Experiment) -> Any:
     template = getattr(run.program.template, "params", None)
     if template is None:
         raise UserError("config.init_from needs a task whose state has a field `params`")
-    cli.say(f"parameters from step {step} of {folder.parent}")
+    logger.info(f"parameters from step {step} of {folder.parent}")
     return state._replace(params=checkpoints.restore_params(folder, step, template))
 
 
@@ -190,7 +192,7 @@ def _source(value):
     if step:
         checkpoints.check_whole(folder, int(step))
         return folder, int(step)
-    found = checkpoints.newest_whole(folder, cli.say)
+    found = checkpoints.newest_whole(folder)
     if found is None:
         raise UserError(f"config.init_from: no checkpoints in {path}")
     return folder, found
@@ -234,7 +236,7 @@ def restore(
     Raises:
       UserError: no such run or step, or nothing whole in it.
     """
-    config = configs.read(workdir)
+    config = run_config.read_config(workdir)
     config.mesh.update(data=-1, fsdp=1)  # what it was trained on need not be here
     config = cli.override(config, overrides)
     with config.unlocked():
@@ -242,12 +244,12 @@ def restore(
     folder = workdir / "checkpoints"
     if step is not None:
         checkpoints.check_whole(folder, step)
-    elif (step := checkpoints.newest_whole(folder, cli.say)) is None:
+    elif (step := checkpoints.newest_whole(folder)) is None:
         raise UserError(f"{folder} has no checkpoint yet; train first")
     if split is None:
-        data = batches.recorded(configs.read_record(workdir)[0]["data"])
+        data = batches.recorded(run_config.read(workdir)[0]["data"])
     else:
-        data = batches.open_data(config.data, split or config.eval.split, "config.eval", cli.say)
+        data = batches.open_data(config.data, split or config.eval.split, "config.eval")
     run = build(config, data, training=False)
     state = checkpoints.restore(folder, step, run.program.template)
     return Restored(config, data, run, state, step)

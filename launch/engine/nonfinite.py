@@ -1,15 +1,18 @@
 """Losses that are not finite: what is kept of their batch, and how many a run puts up with."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from launch import cli, distributed
+from launch import distributed
 from launch.config.errors import Diverged
 from launch.data import batches
+
+logger = logging.getLogger("segen")
 
 FOLDER = "nonfinite"
 
@@ -42,7 +45,7 @@ def keeper(config: ConfigDict, workdir: Path, data: batches.Data, rollbacks: int
 
     def keep(step):
         batch = batches.batch_at(data, config.data, seed, step - 1)
-        cli.say(f"the batch of step {step:,} is kept in {keep_batch(workdir, batch, step)}")
+        logger.info(f"the batch of step {step:,} is kept in {keep_batch(workdir, batch, step)}")
 
     return keep
 
@@ -73,7 +76,7 @@ def skipper(
                 step,
             )
         note({"step": step, "split": "fault", "skipped": 1})
-        cli.say(f"the loss was not finite at step {step:,}; its batch is left out")
+        logger.info(f"the loss was not finite at step {step:,}; its batch is left out")
         if group.first:
             keep(step)
 

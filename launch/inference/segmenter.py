@@ -1,5 +1,6 @@
 """A trained segmenter applied to files: reading, windows, prior, refinement, labels."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +11,13 @@ from PIL import Image
 
 from jaxseg.bayes.prior_shift import estimate_prior, shift_prior
 from jaxseg.inference import sliding
-from launch import cli
 from launch.config import by_name
 from launch.config.errors import UserError
 from launch.data import images
 from launch.data.classes import MOST
 from launch.engine import experiments
+
+logger = logging.getLogger("segen")
 
 # Pixels into an estimate of the prior: every so many each way, and so many an image.
 SAMPLING, SAMPLED = 4, 4096
@@ -74,9 +76,9 @@ class Segmenter:
                 f"the run was trained on images of {self.channels} channels; files have 1 or 3"
             )
         if depth and not self.depth:
-            cli.say("trained without depth: --depth is not looked at")
+            logger.info("trained without depth: --depth is not looked at")
         if self.depth and config.task.get("features") and not depth:
-            cli.say("trained with depth, and no --depth is given: taken as unknown everywhere")
+            logger.info("trained with depth, and no --depth is given: taken as unknown everywhere")
         self.batch_size = -(-batch_size // opened.run.mesh.size) * opened.run.mesh.size
         self.window, self.multiple = _window(opened)
         self.scale = config.predict.scale or opened.data.scale
@@ -175,7 +177,7 @@ class Segmenter:
                 parts = self.posterior(example)
                 sample += [part["probability"][inner, inner] for part in parts]
             except ValueError as error:
-                cli.say(f"left out of the estimate: {error}")
+                logger.info(f"left out of the estimate: {error}")
         if not sample:
             raise UserError("--prior=estimate: no image could be read")
         flat = np.concatenate([part.reshape(-1, len(old)) for part in sample])
@@ -183,7 +185,7 @@ class Segmenter:
             raise UserError("--prior=estimate: the images are too small to estimate anything from")
         new = np.asarray(jax.jit(estimate_prior)(flat, old))
         named = zip(self.names, new, strict=True)
-        cli.say("estimated class shares: " + ", ".join(f"{name} {s:.3f}" for name, s in named))
+        logger.info("estimated class shares: " + ", ".join(f"{name} {s:.3f}" for name, s in named))
         return old, new
 
     def _strips(self, example):

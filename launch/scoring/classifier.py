@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 import time
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli
-from launch.config import loading as configs
+from launch import checkpoints
+from launch.config import loading, schema
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.data.sources import cache_home
 from launch.storage import file_lock
+
+logger = logging.getLogger("segen")
 
 # Of the run that is scored, what says which images its classifier learns from.
 SAME_DATA = ("name", "data_dir", "path", "split", "kwargs", "preprocess", "cache_mib")
@@ -54,14 +57,14 @@ def trained(config: ConfigDict, recipe: str, classes: int = 0) -> Trained:
     """
     from launch import train  # which scores samples itself, and so imports this module
 
-    data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
+    data = batches.open_data(config.data, config.data.split, "config.data")
     recipe = _recipe(config, recipe, _count_labels(data, classes))
     title = data.split.title
     name = re.sub(r"[^A-Za-z0-9.]+", "-", title).strip("-")
     folder = cache_home() / "classifiers" / f"{name}-{_key(recipe, data)}"
     with _alone(folder):
         if _finished(folder, recipe) is None:
-            cli.say(
+            logger.info(
                 f"scores compare features of a classifier of {title}; training it once, in {folder}"
             )
             train.train(recipe, folder, time.perf_counter())
@@ -90,23 +93,23 @@ def _count_labels(data: batches.Data, classes: int) -> int:
 
 def _recipe(config: ConfigDict, spec: str, classes: int) -> ConfigDict:
     """The config of the classifier's own training."""
-    recipe = configs.load(spec)
+    recipe = loading.load(spec)
     recipe.task.classes = classes
     recipe.eval.split = config.eval.split
     with recipe.unlocked():
         recipe.data.update({key: config.data[key] for key in SAME_DATA})
     # One device: the same weights wherever it is trained, but for rounding.
     recipe.mesh.update(data=1, fsdp=1)
-    configs.check(recipe)
+    schema.check_values(recipe)
     return recipe
 
 
 def _key(recipe: ConfigDict, data: batches.Data) -> str:
     """What tells one classifier from another: its recipe and what it has seen."""
-    decides = (*configs.IDENTITY, "train.steps", "eval.split")
+    decides = (*schema.IDENTITY, "train.steps", "eval.split")
     content = {
         key: value
-        for key, value in configs.flatten(recipe.to_dict()).items()
+        for key, value in schema.flatten(recipe.to_dict()).items()
         if any(key == name or key.startswith(name + ".") for name in decides)
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
@@ -124,7 +127,7 @@ def _finished(folder: Path, recipe: ConfigDict) -> int | None:
     """The last step of a classifier that was trained to its end, else None."""
     if not (folder / "config.json").is_file():
         return None
-    step = checkpoints.newest_whole(folder / "checkpoints", cli.say)
+    step = checkpoints.newest_whole(folder / "checkpoints")
     if step != recipe.train.steps or not checkpoints.metrics(folder / "checkpoints", step):
         return None
     return step
@@ -135,5 +138,5 @@ def _alone(folder: Path):
     folder.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"trains the classifier in {folder}; waiting for it"
     return file_lock.held(
-        folder.with_name(folder.name + ".lock"), lambda holder: cli.say(f"{holder} {waiting}")
+        folder.with_name(folder.name + ".lock"), lambda holder: logger.info(f"{holder} {waiting}")
     )

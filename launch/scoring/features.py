@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from jaxgen.batches import ema_params
 from jaxgen.nets import inception as inception_v3
 from jaxgen.nets.feature_net import FeatureNet
-from launch import checkpoints, cli
+from launch import checkpoints
 from launch.config import by_name
 from launch.config.errors import UserError
 from launch.data import batches
@@ -122,7 +122,7 @@ def random(config: ConfigDict, force: bool = False, seed: int = 0, size: int = 1
     It tells less than a trained one, but favours no data (Naeem et al. 2020 compare both).
     """
     del force
-    data = batches.open_data(config.data, config.data.split, "config.data", cli.say)
+    data = batches.open_data(config.data, config.data.split, "config.data")
     net, shape = FeatureNet(classes=1, size=size), data.example["image"].shape
     start = jax.jit(lambda key: net.init(key, jnp.zeros((1, *shape)))["params"])
     params, size = _scaled(net, start(jax.random.key(seed)), data)

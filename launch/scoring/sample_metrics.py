@@ -4,6 +4,7 @@ Images come in batches and only what scores need of them is kept. All are rounde
 levels first, as the real ones are and as a file would hold them.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -14,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.metrics import frechet, kernel_distance, neighbours, ssim
-from launch import cli
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments, sharding
 from launch.scoring.features import Features
+
+logger = logging.getLogger("segen")
 
 KEPT = 2000  # images of a set that are kept themselves, for pairs and figures
 PAIRS = 1000  # pairs of images that MS-SSIM compares
@@ -154,7 +156,7 @@ def _progress(what: str, count: int) -> Callable:
         done += more
         if what and time.monotonic() - said > EVERY:
             said = time.monotonic()
-            cli.say(f"{what}: {done:,} of {count:,}")
+            logger.info(f"{what}: {done:,} of {count:,}")
 
     return progress
 

@@ -1,6 +1,7 @@
 """A lock in a bucket: an object that its holder renews, free once that stops."""
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -10,8 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from launch import cli, storage
+from launch import storage
 from launch.config.errors import UserError
+
+logger = logging.getLogger("segen")
 
 RENEWAL = 15.0  # seconds between renewals
 EXPIRY = 60.0  # seconds without one after which the holder counts as gone
@@ -90,7 +93,7 @@ def _gone(path, holder):
     """Whether a holder has ended: seen on its own host, else by its silence."""
     if holder["host"] == socket.gethostname() and not _runs(holder["process"]):
         return True
-    cli.say(
+    logger.info(
         f"{path.parent} was in use by {holder['who']}; waiting up to {EXPIRY:.0f} s for a "
         "sign of it"
     )

@@ -8,11 +8,12 @@ before they are read (`fetch`).
 
 import base64
 import importlib.util
+import logging
 import os
 import re
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from etils import epath
 
 from launch.config.errors import UserError
 from launch.storage import file_lock
+
+logger = logging.getLogger("segen")
 
 
 def path(value: str) -> Path:
@@ -133,15 +136,12 @@ def contents(folder: Path) -> dict[str, dict]:
     }
 
 
-def fetch(
-    folder: str, cache: Path, say: Callable[[str], None], parts: tuple[str, ...] = ()
-) -> Path:
+def fetch(folder: str, cache: Path, parts: tuple[str, ...] = ()) -> Path:
     """A copy on this machine of a bucket's folder; what is as it was is not copied again.
 
     Args:
       folder: "gs://BUCKET/...".
       cache: below which folder to keep copies.
-      say: called with a line before much is copied.
       parts: copy only files below folders of these names.
 
     Raises:
@@ -162,7 +162,9 @@ def fetch(
                 new[name] = file, wanted
         if new:
             size = sum(wanted[0] for _, wanted in new.values())
-            say(f"copying {len(new)} files, {size / 2**20:,.1f} MiB, from {folder} to {target}")
+            logger.info(
+                f"copying {len(new)} files, {size / 2**20:,.1f} MiB, from {folder} to {target}"
+            )
         for name, (file, (_, written)) in new.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             working = file.with_name(file.name + ".part")

@@ -1,5 +1,6 @@
 """A run's folder while the run is on: held by one process, and its journal's way there."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -8,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from launch import cli, storage
+from launch import storage
 from launch.config.errors import UserError
 from launch.storage import bucket_lock, file_lock
+
+logger = logging.getLogger("segen")
 
 # Of a workdir, what a run that goes on never reads again; checkpoints are read in place.
 NOT_FETCHED = ("checkpoints", "damaged", "nonfinite", "tensorboard", "scores")
@@ -65,7 +68,7 @@ class Workdir:
         except UserError as mistake:
             if whole:
                 raise
-            cli.say(str(mistake))  # not instead of what is ending the run
+            logger.info(str(mistake))  # not instead of what is ending the run
         finally:
             shutil.rmtree(self.folder)
 

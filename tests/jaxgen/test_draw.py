@@ -14,7 +14,7 @@ from jaxgen import likelihoods
 from jaxgen.draw import draw
 from jaxgen.losses import bounds
 from jaxgen.nets.draw import DrawNet
-from launch.config import loading as configs
+from launch.config import loading
 from tests.launch.engine import test_compiled_steps
 
 KEY = jax.random.key(0)
@@ -205,7 +205,7 @@ def test_every_layout_gives_the_losses_of_one_device(data_dir, one_device, name)
         "optimizer": {"name": "optax:adam", "learning_rate": 1e-3},
         "data": {"name": "digits", "data_dir": data_dir, "batch_size": 32},
     }
-    config = configs.complete(ConfigDict(config), "draw")
+    config = loading.complete(ConfigDict(config), "draw")
     if not one_device:
         one_device += test_compiled_steps.losses(
             test_compiled_steps.layout(config, "one device"), steps=5

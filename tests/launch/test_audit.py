@@ -14,7 +14,7 @@ from jaxgen.noise import per_example
 from jaxgen.task import Task
 from launch import audit, train
 from launch.audits import checks, enumeration
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import CommandExit, UserError
 
 BERNOULLI = likelihoods.bernoulli()
@@ -112,7 +112,7 @@ def autoregressive(optimizer, example, levels=2, classes=0, means=False, fault="
 def config(**task):
     """A config of the task above."""
     name = {"name": "tests.launch.test_audit:autoregressive"}
-    return configs.complete(
+    return loading.complete(
         ConfigDict(
             {
                 "task": name | task,
@@ -255,7 +255,7 @@ def test_a_run_is_audited_with_its_own_parameters_too(run, capsys):
 
 
 def test_a_failed_audit_exits_with_1(monkeypatch):
-    monkeypatch.setattr(configs, "load", lambda spec: config(fault="decimal digits"))
+    monkeypatch.setattr(loading, "load", lambda spec: config(fault="decimal digits"))
     with pytest.raises(CommandExit, match=r"failed: 6 pass, 1 FAIL") as caught:
         audit.main(["--config=mine.py"])
     assert caught.value.exit_code == 1

@@ -10,7 +10,7 @@ import pytest
 
 from launch import checkpoints, export, inspect, storage, train
 from launch.checkpoints.writer import Writer
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import CommandExit, UserError
 from launch.data import batches
 from launch.engine import experiments
@@ -26,7 +26,7 @@ def straight(small, tmp_path):
 
 
 def shipped(steps, evaluate):
-    config = configs.load("tests/tools/small.py:vae")
+    config = loading.load("tests/tools/small.py:vae")
     config.train.steps, config.eval.every, config.mesh.data = steps, evaluate, 1
     return config
 

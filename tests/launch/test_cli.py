@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch import cli
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import Diverged, Interrupted, UserError
 
 
@@ -25,7 +25,7 @@ def test_what_is_not_a_seed_range(text):
 
 
 def test_overrides_keep_the_types_of_the_config():
-    config = configs.load("configs/vae.py")
+    config = loading.load("configs/vae.py")
     cli.override(
         config,
         [
@@ -54,7 +54,7 @@ def test_overrides_keep_the_types_of_the_config():
 )
 def test_bad_overrides_are_named(item, message):
     with pytest.raises(UserError, match=message):
-        cli.override(configs.load("configs/vae.py"), [item])
+        cli.override(loading.load("configs/vae.py"), [item])
 
 
 def test_both_ways_of_writing_an_override_are_one():

@@ -142,7 +142,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, data, number):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 75, stderr
     assert f"{number.name}: saved step" in stderr
-    reached = checkpoints.newest_whole(tmp_path / "checkpoints", print)
+    reached = checkpoints.newest_whole(tmp_path / "checkpoints")
     process = runs.start("train", *arguments, f"--workdir={tmp_path}")
     for line in process.stderr:
         if line.startswith("going on from step"):

@@ -11,7 +11,7 @@ from PIL import Image
 from jaxgen import task as generation
 from jaxseg import task as segmentation
 from launch import evaluate, train
-from launch.config import loading as configs
+from launch.config import loading, schema
 from launch.config.errors import UserError
 from launch.scoring import classifier
 
@@ -41,7 +41,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def workdir(cache, tmp_path_factory, data_dir):
     """A class-conditional VAE after a few steps, scored by that recipe."""
-    config = configs.load("configs/vae.py:conditional")
+    config = loading.load("configs/vae.py:conditional")
     config.data.data_dir = data_dir
     config.model.encoder.widths = config.model.decoder.widths = (16,)
     config.data.resident, config.train.steps_per_dispatch = False, 1
@@ -134,7 +134,7 @@ def test_weights_of_another_net_are_refused(capsys, workdir, tmp_path):
 
 
 def test_other_data_or_another_recipe_are_another_classifier(cache, data_dir):
-    config = configs.load("configs/vae.py")
+    config = loading.load("configs/vae.py")
     config.data.data_dir = data_dir
     data = classifier.batches.open_data(config.data, "train")
     recipe = classifier._recipe(config, str(cache / "recipe.py"), 10)
@@ -204,7 +204,7 @@ def reader(model, optimizer, example):
 def painted(tmp_path_factory):
     folders = {}
     for name in ("painter", "reader"):
-        config = configs.defaults()
+        config = schema.defaults()
         config.data.name = f"{__name__}:pictures"
         with config.unlocked():
             config.task.name = f"{__name__}:{name}"

@@ -20,7 +20,7 @@ from safetensors import numpy as safetensors
 
 from jaxgen.task import Task
 from launch import export, sample, train
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import CommandExit, UserError
 from launch.engine import experiments
 from launch.exported import archive, loader, tracing
@@ -67,7 +67,7 @@ def painter():
         "data": {"name": "tests.launch.test_sample:blocks", "batch_size": 4},
         "mesh": {"data": 1},
     }
-    config = configs.complete(ConfigDict(config), "painter")
+    config = loading.complete(ConfigDict(config), "painter")
     config.update_from_flattened_dict(SHORT)
     return config
 

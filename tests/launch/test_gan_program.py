@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from launch import checkpoints
 from launch.checkpoints.writer import Writer
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments
@@ -65,7 +65,7 @@ def config_of(kind, **changes):
             "mesh": {"data": 1},
         }
     )
-    config = configs.complete(config, "here")
+    config = loading.complete(config, "here")
     config.update_from_flattened_dict(changes)
     return config
 

@@ -76,7 +76,7 @@ def test_a_run_moves_between_layouts_and_its_losses_do_not(tmp_path):
     lines = (tmp_path / "moved" / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines if '"train"' in line]
     assert steps == list(range(1, layouts.STEPS + 1))
-    assert checkpoints.newest_whole(tmp_path / "moved" / "checkpoints", print) == layouts.STEPS
+    assert checkpoints.newest_whole(tmp_path / "moved" / "checkpoints") == layouts.STEPS
 
 
 def test_kills_and_preemptions_change_nothing(tmp_path):

@@ -9,7 +9,7 @@ from sklearn import metrics as theirs
 
 from jaxseg.inference.postprocess import regions
 from launch import evaluate, predict, train
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import UserError
 from launch.engine import experiments
 from launch.inference.segmenter import Segmenter
@@ -60,7 +60,7 @@ def run(tmp_path_factory):
     (root / "data" / "classes.csv").write_text("id,name\n0,dark\n1,red\n2,blue\n")
     from ml_collections import ConfigDict
 
-    config = configs.complete(ConfigDict(SMALL), "small")
+    config = loading.complete(ConfigDict(SMALL), "small")
     config.data.path = str(root / "data")
     train.train(config, root / "run")
     return root / "data", root / "run"
@@ -95,7 +95,7 @@ def test_a_run_goes_on_though_its_config_does_not_say_how_many_classes(run):
     from ml_collections import ConfigDict
 
     data, workdir = run
-    config = configs.complete(ConfigDict(SMALL), "small")
+    config = loading.complete(ConfigDict(SMALL), "small")
     config.data.path = str(data)
     train.train(config, workdir)  # is done: neither refused nor begun again
     assert config.task.classes == 3
@@ -311,7 +311,7 @@ def test_255_is_void_unless_all_masks_of_the_folder_say_0_and_255(tmp_path, caps
         ids = read(path) % 2
         ids[:, :5] = 255
         Image.fromarray(ids).save(path)
-    config = configs.complete(ConfigDict(SMALL | {"train": {"steps": 1}}), "small")
+    config = loading.complete(ConfigDict(SMALL | {"train": {"steps": 1}}), "small")
     config.data.path = str(data)
     train.train(config, tmp_path / "run")
     masks.mkdir()
@@ -331,7 +331,7 @@ def test_augmentation_that_fails_is_named_before_anything_compiles(run, tmp_path
     from ml_collections import ConfigDict
 
     data, _ = run
-    config = configs.complete(ConfigDict(SMALL), "small")
+    config = loading.complete(ConfigDict(SMALL), "small")
     config.data.path = str(data)
     config.data.augment = [{"name": "jaxseg.cues.depth:drop"}]
     with pytest.raises(UserError, match=r"config.data.augment.*drop needs examples with `depth`"):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments
@@ -48,7 +48,7 @@ def config_of(name, **changes):
             "mesh": {"data": 1},
         }
     )
-    config = configs.complete(config, "here")
+    config = loading.complete(config, "here")
     config.update_from_flattened_dict(changes)
     return config
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jaxgen.task import Task
 from launch import sample, train
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import UserError
 
 COLOURS = np.array([[0, 0, 0], [200, 40, 40], [40, 40, 200]], np.uint8)
@@ -66,7 +66,7 @@ def masked(tmp_path_factory):
         "mesh": {"data": 1},
     }
     workdir = tmp_path_factory.mktemp("runs") / "painter"
-    train.train(configs.complete(ConfigDict(config), "painter"), workdir)
+    train.train(loading.complete(ConfigDict(config), "painter"), workdir)
     return workdir
 
 
@@ -86,7 +86,7 @@ def digits(tmp_path_factory, data_dir):
         "mesh": {"data": 1},
     }
     workdir = tmp_path_factory.mktemp("runs") / "digits"
-    train.train(configs.complete(ConfigDict(config), "digits"), workdir)
+    train.train(loading.complete(ConfigDict(config), "digits"), workdir)
     return workdir
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from launch.config import loading as configs
+from launch.config import loading
 from launch.data import batches
 from launch.engine import experiments
 from tests.launch.engine.test_compiled_steps import losses
@@ -42,7 +42,7 @@ def config_of(**changes):
             "mesh": {"data": 1},
         }
     )
-    config = configs.complete(config, "here")
+    config = loading.complete(config, "here")
     config.update_from_flattened_dict(changes)
     return config
 

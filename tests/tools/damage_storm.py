@@ -68,7 +68,7 @@ def storm(folder: Path, trials: int, seed: int = 0) -> dict:
             assert found == newest
         shutil.rmtree(folder / str(newest))
         shutil.copytree(kept, folder / str(newest))
-    assert checkpoints.newest_whole(folder, print) == newest
+    assert checkpoints.newest_whole(folder) == newest
     shutil.rmtree(kept)
     return dict(count)
 

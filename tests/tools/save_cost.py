@@ -21,7 +21,7 @@ import jax
 from launch import checkpoints, cli
 from launch import train as training
 from launch.checkpoints.writer import Writer
-from launch.config import loading as configs
+from launch.config import loading
 from launch.data import batches
 from launch.engine import experiments, sharding
 
@@ -30,7 +30,7 @@ WIDTHS = (64, 128, 256, 512, 1024)
 
 def measure(pairs: int, steps: int) -> dict:
     """Seconds of a save and of a restore; see the module."""
-    config = configs.load("configs/unet.py")
+    config = loading.load("configs/unet.py")
     config.model.widths, config.data.batch_size = WIDTHS, 8
     data = batches.open_data(config.data, "train")
     experiments.count_classes(config, data.split)
@@ -62,7 +62,7 @@ def measure(pairs: int, steps: int) -> dict:
             print(f"{plain[-1]:.2f} s, with a save {saved[-1]:.2f} s", flush=True)
         writer.close()
         began = time.perf_counter()
-        step = checkpoints.newest_whole(folder, print)
+        step = checkpoints.newest_whole(folder)
         checked = time.perf_counter()
         jax.block_until_ready(checkpoints.restore(folder, step, run.program.template))
         restored = time.perf_counter()

@@ -152,14 +152,14 @@ def test_damaged_steps_are_set_aside_and_can_be_saved_again(folder):
 
 
 def test_a_run_never_silently_starts_over(folder):
-    assert checkpoints.newest_whole(folder, print) is None
+    assert checkpoints.newest_whole(folder) is None
     saved(folder, {10: 1.0, 20: 2.0})
     for step in (10, 20):
         shutil.rmtree(folder / str(step) / "state")
     with pytest.raises(
         UserError, match=r"no whole checkpoint in .*step 20: .* is missing; step 10:"
     ):
-        checkpoints.newest_whole(folder, print, discard=True)
+        checkpoints.newest_whole(folder, discard=True)
     assert checkpoints.steps(folder) == [10, 20]
 
 
@@ -168,7 +168,7 @@ def test_half_written_steps_do_not_count(folder):
     shutil.copytree(folder / "10", folder / "20.orbax-checkpoint-tmp")
     for marker in ("_CHECKPOINT_METADATA", "manifest.json"):
         (folder / "20.orbax-checkpoint-tmp" / marker).unlink()
-    assert checkpoints.newest_whole(folder, print) == 10
+    assert checkpoints.newest_whole(folder) == 10
     Writer(folder, 2, "").close()
     assert [path.name for path in folder.iterdir()] == ["10"]
 
@@ -200,7 +200,7 @@ def test_a_failing_save_is_reported_and_the_last_good_step_named(folder, monkeyp
     ):
         writer.wait()
     monkeypatch.undo()
-    assert checkpoints.newest_whole(folder, print) == 10
+    assert checkpoints.newest_whole(folder) == 10
 
 
 def test_states_are_checked_for_finite_numbers():

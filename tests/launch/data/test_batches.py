@@ -3,13 +3,13 @@ import itertools
 import numpy as np
 import pytest
 
-from launch.config import loading as configs
+from launch.config import schema
 from launch.config.errors import UserError
 from launch.data import batches
 
 
 def data_config(data_dir, **changes):
-    config = configs.defaults().data
+    config = schema.defaults().data
     config.update(data_dir=data_dir, batch_size=24, **changes)
     return config
 

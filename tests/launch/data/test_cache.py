@@ -3,13 +3,13 @@ import threading
 import numpy as np
 import pytest
 
-from launch.config import loading as configs
+from launch.config import schema
 from launch.config.errors import UserError
 from launch.data import cache, sources
 
 
 def split_of(data_dir, expression="train[:40]", **changes):
-    config = configs.defaults().data
+    config = schema.defaults().data
     config.update(data_dir=data_dir, **changes)
     return sources.open_split(config, expression)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch.config import loading as configs
+from launch.config import schema
 from launch.config.errors import UserError
 from launch.data import batches
 
@@ -31,7 +31,7 @@ def holed(split):
 
 
 def opened(share, said=None, **changes):
-    config = configs.defaults().data
+    config = schema.defaults().data
     config.update(name="tests.launch.data.test_damage:holed", batch_size=8, damaged=share)
     config.update(changes)
     say = lambda line: said is not None and said.append(line)
@@ -90,7 +90,7 @@ def test_without_a_share_the_first_damaged_record_stops_the_run():
 
 
 def test_a_flipped_byte_in_array_record_is_one_record_left_out(data_dir, tmp_path):
-    config = configs.defaults().data
+    config = schema.defaults().data
     config.update(data_dir=data_dir, batch_size=32)
     whole = batches.open_data(config, "test")
     folder = tmp_path / "digits" / "1.0.0"
@@ -127,7 +127,7 @@ def workers():
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds workers by /proc")
 def test_a_dead_data_worker_is_replaced_and_no_batch_is_lost(data_dir):
-    config = configs.defaults().data
+    config = schema.defaults().data
     config.update(data_dir=data_dir, batch_size=24, cache_mib=0, workers=1)
     streamed = batches.open_data(config, "train[:100]")
     feed = batches.train_batches(streamed, config, 5)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch.config import loading as configs
+from launch.config import schema
 from launch.config.errors import UserError
 from launch.data import cache, folders, pairs, sources
 from launch.data.folders import folder
@@ -288,7 +288,7 @@ def test_sizes_that_differ_are_named(root):
 
 
 def test_a_config_opens_a_folder_and_its_cache_follows_the_files(root):
-    config = configs.defaults().data
+    config = schema.defaults().data
     config.name, config.kwargs = "launch.data.folders:folder", {"path": str(root), "classes": 3}
     first = sources.open_split(config, "train")
     said = []
@@ -306,7 +306,7 @@ def test_a_config_opens_a_folder_and_its_cache_follows_the_files(root):
 
 
 def test_a_fault_reaches_the_user_as_it_is(root):
-    config = configs.defaults().data
+    config = schema.defaults().data
     config.name, config.kwargs = "launch.data.folders:folder", {"path": str(root), "classes": 2}
     config.preprocess = {"name": "launch.data.transforms:keep", "keys": ("segmentation",)}
     split = sources.open_split(config, "train")

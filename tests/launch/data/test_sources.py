@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from launch.config import loading as configs
+from launch.config import schema
 from launch.config.errors import UserError
 from launch.data import sources
 
 
 def data_config(**changes):
-    config = configs.defaults().data
+    config = schema.defaults().data
     config.update(changes)
     return config
 

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from launch.config import by_name
-from launch.config import loading as configs
+from launch.config import by_name, loading, schema
 from launch.config.errors import UserError
 from launch.data import batches, sources, stock
 from launch.data.images import BadFile
@@ -115,7 +114,7 @@ def records(split):
 
 
 def test_a_data_set_without_masks_is_a_mistake():
-    config = configs.defaults().data
+    config = schema.defaults().data
     config.name = f"{__name__}:records"
     config.preprocess = {"name": "launch.data.stock:pets", "size": (8, 8)}
     with pytest.raises(
@@ -147,7 +146,7 @@ def test_the_configs_name_the_classes_as_the_data_does():
 )
 def test_the_configs_fit_the_data(pet, spec, shape):
     """From an example as TFDS gives it to a task that keeps its contract, by shapes alone."""
-    config = configs.load(spec)
+    config = loading.load(spec)
     function = by_name.partial(config.data.preprocess, "config.data.preprocess")
     found = function(city() if "cityscapes" in spec else pet)
     assert found["image"].shape == (*shape, 3)

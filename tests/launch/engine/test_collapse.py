@@ -10,7 +10,7 @@ import pytest
 
 from launch import checkpoints
 from launch.checkpoints.writer import Writer
-from launch.config import loading as configs
+from launch.config import schema
 from launch.config.errors import Collapsed, UserError
 from launch.engine import collapse, compiled_steps, loop
 from launch.reporting.metrics_writer import MetricsWriter
@@ -47,7 +47,7 @@ def halve(state):
 
 
 def train(folder, start=0, steps=14, recover=halve, best="-quality", **settings):
-    config = configs.defaults()
+    config = schema.defaults()
     config.checkpoint.best = best
     config.collapse.update({"rule": "quality >= 1", "action": "rollback"} | settings)
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "fsdp"))
@@ -157,7 +157,7 @@ def test_rules():
     ],
 )
 def test_a_guard_that_cannot_work_is_refused(settings, words):
-    config = configs.defaults()
+    config = schema.defaults()
     config.collapse.update(settings)
     with pytest.raises(UserError, match=words):
         collapse.check(config, {"loss", "quality"})

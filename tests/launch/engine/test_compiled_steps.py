@@ -9,7 +9,8 @@ import pytest
 from launch import checkpoints
 from launch import train as training
 from launch.checkpoints.writer import Writer
-from launch.config import loading as configs
+from launch.config import schema
+from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import compiled_steps, experiments
 
@@ -58,7 +59,7 @@ def losses(config, start=0, steps=STEPS, state=None):
 def layout(small, name, **more):
     config = small.copy_and_resolve_references()
     config.update_from_flattened_dict(LAYOUTS[name] | more)
-    configs.check(config)
+    schema.check_values(config)
     return config
 
 
@@ -168,7 +169,7 @@ def test_what_cannot_work_is_named_before_anything_compiles(small, change, messa
     with config.unlocked():
         config.update(nested(change))
     data = batches.open_data(config.data, config.data.split)
-    with pytest.raises(configs.UserError, match=message):
+    with pytest.raises(UserError, match=message):
         experiments.build(config, data)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from launch import checkpoints
 from launch.checkpoints.writer import Writer
-from launch.config import loading as configs
+from launch.config import schema
 from launch.config.errors import Diverged, Interrupted
 from launch.engine import compiled_steps, loop, preemption
 from launch.reporting.metrics_writer import MetricsWriter
@@ -53,7 +53,7 @@ def make_program(poison_loss_at=None, poison_state_at=None):
         def figures(state, batch, rng):
             return {}
 
-    config = configs.defaults()
+    config = schema.defaults()
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "fsdp"))
     state = jax.eval_shape(Counter.init, None, None)
     return compiled_steps.compile_task(
@@ -140,4 +140,4 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rates = [line["images_per_second"] for line in lines if line["split"] == "train"][1:]
     assert all(0 < rate < 1e7 for rate in rates)
-    assert checkpoints.newest_whole(tmp_path / "checkpoints", print) == 12
+    assert checkpoints.newest_whole(tmp_path / "checkpoints") == 12

@@ -9,8 +9,8 @@ import pytest
 
 from jaxgen import vae as vaes
 from launch import checkpoints, train
-from launch.config import loading as configs
-from launch.config.errors import Diverged
+from launch.config import schema
+from launch.config.errors import Diverged, UserError
 from launch.data import batches, order
 from launch.engine import compiled_steps, nonfinite
 from tests.tools import runs
@@ -169,5 +169,5 @@ def test_skipping_is_compiled_only_where_it_is_wanted(config, small_config):
 
 def test_unknown_policies_are_refused(small):
     small.nonfinite.action = "ignore"
-    with pytest.raises(configs.UserError, match="stop, skip or rollback, got 'ignore'"):
-        configs.check(small)
+    with pytest.raises(UserError, match="stop, skip or rollback, got 'ignore'"):
+        schema.check_values(small)

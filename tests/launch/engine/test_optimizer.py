@@ -5,7 +5,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from launch.config import loading as configs
+from launch.config import loading
 from launch.config.errors import UserError
 from launch.engine import optimizer
 
@@ -13,7 +13,7 @@ from launch.engine import optimizer
 def config_of(accumulate=1, **spec):
     config = ConfigDict({"optimizer": {"name": "optax:sgd", "learning_rate": 0.1, **spec}})
     config.train = {"accumulate": accumulate}
-    return configs.complete(config, "test")
+    return loading.complete(config, "test")
 
 
 def run(transformation, gradients, start):

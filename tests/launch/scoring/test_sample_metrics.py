@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgen.metrics import frechet
-from launch.config import loading as configs
+from launch.config import loading, schema
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments
@@ -17,7 +17,7 @@ COUNT = 70
 
 @pytest.fixture(scope="module")
 def data(data_dir):
-    config = configs.defaults()
+    config = schema.defaults()
     config.data.data_dir = data_dir
     return batches.open_data(config.data, "test")
 
@@ -41,7 +41,7 @@ def assembled(data_dir, small_config, data):
 
 @pytest.fixture(scope="module")
 def small_config(data_dir):
-    config = configs.load("configs/vae.py")
+    config = loading.load("configs/vae.py")
     config.data.data_dir = data_dir
     config.model.encoder.widths = config.model.decoder.widths = (16,)
     return config

@@ -12,8 +12,8 @@ from launch.storage import file_lock
 HOLD = """
 import sys
 from pathlib import Path
-from launch import lock
-with lock.held(Path(sys.argv[1]), print):
+from launch.storage import file_lock
+with file_lock.held(Path(sys.argv[1]), print):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -1,12 +1,12 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from launch.config import loading as configs
+from launch.config import schema
 from launch.data import sources
 
 
 def test_digits_are_scikit_learns(data_dir):
-    config = configs.defaults().data
+    config = schema.defaults().data
     config.data_dir = data_dir
     counts, labels = load_digits(return_X_y=True)
     expected = sorted(

@@ -3,7 +3,7 @@ import functools
 import numpy as np
 import pytest
 
-from launch.config import loading as configs
+from launch.config import schema
 from launch.data import sources
 from launch.data.builtin import drawing, scenes
 
@@ -22,7 +22,7 @@ def some(request):
 
 def test_the_builder_gives_what_scene_draws(tmp_path, monkeypatch):
     monkeypatch.setattr(scenes, "SIZES", {"train": 9, "val": 3, "test": 5})
-    config = configs.defaults().data
+    config = schema.defaults().data
     config.name, config.data_dir = "scenes/depth", str(tmp_path)
     for name, size in scenes.SIZES.items():
         split = sources.open_split(config, name)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from launch.config import loading as configs
+from launch.config import loading, run_config, schema
 from launch.config.errors import UserError
 
 VAE = str(Path(__file__).parents[3] / "configs" / "vae.py")
@@ -14,21 +14,21 @@ VAE = str(Path(__file__).parents[3] / "configs" / "vae.py")
     "variant", ["", "conv", "conditional", "mnist", "mnist_conv", "mnist_iwae"]
 )
 def test_shipped_configs_are_complete_and_sound(variant):
-    config = configs.load(f"{VAE}:{variant}")
-    configs.check(config)
+    config = loading.load(f"{VAE}:{variant}")
+    schema.check_values(config)
     assert config.task.name == "jaxgen.vae:vae"
     json.dumps(config.to_dict())
 
 
 def test_a_schedule_follows_the_number_of_steps():
-    config = configs.load(f"{VAE}:mnist")
+    config = loading.load(f"{VAE}:mnist")
     config.train.steps = 123
     assert config.to_dict()["optimizer"]["learning_rate"]["decay_steps"] == 123
 
 
 def test_installed_configs_are_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert configs.load("configs/vae.py").data.name == "digits"
+    assert loading.load("configs/vae.py").data.name == "digits"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_installed_configs_are_found_from_anywhere(tmp_path, monkeypatch):
 )
 def test_unknown_keys_and_types_are_named(content, message):
     with pytest.raises(UserError, match=message):
-        configs.complete(ConfigDict(content), "mine.py")
+        loading.complete(ConfigDict(content), "mine.py")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_unknown_keys_and_types_are_named(content, message):
 )
 def test_missing_files_and_variants_are_named(spec, message):
     with pytest.raises(UserError, match=message):
-        configs.load(spec)
+        loading.load(spec)
 
 
 @pytest.mark.parametrize(
@@ -73,34 +73,34 @@ def test_missing_files_and_variants_are_named(spec, message):
     ],
 )
 def test_values_that_cannot_work_are_named(key, value, message):
-    config = configs.load(VAE)
+    config = loading.load(VAE)
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=message):
-        configs.check(config)
+        schema.check_values(config)
 
 
 def test_a_run_remembers_everything(tmp_path):
-    config = configs.load(f"{VAE}:mnist")
-    (tmp_path / "config.json").write_text(configs.to_json(config))
+    config = loading.load(f"{VAE}:mnist")
+    (tmp_path / "config.json").write_text(run_config.to_json(config))
     content = json.loads((tmp_path / "config.json").read_text())
     assert content["versions"]["jax"]
-    assert configs.differences(configs.read(tmp_path), config) == []
-    assert configs.read(tmp_path).to_dict()["train"] == config.to_dict()["train"]
+    assert run_config.differences(run_config.read_config(tmp_path), config) == []
+    assert run_config.read_config(tmp_path).to_dict()["train"] == config.to_dict()["train"]
 
 
 def test_only_what_makes_another_run_counts_as_a_difference():
-    old, new = configs.load(VAE), configs.load(VAE)
+    old, new = loading.load(VAE), loading.load(VAE)
     new.train.steps, new.log.every, new.mesh.fsdp = 60_000, 50, 4
-    assert configs.differences(old, new) == []
+    assert run_config.differences(old, new) == []
     new.seed, new.model.encoder.latents = 3, 5
-    assert configs.differences(old, new) == ["model.encoder.latents: 16 -> 5", "seed: 0 -> 3"]
+    assert run_config.differences(old, new) == ["model.encoder.latents: 16 -> 5", "seed: 0 -> 3"]
 
 
 def test_a_damaged_or_missing_run_is_named(tmp_path):
     with pytest.raises(UserError, match="no such directory"):
-        configs.read(tmp_path / "none")
+        run_config.read_config(tmp_path / "none")
     with pytest.raises(UserError, match="not a run"):
-        configs.read(tmp_path)
+        run_config.read_config(tmp_path)
     (tmp_path / "config.json").write_text('{"config": {')
     with pytest.raises(UserError, match=r"config.json is damaged"):
-        configs.read(tmp_path)
+        run_config.read_config(tmp_path)

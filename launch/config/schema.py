@@ -1,0 +1,206 @@
+"""Every key of a config with its default and meaning, and the rules for its values."""
+
+import difflib
+
+from ml_collections import ConfigDict
+
+from launch.config.errors import UserError
+
+# Sections whose keys belong to the objects they name; those check them.
+OPEN = ("task", "model", "optimizer", "data.kwargs", "data.preprocess", "score.features")
+
+# Changing one of these makes it another run. All others may change when a run
+# goes on: where it runs, how often it reports, and for how long.
+IDENTITY = (
+    "seed",
+    "task",
+    "model",
+    "optimizer",
+    "dtype",
+    "init_from",
+    "data.name",
+    "data.split",
+    "data.batch_size",
+    "data.kwargs",
+    "data.preprocess",
+    "data.augment",
+    "train.accumulate",
+)
+
+
+def defaults() -> ConfigDict:
+    """Every key of a configuration with its default."""
+    return ConfigDict(
+        {
+            # Decides initial parameters, order of the data, and all noise.
+            "seed": 0,
+            # {"name": "pkg.mod:factory", **kwargs}; see jaxgen.task.Task.
+            "task": {"name": ""},
+            # One net {"name": ..., **kwargs}, given to the task as `model`; or
+            # several, {"encoder": {...}, ...}, given by their keys.
+            "model": {},
+            # {"name": "optax:...", "learning_rate": number or a schedule, ...} and
+            # the engine's own clip_norm (0: off) and ema (decay; 0: off).
+            "optimizer": {},
+            # What nets compute in: float32 or bfloat16. Parameters stay float32.
+            "dtype": "float32",
+            # Workdir (or WORKDIR:STEP) whose parameters this run starts from.
+            "init_from": "",
+            "data": {
+                # TFDS name "mnist:3.0.1", or a function "my_pkg.mod:attr".
+                "name": "digits",
+                # Where TFDS data lies; "" for TFDS's own default.
+                "data_dir": "",
+                # Where the user's own files lie; given to the user's function as `path`.
+                "path": "",
+                "split": "train",
+                "batch_size": 128,
+                # Arguments of the user's own function.
+                "kwargs": {},
+                # {"name": ..., **kwargs}: a function example -> example on numpy arrays,
+                # run when an example is decoded; see launch.data.transforms.
+                "preprocess": {},
+                # List of {"name": ..., **kwargs}: functions (example, rng) -> example on
+                # jax arrays, run in the compiled step; see jaxgen.augmentations.geometric.
+                "augment": [],
+                # A split up to this size is decoded once into uint8 arrays beside
+                # the data set; a larger one streams through Grain.
+                "cache_mib": 2048,
+                # Whether the training split lives on the device, and up to what size.
+                "resident": False,
+                "resident_mib": 2048,
+                # Share of the records that may be damaged: they are named and left out.
+                "damaged": 0.0,
+                # Of Grain, for splits that stream.
+                "threads": 4,
+                "workers": 0,
+            },
+            "train": {
+                "steps": 1000,
+                # Steps per compiled program; needs data.resident when above 1.
+                "steps_per_dispatch": 1,
+                # Micro-batches that each batch is cut into.
+                "accumulate": 1,
+            },
+            "eval": {"split": "test", "every": 1000, "batch_size": 128},
+            # best: a metric of the evaluation to keep the best checkpoint by, "" for
+            # none; "-name" where larger is better.
+            "checkpoint": {"every": 1000, "keep": 2, "best": ""},
+            "log": {"every": 100},
+            # A rule that evaluations must keep from step `after` on, such as
+            # "class_coverage >= 0.9 and fid <= 50"; "" for none. Where one breaks it the
+            # run stops, or goes back to the best checkpoint ("rollback"), so many times.
+            "collapse": {"rule": "", "action": "stop", "after": 0, "times": 3},
+            # What a loss that is not finite does: "stop"; "skip" the batch; or "rollback" to
+            # the last checkpoint and on from there in another order of the data; so many
+            # times in a run. The batch is kept in the workdir for inspection.
+            "nonfinite": {"action": "stop", "times": 3},
+            # How samples are scored: by whose features (see launch.scoring.features), and how many
+            # at every evaluation of a training (0: none; launch.evaluate has --samples).
+            "score": {"features": {"name": "launch.scoring.features:classifier"}, "samples": 0},
+            # Of launch.predict, for tasks that predict.
+            "predict": {
+                # Side of the windows that a large image is cut into, in pixels that the
+                # net sees; 0 for the size of the training examples.
+                "window": 0,
+                # Share of a window that the next one covers again.
+                "overlap": 0.5,
+                # Images are enlarged by this factor for the net; 0.0: as in training.
+                "scale": 0.0,
+                # List of {"name": ..., **kwargs}: functions (image, probability) ->
+                # probability, and functions labels -> labels, in this order.
+                "refine": [],
+                "postprocess": [],
+            },
+            # "jit" (NamedSharding over the mesh) or "pmap" (data parallel only).
+            "parallel": "jit",
+            # Devices along each axis; data -1 takes all that are left.
+            "mesh": {"data": -1, "fsdp": 1},
+        }
+    )
+
+
+def unknown_key(key: str) -> str:
+    """An unknown key with the known one that it most resembles."""
+    close = difflib.get_close_matches(key, list(flatten(defaults().to_dict())), 1)
+    return f"{key!r}; did you mean {close[0]!r}?" if close else repr(key)
+
+
+def check_values(config: ConfigDict) -> None:
+    """Refuses values that cannot work, before anything is read or compiled.
+
+    Raises:
+      UserError: names the key, its value, and what would do.
+    """
+    positive = (
+        "data.batch_size",
+        "train.steps",
+        "train.steps_per_dispatch",
+        "train.accumulate",
+        "eval.every",
+        "eval.batch_size",
+        "checkpoint.every",
+        "checkpoint.keep",
+        "log.every",
+    )
+    for key in positive:
+        if value_at(config, key) < 1:
+            raise UserError(f"config.{key} must be at least 1, got {value_at(config, key)}")
+    if config.score.samples < 0:
+        raise UserError(f"config.score.samples must be 0 or more, got {config.score.samples}")
+    if not 0 <= config.seed < 2**31:
+        raise UserError(f"config.seed must be in [0, 2^31), got {config.seed}")
+    if config.dtype not in ("float32", "bfloat16"):
+        raise UserError(f"config.dtype must be float32 or bfloat16, got {config.dtype!r}")
+    if not 0 <= config.data.damaged < 1:
+        raise UserError(f"config.data.damaged is a share in [0, 1), got {config.data.damaged}")
+    if config.nonfinite.action not in ("stop", "skip", "rollback"):
+        raise UserError(
+            f"config.nonfinite.action must be stop, skip or rollback, "
+            f"got {config.nonfinite.action!r}"
+        )
+    if config.parallel not in ("jit", "pmap"):
+        raise UserError(f"config.parallel must be jit or pmap, got {config.parallel!r}")
+    if config.data.batch_size % config.train.accumulate:
+        raise UserError(
+            f"config.train.accumulate={config.train.accumulate} does not divide "
+            f"config.data.batch_size={config.data.batch_size}"
+        )
+    if config.checkpoint.best and config.checkpoint.every % config.eval.every:
+        raise UserError(
+            f"config.checkpoint.best needs an evaluation at each save: checkpoint.every="
+            f"{config.checkpoint.every} is not a multiple of eval.every={config.eval.every}"
+        )
+    _check_dispatch(config)
+
+
+def _check_dispatch(config):
+    steps = config.train.steps_per_dispatch
+    if steps > 1 and not config.data.resident:
+        raise UserError("config.train.steps_per_dispatch > 1 needs config.data.resident = True")
+    for key in ("train.steps", "eval.every", "checkpoint.every", "log.every"):
+        if value_at(config, key) % steps:
+            raise UserError(
+                f"config.{key}={value_at(config, key)} is not a multiple of "
+                f"config.train.steps_per_dispatch={steps}"
+            )
+    if config.parallel == "pmap" and (config.data.resident or config.mesh.fsdp != 1):
+        raise UserError(
+            'config.parallel="pmap" takes neither data.resident nor mesh.fsdp; use "jit"'
+        )
+
+
+def value_at(config: ConfigDict, key: str):
+    """The value at a dotted key."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def flatten(tree: dict, prefix: str = "") -> dict:
+    """Nested dict -> {"dotted.key": leaf}; an empty dict is a leaf."""
+    flat = {}
+    for key, value in tree.items():
+        nested = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
