@@ -33,7 +33,7 @@ class Experiment(NamedTuple):
     """
 
     task: Any
-    compiled_steps: compiled_steps.CompiledSteps
+    program: compiled_steps.CompiledSteps
     mesh: Mesh
     example: dict[str, jax.ShapeDtypeStruct]
 
