@@ -65,9 +65,9 @@ def of_config(config) -> ModelFactory:
     return ModelFactory(fit_for_audit(config, average=False), data)
 
 
-def of_run(opened: experiments.Restored) -> ModelFactory:
+def of_run(restored: experiments.Restored) -> ModelFactory:
     """What to audit of a trained run."""
-    return ModelFactory(fit_for_audit(opened.config, average=True), opened.data, opened.state)
+    return ModelFactory(fit_for_audit(restored.config, average=True), restored.data, restored.state)
 
 
 def audit(builder: ModelFactory) -> list[Finding]:

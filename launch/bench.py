@@ -69,15 +69,15 @@ def measure(config, seconds: float, loop_seconds: float) -> dict:
     """
     data = batches.open_data(config.data, config.data.split, "config.data")
     held_out = batches.open_data(config.data, config.eval.split, "config.eval")
-    run = experiments.build(config, data)
+    experiment = experiments.build(config, data)
     device = jax.devices()[0]
-    found = {"device": f"{run.mesh.size} x {device.device_kind}"}
-    bare, found["compile_seconds"] = bare_rate(config, run, data, seconds)
+    found = {"device": f"{experiment.mesh.size} x {device.device_kind}"}
+    bare, found["compile_seconds"] = bare_rate(config, experiment, data, seconds)
     found["bare_steps_per_second"] = bare
     looped, again = [], [bare]
     for _ in range(2):
-        looped.append(loop_rate(config, run, data, held_out, bare * loop_seconds))
-        again.append(bare_rate(config, run, data, seconds)[0])
+        looped.append(loop_rate(config, experiment, data, held_out, bare * loop_seconds))
+        again.append(bare_rate(config, experiment, data, seconds)[0])
     found["bare_steps_per_second"] = bare = statistics.fmean(again)
     found["loop_steps_per_second"] = rate = statistics.fmean(x["rate"] for x in looped)
     found["loop_to_bare"] = rate / bare
@@ -94,15 +94,15 @@ def measure(config, seconds: float, loop_seconds: float) -> dict:
 
 
 def bare_rate(
-    config, run: experiments.Experiment, data: batches.Data, seconds: float
+    config, experiment: experiments.Experiment, data: batches.Data, seconds: float
 ) -> tuple[float, float]:
     """Steps per second of the compiled step on a feed that is on the device already.
 
     Returns:
       The rate, and the seconds that the first call took longer than a step.
     """
-    program = run.program
-    state = program.load(experiments.initial_state(config, run))
+    program = experiment.compiled
+    state = program.load(experiments.initial_state(config, experiment))
     feed = program.put_feed(next(training.feed(config, data, 0)))
     stride = config.train.steps_per_dispatch
     began = time.perf_counter()
@@ -119,7 +119,7 @@ def bare_rate(
 
 
 def loop_rate(
-    config, run: experiments.Experiment, data, held_out, least_steps: float
+    config, experiment: experiments.Experiment, data, held_out, least_steps: float
 ) -> dict[str, float]:
     """Steps per second of the loop as `launch.train` runs it, everything compiled.
 
@@ -130,23 +130,25 @@ def loop_rate(
     steps = min(config.train.steps, -(-int(least_steps) // period) * period)
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
-        state = experiments.initial_state(config, run)
-        quiet = MetricsWriter(workdir / "warm", run.task.finish, steps, 1, 0, time.perf_counter())
-        training.evaluator(config, run, held_out, quiet)(state, 0)
-        jax.block_until_ready(run.program.all_finite(state))
+        state = experiments.initial_state(config, experiment)
+        quiet = MetricsWriter(
+            workdir / "warm", experiment.task.finish, steps, 1, 0, time.perf_counter()
+        )
+        training.evaluator(config, experiment, held_out, quiet)(state, 0)
+        jax.block_until_ready(experiment.compiled.all_finite(state))
         quiet.close()
         writer = Writer(workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best)
         began = time.perf_counter()
         journal = MetricsWriter(
-            workdir, run.task.finish, steps, config.data.batch_size, 0, time.perf_counter()
+            workdir, experiment.task.finish, steps, config.data.batch_size, 0, time.perf_counter()
         )
         loop.train(
-            run.program,
+            experiment.compiled,
             training.plan(config)._replace(steps=steps),
             training.feed(config, data, 0),
-            run.program.load(state),
+            experiment.compiled.load(state),
             0,
-            training.evaluator(config, run, held_out, journal),
+            training.evaluator(config, experiment, held_out, journal),
             writer,
             {},
             journal,
@@ -174,8 +176,10 @@ def resident_rates(config, data: batches.Data, seconds: float) -> dict[str, floa
         variant = config.copy_and_resolve_references()
         variant.data.resident = True
         variant.train.steps_per_dispatch = stride
-        run = experiments.build(variant, data)
-        rates[f"resident_{stride}_steps_per_second"] = bare_rate(variant, run, data, seconds)[0]
+        experiment = experiments.build(variant, data)
+        rates[f"resident_{stride}_steps_per_second"] = bare_rate(
+            variant, experiment, data, seconds
+        )[0]
     return rates
 
 
@@ -183,11 +187,11 @@ def flops(config, data: batches.Data, rate: float) -> dict[str, float]:
     """FLOP of a step by XLA's own count, and the share of the device's peak."""
     variant = config.copy_and_resolve_references()
     variant.data.resident, variant.train.steps_per_dispatch, variant.parallel = False, 1, "jit"
-    run = experiments.build(variant, data)
+    experiment = experiments.build(variant, data)
     spec = batches.batch_spec(data.example, config.data.batch_size)
-    compiled = run.program.train.lower(run.program.template, spec, 0).compile()
+    compiled = experiment.compiled.train.lower(experiment.compiled.template, spec, 0).compile()
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    step = float(cost["flops"]) * run.mesh.size
+    step = float(cost["flops"]) * experiment.mesh.size
     found = {
         "gflop_per_step": step / 1e9,
         "gflop_per_second": step * rate / 1e9,
@@ -196,7 +200,7 @@ def flops(config, data: batches.Data, rate: float) -> dict[str, float]:
     kind = jax.devices()[0].device_kind
     for name, peaks in PEAK_FLOPS.items():
         if kind.startswith(name):
-            peak = peaks[config.dtype == "bfloat16"] * run.mesh.size
+            peak = peaks[config.dtype == "bfloat16"] * experiment.mesh.size
             found["model_flops_utilisation"] = step * rate / peak
     return found
 

@@ -29,26 +29,26 @@ def main(argv: list[str]) -> None:
     """Parses the command line and evaluates."""
     options, overrides = cli.parse(_arguments(), argv)
     sharding.setup()
-    opened = experiments.restore(options.workdir, overrides, options.step, options.split)
+    restored = experiments.restore(options.workdir, overrides, options.step, options.split)
     if options.batch_size is None:
-        options.batch_size = opened.config.eval.batch_size
+        options.batch_size = restored.config.eval.batch_size
     for name in ("batch_size", "samples", "reals"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if options.neighbours < 0:
         raise UserError(f"--neighbours must be 0 or more, got {options.neighbours}")
     split = {
-        "step": opened.step,
-        "split": opened.data.split.title,
-        "examples": opened.data.split.size,
+        "step": restored.step,
+        "split": restored.data.split.title,
+        "examples": restored.data.split.size,
     }
     if not (options.samples or options.completions or options.floor or options.segmenter):
-        score = opened.run.program.score_step
+        score = restored.experiment.compiled.score_step
         metrics = experiments.evaluate(
-            opened.run, opened.state, opened.data, options.batch_size, score
+            restored.experiment, restored.state, restored.data, options.batch_size, score
         )
         return print(json.dumps(split | experiments.for_json(metrics)))
-    results = split | _of_images(opened, options)
+    results = split | _of_images(restored, options)
     print(json.dumps(results))
 
 
@@ -93,33 +93,33 @@ def _arguments() -> argparse.ArgumentParser:
     return arguments
 
 
-def _of_images(opened: experiments.Restored, options: argparse.Namespace) -> dict[str, Any]:
+def _of_images(restored: experiments.Restored, options: argparse.Namespace) -> dict[str, Any]:
     """Scores images; writes scores/NAME-STEP.json and a figure of neighbours."""
     name = "+".join(
         key for key in ("samples", "completions", "floor", "segmenter") if getattr(options, key)
     )
-    _check_task(opened, options)
+    _check_task(restored, options)
     results, card = {}, {}
     if options.segmenter:
-        results, card["segmenter"] = _labelled(opened, options)
+        results, card["segmenter"] = _labelled(restored, options)
     if options.samples or options.completions or options.floor:
-        found, features_card = _compared(opened, options)
+        found, features_card = _compared(restored, options)
         results, card = results | found, card | features_card
     # Where products are rounded (TF32 on NVIDIA GPUs), so are the features.
-    card["device"] = opened.run.mesh.devices.flat[0].device_kind
+    card["device"] = restored.experiment.mesh.devices.flat[0].device_kind
     results = experiments.for_json(results) | {"card": card}
-    path = options.workdir / "scores" / f"{name}-{opened.step:08d}.json"
+    path = options.workdir / "scores" / f"{name}-{restored.step:08d}.json"
     path.parent.mkdir(exist_ok=True)
-    told = {"step": opened.step, "split": opened.data.split.title}
+    told = {"step": restored.step, "split": restored.data.split.title}
     path.write_text(json.dumps(told | results, indent=2) + "\n")
     return results
 
 
-def _check_task(opened, options):
-    task, name = opened.run.task, opened.config.task.name
-    if options.samples and opened.run.program.sample is None:
+def _check_task(restored, options):
+    task, name = restored.experiment.task, restored.config.task.name
+    if options.samples and restored.experiment.compiled.sample is None:
         raise UserError(f"--samples: {name} has no sample()")
-    if (options.completions or options.segmenter) and opened.run.program.complete is None:
+    if (options.completions or options.segmenter) and restored.experiment.compiled.complete is None:
         flag = "--completions" if options.completions else "--segmenter"
         raise UserError(f"{flag}: {name} has no complete()")
     if options.segmenter and getattr(task, "given", "") != "segmentation":
@@ -128,9 +128,14 @@ def _check_task(opened, options):
         )
 
 
-def _compared(opened: experiments.Restored, options: argparse.Namespace) -> tuple[dict, dict]:
+def _compared(restored: experiments.Restored, options: argparse.Namespace) -> tuple[dict, dict]:
     """Scores against the split's images, and what they rest on."""
-    config, run, data, size = opened.config, opened.run, opened.data, options.batch_size
+    config, experiment, data, size = (
+        restored.config,
+        restored.experiment,
+        restored.data,
+        options.batch_size,
+    )
     if options.inception:
         spec = {"name": "launch.scoring.features:inception", "weights": str(options.inception)}
         with config.unlocked():
@@ -150,15 +155,15 @@ def _compared(opened: experiments.Restored, options: argparse.Namespace) -> tupl
         "--floor": floor,
     }
     sample_metrics.check_counts({what: n for what, n in sizes.items() if n is not None}, net.size)
-    extract = sample_metrics.extractor(net, run.mesh)
-    real = sample_metrics.real(run, data, size, count)
+    extract = sample_metrics.extractor(net, experiment.mesh)
+    real = sample_metrics.real(experiment, data, size, count)
     reference = sample_metrics.measure(extract, real, count, "measuring real images")
     results = {"real/ms_ssim": sample_metrics.diversity(reference, net.classes)}
-    for name, images, number in _sets(opened, options, training, count, floor):
+    for name, images, number in _sets(restored, options, training, count, floor):
         found = sample_metrics.measure(extract, images, number, name)
         values = sample_metrics.compare(net, reference, found)
         if name == "samples":
-            values |= _of_samples(opened, options, net, extract, found, training)
+            values |= _of_samples(restored, options, net, extract, found, training)
         results |= {key if name == "samples" else f"{name}/{key}": v for key, v in values.items()}
     return (
         results,
@@ -172,7 +177,7 @@ def _compared(opened: experiments.Restored, options: argparse.Namespace) -> tupl
             "seed": 0,  # of the dealing into blocks
             "k": k_nearest.K,
             "kid_blocks": kernel_distance.BLOCKS,
-            "ms_ssim_scales": ssim.scales(*run.example["image"].shape[:2]),
+            "ms_ssim_scales": ssim.scales(*experiment.example["image"].shape[:2]),
         },
     )
 
@@ -184,80 +189,82 @@ def _floor(options, data, training, count):
     return min(options.samples or count, training.split.size)
 
 
-def _sets(opened, options, training, count, floor):
+def _sets(restored, options, training, count, floor):
     """The sets of images to score: (name, batches of images and mask, their number)."""
-    run, size = opened.run, options.batch_size
+    experiment, size = restored.experiment, options.batch_size
     if options.samples:
-        classes = opened.config.task.get("classes", 0)
-        drawn = sample_metrics.sampled(run, opened.state, classes, size, options.samples)
+        classes = restored.config.task.get("classes", 0)
+        drawn = sample_metrics.sampled(experiment, restored.state, classes, size, options.samples)
         yield "samples", drawn, options.samples
     if options.completions:
-        made = sample_metrics.completed(opened, size, count)
-        put = run.program.put_batch
+        made = sample_metrics.completed(restored, size, count)
+        put = experiment.compiled.put_batch
         yield "completions", ((images, put(batch["mask"])) for images, batch in made), count
     if floor:
-        yield "floor", sample_metrics.real(run, training, size, floor), floor
+        yield "floor", sample_metrics.real(experiment, training, size, floor), floor
 
 
-def _of_samples(opened, options, net, extract, found, training):
+def _of_samples(restored, options, net, extract, found, training):
     """What is asked of samples alone: are they of their class, are they copies?"""
-    results, classes = {}, opened.config.task.get("classes", 0)
+    results, classes = {}, restored.config.task.get("classes", 0)
     if classes and classes == net.classes:
         right = found.classes == np.arange(len(found.classes)) % classes
         results["class_agreement"] = float(right.mean())
     if options.neighbours:
         logger.info("looking for the nearest training images")
         shown = slice(options.neighbours)
-        images = sample_metrics.real(opened.run, training, options.batch_size, training.split.size)
+        images = sample_metrics.real(
+            restored.experiment, training, options.batch_size, training.split.size
+        )
         figure = nearest.figure(extract, found.images[shown], found.features[shown], images)
-        path = options.workdir / "figures" / f"neighbours-{opened.step:08d}.png"
+        path = options.workdir / "figures" / f"neighbours-{restored.step:08d}.png"
         image_files.save(path, figure)
         logger.info(f"{path}: samples, the nearest by pixels, the nearest by features")
     return results
 
 
-def _labelled(opened: experiments.Restored, options: argparse.Namespace) -> tuple[dict, dict]:
+def _labelled(restored: experiments.Restored, options: argparse.Namespace) -> tuple[dict, dict]:
     """Scores of a trained segmenter on the images made of masks, and on the real ones.
 
     Its own exact metrics, mean_iou among them; and what they rest on.
     """
     segmenter = experiments.restore(options.segmenter, [], None, None)
-    _check_segmenter(opened, segmenter, options.segmenter)
-    count = min(options.reals or opened.data.split.size, opened.data.split.size)
+    _check_segmenter(restored, segmenter, options.segmenter)
+    count = min(options.reals or restored.data.split.size, restored.data.split.size)
     parts = {"segmenter": [], "segmenter/real": []}
-    label = segmenter.run.program.eval_step
-    for images, batch in sample_metrics.completed(opened, options.batch_size, count):
-        batch = {key: batch[key] for key in (*segmenter.run.example, "index", "mask")}
+    label = segmenter.experiment.compiled.eval_step
+    for images, batch in sample_metrics.completed(restored, options.batch_size, count):
+        batch = {key: batch[key] for key in (*segmenter.experiment.example, "index", "mask")}
         drawn = np.round(np.clip(jax.device_get(images), 0.0, 1.0) * 255.0).astype(np.uint8)
         for name, image in (("segmenter", drawn), ("segmenter/real", batch["image"])):
-            put = segmenter.run.program.put_batch(batch | {"image": image})
+            put = segmenter.experiment.compiled.put_batch(batch | {"image": image})
             parts[name].append(jax.device_get(label(segmenter.state, put)))
     results = {}
     for name, sums in parts.items():
-        values = segmenter.run.task.finish(compiled_steps.total(sums))
+        values = segmenter.experiment.task.finish(compiled_steps.total(sums))
         results |= {f"{name}/{key}": float(value) for key, value in values.items()}
     weights = features.weights_hash(getattr(segmenter.state, "params", segmenter.state))
     card = {"workdir": str(options.segmenter), "step": segmenter.step, "weights": weights}
     return results, card | {"images": count}
 
 
-def _check_segmenter(opened, segmenter, workdir):
+def _check_segmenter(restored, segmenter, workdir):
     """Refuses a segmenter of other images, or of other classes, than the masks have."""
-    if segmenter.run.program.predict is None:
+    if segmenter.experiment.compiled.predict is None:
         raise UserError(f"--segmenter: {workdir}: {segmenter.config.task.name} labels no images")
-    made = opened.run.example
-    for key, leaf in segmenter.run.example.items():
+    made = restored.experiment.example
+    for key, leaf in segmenter.experiment.example.items():
         if key not in made or made[key].shape != leaf.shape:
             found = list(made[key].shape) if key in made else "none"
             raise UserError(
                 f"--segmenter: {workdir} was trained on `{key}` {list(leaf.shape)}; "
-                f"{opened.data.split.title} has {found}"
+                f"{restored.data.split.title} has {found}"
             )
     classes = segmenter.data.split.classes
-    if classes and opened.data.split.classes and classes != opened.data.split.classes:
+    if classes and restored.data.split.classes and classes != restored.data.split.classes:
         raise UserError(
             f"--segmenter: {workdir} knows the classes {', '.join(classes)}; the masks have "
-            f"{', '.join(opened.data.split.classes)}"
+            f"{', '.join(restored.data.split.classes)}"
         )
 
 

@@ -51,15 +51,15 @@ def main(argv: list[str]) -> None:
         if options.params.absolute() == options.out.absolute():
             raise UserError(f"--params={options.params} is --out; give it a name of its own")
     sharding.setup()
-    opened = experiments.restore(options.workdir, overrides, options.step, None)
-    write(opened, tracing.choose(opened, options.what), options.out, options.params)
+    restored = experiments.restore(options.workdir, overrides, options.step, None)
+    write(restored, tracing.choose(restored, options.what), options.out, options.params)
 
 
-def write(opened: experiments.Restored, what: str, out: Path, params: Path | None = None) -> None:
+def write(restored: experiments.Restored, what: str, out: Path, params: Path | None = None) -> None:
     """Exports a function of a run; the file appears once it is found to do the same.
 
     Args:
-      opened: a trained run.
+      restored: a trained run.
       what: the function, see `tracing.choose`.
       out: the file.
       params: a file for the parameters alone.
@@ -70,9 +70,9 @@ def write(opened: experiments.Restored, what: str, out: Path, params: Path | Non
     """
     # Else GPUs and TPUs round the factors of products, and no two of them would agree.
     with jax.default_matmul_precision("highest"):
-        function = tracing.build(opened, what)
-        program = tracing.exported(function, opened.config.task.name)
-        arrays = golden.make(opened, function)
+        function = tracing.build(restored, what)
+        program = tracing.exported(function, restored.config.task.name)
+        arrays = golden.make(restored, function)
     stream = io.BytesIO()
     np.savez(stream, **arrays)
     members = archive.code() | {
@@ -80,19 +80,19 @@ def write(opened: experiments.Restored, what: str, out: Path, params: Path | Non
         loader.GOLDEN: stream.getvalue(),
         loader.PARAMETERS: archive.parameters(function.parameters),
     }
-    told = json.dumps(card(opened, function, arrays, members), indent=2) + "\n"
+    told = json.dumps(card(restored, function, arrays, members), indent=2) + "\n"
     _written(out, lambda path: _sound(path, members | {loader.CARD: told.encode()}))
     if params is not None:
         _written(params, lambda path: path.write_bytes(members[loader.PARAMETERS]))
     size, names = out.stat().st_size / 2**20, ", ".join(function.inputs)
     logger.info(
-        f"{what}({names}) of step {opened.step:,} in {out}, {size:.2f} MiB; "
+        f"{what}({names}) of step {restored.step:,} in {out}, {size:.2f} MiB; "
         f"`python {out}` checks it anywhere"
     )
 
 
 def card(
-    opened: experiments.Restored,
+    restored: experiments.Restored,
     function: ExportedFunction,
     arrays: dict,
     members: dict[str, bytes],
@@ -100,12 +100,12 @@ def card(
     """What card.json says.
 
     Args:
-      opened: the run.
+      restored: the run.
       function: what is exported.
       arrays: the golden ones, which have the shapes and dtypes of the outputs.
       members: of the archive, to be hashed.
     """
-    record = json.loads(run_config.to_json(opened.config, batches.facts(opened.data)))
+    record = json.loads(run_config.to_json(restored.config, batches.facts(restored.data)))
     sizes = [array.nbytes for array in function.parameters.values()]
     prefix = f"{golden.SIZES[0]}/out/"
     outputs = {
@@ -116,15 +116,15 @@ def card(
     return {
         "format": 1,
         "what": function.what,
-        "task": opened.config.task.name,
-        "step": opened.step,
-        "classes": _names(opened),
+        "task": restored.config.task.name,
+        "step": restored.step,
+        "classes": _names(restored),
         "inputs": {
-            name: _told(leaf.dtype, leaf.shape) | {"values": golden.allowed(opened, name)}
+            name: _told(leaf.dtype, leaf.shape) | {"values": golden.allowed(restored, name)}
             for name, leaf in function.inputs.items()
         },
         "outputs": {
-            name: _told(array.dtype, array.shape[1:]) | _tolerance(opened, name, array)
+            name: _told(array.dtype, array.shape[1:]) | _tolerance(restored, name, array)
             for name, array in outputs.items()
         },
         "parameters": {"arrays": len(sizes), "bytes": sum(sizes)},
@@ -141,9 +141,9 @@ def _told(dtype, shape):
     return {"dtype": str(np.dtype(dtype)), "shape": ["B", *shape]}
 
 
-def _tolerance(opened, name, array):
+def _tolerance(restored, name, array):
     """By how much an output may differ, and at how many of its values."""
-    kind = opened.config.dtype
+    kind = restored.config.dtype
     if array.dtype.kind not in "iu":
         return {"tolerance": TOLERANCE[kind], "share": 1.0}
     # Levels have neighbours; of two classes that are as likely, any two ids may be.
@@ -151,10 +151,10 @@ def _tolerance(opened, name, array):
     return {"tolerance": levels, "share": SHARE[kind]}
 
 
-def _names(opened):
+def _names(restored):
     """Names of the classes that the model knows, numbers where they have none."""
-    count = opened.config.task.get("classes", 0)
-    named = opened.config.task.get("names") or opened.data.split.classes
+    count = restored.config.task.get("classes", 0)
+    named = restored.config.task.get("names") or restored.data.split.classes
     return list(named) if len(named) == count else list(map(str, range(count)))
 
 

@@ -55,10 +55,10 @@ def main(argv: list[str]) -> None:
     sharding.setup()
     how = {"flips": options.flips, "passes": options.passes}
     how = {key: value for key, value in how.items() if value}
-    opened = experiments.restore(options.workdir, overrides, options.step, None, how)
-    opened.config.predict.refine += [{"name": "jaxseg.inference.crf:dense_crf"}] * options.crf
-    opened.config.predict.postprocess += cleaning(options.min_size, options.fill_holes)
-    segmenter = Segmenter(opened, options.batch_size, options.depth is not None)
+    restored = experiments.restore(options.workdir, overrides, options.step, None, how)
+    restored.config.predict.refine += [{"name": "jaxseg.inference.crf:dense_crf"}] * options.crf
+    restored.config.predict.postprocess += cleaning(options.min_size, options.fill_holes)
+    segmenter = Segmenter(restored, options.batch_size, options.depth is not None)
     if max(options.fill_holes, default=0) >= segmenter.classes:
         raise UserError(
             f"--fill_holes: there is no class {max(options.fill_holes)}; ids are 0 to "
@@ -113,7 +113,7 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
         logger.info(
             f"{number}/{len(items)} {item.image.name}: {size}, {seconds:.2f} s, ETA {left:.0f} s"
         )
-    report = {"step": segmenter.opened.step, "classes": list(segmenter.names)}
+    report = {"step": segmenter.restored.step, "classes": list(segmenter.names)}
     if np.any(counts):
         report["scores"] = experiments.for_json(pixel_scores.scores(counts, segmenter.names))
         print(json.dumps(report["scores"]))
@@ -169,14 +169,14 @@ def _truth(segmenter, item, shape, binary):
 
 def _tables(segmenter, mask):
     """Colours of the masks' folder, or else of the training data; the folder's own table."""
-    roots = mask.parent.parent, sources.local_folder(segmenter.opened.config.data.path)
+    roots = mask.parent.parent, sources.local_folder(segmenter.restored.config.data.path)
     tables = [classes.read_table(root) for root in roots if root]
     colours = next((table.colours for table in tables if table and table.colours), None)
     return colours, tables[0]
 
 
 def _ignore(segmenter):
-    return segmenter.opened.config.data.kwargs.get("ignore", classes.IGNORED)
+    return segmenter.restored.config.data.kwargs.get("ignore", classes.IGNORED)
 
 
 def _is_binary(segmenter, items):
@@ -184,7 +184,7 @@ def _is_binary(segmenter, items):
 
     One mask alone does not tell: of classes 0, 1 and void (255) it may lack the 1.
     """
-    if segmenter.opened.data.binary:
+    if segmenter.restored.data.binary:
         return True
     if segmenter.classes != 2 or _ignore(segmenter) != 255:
         return False
@@ -201,7 +201,7 @@ def _is_binary(segmenter, items):
 
 def _check_names(segmenter, folder, table):
     """Refuses masks whose classes have another order than those of training."""
-    known = segmenter.opened.data.split.classes
+    known = segmenter.restored.data.split.classes
     if table is None or not known:
         return
     for number, name in table.names.items():

@@ -57,26 +57,26 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(arguments, argv)
     _check(options)
     sharding.setup()
-    opened = experiments.restore(options.workdir, overrides, options.step, None)
+    restored = experiments.restore(options.workdir, overrides, options.step, None)
     if options.interpolate:
-        images = _interpolate(opened, options)
-    elif options.condition or opened.run.program.sample is None:
-        images = _complete(opened, options)
+        images = _interpolate(restored, options)
+    elif options.condition or restored.experiment.compiled.sample is None:
+        images = _complete(restored, options)
     else:
-        images = _draw(opened, options)
+        images = _draw(restored, options)
     logger.info(
         f"{len(images)} {'strips' if options.interpolate else 'images'} of step "
-        f"{opened.step:,} in {options.out}"
+        f"{restored.step:,} in {options.out}"
     )
 
 
 def draw(
-    opened: experiments.Restored, seeds: list[int], label: int | None, batch_size: int
+    restored: experiments.Restored, seeds: list[int], label: int | None, batch_size: int
 ) -> np.ndarray:
     """Images [N, H, W, C] by seed, float in [0, 1].
 
     Args:
-      opened: a trained run.
+      restored: a trained run.
       seeds: which images.
       label: the class of all of them; None for seed modulo the number of classes.
       batch_size: see `by_seed`.
@@ -84,14 +84,14 @@ def draw(
     Raises:
       UserError: the task cannot sample, or has no such class.
     """
-    if opened.run.program.sample is None:
-        raise UserError(f"{opened.config.task.name} has no sample()")
-    columns = {"label": _labels(opened, seeds, label)}
-    return by_seed(opened, opened.run.program.sample, seeds, columns, batch_size)
+    if restored.experiment.compiled.sample is None:
+        raise UserError(f"{restored.config.task.name} has no sample()")
+    columns = {"label": _labels(restored, seeds, label)}
+    return by_seed(restored, restored.experiment.compiled.sample, seeds, columns, batch_size)
 
 
 def by_seed(
-    opened: experiments.Restored,
+    restored: experiments.Restored,
     function: Callable,
     seeds: list[int],
     columns: dict[str, np.ndarray],
@@ -104,13 +104,13 @@ def by_seed(
     bit whatever else is asked for, and to rounding for another batch size.
 
     Args:
-      opened: a trained run.
-      function: `program.sample`, `complete` or `interpolate`.
+      restored: a trained run.
+      function: `compiled.sample`, `complete` or `interpolate`.
       seeds: which images; one that comes twice is computed twice.
       columns: what the batch holds beside `index`, a row for each seed.
       batch_size: block size, rounded up to a multiple of the devices.
     """
-    size = -(-batch_size // opened.run.mesh.size) * opened.run.mesh.size
+    size = -(-batch_size // restored.experiment.mesh.size) * restored.experiment.mesh.size
     seeds = np.asarray(seeds)
     again = np.array([np.sum(seeds[:place] == seed) for place, seed in enumerate(seeds)])
     found = [None] * len(seeds)
@@ -121,7 +121,9 @@ def by_seed(
         for key, column in columns.items():
             batch[key] = np.zeros((size, *column.shape[1:]), column.dtype)
             batch[key][rows] = column[mine]
-        images = jax.device_get(function(opened.state, opened.run.program.put_batch(batch)))
+        images = jax.device_get(
+            function(restored.state, restored.experiment.compiled.put_batch(batch))
+        )
         for place, row in zip(mine, rows, strict=True):
             found[place] = images[row]
     return np.stack(found)
@@ -143,14 +145,14 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("--interpolate needs at least two --seeds")
 
 
-def _classes(opened):
+def _classes(restored):
     """Number of classes that images can be asked of; those of masks are another matter."""
-    return opened.config.task.get("classes", 0) if "label" in opened.run.example else 0
+    return restored.config.task.get("classes", 0) if "label" in restored.experiment.example else 0
 
 
-def _labels(opened, seeds, label):
+def _labels(restored, seeds, label):
     """The class of each seed: the one asked for, or by turns."""
-    classes = _classes(opened)
+    classes = _classes(restored)
     if label is not None and not 0 <= label < classes:
         raise UserError(f"--class={label}: the model has {_told(classes)}")
     turns = np.asarray(seeds) % max(classes, 1)
@@ -161,12 +163,14 @@ def _told(classes):
     return f"{classes} classes, 0 to {classes - 1}" if classes else "no classes"
 
 
-def _draw(opened, options):
+def _draw(restored, options):
     seeds = list(options.seeds or SEEDS)
-    images = draw(opened, seeds, options.label, options.batch_size)
-    by_class = 1 < _classes(opened) <= MOST_COLUMNS and options.label is None
-    labels = _labels(opened, seeds, None)
-    _save(options.out, images, in_columns(images, labels, _classes(opened)) if by_class else images)
+    images = draw(restored, seeds, options.label, options.batch_size)
+    by_class = 1 < _classes(restored) <= MOST_COLUMNS and options.label is None
+    labels = _labels(restored, seeds, None)
+    _save(
+        options.out, images, in_columns(images, labels, _classes(restored)) if by_class else images
+    )
     return images
 
 
@@ -179,15 +183,15 @@ def in_columns(images: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarr
     return table
 
 
-def _interpolate(opened, options):
-    program, seeds = opened.run.program, np.array(options.seeds or STRIPS)
+def _interpolate(restored, options):
+    program, seeds = restored.experiment.compiled, np.array(options.seeds or STRIPS)
     if program.interpolate is None:
-        raise UserError(f"{opened.config.task.name} has no interpolate()")
+        raise UserError(f"{restored.config.task.name} has no interpolate()")
     columns = {
         "end": seeds[1:].astype(np.int32),
-        "label": _labels(opened, seeds[:-1], options.label),
+        "label": _labels(restored, seeds[:-1], options.label),
     }
-    strips = by_seed(opened, program.interpolate, seeds[:-1], columns, options.batch_size)
+    strips = by_seed(restored, program.interpolate, seeds[:-1], columns, options.batch_size)
     if options.out.suffix in image_files.ANIMATIONS:
         # There and back, and a rest at each seed: the last image of a strip is the first of
         # the next, but for the class where classes come by turns.
@@ -198,15 +202,15 @@ def _interpolate(opened, options):
     return strips
 
 
-def _complete(opened, options):
-    task, program = opened.run.task, opened.run.program
-    name, key = opened.config.task.name, getattr(opened.run.task, "given", "")
+def _complete(restored, options):
+    task, program = restored.experiment.task, restored.experiment.compiled
+    name, key = restored.config.task.name, getattr(restored.experiment.task, "given", "")
     if program.complete is None or not task.given:
         wanted = "complete()" if options.condition else "sample()"
         raise UserError(f"{name} has no {wanted}")
     seeds = options.seeds
     if options.condition:
-        given = conditioning.read(options.condition, key, opened)
+        given = conditioning.read(options.condition, key, restored)
         seeds = list(seeds or range(len(given)))
         if len(given) not in (1, len(seeds)):
             raise UserError(
@@ -214,19 +218,19 @@ def _complete(opened, options):
                 f"give one for each (--seeds=0-{len(given) - 1}), or one for all"
             )
         given = np.repeat(given, len(seeds) // len(given), axis=0)
-        labels = _labels(opened, seeds, options.label)
+        labels = _labels(restored, seeds, options.label)
     else:
-        seeds, given, labels = _rows(opened, options, key)
+        seeds, given, labels = _rows(restored, options, key)
     columns = {key: given, "label": labels}
-    images = by_seed(opened, program.complete, seeds, columns, options.batch_size)
+    images = by_seed(restored, program.complete, seeds, columns, options.batch_size)
     _save(options.out, images, beside(conditioning.shown(key, given), images))
     return images
 
 
-def _rows(opened, options, key):
+def _rows(restored, options, key):
     """Seeds, and those rows of the evaluation split: what is given, and labels."""
-    split = options.split or opened.config.eval.split
-    data = batches.open_data(opened.config.data, split, "config.eval")
+    split = options.split or restored.config.eval.split
+    data = batches.open_data(restored.config.data, split, "config.eval")
     seeds = list(options.seeds or range(min(len(SEEDS), data.split.size)))
     if max(seeds) >= data.split.size:
         raise UserError(
@@ -234,8 +238,8 @@ def _rows(opened, options, key):
             f"{data.split.size - 1:,}; seed {max(seeds)} is beyond"
         )
     rows = [data.split[seed] for seed in seeds]
-    labels = _labels(opened, seeds, options.label)
-    if options.label is None and _classes(opened):
+    labels = _labels(restored, seeds, options.label)
+    if options.label is None and _classes(restored):
         labels = np.array([row["label"] for row in rows], np.int32)
     return seeds, np.stack([row[key] for row in rows]), labels
 

@@ -119,9 +119,11 @@ def measure(config, counts: list[int], bandwidth: float, speed: float) -> Iterat
             variant.data.update(batch_size=count * local, resident=False)
             variant.train.update(steps_per_dispatch=1, accumulate=1)
             variant.parallel = "jit"
-            run = experiments.build(variant, data)
+            experiment = experiments.build(variant, data)
             spec = batches.batch_spec(data.example, count * local)
-            compiled = run.program.train.lower(run.program.template, spec, 0).compile()
+            compiled = experiment.compiled.train.lower(
+                experiment.compiled.template, spec, 0
+            ).compile()
             found = collectives(compiled.as_text(), count)
             sent = sum(item.sent for item in found)
             flop = float(compiled.cost_analysis()["flops"])

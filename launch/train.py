@@ -88,21 +88,23 @@ def _train(config, home, began, group):
     data, held_out = group.on_all("the data", partial(_open, config), OPENING)
     group.check_same("the data", batches.facts(data) | {"size": data.split.size})
     experiments.count_classes(config, data.split)
-    run = experiments.build(config, data)
-    score, scored = monitor(config, run, held_out)
-    collapse.check(config, experiments.metric_names(run) | scored)
+    experiment = experiments.build(config, data)
+    score, scored = monitor(config, experiment, held_out)
+    collapse.check(config, experiments.metric_names(experiment) | scored)
     if group.processes > 1:
-        sharding.warm_up_collectives(run.mesh)
+        sharding.warm_up_collectives(experiment.mesh)
     start = _newest(config, workdir, group)
     if start >= config.train.steps:
         return logger.info(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
     record = run_config.to_json(config, batches.facts(data))
     group.on_process_zero("config.json", partial(run_config.write, workdir, record))
-    logger.info(f"{data.split.title}: {data.split.size:,} examples; {_describe(run.mesh, group)}")
+    logger.info(
+        f"{data.split.title}: {data.split.size:,} examples; {_describe(experiment.mesh, group)}"
+    )
     rollbacks = checkpoints.record(workdir / "checkpoints", start).get("rollbacks", 0)
     while True:
         told = json.loads(record) | {"rollbacks": rollbacks}
-        session = Session(config, home, group, data, held_out, run, score, told)
+        session = Session(config, home, group, data, held_out, experiment, score, told)
         try:
             session.go(start, began)
             break
@@ -125,7 +127,7 @@ class Session(NamedTuple):
       config, group: as of `train`.
       home: the workdir, held.
       data, held_out: the training and the evaluation split.
-      run: the assembled run.
+      experiment: the assembled run.
       score: (state) -> scores of samples.
       record: what each checkpoint says of the run; `rollbacks` is how often it went back.
     """
@@ -135,13 +137,13 @@ class Session(NamedTuple):
     group: distributed.Group
     data: batches.Data
     held_out: batches.Data
-    run: experiments.Experiment
+    experiment: experiments.Experiment
     score: Callable
     record: dict
 
     def go(self, start: int, began: float) -> None:
         """Trains from step `start` to the end; see `loop.train` for what it raises."""
-        config, run, group, home = self.config, self.run, self.group, self.home
+        config, experiment, group, home = self.config, self.experiment, self.group, self.home
         folder = home.workdir / "checkpoints"
         keep, best, rollbacks = (
             config.checkpoint.keep,
@@ -151,26 +153,26 @@ class Session(NamedTuple):
         sound = partial(collapse.passes_rule, config)
         writer = Writer(folder, keep, best, sound, home.publish)
         with contextlib.closing(writer):
-            state = run.program.load(_state(config, run, folder, start))
+            state = experiment.compiled.load(_state(config, experiment, folder, start))
             journal = self.journal(
                 start, began, nonfinite.keeper(config, home.folder, self.data, rollbacks)
             )
-            recover = getattr(run.task, "recover", None)
+            recover = getattr(experiment.task, "recover", None)
             judge = collapse.make_collapse_check(
                 config,
                 recover,
-                run.program.template,
+                experiment.compiled.template,
                 folder,
                 home.folder,
                 writer,
                 journal.note,
                 group,
             )
-            judged = evaluator(config, run, self.held_out, journal, self.score, judge)
+            judged = evaluator(config, experiment, self.held_out, journal, self.score, judge)
             batches_from = feed(config, self.data, start, rollbacks)
             with contextlib.closing(journal):
                 loop.train(
-                    run.program,
+                    experiment.compiled,
                     plan(config),
                     batches_from,
                     state,
@@ -185,7 +187,7 @@ class Session(NamedTuple):
     def journal(self, start: int, began: float, keep: Callable) -> MetricsWriter:
         """What this process reports; batches that are left out are noted there."""
         kind = MetricsWriter if self.group.first else Silent
-        config, group, finish = self.config, self.group, self.run.task.finish
+        config, group, finish = self.config, self.group, self.experiment.task.finish
         made = kind(
             self.home.folder,
             finish,
@@ -234,7 +236,7 @@ def feed(config: ConfigDict, data: batches.Data, start: int, rollbacks: int = 0)
 
 
 def monitor(
-    config: ConfigDict, run: experiments.Experiment, data: batches.Data
+    config: ConfigDict, experiment: experiments.Experiment, data: batches.Data
 ) -> tuple[Callable, set[str]]:
     """(state) -> scores of `config.score.samples` samples, and the names of these scores."""
     count = config.score.samples
@@ -247,13 +249,13 @@ def monitor(
         )
     known = features.build(config)
     classes = config.task.get("classes", 0)
-    score = sample_metrics.monitor(run, data, known, config.eval.batch_size, count, classes)
+    score = sample_metrics.monitor(experiment, data, known, config.eval.batch_size, count, classes)
     return score, sample_metrics.monitored(known)
 
 
 def evaluator(
     config: ConfigDict,
-    run: experiments.Experiment,
+    experiment: experiments.Experiment,
     data: batches.Data,
     journal: MetricsWriter,
     score: Callable = lambda state: {},
@@ -264,16 +266,16 @@ def evaluator(
     Writes the metrics, with those that `score` gives of the state, and the figures. Where
     `judge` gives another state to go on with, the metrics are that one's.
     """
-    rows = -(-min(config.eval.batch_size, 64) // run.mesh.size) * run.mesh.size
+    rows = -(-min(config.eval.batch_size, 64) // experiment.mesh.size) * experiment.mesh.size
     shown = next(batches.eval_batches(data, rows, *sharding.process_place()))
 
     def report(state, step):
         metrics = experiments.evaluate(
-            run, state, data, config.eval.batch_size, run.program.eval_step
+            experiment, state, data, config.eval.batch_size, experiment.compiled.eval_step
         )
         metrics |= score(state)
         journal.evaluation(step, config.eval.split, metrics)
-        images = run.program.figures(state, run.program.put_batch(shown))
+        images = experiment.compiled.figures(state, experiment.compiled.put_batch(shown))
         journal.figures(step, jax.device_get(images))
         return metrics
 
@@ -319,12 +321,12 @@ def _claim(workdir, config):
         )
 
 
-def _state(config, run, folder, start):
+def _state(config, experiment, folder, start):
     """A fresh state, or that of the checkpoint to go on from."""
     if not start:
-        return experiments.initial_state(config, run)
+        return experiments.initial_state(config, experiment)
     logger.info(f"going on from step {start:,} of {folder}")
-    return checkpoints.restore(folder, start, run.program.template)
+    return checkpoints.restore(folder, start, experiment.compiled.template)
 
 
 def _describe(mesh, group):

@@ -110,10 +110,10 @@ def source(options, overrides: list[str]) -> tuple[Callable, str]:
 
 def trained(options, overrides: list[str]) -> Callable:
     """The ridges of a trained run's prediction, as a function of an image's path."""
-    opened = experiments.restore(options.workdir, overrides, options.step, None)
-    task, state = opened.run.task, opened.state
+    restored = experiments.restore(options.workdir, overrides, options.step, None)
+    task, state = restored.experiment.task, restored.state
     if getattr(task, "predict", None) is None:
-        raise UserError(f"{opened.config.task.name} has no predict()")
+        raise UserError(f"{restored.config.task.name} has no predict()")
 
     @jax.jit
     def one(image):
@@ -121,7 +121,7 @@ def trained(options, overrides: list[str]) -> Callable:
         found = task.predict(state, batch, jax.random.key(0))
         if "strength" not in found:
             raise UserError(
-                f"{opened.config.task.name} predicts {', '.join(found)}, not `strength`"
+                f"{restored.config.task.name} predicts {', '.join(found)}, not `strength`"
             )
         return boundary.ridges(found["strength"][0])
 

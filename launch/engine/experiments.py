@@ -27,13 +27,13 @@ class Experiment(NamedTuple):
 
     Attributes:
       task: the task's pure functions.
-      program: the same, compiled.
+      compiled: the same, compiled.
       mesh: the devices.
       example: shape and dtype of each array of one example.
     """
 
     task: Any
-    program: compiled_steps.CompiledSteps
+    compiled: compiled_steps.CompiledSteps
     mesh: Mesh
     example: dict[str, jax.ShapeDtypeStruct]
 
@@ -154,27 +154,27 @@ def _resident(config, data):
     return data.arrays
 
 
-def metric_names(run: Experiment) -> set[str]:
+def metric_names(experiment: Experiment) -> set[str]:
     """Names of the metrics that an evaluation during training gives."""
-    batch = batches.batch_spec(run.example, run.mesh.size)
+    batch = batches.batch_spec(experiment.example, experiment.mesh.size)
     rng = jax.eval_shape(lambda: jax.random.key(0))
-    sums = jax.eval_shape(run.task.eval_step, run.program.template, batch, rng)
-    return set(run.task.finish(jax.tree.map(lambda leaf: np.ones(leaf.shape), sums)))
+    sums = jax.eval_shape(experiment.task.eval_step, experiment.compiled.template, batch, rng)
+    return set(experiment.task.finish(jax.tree.map(lambda leaf: np.ones(leaf.shape), sums)))
 
 
-def initial_state(config: ConfigDict, run: Experiment) -> Any:
+def initial_state(config: ConfigDict, experiment: Experiment) -> Any:
     """A fresh state, with the parameters of another run if `config.init_from` says so."""
     blank = {
         key: jnp.zeros(leaf.shape, leaf.dtype)
-        for key, leaf in batches.batch_spec(run.example, run.mesh.size).items()
+        for key, leaf in batches.batch_spec(experiment.example, experiment.mesh.size).items()
     }
     # Ready before anything else is dispatched: on CPU, programs that wait for this one
     # would hold the threads that its decompositions need.
-    state = jax.block_until_ready(run.program.init(blank))
+    state = jax.block_until_ready(experiment.compiled.init(blank))
     if not config.init_from:
         return state
     folder, step = _source(config.init_from)
-    template = getattr(run.program.template, "params", None)
+    template = getattr(experiment.compiled.template, "params", None)
     if template is None:
         raise UserError("config.init_from needs a task whose state has a field `params`")
     logger.info(f"parameters from step {step} of {folder.parent}")
@@ -204,14 +204,14 @@ class Restored(NamedTuple):
     Attributes:
       config: its config, overrides applied.
       data: the split that was asked for.
-      run: the assembled run.
+      experiment: the assembled run.
       state: the state of the checkpoint.
       step: the checkpoint's step.
     """
 
     config: ConfigDict
     data: batches.Data
-    run: Experiment
+    experiment: Experiment
     state: Any
     step: int
 
@@ -250,9 +250,9 @@ def restore(
         data = batches.recorded(run_config.read(workdir)[0]["data"])
     else:
         data = batches.open_data(config.data, split or config.eval.split, "config.eval")
-    run = build(config, data, training=False)
-    state = checkpoints.restore(folder, step, run.program.template)
-    return Restored(config, data, run, state, step)
+    experiment = build(config, data, training=False)
+    state = checkpoints.restore(folder, step, experiment.compiled.template)
+    return Restored(config, data, experiment, state, step)
 
 
 def for_json(metrics: dict[str, float]) -> dict[str, float | None]:
@@ -262,20 +262,20 @@ def for_json(metrics: dict[str, float]) -> dict[str, float | None]:
 
 
 def evaluate(
-    run: Experiment, state: Any, data: batches.Data, batch_size: int, step_function: Callable
+    experiment: Experiment, state: Any, data: batches.Data, batch_size: int, step_function: Callable
 ) -> dict[str, float]:
     """Metrics of a whole split, each example counted once.
 
     Args:
-      run: the assembled run.
-      state: what `program.unreplicate` returned.
+      experiment: the assembled run.
+      state: what `compiled.unreplicate` returned.
       data: the split.
       batch_size: rows at a time, rounded up to a multiple of the devices; it does
         not change the result.
-      step_function: `program.eval_step` or `program.score_step`.
+      step_function: `compiled.eval_step` or `compiled.score_step`.
     """
-    rows = -(-batch_size // run.mesh.size) * run.mesh.size
+    rows = -(-batch_size // experiment.mesh.size) * experiment.mesh.size
     feed = batches.eval_batches(data, rows, *sharding.process_place())
-    parts = [step_function(state, run.program.put_batch(batch)) for batch in feed]
-    metrics = run.task.finish(compiled_steps.total(jax.device_get(parts)))
+    parts = [step_function(state, experiment.compiled.put_batch(batch)) for batch in feed]
+    metrics = experiment.task.finish(compiled_steps.total(jax.device_get(parts)))
     return {name: float(value) for name, value in metrics.items()}

@@ -49,7 +49,7 @@ def train(
       program: the compiled task.
       plan: when to log, evaluate and save.
       feed: numpy batches from step `start` on.
-      state: what `program.load` returned.
+      state: what `compiled.load` returned.
       start: steps done so far.
       evaluate: (state, step) -> (metrics, None or a state to go on with instead); also
         draws the figures.

@@ -9,10 +9,10 @@ from launch.exported.tracing import OUTSIDE, ExportedFunction, finished
 SIZES = (1, 3)  # rows of each golden call
 
 
-def make(opened: experiments.Restored, subject: ExportedFunction) -> dict[str, np.ndarray]:
+def make(restored: experiments.Restored, subject: ExportedFunction) -> dict[str, np.ndarray]:
     """{"ROWS/in/NAME": array, "ROWS/out/NAME": array} for each of SIZES."""
-    inputs = examples(opened, subject, sum(SIZES))
-    outputs, found, first = reference(opened, subject, inputs), {}, 0
+    inputs = examples(restored, subject, sum(SIZES))
+    outputs, found, first = reference(restored, subject, inputs), {}, 0
     for size in SIZES:
         for kind, arrays in (("in", inputs), ("out", outputs)):
             for name, array in arrays.items():
@@ -22,12 +22,12 @@ def make(opened: experiments.Restored, subject: ExportedFunction) -> dict[str, n
 
 
 def examples(
-    opened: experiments.Restored, subject: ExportedFunction, count: int
+    restored: experiments.Restored, subject: ExportedFunction, count: int
 ) -> dict[str, np.ndarray]:
     """Rows of every input: the first seeds, and noise, for a run may lack its data."""
     rng, found = np.random.default_rng(0), {}
     for name, leaf in subject.inputs.items():
-        shape, values = (count, *leaf.shape), allowed(opened, name)
+        shape, values = (count, *leaf.shape), allowed(restored, name)
         if name == "seeds":
             array = np.arange(count)
         elif values is not None:
@@ -40,10 +40,10 @@ def examples(
     return found
 
 
-def allowed(opened: experiments.Restored, name: str) -> list[int] | None:
+def allowed(restored: experiments.Restored, name: str) -> list[int] | None:
     """The values that an input may have, for class ids; None where all of its dtype may."""
-    task = opened.config.task
-    classes = task.get("classes", 0) or len(opened.data.split.classes)
+    task = restored.config.task
+    classes = task.get("classes", 0) or len(restored.data.split.classes)
     if not classes or name not in ("labels", "segmentation"):
         return None
     ignored = {task.get("ignore", 255)} if name == "segmentation" else set()
@@ -51,16 +51,16 @@ def allowed(opened: experiments.Restored, name: str) -> list[int] | None:
 
 
 def reference(
-    opened: experiments.Restored, subject: ExportedFunction, inputs: dict[str, np.ndarray]
+    restored: experiments.Restored, subject: ExportedFunction, inputs: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """What launch's own compiled program gives, on whatever devices the run is on."""
-    compiled, mesh = opened.run.program, opened.run.mesh
+    compiled, mesh = restored.experiment.compiled, restored.experiment.mesh
     count = len(next(iter(inputs.values())))
     batch = {}
     for key, leaf in subject.rows.items():
         batch[key] = np.zeros((-(-count // mesh.size) * mesh.size, *leaf.shape), leaf.dtype)
         if (name := OUTSIDE.get(key, key)) in inputs:
             batch[key][:count] = inputs[name]
-    found = getattr(compiled, subject.what)(opened.state, compiled.put_batch(batch))
+    found = getattr(compiled, subject.what)(restored.state, compiled.put_batch(batch))
     found = finished(jax.device_get(found))
     return {name: np.asarray(leaf)[:count] for name, leaf in found.items()}

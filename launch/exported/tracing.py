@@ -40,13 +40,13 @@ class ExportedFunction(NamedTuple):
     call: Callable
 
 
-def choose(opened: experiments.Restored, what: str | None) -> str:
+def choose(restored: experiments.Restored, what: str | None) -> str:
     """The function that was asked for; where none was, the first that the task has.
 
     Raises:
       UserError: the task has no such function.
     """
-    task, name = opened.run.task, opened.config.task.name
+    task, name = restored.experiment.task, restored.config.task.name
     has = [function for function in FUNCTIONS if getattr(task, function, None) is not None]
     if not getattr(task, "given", ""):
         has = [function for function in has if function != "complete"]
@@ -57,16 +57,16 @@ def choose(opened: experiments.Restored, what: str | None) -> str:
     return what or has[0]
 
 
-def build(opened: experiments.Restored, what: str) -> ExportedFunction:
+def build(restored: experiments.Restored, what: str) -> ExportedFunction:
     """The function of a run, closed over nothing that a run learnt.
 
     Raises:
       UserError: it cannot be traced.
     """
-    paths, structure = jax.tree_util.tree_flatten_with_path(opened.state)
+    paths, structure = jax.tree_util.tree_flatten_with_path(restored.state)
     leaves = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
-    rows = _rows(opened, what)
-    read = _read(opened, what, leaves, rows)
+    rows = _rows(restored, what)
+    read = _read(restored, what, leaves, rows)
     if what == "sample":
         read.add("index")  # how many images are wanted, if nothing else
     parameters = {name: leaf for name, leaf in leaves.items() if name in read}
@@ -83,7 +83,7 @@ def build(opened: experiments.Restored, what: str) -> ExportedFunction:
             key: inputs[name] if (name := OUTSIDE.get(key, key)) in inputs else blank(leaf, size)
             for key, leaf in rows.items()
         }
-        return _results(opened, what, structure.unflatten(state), batch)
+        return _results(restored, what, structure.unflatten(state), batch)
 
     return ExportedFunction(what, jax.device_get(parameters), rows, inputs, call)
 
@@ -135,32 +135,32 @@ def levels(images: jax.Array) -> jax.Array:
     return jnp.round(grey * 255).astype(jnp.uint8)
 
 
-def _rows(opened, what):
+def _rows(restored, what):
     """One row of the batch that launch's own commands give to this function."""
-    number, example = jax.ShapeDtypeStruct((), np.int32), opened.run.example
+    number, example = jax.ShapeDtypeStruct((), np.int32), restored.experiment.example
     if what == "predict":
         return example | {"index": number}
-    key = opened.run.task.given if what == "complete" else ""
+    key = restored.experiment.task.given if what == "complete" else ""
     return {"index": number, "label": number} | ({key: example[key]} if key else {})
 
 
-def _results(opened, what, state, batch):
+def _results(restored, what, state, batch):
     """The function with the keys that `launch.engine.compiled_steps` gives it."""
-    seed = opened.config.seed if what == "predict" else 0
-    function = getattr(opened.run.task, what)
+    seed = restored.config.seed if what == "predict" else 0
+    function = getattr(restored.experiment.task, what)
     return finished(function(state, batch, compiled_steps.stream(seed, compiled_steps.SAMPLE)))
 
 
-def _read(opened, what, leaves, rows):
+def _read(restored, what, leaves, rows):
     """Names of those leaves of the state, and keys of those rows, that are looked at."""
     batch = {key: _like(leaf, 2) for key, leaf in rows.items()}
-    function = jax.jit(partial(_results, opened, what))
+    function = jax.jit(partial(_results, restored, what))
     try:
         found = export.export(function, platforms=("cpu",))(
-            jax.tree.map(_like, opened.state), batch
+            jax.tree.map(_like, restored.state), batch
         )
     except Exception as error:  # whatever the user's own code raises
-        raise _refused(opened.config.task.name, what, error) from error
+        raise _refused(restored.config.task.name, what, error) from error
     names = [*leaves, *sorted(rows)]  # as JAX orders the two arguments
     return {names[place] for place in found.module_kept_var_idx}
 

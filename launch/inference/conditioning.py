@@ -12,14 +12,14 @@ from launch.data.images import BadFile
 from launch.inference import input_files
 
 
-def read(pattern: str, key: str, opened: Any) -> np.ndarray:
+def read(pattern: str, key: str, restored: Any) -> np.ndarray:
     """Reads what a pattern stands for, as the task was given it in training.
 
     Args:
       pattern: a file, a folder or a glob pattern.
       key: the task's `given`: "segmentation" is read as masks, "depth" as depth maps,
         anything else as pictures.
-      opened: a `launch.engine.experiments.Restored`, which knows the shape and the classes.
+      restored: a `launch.engine.experiments.Restored`, which knows the shape and the classes.
 
     Returns:
       [N, H, W, C] of the dtype of the examples.
@@ -27,14 +27,14 @@ def read(pattern: str, key: str, opened: Any) -> np.ndarray:
     Raises:
       UserError: no such file; a size, a channel or a class that the model does not take.
     """
-    leaf = opened.run.example[key]
+    leaf = restored.experiment.example[key]
     if len(leaf.shape) != 3:
         found = f"{leaf.dtype}{list(leaf.shape)}"
         raise UserError(f"--condition: the model starts from `{key}` as {found}, not from images")
     known = (*images.SUFFIXES, ".npy") if key == "depth" else images.SUFFIXES
     paths = input_files.listed(pattern, known, "--condition")
     try:
-        found = [_read_one(path, key, leaf.shape, opened) for path in paths]
+        found = [_read_one(path, key, leaf.shape, restored) for path in paths]
     except BadFile as fault:
         raise UserError(f"--condition: {fault}")
     return np.stack(found).astype(leaf.dtype)
@@ -49,10 +49,10 @@ def shown(key: str, given: np.ndarray) -> np.ndarray:
     return given
 
 
-def _read_one(path: Path, key: str, shape: tuple, opened: Any) -> np.ndarray:
+def _read_one(path: Path, key: str, shape: tuple, restored: Any) -> np.ndarray:
     """One condition [H, W, C]."""
     if key == "segmentation":
-        array = _mask(path, opened)[..., None]
+        array = _mask(path, restored)[..., None]
     elif key == "depth":
         array = images.read_depth(path)[..., None]
     else:
@@ -81,15 +81,15 @@ def _grey(path, rgb):
     return rgb[..., :1]
 
 
-def _mask(path, opened):
+def _mask(path, restored):
     """Ids [H, W] of the classes of training, 255 where ignored."""
-    data = opened.config.data
+    data = restored.config.data
     table = (
         classes.read_table(Path(sources.local_folder(data.path)).expanduser())
         if data.path
         else None
     )
     ids = images.read_mask(path, table.colours if table else None)
-    count = len(opened.data.split.classes) or 256
+    count = len(restored.data.split.classes) or 256
     ignore = data.kwargs.get("ignore", classes.IGNORED)
-    return classes.checked(path, ids, count, ignore, opened.data.binary)
+    return classes.checked(path, ids, count, ignore, restored.data.binary)

@@ -49,7 +49,7 @@ class Segmenter:
     """Labels images of any size, as the config's section `predict` says.
 
     Args:
-      opened: a trained run.
+      restored: a trained run.
       batch_size: windows at a time, rounded up to a multiple of the devices.
       depth: whether depth will be given.
 
@@ -57,17 +57,17 @@ class Segmenter:
       UserError: the task cannot predict, or wants other channels than files have.
     """
 
-    def __init__(self, opened: experiments.Restored, batch_size: int, depth: bool):
-        config, example = opened.config, opened.run.example
-        if opened.run.program.predict is None:
+    def __init__(self, restored: experiments.Restored, batch_size: int, depth: bool):
+        config, example = restored.config, restored.experiment.example
+        if restored.experiment.compiled.predict is None:
             raise UserError(f"{config.task.name} has no predict()")
-        self.opened, self.classes = opened, config.task.get("classes", 0)
+        self.restored, self.classes = restored, config.task.get("classes", 0)
         if not 2 <= self.classes <= MOST:
             raise UserError(
                 f"{config.task.name} has {self.classes} classes; masks can be written of tasks "
                 f"with 2 to {MOST}"
             )
-        named = config.task.get("names") or opened.data.split.classes
+        named = config.task.get("names") or restored.data.split.classes
         plain = tuple(map(str, range(self.classes)))
         self.names = tuple(named) if len(named) == self.classes else plain
         self.channels, self.depth = example["image"].shape[-1], "depth" in example
@@ -79,9 +79,11 @@ class Segmenter:
             logger.info("trained without depth: --depth is not looked at")
         if self.depth and config.task.get("features") and not depth:
             logger.info("trained with depth, and no --depth is given: taken as unknown everywhere")
-        self.batch_size = -(-batch_size // opened.run.mesh.size) * opened.run.mesh.size
-        self.window, self.multiple = _window(opened)
-        self.scale = config.predict.scale or opened.data.scale
+        self.batch_size = (
+            -(-batch_size // restored.experiment.mesh.size) * restored.experiment.mesh.size
+        )
+        self.window, self.multiple = _window(restored)
+        self.scale = config.predict.scale or restored.data.scale
         self._refine = _bound(config.predict.refine, "config.predict.refine")
         self._clean = _bound(config.predict.postprocess, "config.predict.postprocess")
 
@@ -104,7 +106,7 @@ class Segmenter:
             metres = images.read_depth(files.depth)
         if metres.shape[:2] != image.shape[:2]:
             raise images.other_size(files.depth, metres.shape, files.image, image.shape)
-        unit = np.float32(self.opened.config.task.get("depth_unit", 1.0))
+        unit = np.float32(self.restored.config.task.get("depth_unit", 1.0))
         return {"image": image, "depth": metres.reshape(*image.shape[:2], 1) / unit}
 
     def label(self, example: dict, prior: tuple[np.ndarray, np.ndarray] | None) -> Labelled:
@@ -122,7 +124,7 @@ class Segmenter:
             # Whole maps of all classes are only kept for functions that need them.
             rows.append(probability if self._refine else _decide(probability))
             total += float(part["entropy"].sum(dtype=np.float64))
-            if self.opened.config.task.get("passes"):
+            if self.restored.config.task.get("passes"):
                 for key, values in part.items():
                     maps.setdefault(key, []).append(values)
         result = np.concatenate(rows)
@@ -162,9 +164,9 @@ class Segmenter:
         """
         if not asked:
             return None
-        shares = getattr(self.opened.state, "class_frequencies", None)
+        shares = getattr(self.restored.state, "class_frequencies", None)
         if shares is None:
-            raise UserError(f"--prior: {self.opened.config.task.name} keeps no class shares")
+            raise UserError(f"--prior: {self.restored.config.task.name} keeps no class shares")
         old = np.asarray(shares) / max(float(np.sum(shares)), 1e-12)
         if asked != "estimate":
             return old, _shares(asked, len(old))
@@ -189,23 +191,23 @@ class Segmenter:
         return old, new
 
     def _strips(self, example):
-        overlap = self.opened.config.predict.overlap
+        overlap = self.restored.config.predict.overlap
         return sliding.strips(
             self._predict, example, self.window, overlap, self.multiple, self.batch_size
         )
 
     def _predict(self, batch):
-        program = self.opened.run.program
-        return jax.device_get(program.predict(self.opened.state, program.put_batch(batch)))
+        program = self.restored.experiment.compiled
+        return jax.device_get(program.predict(self.restored.state, program.put_batch(batch)))
 
 
-def _window(opened):
+def _window(restored):
     """The window, in pixels that the net sees, and what its sides are multiples of."""
-    net = opened.config.model
+    net = restored.config.model
     levels = len(net.widths) - 1 if "widths" in net else 5
     multiple = net.get("stem", 1) * 2**levels
-    side = opened.config.predict.window
-    shape = (side, side) if side else opened.run.example["image"].shape[:2]
+    side = restored.config.predict.window
+    shape = (side, side) if side else restored.experiment.example["image"].shape[:2]
     return tuple(-(-n // multiple) * multiple for n in shape), multiple
 
 

@@ -100,8 +100,8 @@ def classifier(
             "it all the same; config.score.features names another net, or recipe=FILE.py of "
             "launch.scoring.features:classifier a better training"
         )
-    opened = experiments.restore(folder, [], step, None)
-    params = ema_params(opened.state.opt_state, opened.state.params)
+    restored = experiments.restore(folder, [], step, None)
+    params = ema_params(restored.state.opt_state, restored.state.params)
     net = experiments.make_net(recipe, recipe.model, "model").clone(classes=recipe.task.classes)
     params, size = _scaled(net, params, data)
     card = {

@@ -76,47 +76,47 @@ def levels(images: jax.Array) -> jax.Array:
 
 
 def real(
-    run: experiments.Experiment, data: batches.Data, batch_size: int, count: int
+    experiment: experiments.Experiment, data: batches.Data, batch_size: int, count: int
 ) -> Iterator[tuple]:
     """The first `count` images of a split: (images, mask), batch by batch."""
-    for batch in batches.eval_batches(data, rounded(run, batch_size)):
+    for batch in batches.eval_batches(data, rounded(experiment, batch_size)):
         if batch["index"][0] >= count:
             return
         put = {"image": batch["image"], "mask": batch["mask"] & (batch["index"] < count)}
-        put = run.program.put_batch(put)
+        put = experiment.compiled.put_batch(put)
         yield put["image"], put["mask"]
 
 
 def sampled(
-    run: experiments.Experiment, state: Any, classes: int, batch_size: int, count: int
+    experiment: experiments.Experiment, state: Any, classes: int, batch_size: int, count: int
 ) -> Iterator:
     """The images of seeds 0 to `count` - 1, classes by turns, as launch.sample draws them."""
-    size = rounded(run, batch_size)
+    size = rounded(experiment, batch_size)
     for start in range(0, count, size):
         index = np.arange(start, start + size, dtype=np.int32)
         seeds = {"index": index, "label": index % max(classes, 1), "mask": index < count}
-        put = run.program.put_batch(seeds)
+        put = experiment.compiled.put_batch(seeds)
         mask = put.pop("mask")
-        yield run.program.sample(state, put), mask
+        yield experiment.compiled.sample(state, put), mask
 
 
 def completed(
-    opened: experiments.Restored, batch_size: int, count: int
+    restored: experiments.Restored, batch_size: int, count: int
 ) -> Iterator[tuple[jax.Array, dict[str, np.ndarray]]]:
     """What the task makes of the first `count` examples: images, and their batch."""
-    task, program = opened.run.task, opened.run.program
-    for batch in batches.eval_batches(opened.data, rounded(opened.run, batch_size)):
+    task, program = restored.experiment.task, restored.experiment.compiled
+    for batch in batches.eval_batches(restored.data, rounded(restored.experiment, batch_size)):
         if batch["index"][0] >= count:
             return
         batch["mask"] = batch["mask"] & (batch["index"] < count)
         label = batch.get("label", np.zeros_like(batch["index"]))
         given = {task.given: batch[task.given], "index": batch["index"], "label": label}
-        yield program.complete(opened.state, program.put_batch(given)), batch
+        yield program.complete(restored.state, program.put_batch(given)), batch
 
 
-def rounded(run: experiments.Experiment, batch_size: int) -> int:
+def rounded(experiment: experiments.Experiment, batch_size: int) -> int:
     """A batch size that the devices share evenly."""
-    return -(-batch_size // run.mesh.size) * run.mesh.size
+    return -(-batch_size // experiment.mesh.size) * experiment.mesh.size
 
 
 def measure(extract: Callable, images: Iterable, count: int, what: str = "") -> Measured:
@@ -239,7 +239,7 @@ def _alike(images, first, second):
 
 
 def monitor(
-    run: experiments.Experiment,
+    experiment: experiments.Experiment,
     data: batches.Data,
     features: Features,
     batch_size: int,
@@ -249,7 +249,7 @@ def monitor(
     """Scores cheap enough for every evaluation of a training, by sums alone.
 
     Args:
-      run: the assembled run.
+      experiment: the assembled run.
       data: the evaluation split; its sums are taken here, once.
       features: whose features are compared.
       batch_size: images at a time.
@@ -262,15 +262,15 @@ def monitor(
     Raises:
       UserError: the task cannot sample, or the counts are too small; names the least.
     """
-    if run.program.sample is None:
+    if experiment.compiled.sample is None:
         raise UserError("config.score.samples: the task has no sample()")
     check_counts({"config.score.samples": count, data.split.title: data.split.size}, features.size)
-    extract = extractor(features, run.mesh)
+    extract = extractor(features, experiment.mesh)
     total = lambda images: frechet.add(jax.device_get(extract(*batch)["sums"]) for batch in images)
-    reference = total(real(run, data, batch_size, data.split.size))
+    reference = total(real(experiment, data, batch_size, data.split.size))
 
     def score(state):
-        sums = total(sampled(run, state, classes, batch_size, count))
+        sums = total(sampled(experiment, state, classes, batch_size, count))
         return {"fid": frechet.fid(sums, reference), **_spread(features, reference, sums)}
 
     return score

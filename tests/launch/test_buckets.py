@@ -122,8 +122,8 @@ def test_two_processes_write_one_run_there(place, tmp_path):
 
 def test_what_reads_a_run_reads_it_there(small, place, tmp_path):
     train.train(small, place)
-    opened = experiments.restore(place, [], None, None)
-    assert opened.step == 40
+    restored = experiments.restore(place, [], None, None)
+    assert restored.step == 40
     export.main([f"--workdir={place}", f"--out={tmp_path / 'model.zip'}"])
     assert (tmp_path / "model.zip").stat().st_size > 10_000
     other = small.copy_and_resolve_references()

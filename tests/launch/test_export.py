@@ -159,12 +159,14 @@ def test_any_number_of_seeds_and_classes_is_drawn(made, name):
 
 def test_a_segmenter_takes_images_and_gives_labels(made):
     workdir, file = made("unet")
-    model, opened = loader.load(file), opened_of(workdir)
+    model, restored = loader.load(file), opened_of(workdir)
     assert set(model.inputs) == {"image"}
     assert set(model.outputs) == {"probability", "entropy", "labels"}
     image = test_segmentation_program.blocks("test", 7)["image"]
     batch = {"image": image, "index": np.arange(7, dtype=np.int32)}
-    wanted = opened.run.program.predict(opened.state, opened.run.program.put_batch(batch))
+    wanted = restored.experiment.compiled.predict(
+        restored.state, restored.experiment.compiled.put_batch(batch)
+    )
     found = model(image=image)
     for key in ("probability", "entropy"):
         np.testing.assert_allclose(found[key], wanted[key], atol=1e-5)
@@ -174,13 +176,15 @@ def test_a_segmenter_takes_images_and_gives_labels(made):
 
 def test_masks_become_images(made):
     workdir, file = made("painter")
-    model, opened = loader.load(file), opened_of(workdir)
+    model, restored = loader.load(file), opened_of(workdir)
     assert model.card["what"] == "complete"
     assert model.card["parameters"] == {"arrays": 0, "bytes": 0}
     assert model.inputs["segmentation"]["values"] == [0, 1, 2, 255]
     masks = np.stack([one["segmentation"] for one in test_sample.blocks("test")[:5]])
     columns = {"segmentation": masks, "label": np.zeros(5, np.int32)}
-    wanted = sample.by_seed(opened, opened.run.program.complete, list(range(5)), columns, 8)
+    wanted = sample.by_seed(
+        restored, restored.experiment.compiled.complete, list(range(5)), columns, 8
+    )
     found = model(seeds=np.arange(5), segmentation=masks)["images"]
     alike(found, np.asarray(tracing.levels(jnp.asarray(wanted))))
 
@@ -355,13 +359,13 @@ def test_an_unknown_function_is_a_mistake(made, capsys):
 def test_a_task_that_promises_nothing_is_named():
     config = ConfigDict({"task": {"name": "mine:task"}})
     task = Task(*[None] * 5, complete=lambda state, batch, rng: batch["image"])
-    opened = experiments.Restored(
+    restored = experiments.Restored(
         config, None, experiments.Experiment(task, None, None, {}), None, 0
     )
     with pytest.raises(
         UserError, match=r"mine:task has no predict\(\), sample\(\) or complete\(\)"
     ):
-        tracing.choose(opened, None)
+        tracing.choose(restored, None)
 
 
 def of_seeds(function):

@@ -151,11 +151,11 @@ def test_images_of_any_size(run, tmp_path, capsys, shape):
 
 def test_images_of_many_sizes_are_one_compilation(run):
     _, workdir = run
-    opened = experiments.restore(workdir, [], None, None)
-    segmenter = Segmenter(opened, 1, False)
+    restored = experiments.restore(workdir, [], None, None)
+    segmenter = Segmenter(restored, 1, False)
     for shape in ((5, 9), (24, 32), (40, 33), (31, 80)):
         segmenter.label({"image": scene(3, shape)[0]}, None)
-    assert opened.run.program.predict._cache_size() == 1
+    assert restored.experiment.compiled.predict._cache_size() == 1
 
 
 def test_images_are_scaled_as_in_training(run, tmp_path, capsys):

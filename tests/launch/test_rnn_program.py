@@ -83,9 +83,13 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
     def evaluate(rows, **changes):
         config = config_of("cnn", **changes)
         data = batches.open_data(config.data, "test")
-        run = experiments.build(config, data, training=False)
+        experiment = experiments.build(config, data, training=False)
         return experiments.evaluate(
-            run, experiments.initial_state(config, run), data, rows, run.program.score_step
+            experiment,
+            experiments.initial_state(config, experiment),
+            data,
+            rows,
+            experiment.compiled.score_step,
         )
 
     whole = evaluate(48)

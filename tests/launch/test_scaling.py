@@ -41,7 +41,7 @@ def rows(small_config):
 def test_data_parallel_sends_the_gradients_once(rows):
     found, config = rows
     data = batches.open_data(config.data, "train")
-    params = experiments.build(config, data).program.template.params
+    params = experiments.build(config, data).compiled.template.params
     size = sum(leaf.size * 4 for leaf in jax.tree.leaves(params))
     # And the sums of the metrics, a few numbers.
     assert found["data"]["sent_mb"] == pytest.approx(2 * 7 / 8 * size / 1e6, rel=2e-3)

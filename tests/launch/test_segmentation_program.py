@@ -66,9 +66,9 @@ def test_every_layout_gives_the_losses_of_one_device(changes):
 def test_scores_are_exact_for_any_batch_size_and_device_count(devices, batch_size):
     def evaluate(config, rows):
         data = batches.open_data(config.data, "test")
-        run = experiments.build(config, data, training=False)
-        state = experiments.initial_state(config, run)
-        return experiments.evaluate(run, state, data, rows, run.program.score_step)
+        experiment = experiments.build(config, data, training=False)
+        state = experiments.initial_state(config, experiment)
+        return experiments.evaluate(experiment, state, data, rows, experiment.compiled.score_step)
 
     whole = evaluate(config_of(), 24)
     found = evaluate(config_of(**{"mesh.data": devices}), batch_size)

@@ -34,14 +34,16 @@ def measure(pairs: int, steps: int) -> dict:
     config.model.widths, config.data.batch_size = WIDTHS, 8
     data = batches.open_data(config.data, "train")
     experiments.count_classes(config, data.split)
-    run = experiments.build(config, data)
-    state = run.program.load(experiments.initial_state(config, run))
+    experiment = experiments.build(config, data)
+    state = experiment.compiled.load(experiments.initial_state(config, experiment))
     feed = training.feed(config, data, 0)
 
     def train(state):
         began = time.perf_counter()
         for step in range(steps):
-            state, sums, _ = run.program.train(state, run.program.put_feed(next(feed)), step)
+            state, sums, _ = experiment.compiled.train(
+                state, experiment.compiled.put_feed(next(feed)), step
+            )
             jax.block_until_ready(sums)
         return state, time.perf_counter() - began
 
@@ -53,8 +55,8 @@ def measure(pairs: int, steps: int) -> dict:
             state, seconds = train(state)
             plain.append(seconds)
             began = time.perf_counter()
-            assert run.program.all_finite(run.program.unreplicate(state))
-            writer.save(pair + 1, run.program.unreplicate(state), {}, None)
+            assert experiment.compiled.all_finite(experiment.compiled.unreplicate(state))
+            writer.save(pair + 1, experiment.compiled.unreplicate(state), {}, None)
             blocked.append(time.perf_counter() - began)
             state, seconds = train(state)
             saved.append(blocked[-1] + seconds)
@@ -64,7 +66,7 @@ def measure(pairs: int, steps: int) -> dict:
         began = time.perf_counter()
         step = checkpoints.newest_whole(folder)
         checked = time.perf_counter()
-        jax.block_until_ready(checkpoints.restore(folder, step, run.program.template))
+        jax.block_until_ready(checkpoints.restore(folder, step, experiment.compiled.template))
         restored = time.perf_counter()
     costs = [after - before for before, after in zip(plain[1:], saved[1:], strict=True)]
     return {

@@ -39,21 +39,21 @@ LAYOUTS = {
 def losses(config, start=0, steps=STEPS, state=None):
     """Per-step metrics from `start` on, and the state after them."""
     data = batches.open_data(config.data, config.data.split)
-    run = experiments.build(config, data)
+    experiment = experiments.build(config, data)
     if state is None:
-        state = experiments.initial_state(config, run)
+        state = experiments.initial_state(config, experiment)
     elif not isinstance(state, tuple):
-        state = state(run.program.template)
-    state = run.program.load(state)
+        state = state(experiment.compiled.template)
+    state = experiment.compiled.load(state)
     found = []
     stride = config.train.steps_per_dispatch
     feed = itertools.islice(training.feed(config, data, start), steps // stride)
     for number, batch in enumerate(feed):
-        state, sums, _ = run.program.train(
-            state, run.program.put_feed(batch), start + number * stride
+        state, sums, _ = experiment.compiled.train(
+            state, experiment.compiled.put_feed(batch), start + number * stride
         )
         found.append(np.asarray(sums["loss"]) / np.asarray(sums["count"]))
-    return np.concatenate(found), run.program.unreplicate(state)
+    return np.concatenate(found), experiment.compiled.unreplicate(state)
 
 
 def layout(small, name, **more):
@@ -132,12 +132,14 @@ def test_bfloat16_computes_with_float32_state(small):
 def test_evaluation_is_exact_for_any_batch_size_and_device_count(small, devices, batch_size):
     config = layout(small, "one device", **{"mesh.data": devices})
     data = batches.open_data(config.data, "test")
-    run = experiments.build(config, data, training=False)
-    state = experiments.initial_state(config, run)
-    found = experiments.evaluate(run, state, data, batch_size, run.program.score_step)
+    experiment = experiments.build(config, data, training=False)
+    state = experiments.initial_state(config, experiment)
+    found = experiments.evaluate(
+        experiment, state, data, batch_size, experiment.compiled.score_step
+    )
     one = experiments.build(layout(small, "one device"), data, training=False)
     whole = experiments.evaluate(
-        one, experiments.initial_state(small, one), data, data.split.size, one.program.score_step
+        one, experiments.initial_state(small, one), data, data.split.size, one.compiled.score_step
     )
     assert found == pytest.approx(whole, rel=1e-6)
 

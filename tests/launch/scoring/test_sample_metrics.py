@@ -50,7 +50,7 @@ def small_config(data_dir):
 @pytest.fixture(scope="module")
 def state(assembled):
     blank = batches.batch_spec(assembled.example, 8)
-    return assembled.program.init(jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), blank))
+    return assembled.compiled.init(jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), blank))
 
 
 def measured(net, assembled, data, batch_size=64, count=COUNT):
