@@ -107,6 +107,11 @@ def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
         )
 
 
+def round_up(rows: int, mesh: Mesh) -> int:
+    """The smallest number of rows >= `rows` that the devices of a mesh share evenly."""
+    return -(-rows // mesh.size) * mesh.size
+
+
 def warm_up_collectives(mesh: Mesh) -> None:
     """Has the processes' devices open their connections to each other now.
 

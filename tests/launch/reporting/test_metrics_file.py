@@ -1,0 +1,23 @@
+from launch.reporting import metrics_file
+
+
+def test_broken_lines_are_counted_and_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(
+        b'{"step": 1, "split": "train", "loss": 2.0}\n'
+        b"\xff\xfe\n"
+        b'{"split": "train"}\n'
+        b"[1]\n"
+        b'{"step": 2, "split": "test", "loss": null}\n'
+        b'{"step": 3, "split": "train", "loss": 1.0}\n'
+        b'{"step": 4, "spl'
+    )
+    found = metrics_file.read(path)
+    assert [line["step"] for line in found.lines] == [1, 2, 3]
+    assert found.broken == 4
+    assert found.series("loss", "train") == [(1, 2.0), (3, 1.0)]
+    assert found.series("loss", "test") == []
+
+
+def test_a_file_that_is_not_there_has_no_lines(tmp_path):
+    assert metrics_file.read(tmp_path / "metrics.jsonl") == ([], 0)
