@@ -9,8 +9,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         working.write_text("first")
         assert not path.exists()
     assert path.read_text() == "first"
-    with pytest.raises(KeyError), replacing(path) as working:
-        working.write_text("half")
-        raise KeyError
+    with pytest.raises(ZeroDivisionError), replacing(path) as working:
+        working.write_text(str(1 / 0))
     assert path.read_text() == "first"
     assert [file.name for file in path.parent.iterdir()] == ["file.json"]
