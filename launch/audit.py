@@ -44,11 +44,11 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(arguments, argv)
     if bool(options.config) == bool(options.workdir):
         raise UserError("give either --config or --workdir")
-    sharding.setup()
+    sharding.set_up_jax()
     if options.workdir:
         builder = of_run(experiments.restore(options.workdir, overrides, options.step, None))
     else:
-        builder = of_config(cli.override(loading.load(options.config), overrides))
+        builder = of_config(loading.override(loading.load(options.config), overrides))
     found = audit(builder)
     print(table(found))
     verdicts = [one.verdict for one in found]

@@ -49,8 +49,8 @@ def main(argv: list[str]) -> None:
         help="least length of the whole loop, cut to config.train.steps",
     )
     options, overrides = cli.parse(arguments, argv)
-    config = cli.override(loading.load(options.config), overrides)
-    sharding.setup()
+    config = loading.override(loading.load(options.config), overrides)
+    sharding.set_up_jax()
     jax.config.update("jax_enable_compilation_cache", False)
     results = measure(config, options.seconds, options.loop_seconds)
     for name, value in results.items():

@@ -11,11 +11,9 @@ from pathlib import Path
 
 from absl import flags
 from absl import logging as absl_logging
-from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from launch import storage
-from launch.config import schema
 from launch.config.errors import ABANDONED, DISK_ERRORS, CommandExit, UserError
 
 logger = logging.getLogger("segen")
@@ -114,36 +112,6 @@ def parse_alone(arguments: argparse.ArgumentParser, argv: list[str]) -> argparse
     if overrides:
         raise UserError(f"{arguments.prog} takes no config: {' '.join(overrides)}")
     return options
-
-
-def override(config: ConfigDict, overrides: list[str]) -> ConfigDict:
-    """Applies --config.KEY=VALUE arguments, with the types of the config.
-
-    Raises:
-      UserError: an unknown key, or a value of another type.
-    """
-    values = flags.FlagValues()
-    for item in overrides:
-        key = item.split("=", 1)[0].split("config.", 1)[1]
-        if key not in _keys(config):
-            raise UserError(f"--config.{key}: unknown key {schema.unknown_key(key)}")
-    argv = ["segen", *overrides]
-    try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-        values(argv)
-    except (flags.Error, ValueError, TypeError) as error:
-        raise UserError(f"{' '.join(overrides)}: {error}")
-    schema.check_values(config)
-    return config
-
-
-def _keys(config, prefix=""):
-    keys = set()
-    for key, value in config.items():
-        keys.add(prefix + key)
-        if isinstance(value, ConfigDict):
-            keys |= _keys(value, f"{prefix}{key}.")
-    return keys
 
 
 def workdir(value: str) -> Path:

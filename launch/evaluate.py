@@ -28,7 +28,7 @@ logger = logging.getLogger("segen")
 def main(argv: list[str]) -> None:
     """Parses the command line and evaluates."""
     options, overrides = cli.parse(_arguments(), argv)
-    sharding.setup()
+    sharding.set_up_jax()
     restored = experiments.restore(options.workdir, overrides, options.step, options.split)
     if options.batch_size is None:
         options.batch_size = restored.config.eval.batch_size

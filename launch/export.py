@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
         _check_place("--params", options.params)
         if options.params.absolute() == options.out.absolute():
             raise UserError(f"--params={options.params} is --out; give it a name of its own")
-    sharding.setup()
+    sharding.set_up_jax()
     restored = experiments.restore(options.workdir, overrides, options.step, None)
     write(restored, tracing.choose(restored, options.what), options.out, options.params)
 

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     )
     options, overrides = cli.parse(arguments, argv)
     record, _ = run_config.read(options.workdir)
-    other = cli.override(loading.load(options.config), overrides) if options.config else None
+    other = loading.override(loading.load(options.config), overrides) if options.config else None
     damaged, steps = saved(options.workdir)
     print(
         "\n".join(

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     paths = input_files.find(options.images)
     belonging = (input_files.partners(paths, folder) for folder in (options.masks, options.depth))
     items = list(map(Files, paths, *belonging))
-    sharding.setup()
+    sharding.set_up_jax()
     how = {"flips": options.flips, "passes": options.passes}
     how = {key: value for key, value in how.items() if value}
     restored = experiments.restore(options.workdir, overrides, options.step, None, how)

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
     add("--batch_size", type=int, default=64, help="images at a time (default: 64)")
     options, overrides = cli.parse(arguments, argv)
     _check(options)
-    sharding.setup()
+    sharding.set_up_jax()
     restored = experiments.restore(options.workdir, overrides, options.step, None)
     if options.interpolate:
         images = _interpolate(restored, options)

@@ -90,11 +90,11 @@ def main(argv: list[str]) -> None:
         help="that a device computes, as measured and not as promised (default: 200)",
     )
     options, overrides = cli.parse(arguments, argv)
-    config = cli.override(loading.load(options.config), overrides)
+    config = loading.override(loading.load(options.config), overrides)
     counts = _counts(options.devices)
     jax.config.update("jax_num_cpu_devices", max(counts))
     jax.config.update("jax_platforms", "cpu")
-    sharding.setup()
+    sharding.set_up_jax()
     rows = list(measure(config, counts, options.bandwidth * 1e9, options.flops * 1e12))
     logger.info(table(rows))
     print(json.dumps(rows))

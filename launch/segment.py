@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
             raise UserError(f"--{name} must not be negative, got {getattr(options, name)}")
     suffixes = DEPTH_SUFFIXES if options.cue == "depth" else images.SUFFIXES
     paths = input_files.find(options.images, suffixes)
-    sharding.setup()
+    sharding.set_up_jax()
     cues = {
         "boundary": lambda path: by_boundary(path, options.out, options.threshold),
         "texture": lambda path: by_texture(path, options.out, options.textures or None),

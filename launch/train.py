@@ -46,9 +46,9 @@ def main(argv: list[str]) -> None:
     )
     distributed.add_arguments(arguments)
     options, overrides = cli.parse(arguments, argv)
-    config = cli.override(loading.load(options.config), overrides)
+    config = loading.override(loading.load(options.config), overrides)
     workdir = options.workdir or cli.workdir(f"runs/{_name(options.config)}")
-    sharding.setup()
+    sharding.set_up_jax()
     group = distributed.start(options)
     with group.abort_together():
         train(config, workdir, group=group)
@@ -71,7 +71,7 @@ def train(
     Raises:
       UserError, Diverged, Interrupted: see `launch.config.errors`.
     """
-    sharding.setup()
+    sharding.set_up_jax()
     home = Workdir(workdir)
     with contextlib.ExitStack() as stack:
         group.on_process_zero("the workdir", lambda: stack.enter_context(home.open()))

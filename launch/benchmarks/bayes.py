@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     add("--classes", type=int, default=11, help="number of classes (default: 11)")
     add("--ignore", type=int, default=11, help="id of pixels that do not count (default: 11)")
     options = cli.parse_alone(arguments, argv)
-    sharding.setup()
+    sharding.set_up_jax()
     try:
         print(json.dumps(experiments.for_json(measure(options))))
     except BadFile as fault:

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
         < 1
     ):
         raise UserError("--thresholds, --processes and --limit must be at least 1")
-    sharding.setup()
+    sharding.set_up_jax()
     try:
         print(json.dumps(measure(options, overrides)))
     except ValueError as error:

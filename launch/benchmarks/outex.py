@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     options = cli.parse_alone(arguments, argv)
     if options.textures < 0:
         raise UserError(f"--textures must be 0 (estimated) or more, got {options.textures}")
-    sharding.setup()
+    sharding.set_up_jax()
     print(json.dumps(experiments.for_json(measure(options))))
 
 

@@ -4,13 +4,15 @@ A config file holds `get_config(variant="")` and returns a ConfigDict with what
 differs from `schema.defaults()`. Files are data only.
 """
 
+import copy
 import importlib.util
 from pathlib import Path
 
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 from launch.config.errors import UserError
-from launch.config.schema import OPEN, defaults, unknown_key
+from launch.config.schema import OPEN, check_values, defaults, unknown_key
 
 
 def load(spec: str) -> ConfigDict:
@@ -66,3 +68,38 @@ def _fill(config, default, prefix, where):
         ):
             wanted = type(value).__name__
             raise UserError(f"{where}: {path} must be {wanted}, got {config[key]!r}")
+
+
+def override(config: ConfigDict, overrides: list[str]) -> ConfigDict:
+    """A copy of a config with other values; keys that follow an overridden one follow it.
+
+    Args:
+      config: a complete config, which stays as it is.
+      overrides: "--config.KEY=VALUE" arguments; values take the types of the config's own.
+
+    Raises:
+      UserError: an unknown key, a value of another type, or one that cannot work.
+    """
+    config = copy.deepcopy(config)
+    values = flags.FlagValues()
+    for item in overrides:
+        key = item.split("=", 1)[0].split("config.", 1)[1]
+        if key not in _keys(config):
+            raise UserError(f"--config.{key}: unknown key {unknown_key(key)}")
+    argv = ["segen", *overrides]
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        values(argv)
+    except (flags.Error, ValueError, TypeError) as error:
+        raise UserError(f"{' '.join(overrides)}: {error}")
+    check_values(config)
+    return config
+
+
+def _keys(config, prefix=""):
+    keys = set()
+    for key, value in config.items():
+        keys.add(prefix + key)
+        if isinstance(value, ConfigDict):
+            keys |= _keys(value, f"{prefix}{key}.")
+    return keys

@@ -1,6 +1,8 @@
 """Every key of a config with its default and meaning, and the rules for its values."""
 
+import copy
 import difflib
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -188,6 +190,21 @@ def _check_dispatch(config):
         raise UserError(
             'config.parallel="pmap" takes neither data.resident nor mesh.fsdp; use "jit"'
         )
+
+
+def with_values(config: ConfigDict, values: dict[str, Any]) -> ConfigDict:
+    """A copy of a config with other values.
+
+    Args:
+      config: a locked config, which stays as it is.
+      values: {dotted key: value}; keys of open sections may be new.
+    """
+    copied = copy.deepcopy(config)  # keeps keys that follow others, as a schedule its steps
+    with copied.unlocked():
+        for key, value in values.items():
+            section, _, name = key.rpartition(".")
+            (value_at(copied, section) if section else copied)[name] = value
+    return copied
 
 
 def value_at(config: ConfigDict, key: str):

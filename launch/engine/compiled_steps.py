@@ -1,7 +1,7 @@
-"""A task compiled for the devices at hand.
+"""The functions of a task, compiled for the devices at hand.
 
 The same pure functions run on one device, on a mesh by `jit` with shardings, or by
-`pmap`; with batches from the host or gathered on the device; one step or many per
+`pmap`; with batches from the host or gathered on the device; one step or many in a
 compiled program. All of these give the same losses.
 """
 
@@ -17,27 +17,39 @@ from jax.sharding import PartitionSpec as P
 
 from launch.engine import sharding
 
-# What a key is for: each purpose has a stream of its own under the seed.
+# The purposes of random keys: each purpose has its own stream under the seed.
 INIT, TRAIN, AUGMENT, EVAL, FIGURES, SAMPLE = range(6)
-# Beside the learning rates: 1 for a step whose batch was left out.
-SKIPPED = "skipped"
+
+
+class StepOutputs(NamedTuple):
+    """What training steps give beside the state; the leading axis of each array is the step.
+
+    Attributes:
+      sums: the task's sums.
+      learning_rates: {name: float32 [steps]}.
+      skipped: float32 [steps], 1 where the step left the state as it was because its
+        outcome was not finite; None where steps are never skipped.
+    """
+
+    sums: Any
+    learning_rates: dict[str, jax.Array]
+    skipped: jax.Array | None = None
 
 
 class CompiledSteps(NamedTuple):
-    """Compiled functions of one task.
+    """The compiled functions of one task; each compiles at its first call.
 
     Attributes:
       template: the state as ShapeDtypeStructs with shardings, to restore into.
       init: (batch) -> state.
-      train: (state, feed, step) -> (state, sums, rates); sums and rates have a
-        leading axis, one entry a step. Reuses the memory of the state it is given.
+      train: (state, feed, step) -> (state, StepOutputs). Reuses the memory of the state.
       eval_step, score_step: (state, batch) -> sums.
       figures: (state, batch) -> {name: images}.
       sample, complete, interpolate: (state, batch) -> images; None if the task has none.
       predict: (state, batch) -> {name: [B, ...]}; None if the task has none.
       all_finite: (state) -> bool array.
-      load: restored or initial state -> what `train` takes.
-      unreplicate: what `train` takes -> what the other functions and a save take.
+      load: restored or initial state -> the state that `train` takes.
+      unreplicate: the state that `train` takes -> the state that all others take.
       put_feed, put_batch: numpy rows of this process -> global arrays.
     """
 
@@ -59,74 +71,72 @@ class CompiledSteps(NamedTuple):
 
 
 def stream(seed: int, purpose: int) -> jax.Array:
-    """The key of one purpose."""
+    """The random key of one purpose under a seed."""
     return jax.random.fold_in(jax.random.key(seed), purpose)
 
 
 def compile_task(
     task: Any,
     state: Any,
-    config: Any,
     mesh: Mesh,
-    schedules: dict[str, Callable],
+    *,
+    seed: int,
+    learning_rates: dict[str, Callable],
+    accumulate: int = 1,
     augment: tuple[Callable, ...] = (),
     resident: dict[str, np.ndarray] | None = None,
+    pmap: bool = False,
+    skip_nonfinite: bool = False,
 ) -> CompiledSteps:
-    """Compiles lazily: each function on its first call.
+    """Prepares the compilation of every function of a task.
 
     Args:
-      task: the task.
+      task: a complete task, as `validate_task` returns it.
       state: its state as ShapeDtypeStructs.
-      config: the whole config.
       mesh: the devices.
-      schedules: learning rates to report, {name: step -> rate}.
+      seed: of initial parameters and all noise.
+      learning_rates: schedules to report, {name: step -> learning rate}.
+      accumulate: micro-batches of a batch.
       augment: functions (example, rng) -> example, run in the training step.
       resident: the training split as arrays, to be held on the devices.
+      pmap: whether training steps run by `pmap`.
+      skip_nonfinite: whether a step whose outcome is not finite leaves the state unchanged.
     """
     rows, copies = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     layout = sharding.state_sharding(mesh, state)
-    seed = config.seed
-    compiled = partial(jax.jit, in_shardings=(layout, rows))
-    evaluate = stream(seed, EVAL)
-    one = partial(train_one, task, seed, config.train.accumulate, schedules, augment)
-    if config.nonfinite.action == "skip":
-        one = partial(skip_not_finite, one, "devices" if config.parallel == "pmap" else None)
-    if config.parallel == "pmap":
-        train, put_feed, load, unreplicate = _pmapped(one, mesh, layout)
+    one = partial(train_one, task, seed, accumulate, learning_rates, augment)
+    if skip_nonfinite:
+        one = partial(skip_if_nonfinite, one, "devices" if pmap else None)
+    load = unreplicate = _identity
+    if pmap:
+        from launch.engine import pmap_steps  # an option that few runs take
+
+        train, put_feed, load, unreplicate = pmap_steps.compile_step(one, mesh, layout)
     elif resident is not None:
         train, put_feed = _resident(one, mesh, layout, resident)
-        load = unreplicate = _same
     else:
         train = jax.jit(
             one,
             donate_argnums=0,
             in_shardings=(layout, rows, None),
-            out_shardings=(layout, copies, copies),
+            out_shardings=(layout, copies),
         )
         put_feed = partial(sharding.device_put, sharding=rows)
-        load = unreplicate = _same
-    score = task.score_step or task.eval_step
-
-    def optional(name, key, out_shardings):
-        function = getattr(task, name, None)
-        return function and compiled(lambda s, b: function(s, b, key), out_shardings=out_shardings)
-
-    drawn = stream(0, SAMPLE)  # images belong to their seeds, whatever the run's own seed
+    compiled = partial(_compile, layout=layout, rows=rows)
+    # Images belong to their seeds, whatever the seed of the run.
+    drawn = partial(compiled, key=stream(0, SAMPLE), out=copies)
+    with_sharding = lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s)
     return CompiledSteps(
-        template=jax.tree.map(
-            lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s), state, layout
-        ),
-        init=jax.jit(lambda b: task.init(stream(seed, INIT), b), out_shardings=layout),
+        template=jax.tree.map(with_sharding, state, layout),
+        init=jax.jit(lambda batch: task.init(stream(seed, INIT), batch), out_shardings=layout),
         train=train,
-        eval_step=compiled(lambda s, b: task.eval_step(s, b, evaluate), out_shardings=copies),
-        score_step=compiled(lambda s, b: score(s, b, evaluate), out_shardings=copies),
-        figures=compiled(
-            lambda s, b: task.figures(s, b, stream(seed, FIGURES)), out_shardings=copies
-        ),
-        sample=optional("sample", drawn, copies),
-        complete=optional("complete", drawn, copies),
-        interpolate=optional("interpolate", drawn, copies),
-        predict=optional("predict", stream(seed, SAMPLE), rows),
+        eval_step=compiled(task.eval_step, key=stream(seed, EVAL), out=copies),
+        score_step=compiled(task.score_step, key=stream(seed, EVAL), out=copies),
+        figures=compiled(task.figures, key=stream(seed, FIGURES), out=copies),
+        sample=drawn(task.sample),
+        complete=drawn(task.complete),
+        interpolate=drawn(task.interpolate),
+        predict=compiled(task.predict, key=stream(seed, SAMPLE), out=rows),
         all_finite=jax.jit(all_finite),
         load=load,
         unreplicate=unreplicate,
@@ -135,11 +145,25 @@ def compile_task(
     )
 
 
-def train_one(task, seed, accumulate, schedules, augment, state, batch, step):
-    """One training step; pure.
+def _compile(function, *, key, out, layout, rows):
+    """(state, batch) -> function(state, batch, key), compiled; None for no function."""
+    if function is None:
+        return None
+    keyed = lambda state, batch: function(state, batch, key)
+    return jax.jit(keyed, in_shardings=(layout, rows), out_shardings=out)
+
+
+def train_one(task, seed, accumulate, learning_rates, augment, state, batch, step):
+    """One training step of a task; pure.
+
+    Args:
+      task, seed, accumulate, learning_rates, augment: as for `compile_task`.
+      state: the task's state.
+      batch: {key: [B, ...]}.
+      step: int32 [], the steps done so far; decides all noise of the step.
 
     Returns:
-      The new state; sums and learning rates, each with a leading axis of 1.
+      The new state, and StepOutputs with a leading axis of 1.
     """
     if augment:
         batch = augmented(augment, batch, jax.random.fold_in(stream(seed, AUGMENT), step))
@@ -151,31 +175,35 @@ def train_one(task, seed, accumulate, schedules, augment, state, batch, step):
             lambda s, part: task.train_step(s, part, rng), state, split_rows(batch, accumulate)
         )
         sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), parts)
-    rates = {name: jnp.asarray(rate(step), jnp.float32) for name, rate in schedules.items()}
-    return state, *jax.tree.map(lambda x: x[None], (sums, rates))
+    rates = {name: jnp.asarray(rate(step), jnp.float32) for name, rate in learning_rates.items()}
+    return state, StepOutputs(*jax.tree.map(lambda x: x[None], (sums, rates)))
 
 
-def skip_not_finite(one, axis, state, batch, step):
-    """A training step `one` that leaves the state as it was where its outcome is not finite.
+def skip_if_nonfinite(one, axis, state, batch, step):
+    """A training step that leaves the state unchanged where its outcome is not finite.
 
-    Its sums are then 0, and the entry `SKIPPED` beside the learning rates is 1.
+    The sums of a skipped step are 0, and `skipped` of its outputs is 1.
 
     Args:
+      one: the training step, as `train_one` with its first arguments given.
       axis: the mapped axis under pmap, whose devices skip together; None otherwise.
+      state, batch, step: as for `train_one`.
     """
-    new, sums, rates = one(state, batch, step)
-    good = all_finite((new, sums))
+    new, outputs = one(state, batch, step)
+    good = all_finite((new, outputs.sums))
     if axis:
         good = jax.lax.pmin(good.astype(jnp.int32), axis) > 0
     choose = lambda yes, no: jax.tree.map(lambda a, b: jnp.where(good, a, b), yes, no)
-    sums = choose(sums, jax.tree.map(jnp.zeros_like, sums))
-    return choose(new, state), sums, rates | {SKIPPED: 1.0 - jnp.float32(good)[None]}
+    sums = choose(outputs.sums, jax.tree.map(jnp.zeros_like, outputs.sums))
+    skipped = 1.0 - jnp.float32(good)[None]
+    return choose(new, state), outputs._replace(sums=sums, skipped=skipped)
 
 
 def split_rows(batch: dict, parts: int) -> dict:
-    """[B, ...] -> [parts, B / parts, ...]; part i takes rows i, i + parts, ...
+    """Cuts a batch into micro-batches: [B, ...] -> [parts, B / parts, ...].
 
-    With this stride every micro-batch is spread over all devices, as the batch is.
+    Part i takes rows i, i + parts, ...: with this stride every micro-batch is spread over
+    all devices, as the batch is.
     """
 
     def split(leaf):
@@ -185,8 +213,14 @@ def split_rows(batch: dict, parts: int) -> dict:
     return jax.tree.map(split, batch)
 
 
-def augmented(functions, batch: dict, rng: jax.Array) -> dict:
-    """Applies per-example functions, each example with a key of its own."""
+def augmented(functions: Iterable[Callable], batch: dict, rng: jax.Array) -> dict:
+    """Applies functions (example, rng) -> example to each example of a batch.
+
+    Args:
+      functions: applied in this order.
+      batch: {key: [B, ...]} with `index` and `mask`, which stay as they are.
+      rng: the key of this step; each example gets a key of its own from its index.
+    """
     marks = {key: batch[key] for key in ("index", "mask")}
     examples = {key: leaf for key, leaf in batch.items() if key not in marks}
     for number, function in enumerate(functions):
@@ -196,12 +230,12 @@ def augmented(functions, batch: dict, rng: jax.Array) -> dict:
     return examples | marks
 
 
-def _same(state):
+def _identity(state):
     return state
 
 
 def _resident(one, mesh, layout, arrays):
-    """Data on the devices: a feed is indices [steps, B], a dispatch runs them all."""
+    """Training with the data on the devices: a feed is indices [steps, B] of one dispatch."""
     copies = sharding.replicated(mesh)
     arrays = sharding.device_put({key: np.asarray(a) for key, a in arrays.items()}, copies)
     columns = NamedSharding(mesh, P(None, ("data", "fsdp")))
@@ -211,75 +245,35 @@ def _resident(one, mesh, layout, arrays):
         take = lambda array: array.at[index].get(mode="promise_in_bounds")
         batch = {key: take(array) for key, array in arrays.items()}
         batch |= {"index": index, "mask": jnp.ones(index.shape, bool)}
-        state, sums, rates = one(state, batch, step)
-        return state, jax.tree.map(lambda x: x[0], (sums, rates))
+        state, outputs = one(state, batch, step)
+        return state, jax.tree.map(lambda x: x[0], outputs)
 
     def many(state, arrays, feed, step):
         index = feed["index"]
         numbers = step + jnp.arange(index.shape[0])
         if index.shape[0] == 1:
-            state, out = body(arrays, state, (index[0], step))
-            return state, *jax.tree.map(lambda x: x[None], out)
-        state, (sums, rates) = jax.lax.scan(partial(body, arrays), state, (index, numbers))
-        return state, sums, rates
+            state, outputs = body(arrays, state, (index[0], step))
+            return state, jax.tree.map(lambda x: x[None], outputs)
+        return jax.lax.scan(partial(body, arrays), state, (index, numbers))
 
     run = jax.jit(
         many,
         donate_argnums=0,
         in_shardings=(layout, copies, columns, None),
-        out_shardings=(layout, copies, copies),
+        out_shardings=(layout, copies),
     )
-    return lambda state, feed, step: run(state, arrays, feed, step), partial(
-        sharding.device_put, sharding=columns
-    )
-
-
-def _pmapped(one, mesh, layout):
-    """Data parallel by pmap: a copy of the state per device, gradients averaged.
-
-    The optimiser averages the gradients (launch.engine.optimizer.mean_over), so the task
-    knows nothing of it; the sums are added here.
-    """
-    used = list(mesh.devices.flat)
-
-    def mapped(state, batch, step):
-        state, sums, rates = one(state, batch, step)
-        return _mean_statistics(state), jax.lax.psum(sums, "devices"), rates
-
-    run = jax.pmap(mapped, "devices", in_axes=(0, 0, None), donate_argnums=0, devices=used)
-    stacked = NamedSharding(Mesh(np.array(used), ("devices",)), P("devices"))
-    first = partial(jax.tree.map, lambda leaf: leaf[0])
-
-    def train(state, feed, step):
-        state, sums, rates = run(state, feed, step)
-        return state, first(sums), first(rates)
-
-    def put_feed(batch):
-        split = lambda leaf: leaf.reshape(len(used), -1, *leaf.shape[1:])
-        return jax.device_put(jax.tree.map(split, batch), stacked)
-
-    def load(state):
-        copy = lambda leaf: jnp.broadcast_to(leaf, (len(used), *leaf.shape))
-        return jax.jit(partial(jax.tree.map, copy), out_shardings=stacked)(state)
-
-    return train, put_feed, load, lambda state: jax.device_put(first(state), layout)
-
-
-def _mean_statistics(state):
-    """Averages what a step gathers beside parameters, each device from its own rows."""
-    names = set(getattr(state, "_fields", ())) & {"batch_stats", "class_frequencies"}
-    means = {name: jax.lax.pmean(getattr(state, name), "devices") for name in names}
-    return state._replace(**means) if means else state
+    train = lambda state, feed, step: run(state, arrays, feed, step)
+    return train, partial(sharding.device_put, sharding=columns)
 
 
 def total(parts: Iterable[Any]) -> Any:
-    """Adds sums in float64 on the host: the same for any number of batches."""
+    """Adds trees of sums in float64 on the host: the same for any number of batches."""
     wide = [jax.tree.map(lambda x: np.asarray(x, np.float64), part) for part in parts]
     return jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), *wide)
 
 
 def all_finite(state: Any) -> jax.Array:
-    """Whether every floating-point leaf of a state is finite; for jit."""
+    """Whether every floating-point leaf of a tree is finite: bool []; for use under jit."""
     leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating) and x.size]
     # NaN is no less than infinity, and a maximum keeps it: three times as fast on CPUs as
     # `isfinite(leaf).all()`.

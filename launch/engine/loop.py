@@ -1,110 +1,111 @@
 """The training loop: one function that drives any task."""
 
-from collections.abc import Callable, Iterator
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import jax
+
 from launch import distributed
-from launch.checkpoints.writer import Writer
 from launch.config.errors import Diverged, Interrupted
-from launch.engine import preemption
 from launch.engine.compiled_steps import CompiledSteps
+from launch.engine.pending import PendingSteps, Speed, Window
+from launch.engine.preemption import interruptions
 from launch.reporting.metrics_writer import MetricsWriter
+
+logger = logging.getLogger("segen")
 
 
 class Schedule(NamedTuple):
-    """When what happens, in steps.
+    """The steps at which the loop does what.
 
     Attributes:
       steps: the last step.
-      stride: steps per dispatch; divides all the others.
+      steps_per_dispatch: steps of one compiled program; divides all the others.
       log, evaluate, save: every how many steps.
     """
 
     steps: int
-    stride: int
+    steps_per_dispatch: int
     log: int
     evaluate: int
     save: int
 
 
-def train(
-    program: CompiledSteps,
-    plan: Schedule,
-    feed: Iterator[dict],
-    state: Any,
-    start: int,
-    evaluate: Callable[[Any, int], tuple[dict[str, float], Any]],
-    writer: Writer,
-    record: dict,
-    journal: MetricsWriter,
+def run_loop(
+    compiled: CompiledSteps,
+    state: Any,  # what `compiled.load` returned
+    start: int,  # steps done so far
+    *,
+    schedule: Schedule,
+    feed: Iterator[dict],  # numpy batches from step `start` on
+    finish: Callable[[dict], dict],  # the task's sums -> metrics
+    evaluate: Callable[[Any, int], tuple[dict, Any]],  # (state, step) -> metrics, replacement
+    checkpoints: Any,  # a CheckpointWriter
+    record: Callable[[], dict],  # what a checkpoint records beside the state
+    metrics: MetricsWriter,
+    speed: Speed,
+    on_first_step: Callable[[], None] = lambda: None,
+    on_skipped: Callable[[int], None] = lambda step: None,  # a step that was not finite
     group: distributed.Group = distributed.ALONE,
 ) -> None:
-    """Trains from step `start` to the end of the plan.
+    """Trains from step `start` to the end of the schedule.
 
     Step t takes the state after t - 1 steps to the state after t. Its batch and its
     noise depend on (seed, t) alone, so a run that starts from the checkpoint of any
-    step goes the way of the run that never stopped.
-
-    Args:
-      program: the compiled task.
-      plan: when to log, evaluate and save.
-      feed: numpy batches from step `start` on.
-      state: what `compiled.load` returned.
-      start: steps done so far.
-      evaluate: (state, step) -> (metrics, None or a state to go on with instead); also
-        draws the figures.
-      writer: saves checkpoints.
-      record: config and versions, saved with each checkpoint.
-      journal: takes the sums and reports.
-      group: the processes that train together, each of which calls this.
+    step goes the way of the run that never stopped. Where `evaluate` returns a replacement
+    for the state, the loop goes on with that one and saves it.
 
     Raises:
-      Diverged: a loss or a parameter is not finite; nothing bad was saved.
+      Diverged: a loss or a parameter is not finite; no such state was saved.
       Interrupted: SIGTERM or Ctrl-C; the step reached was saved.
     """
-    saved = start
+    stride, pending = schedule.steps_per_dispatch, PendingSteps(group.processes > 1)
 
-    def save(step, metrics):
-        nonlocal saved
-        journal.flush()  # raises if a step so far was not finite
-        if not program.all_finite(program.unreplicate(state)):
-            problem = f"parameters are not finite after step {step}, though the loss is"
-            raise Diverged(problem, step)
-        writer.save(step, program.unreplicate(state), record, metrics)
-        saved = step
+    def report(windows: Iterable[Window]) -> None:
+        for window in windows:
+            for skipped in window.skipped:
+                on_skipped(skipped)
+            values = {"loss": math.nan} if window.sums is None else finish(window.sums)
+            line = {name: float(value) for name, value in values.items()} | window.learning_rates
+            metrics.metrics(window.step, "train", line | speed.window(window.step))
 
-    try:
-        with preemption.interruptions(group) as interrupted:
-            ends = range(start + plan.stride, plan.steps + 1, plan.stride)
-            for turn, step in enumerate(ends, start=1):
-                with journal.waiting_for_data():
-                    batch = program.put_feed(next(feed))
-                state, sums, rates = program.train(state, batch, step - plan.stride)
-                journal.record(step, sums, rates)
+    with interruptions(group) as interrupted:
+        ends = range(start + stride, schedule.steps + 1, stride)
+        for turn, step in enumerate(ends, start=1):
+            with speed.waiting_for_data(pending):
+                batch = compiled.put_feed(next(feed))
+            state, outputs = compiled.train(state, batch, step - stride)
+            if not speed.started:
+                jax.block_until_ready(outputs.sums)
+                speed.start(step)
+                on_first_step()
+            pending.add(step, outputs)
+            report(pending.completed())
 
-                last, signalled = step == plan.steps, interrupted(turn)
-                metrics = other = None
-                if step % plan.log == 0:
-                    journal.close_window()
-                if step % plan.evaluate == 0 or last:
-                    journal.flush()
-                    with journal.pause():
-                        metrics, other = evaluate(program.unreplicate(state), step)
-                    state = state if other is None else program.load(other)
-                if step % plan.save == 0 or last or signalled or other is not None:
-                    with journal.pause():
-                        save(step, metrics)
-                if signalled and not last:
-                    writer.wait()
-                    raise Interrupted(
-                        f"{signalled}: saved step {step}; the same command goes on from there"
-                    )
-                writer.poll()
-            writer.wait()
-    except Diverged as problem:
-        writer.wait()
-        kept = f"the last good checkpoint is step {saved}" if saved else "nothing was saved yet"
-        advice = (
-            "Try a lower learning rate or optimizer.clip_norm; labels that are no class do this too"
-        )
-        raise Diverged(f"{problem}; {kept}. {advice}", problem.step)
+            last, signal = step == schedule.steps, interrupted(turn)
+            values = replacement = None
+            if step % schedule.log == 0:
+                report(pending.close_window())
+            if step % schedule.evaluate == 0 or last:
+                report(pending.drain())
+                with speed.pause():
+                    values, replacement = evaluate(compiled.unreplicate(state), step)
+                state = state if replacement is None else compiled.load(replacement)
+            if step % schedule.save == 0 or last or signal or replacement is not None:
+                report(pending.drain())  # raises if a step so far was not finite
+                with speed.pause():
+                    metrics.flush()
+                    whole = compiled.unreplicate(state)
+                    if not compiled.all_finite(whole):
+                        problem = f"parameters are not finite after step {step}, though the loss is"
+                        raise Diverged(problem, step)
+                    checkpoints.save(step, whole, record(), values)
+            if signal and not last:
+                checkpoints.wait()
+                raise Interrupted(
+                    f"{signal}: saved step {step}; the same command goes on from there"
+                )
+            checkpoints.poll()
+        checkpoints.wait()

@@ -1,18 +1,18 @@
 """Optimisers from the config: schedule, clipping, moving average, accumulation."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
 from launch.config import by_name
 from launch.config.errors import UserError
 
 
 class EmaState(NamedTuple):
-    """The moving average; `jaxgen` finds it in an optimiser's state by this name."""
+    """The moving average; tasks find it in an optimiser's state by the name `ema`."""
 
     count: jax.Array
     ema: Any
@@ -53,35 +53,36 @@ def mean_over(axis_name: str, inner: optax.GradientTransformation) -> optax.Grad
     return optax.GradientTransformation(inner.init, update)
 
 
-def build(config: ConfigDict, axis_name: str | None = None) -> tuple[dict, dict]:
+def build(
+    spec: Mapping, accumulate: int = 1, axis_name: str | None = None
+) -> tuple[dict[str, Any], dict[str, Callable]]:
     """Builds what `config.optimizer` describes.
 
     Args:
-      config: the whole config.
+      spec: `config.optimizer`: one optimiser {"name": ..., **arguments}, or one for each net.
+      accumulate: micro-batches of a batch, whose gradients are averaged.
       axis_name: the mapped axis under pmap, None otherwise.
 
     Returns:
-      The task's arguments, {"optimizer": transformation}, or one
-      "<net>_optimizer" for each where the config holds several; and their learning
-      rates as functions of the step, by the name they are logged under.
+      The task's arguments: {"optimizer": transformation}, or "<net>_optimizer" for each;
+      and the learning rates {name: step -> rate}, by the names that metrics have.
 
     Raises:
       UserError: an optimiser that cannot be built.
     """
-    spec = config.optimizer
     if "name" in spec:
-        transformation, schedule = _build_one(config, spec, "config.optimizer", axis_name)
-        return {"optimizer": transformation}, {"learning_rate": schedule}
+        transformation, rate = _build_one(spec, "config.optimizer", accumulate, axis_name)
+        return {"optimizer": transformation}, {"learning_rate": rate}
     if not spec:
         raise UserError('config.optimizer: expected a mapping with a "name", e.g. optax:adam')
-    optimizers, schedules = {}, {}
-    for key in spec:
-        made = _build_one(config, spec[key], f"config.optimizer.{key}", axis_name)
-        optimizers[f"{key}_optimizer"], schedules[f"learning_rate/{key}"] = made
-    return optimizers, schedules
+    optimizers, rates = {}, {}
+    for key, one in spec.items():
+        built = _build_one(one, f"config.optimizer.{key}", accumulate, axis_name)
+        optimizers[f"{key}_optimizer"], rates[f"learning_rate/{key}"] = built
+    return optimizers, rates
 
 
-def _build_one(config, spec, where, axis_name):
+def _build_one(spec, where, accumulate, axis_name):
     spec = spec.to_dict()
     clip_norm, ema = spec.pop("clip_norm", 0.0), spec.pop("ema", 0.0)
     if clip_norm < 0 or not 0 <= ema < 1:
@@ -96,8 +97,8 @@ def _build_one(config, spec, where, axis_name):
     parts.append(by_name.instantiate(own, where, learning_rate=rate))
     if ema:
         parts.append(parameter_ema(ema))
-    made = optax.chain(*parts)
-    if config.train.accumulate > 1:
-        made = optax.MultiSteps(made, config.train.accumulate).gradient_transformation()
-    made = mean_over(axis_name, made) if axis_name else made
-    return made, rate if callable(rate) else optax.constant_schedule(rate)
+    built = optax.chain(*parts)
+    if accumulate > 1:
+        built = optax.MultiSteps(built, accumulate).gradient_transformation()
+    built = mean_over(axis_name, built) if axis_name else built
+    return built, rate if callable(rate) else optax.constant_schedule(rate)

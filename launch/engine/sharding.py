@@ -5,8 +5,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax._src import compiler  # which lets one process alone write to the cache
-from jax._src import distributed as service
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -18,7 +16,7 @@ from launch.data.sources import cache_home
 MIN_SHARDED_SIZE = 2**12
 
 
-def setup() -> None:
+def set_up_jax() -> None:
     """Prepares JAX; call before anything asks for its devices.
 
     Turns the compilation cache on, so that a restart does not compile again, and lets
@@ -38,44 +36,18 @@ def setup() -> None:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
-def keep_compiled(hosts: list[str], workdir: Path) -> None:
-    """Has each of several processes find at its next start what it compiles now.
-
-    JAX lets process 0 alone write to the compilation cache. The others find its entries
-    if the cache is shared, so with several hosts it is the workdir's, unless
-    JAX_COMPILATION_CACHE_DIR says otherwise. On CPUs even that does not help: the key of an
-    entry depends on the process, so each writes its own.
+def make_mesh(data: int, fsdp: int) -> Mesh:
+    """A mesh with the axes data and fsdp over the first devices.
 
     Args:
-      hosts: of the processes.
-      workdir: the run's folder.
-    """
-    several = len(set(hosts)) > 1 and not storage.is_bucket(workdir)
-    if several and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
-    if jax.default_backend() != "cpu" or not hasattr(compiler, "_cache_write"):
-        return
-    write, state = compiler._cache_write, service.global_state
-
-    def write_own(*arguments):
-        place, state.process_id = state.process_id, 0
-        try:
-            write(*arguments)
-        finally:
-            state.process_id = place
-
-    compiler._cache_write = write_own
-
-
-def make_mesh(config) -> Mesh:
-    """The mesh of `config.mesh`: axes data and fsdp over the first devices.
+      data: devices along the axis data; -1 for all that are left.
+      fsdp: devices along the axis fsdp.
 
     Raises:
-      UserError: more devices asked for than there are.
+      UserError: there are fewer devices.
     """
     # By process, so that the rows of one process lie side by side in the global batch.
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    data, fsdp = config.mesh.data, config.mesh.fsdp
     if fsdp < 1 or data == 0 or data < -1:
         raise UserError(f"config.mesh: data={data}, fsdp={fsdp}; use positive sizes, or data=-1")
     if data == -1:

@@ -3,7 +3,7 @@
 import os
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,80 +11,99 @@ import numpy as np
 
 from launch.config.errors import UserError
 
+
+class Task(NamedTuple):
+    """A validated task: what a user's task lacks of the optional functions is None.
+
+    The fields are those of `jaxgen.task.Task`, where each is described. A user's task may
+    be any object with the required five; `score_step` is `eval_step` where it has none.
+    """
+
+    init: Callable
+    train_step: Callable
+    eval_step: Callable
+    finish: Callable
+    figures: Callable
+    score_step: Callable | None = None
+    sample: Callable | None = None
+    complete: Callable | None = None
+    given: str = ""
+    interpolate: Callable | None = None
+    log_prob: Callable | None = None
+    conditionals: Callable | None = None
+    predict: Callable | None = None
+    recover: Callable | None = None
+    accumulates: bool = True
+
+
 REQUIRED = ("init", "train_step", "eval_step", "finish", "figures")
 
 
-def validate_task(task: Any, batch: dict, name: str) -> Any:
+def validate_task(task: Any, batch: dict, name: str) -> tuple[Task, Any]:
     """Traces every function of a task with abstract values.
 
     Args:
       task: what the user's factory returned.
-      batch: ShapeDtypeStructs of a batch.
+      batch: {key: ShapeDtypeStruct [B, ...]} of a batch.
       name: what the config calls the task, for messages.
 
     Returns:
-      The state as ShapeDtypeStructs.
+      The complete task, and its state as ShapeDtypeStructs.
 
     Raises:
       UserError: names the function, the leaf and the shapes that break the contract.
     """
-    for function in REQUIRED:
-        if not callable(getattr(task, function, None)):
-            raise UserError(f"{name} returned {type(task).__name__}, which has no {function}()")
+    task = complete(task, name)
     rng = jax.eval_shape(lambda: jax.random.key(0))
     state = trace(name, "init", task.init, rng, batch)
     stepped = trace(name, "train_step", task.train_step, state, batch, rng)
     new_state, sums = _pair(name, "train_step", stepped)
     _check_same(name, state, new_state)
     _check_sums(name, "train_step", task.finish, sums)
-    functions = {"eval_step": task.eval_step, "score_step": getattr(task, "score_step", None)}
-    for function, call in functions.items():
-        if call is not None:
-            sums = trace(name, function, call, state, batch, rng)
-            _check_sums(name, function, task.finish, sums)
+    for function in ("eval_step", "score_step"):
+        sums = trace(name, function, getattr(task, function), state, batch, rng)
+        _check_sums(name, function, task.finish, sums)
     _check_images(name, "figures", trace(name, "figures", task.figures, state, batch, rng))
-    _check_optional(task, name, state, batch, rng)
-    return state
+    _check_makers_of_images(task, name, state, batch, rng)
+    if task.log_prob is not None:
+        shape = trace(name, "log_prob", task.log_prob, state, batch, rng).shape
+        if shape != batch["index"].shape:
+            raise UserError(f"{name}: log_prob() gives {shape}; it must give one number an image")
+    if task.recover is not None:
+        _check_same(name, state, trace(name, "recover", task.recover, state), "recover")
+    return task, state
 
 
-def _check_optional(task, name, state, batch, rng):
-    """What makes images, probabilities, or a state to go on with."""
-    given = getattr(task, "given", "")
-    if given and given not in batch:
-        raise UserError(f"{name} makes images from `{given}`, but the data has {sorted(batch)}")
-    index = batch["index"]
-    seed = {"index": index, "label": jax.ShapeDtypeStruct(index.shape, np.int32)}
-    batches = {
-        "sample": seed,
-        "complete": seed | ({given: batch[given]} if given else {}),
-        "interpolate": seed | {"end": index},
-    }
-    for function, needed in batches.items():
-        if (call := getattr(task, function, None)) is not None:
-            images = trace(name, function, call, state, needed, rng)
-            _check_images(name, function, {"images": images})
-    if (call := getattr(task, "log_prob", None)) is not None:
-        found = trace(name, "log_prob", call, state, batch, rng).shape
-        if found != index.shape:
-            raise UserError(f"{name}: log_prob() gives {found}; it must give one number an image")
-    if (call := getattr(task, "recover", None)) is not None:
-        _check_same(name, state, trace(name, "recover", call, state), "recover")
-
-
-def trace(name: str, function: str, call: Callable, *args: Any) -> Any:
-    """Shapes of what a user's function returns.
+def complete(task: Any, name: str) -> Task:
+    """The task with every optional field.
 
     Raises:
-      UserError: it fails; says where and why.
+      UserError: a required function is missing.
     """
-    try:
-        return jax.eval_shape(call, *args)
-    except Exception as error:  # whatever the user's own code raises
-        where = _deepest_frame(error)
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"{name}: {function}() fails {where}: {type(error).__name__}: {reason}"
-        ) from error
+    for function in REQUIRED:
+        if not callable(getattr(task, function, None)):
+            raise UserError(f"{name} returned {type(task).__name__}, which has no {function}()")
+    defaults = Task._field_defaults | {"score_step": task.eval_step}
+    optional = {field: getattr(task, field, None) or defaults[field] for field in defaults}
+    optional["accumulates"] = getattr(task, "accumulates", True)
+    return Task(**{field: getattr(task, field) for field in REQUIRED}, **optional)
+
+
+def _check_makers_of_images(task, name, state, batch, rng):
+    """Traces `sample`, `complete` and `interpolate` with the keys that commands give them."""
+    if task.given and task.given not in batch:
+        raise UserError(f"{name} makes images from `{task.given}`, but the data has {sorted(batch)}")
+    index = batch["index"]
+    seed = {"index": index, "label": jax.ShapeDtypeStruct(index.shape, np.int32)}
+    inputs = {
+        "sample": seed,
+        "complete": seed | ({task.given: batch[task.given]} if task.given else {}),
+        "interpolate": seed | {"end": index},
+    }
+    for function, needed in inputs.items():
+        if (call := getattr(task, function)) is not None:
+            images = trace(name, function, call, state, needed, rng)
+            _check_images(name, function, {"images": images})
 
 
 def _deepest_frame(error):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxseg.pictures import palette
+from launch.storage.atomic import replacing
 
 BORDER = 1  # pixels between tiles, before enlarging
 MIN_TILE = 48  # pixels; smaller images are enlarged by a whole factor
@@ -42,50 +42,18 @@ def grid(images: np.ndarray) -> np.ndarray:
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def save(path: Path, images: np.ndarray) -> np.ndarray:
-    """Writes images as one PNG; a reader never sees half of it. Returns the picture."""
-    picture = grid(images)
-    _write(path, Image.fromarray(picture))
-    return picture
+def save(path: Path, images: np.ndarray) -> None:
+    """Writes images, as `grid` takes them, as one PNG."""
+    save_picture(path, grid(images))
 
 
-def save_labels(path: Path, labels: np.ndarray) -> None:
-    """Writes label ids [H, W] as a PNG: with colours up to id 255, else 16 bits of grey."""
-    if labels.max(initial=0) > 65_535:
-        raise ValueError(f"{labels.max():,} regions are more than a PNG of 16 bits can tell apart")
-    if labels.max(initial=0) > 255:
-        return _write(path, Image.fromarray(labels.astype(np.uint16)))
-    picture = Image.fromarray(labels.astype(np.uint8))
-    picture.putpalette(palette().tobytes())
-    _write(path, picture)
-
-
-def save_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
-    """Writes labels over their image uint8 [H, W, C]; id 0 shows the image as it is.
-
-    Ids above 255 share colours with others.
-    """
-    colours, picture = palette(), np.empty((*labels.shape, 3), np.uint8)
-    for top in range(0, len(labels), 256):  # in strips, so that large images fit
-        rows = slice(top, top + 256)
-        shown, part = labels[rows, :, None] > 0, image[rows]
-        blend = (colours[labels[rows].astype(np.int32) % 256].astype(np.uint16) + part) // 2
-        picture[rows] = np.where(shown, blend, part)
-    _write(path, Image.fromarray(picture))
-
-
-def save_grey(path: Path, values: np.ndarray) -> None:
-    """Writes values [H, W] in [0, 1] as grey; what is beyond is clipped."""
-    _write(path, Image.fromarray(np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)))
-
-
-def save_heat(path: Path, values: np.ndarray) -> None:
-    """Writes values [H, W] >= 0 as grey, the largest white."""
-    save_grey(path, values / max(float(np.max(values)), 1e-12))
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes a picture, uint8 [H, W, 3], as PNG."""
+    write(path, Image.fromarray(picture))
 
 
 def animate(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 100) -> None:
-    """Writes frames as one animation that runs for ever; a reader never sees half of it.
+    """Writes frames as one animation that repeats for ever.
 
     Args:
       path: a .gif or a .webp file.
@@ -106,7 +74,7 @@ def animate(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 100) -
     times = [milliseconds] * (len(shown) - 1) + [5 * milliseconds]
     # WebP's least effort: 0.7 s and not 1.8 s for 40 grids of digits, for a fifth more bytes.
     effort = {"quality": 80, "method": 0} if path.suffix == ".webp" else {}
-    _write(
+    write(
         path,
         shown[0],
         ANIMATIONS[path.suffix],
@@ -118,7 +86,7 @@ def animate(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 100) -
     )
 
 
-def progress(folder: Path, name: str) -> Path | None:
+def animate_steps(folder: Path, name: str) -> Path | None:
     """Makes NAME.webp of a folder's NAME-STEP.png: how a figure changed in training.
 
     Args:
@@ -158,12 +126,17 @@ def _levels(values):
     return np.round(grey * 255).astype(np.uint8)
 
 
-def _write(path, picture, form="PNG", **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    working = path.with_suffix(".tmp")
-    with working.open("wb") as stream:
+def write(path: Path, picture: Image.Image, form: str = "PNG", **options) -> None:
+    """Writes a Pillow image; a reader never sees half of it.
+
+    Args:
+      path: the file.
+      picture: the image.
+      form: Pillow's name of the format.
+      **options: of Pillow's writer.
+    """
+    with replacing(path) as working, working.open("wb") as stream:
         picture.save(stream, form, **options)
-    working.replace(path)
 
 
 def _nearly_square(images):

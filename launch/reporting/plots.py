@@ -1,7 +1,9 @@
 """Charts of a run as PNG: curves of its metrics, and bars of scores by class."""
 
-import json
 from pathlib import Path
+
+from launch.reporting import metrics_file
+from launch.storage.atomic import replacing
 
 # Metrics of the progress line, which are no measure of the model.
 LEFT_OUT = ("step", "images_per_second", "data_wait")
@@ -16,9 +18,8 @@ def curves(path: Path, out: Path) -> None:
       path: the metrics.jsonl; metrics by class ("iou/wall") are left to `bars`.
       out: the PNG.
     """
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
     series = {}
-    for line in lines:
+    for line in metrics_file.read(path).lines:
         for name, value in line.items():
             if name in LEFT_OUT or "/" in name or not isinstance(value, int | float):
                 continue
@@ -77,7 +78,5 @@ def _figure(rows, columns, size):
 
 
 def _save(figure, out):
-    out.parent.mkdir(parents=True, exist_ok=True)
-    working = out.with_suffix(".tmp")
-    figure.savefig(working, format="png", dpi=110)
-    working.replace(out)
+    with replacing(out) as working:
+        figure.savefig(working, format="png", dpi=110)

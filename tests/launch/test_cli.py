@@ -26,7 +26,7 @@ def test_what_is_not_a_seed_range(text):
 
 def test_overrides_keep_the_types_of_the_config():
     config = loading.load("configs/vae.py")
-    cli.override(
+    loading.override(
         config,
         [
             "--config.data.batch_size=64",
@@ -54,7 +54,7 @@ def test_overrides_keep_the_types_of_the_config():
 )
 def test_bad_overrides_are_named(item, message):
     with pytest.raises(UserError, match=message):
-        cli.override(loading.load("configs/vae.py"), [item])
+        loading.override(loading.load("configs/vae.py"), [item])
 
 
 def test_both_ways_of_writing_an_override_are_one():

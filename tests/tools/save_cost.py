@@ -88,7 +88,7 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=6, help="of a window (default: 6)")
     options = arguments.parse_args()
     cli.quiet()
-    sharding.setup()
+    sharding.set_up_jax()
     print(json.dumps(measure(options.pairs, options.steps), indent=2))
 
 

@@ -1,0 +1,82 @@
+"""The evaluation of a run during its training."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from launch.data import batches
+from launch.engine import experiments, sharding
+from launch.reporting.metrics_writer import MetricsWriter
+
+SHOWN = 64  # at most so many examples are given to the task's `figures`
+
+
+class Monitor(NamedTuple):
+    """Scores that a command adds to every evaluation; by default none.
+
+    Attributes:
+      names: of the scores.
+      scores: (state) -> {name: float}.
+    """
+
+    names: frozenset[str] = frozenset()
+    scores: Callable[[Any], dict[str, float]] = lambda state: {}
+
+
+class Evaluator:
+    """Evaluates a state on a whole split, and writes metrics and figures.
+
+    Args:
+      experiment: what is trained.
+      data: the evaluation split.
+      split: the name of the split.
+      batch_size: examples at a time.
+      metrics: takes the metrics and the figures.
+      monitor: adds scores to the metrics.
+      check_collapse: (metrics, step) -> None, or a state to go on with instead.
+    """
+
+    def __init__(
+        self,
+        experiment: experiments.Experiment,
+        data: batches.Data,
+        *,
+        split: str,
+        batch_size: int,
+        metrics: MetricsWriter,
+        monitor: Monitor = Monitor(),  # noqa: B008 - a NamedTuple does not change
+        check_collapse: Callable[[dict, int], Any] = lambda metrics, step: None,
+    ):
+        self._experiment, self._data, self._split = experiment, data, split
+        self._batch_size, self._metrics, self._monitor = batch_size, metrics, monitor
+        self._check_collapse = check_collapse
+        rows = sharding.round_up(min(batch_size, SHOWN), experiment.mesh)
+        self._shown = next(batches.eval_batches(data, rows, *sharding.process_place()))
+
+    def __call__(self, state: Any, step: int) -> tuple[dict[str, float], Any]:
+        """Evaluates and reports.
+
+        Args:
+          state: what `compiled.unreplicate` returned.
+          step: the steps done so far.
+
+        Returns:
+          The metrics, and None or a state to go on with instead, whose metrics these are.
+        """
+        values = self._report(state, step)
+        replacement = self._check_collapse(values, step)
+        if replacement is None:
+            return values, None
+        return self._report(replacement, step), replacement
+
+    def _report(self, state, step):
+        experiment = self._experiment
+        values = experiments.evaluate(
+            experiment, state, self._data, self._batch_size, experiment.compiled.eval_step
+        )
+        values |= self._monitor.scores(state)
+        self._metrics.metrics(step, self._split, values)
+        images = experiment.compiled.figures(state, experiment.compiled.put_batch(self._shown))
+        self._metrics.images(step, jax.device_get(images))
+        return values
