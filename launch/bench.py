@@ -16,7 +16,7 @@ import jax
 
 from launch import cli
 from launch import train as training
-from launch.checkpoints.writer import Writer
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading
 from launch.data import batches
 from launch.engine import experiments, loop, sharding
@@ -137,7 +137,9 @@ def loop_rate(
         training.evaluator(config, experiment, held_out, quiet)(state, 0)
         jax.block_until_ready(experiment.compiled.all_finite(state))
         quiet.close()
-        writer = Writer(workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best)
+        writer = CheckpointWriter(
+            workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best
+        )
         began = time.perf_counter()
         journal = MetricsWriter(
             workdir, experiment.task.finish, steps, config.data.batch_size, 0, time.perf_counter()

@@ -22,14 +22,15 @@ import jax
 from ml_collections import ConfigDict
 
 from launch import checkpoints, cli, distributed
-from launch.checkpoints.writer import Writer
+from launch.checkpoints import restoring
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading
 from launch.config.errors import Diverged, UserError
 from launch.data import batches
 from launch.engine import collapse, experiments, loop, nonfinite, sharding
 from launch.reporting.metrics_writer import MetricsWriter, Silent
 from launch.scoring import features, sample_metrics
-from launch.storage.workdir import Workdir
+from launch.storage.workdir import Workdir, make_workdir
 
 logger = logging.getLogger("segen")
 
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> None:
     workdir = options.workdir or cli.workdir(f"runs/{_name(options.config)}")
     sharding.setup()
     group = distributed.start(options)
-    with group.abort_together():
+    with group.abort_together(cli.ending):
         train(config, workdir, group=group)
 
 
@@ -72,17 +73,16 @@ def train(
       UserError, Diverged, Interrupted: see `launch.config.errors`.
     """
     sharding.setup()
-    home = Workdir(workdir)
+    home = make_workdir(workdir)
     with contextlib.ExitStack() as stack:
         group.on_process_zero("the workdir", lambda: stack.enter_context(home.open()))
         _train(config, home, began, group)
 
 
 def _train(config, home, began, group):
-    workdir = home.workdir
+    workdir = home.path
     group.check_shared(workdir)
-    if group.processes > 1:
-        sharding.keep_compiled(group.hosts, workdir)
+    group.share_compilation_cache(workdir)
     group.check_same("the config", _shared_keys(config))
     _claim(workdir, config)
     data, held_out = group.on_all("the data", partial(_open, config), OPENING)
@@ -109,8 +109,8 @@ def _train(config, home, began, group):
             session.go(start, began)
             break
         except Diverged as problem:
-            if group.first and problem.step:
-                nonfinite.keeper(config, home.folder, data, rollbacks)(problem.step)
+            if group.is_process_zero and problem.step:
+                nonfinite.keeper(config, home.local_path, data, rollbacks)(problem.step)
             if config.nonfinite.action != "rollback" or rollbacks >= config.nonfinite.times:
                 raise
             rollbacks, start = rollbacks + 1, _newest(config, workdir, group)
@@ -144,18 +144,18 @@ class Session(NamedTuple):
     def go(self, start: int, began: float) -> None:
         """Trains from step `start` to the end; see `loop.train` for what it raises."""
         config, experiment, group, home = self.config, self.experiment, self.group, self.home
-        folder = home.workdir / "checkpoints"
+        folder = home.path / "checkpoints"
         keep, best, rollbacks = (
             config.checkpoint.keep,
             config.checkpoint.best,
             self.record["rollbacks"],
         )
         sound = partial(collapse.passes_rule, config)
-        writer = Writer(folder, keep, best, sound, home.publish)
+        writer = CheckpointWriter(folder, keep, best, sound, home.sync)
         with contextlib.closing(writer):
             state = experiment.compiled.load(_state(config, experiment, folder, start))
             journal = self.journal(
-                start, began, nonfinite.keeper(config, home.folder, self.data, rollbacks)
+                start, began, nonfinite.keeper(config, home.local_path, self.data, rollbacks)
             )
             recover = getattr(experiment.task, "recover", None)
             judge = collapse.make_collapse_check(
@@ -163,7 +163,7 @@ class Session(NamedTuple):
                 recover,
                 experiment.compiled.template,
                 folder,
-                home.folder,
+                home.local_path,
                 writer,
                 journal.note,
                 group,
@@ -186,10 +186,10 @@ class Session(NamedTuple):
 
     def journal(self, start: int, began: float, keep: Callable) -> MetricsWriter:
         """What this process reports; batches that are left out are noted there."""
-        kind = MetricsWriter if self.group.first else Silent
+        kind = MetricsWriter if self.group.is_process_zero else Silent
         config, group, finish = self.config, self.group, self.experiment.task.finish
         made = kind(
-            self.home.folder,
+            self.home.local_path,
             finish,
             config.train.steps,
             config.data.batch_size,
@@ -198,7 +198,7 @@ class Session(NamedTuple):
             group.processes,
         )
         if config.nonfinite.action == "skip":
-            made.skip = nonfinite.skipper(config, self.home.folder, keep, made.note, group)
+            made.skip = nonfinite.skipper(config, self.home.local_path, keep, made.note, group)
         return made
 
 
@@ -326,7 +326,7 @@ def _state(config, experiment, folder, start):
     if not start:
         return experiments.initial_state(config, experiment)
     logger.info(f"going on from step {start:,} of {folder}")
-    return checkpoints.restore(folder, start, experiment.compiled.template)
+    return restoring.restore(folder, start, experiment.compiled.template)
 
 
 def _describe(mesh, group):

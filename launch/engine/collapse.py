@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from launch import checkpoints, distributed
-from launch.checkpoints.writer import Writer
+from launch.checkpoints import restoring
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config.errors import Collapsed, UserError
 
 logger = logging.getLogger("segen")
@@ -87,7 +88,7 @@ def make_collapse_check(
     template: Any,
     folder: Path,
     journal: Path,
-    writer: Writer,
+    writer: CheckpointWriter,
     note: Callable,
     group: distributed.Group = distributed.ALONE,
 ) -> Callable:
@@ -125,7 +126,7 @@ def make_collapse_check(
             raise Collapsed(f"{problem}; {tried}. Try lower learning rates or a regulariser")
         logger.info(f"{problem}; going back to the parameters of step {best:,}")
         note({"step": step, "split": "guard", "rollback_to": best})
-        state = checkpoints.restore(folder, best, template)
+        state = restoring.restore(folder, best, template)
         return recover(state) if recover else state
 
     return judge

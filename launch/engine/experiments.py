@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from launch import checkpoints, cli, storage
+from launch.checkpoints import restoring
 from launch.config import by_name, run_config
 from launch.config.errors import UserError
 from launch.data import batches, sources
@@ -178,7 +179,7 @@ def initial_state(config: ConfigDict, experiment: Experiment) -> Any:
     if template is None:
         raise UserError("config.init_from needs a task whose state has a field `params`")
     logger.info(f"parameters from step {step} of {folder.parent}")
-    return state._replace(params=checkpoints.restore_params(folder, step, template))
+    return state._replace(params=restoring.restore_params(folder, step, template))
 
 
 def _source(value):
@@ -251,7 +252,7 @@ def restore(
     else:
         data = batches.open_data(config.data, split or config.eval.split, "config.eval")
     experiment = build(config, data, training=False)
-    state = checkpoints.restore(folder, step, experiment.compiled.template)
+    state = restoring.restore(folder, step, experiment.compiled.template)
     return Restored(config, data, experiment, state, step)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from launch import distributed
-from launch.checkpoints.writer import Writer
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config.errors import Diverged, Interrupted
 from launch.engine import preemption
 from launch.engine.compiled_steps import CompiledSteps
@@ -34,7 +34,7 @@ def train(
     state: Any,
     start: int,
     evaluate: Callable[[Any, int], tuple[dict[str, float], Any]],
-    writer: Writer,
+    writer: CheckpointWriter,
     record: dict,
     journal: MetricsWriter,
     group: distributed.Group = distributed.ALONE,

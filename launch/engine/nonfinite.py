@@ -77,7 +77,7 @@ def skipper(
             )
         note({"step": step, "split": "fault", "skipped": 1})
         logger.info(f"the loss was not finite at step {step:,}; its batch is left out")
-        if group.first:
+        if group.is_process_zero:
             keep(step)
 
     return skip

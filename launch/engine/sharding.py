@@ -12,7 +12,6 @@ from jax.sharding import PartitionSpec as P
 
 from launch import storage
 from launch.config.errors import UserError
-from launch.data.sources import cache_home
 
 # Leaves smaller than this stay whole: sharding them costs more than it saves.
 MIN_SHARDED_SIZE = 2**12
@@ -28,7 +27,7 @@ def setup() -> None:
     if "xla_cpu_prefer_vector_width" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_prefer_vector_width=512".strip()
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache_home() / "jax"))
+        jax.config.update("jax_compilation_cache_dir", str(storage.cache_dir() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     count = jax.config.jax_num_cpu_devices

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from launch import checkpoints
 from launch import train as training
-from launch.checkpoints.writer import Writer
+from launch.checkpoints import restoring
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config import schema
 from launch.config.errors import UserError
 from launch.data import batches
@@ -111,10 +111,10 @@ def test_fsdp_shards_parameters_and_optimiser_state(small):
 def test_a_checkpoint_of_8_devices_goes_on_anywhere(small, tmp_path, target):
     whole, _ = losses(layout(small, "fsdp 8"), steps=20)
     _, state = losses(layout(small, "fsdp 8"), steps=10)
-    writer = Writer(tmp_path / "checkpoints", 2, "")
+    writer = CheckpointWriter(tmp_path / "checkpoints", 2, "")
     writer.save(10, state, {}, {})
     writer.close()
-    restore = lambda template: checkpoints.restore(tmp_path / "checkpoints", 10, template)
+    restore = lambda template: restoring.restore(tmp_path / "checkpoints", 10, template)
     found, _ = losses(layout(small, target), start=10, steps=10, state=restore)
     np.testing.assert_allclose(found, whole[10:], atol=1e-5)
 
