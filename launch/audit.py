@@ -24,7 +24,7 @@ from launch.audits.fixtures import AuditedModel, ModelFactory, first_that_fits, 
 from launch.config import loading
 from launch.config.errors import CommandExit, UserError
 from launch.data import batches
-from launch.engine import experiments, sharding, validate
+from launch.engine import experiments, sharding, trained_runs, validate
 
 logger = logging.getLogger("segen")
 
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
         raise UserError("give either --config or --workdir")
     sharding.set_up_jax()
     if options.workdir:
-        builder = of_run(experiments.restore(options.workdir, overrides, options.step, None))
+        builder = of_run(trained_runs.restore(options.workdir, overrides, options.step, None))
     else:
         builder = of_config(loading.override(loading.load(options.config), overrides))
     found = audit(builder)
@@ -61,11 +61,11 @@ def main(argv: list[str]) -> None:
 def of_config(config) -> ModelFactory:
     """What to audit of a config alone."""
     data = batches.open_data(config.data, config.data.split, "config.data")
-    experiments.count_classes(config, data.split)
+    config = experiments.with_classes(config, data.split)
     return ModelFactory(fit_for_audit(config, average=False), data)
 
 
-def of_run(restored: experiments.Restored) -> ModelFactory:
+def of_run(restored: trained_runs.Restored) -> ModelFactory:
     """What to audit of a trained run."""
     return ModelFactory(fit_for_audit(restored.config, average=True), restored.data, restored.state)
 

@@ -16,7 +16,7 @@ import jax
 
 from launch import cli
 from launch import train as training
-from launch.checkpoints.writer import Writer
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading
 from launch.data import batches
 from launch.engine import experiments, loop, sharding
@@ -102,7 +102,7 @@ def bare_rate(
       The rate, and the seconds that the first call took longer than a step.
     """
     program = experiment.compiled
-    state = program.load(experiments.initial_state(config, experiment))
+    state = program.load(experiments.initial_state(experiment))
     feed = program.put_feed(next(training.feed(config, data, 0)))
     stride = config.train.steps_per_dispatch
     began = time.perf_counter()
@@ -130,14 +130,16 @@ def loop_rate(
     steps = min(config.train.steps, -(-int(least_steps) // period) * period)
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
-        state = experiments.initial_state(config, experiment)
+        state = experiments.initial_state(experiment)
         quiet = MetricsWriter(
             workdir / "warm", experiment.task.finish, steps, 1, 0, time.perf_counter()
         )
         training.evaluator(config, experiment, held_out, quiet)(state, 0)
         jax.block_until_ready(experiment.compiled.all_finite(state))
         quiet.close()
-        writer = Writer(workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best)
+        writer = CheckpointWriter(
+            workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best
+        )
         began = time.perf_counter()
         journal = MetricsWriter(
             workdir, experiment.task.finish, steps, config.data.batch_size, 0, time.perf_counter()

@@ -46,7 +46,9 @@ def ending(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         what = f"cannot write {error.filename or 'a file'}: {os.strerror(error.errno)}"
         return what, UserError.exit_code
-    if problem := storage.describe_bucket_error(error):
+    from launch.storage import bucket
+
+    if problem := bucket.describe_bucket_error(error):
         return problem, UserError.exit_code
     return None
 

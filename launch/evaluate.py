@@ -18,7 +18,7 @@ from jaxgen.metrics import neighbours as k_nearest
 from launch import cli
 from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import compiled_steps, experiments, sharding
+from launch.engine import compiled_steps, experiments, sharding, trained_runs
 from launch.reporting import image_files
 from launch.scoring import features, nearest, sample_metrics
 
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
     """Parses the command line and evaluates."""
     options, overrides = cli.parse(_arguments(), argv)
     sharding.set_up_jax()
-    restored = experiments.restore(options.workdir, overrides, options.step, options.split)
+    restored = trained_runs.restore(options.workdir, overrides, options.step, options.split)
     if options.batch_size is None:
         options.batch_size = restored.config.eval.batch_size
     for name in ("batch_size", "samples", "reals"):
@@ -93,7 +93,7 @@ def _arguments() -> argparse.ArgumentParser:
     return arguments
 
 
-def _of_images(restored: experiments.Restored, options: argparse.Namespace) -> dict[str, Any]:
+def _of_images(restored: trained_runs.Restored, options: argparse.Namespace) -> dict[str, Any]:
     """Scores images; writes scores/NAME-STEP.json and a figure of neighbours."""
     name = "+".join(
         key for key in ("samples", "completions", "floor", "segmenter") if getattr(options, key)
@@ -128,7 +128,7 @@ def _check_task(restored, options):
         )
 
 
-def _compared(restored: experiments.Restored, options: argparse.Namespace) -> tuple[dict, dict]:
+def _compared(restored: trained_runs.Restored, options: argparse.Namespace) -> tuple[dict, dict]:
     """Scores against the split's images, and what they rest on."""
     config, experiment, data, size = (
         restored.config,
@@ -223,12 +223,12 @@ def _of_samples(restored, options, net, extract, found, training):
     return results
 
 
-def _labelled(restored: experiments.Restored, options: argparse.Namespace) -> tuple[dict, dict]:
+def _labelled(restored: trained_runs.Restored, options: argparse.Namespace) -> tuple[dict, dict]:
     """Scores of a trained segmenter on the images made of masks, and on the real ones.
 
     Its own exact metrics, mean_iou among them; and what they rest on.
     """
-    segmenter = experiments.restore(options.segmenter, [], None, None)
+    segmenter = trained_runs.restore(options.segmenter, [], None, None)
     _check_segmenter(restored, segmenter, options.segmenter)
     count = min(options.reals or restored.data.split.size, restored.data.split.size)
     parts = {"segmenter": [], "segmenter/real": []}

@@ -18,7 +18,7 @@ from launch import cli
 from launch.config import run_config
 from launch.config.errors import CommandExit, UserError
 from launch.data import batches
-from launch.engine import experiments, sharding
+from launch.engine import sharding, trained_runs
 from launch.exported import archive, golden, loader, tracing
 from launch.exported.tracing import ExportedFunction
 
@@ -51,11 +51,13 @@ def main(argv: list[str]) -> None:
         if options.params.absolute() == options.out.absolute():
             raise UserError(f"--params={options.params} is --out; give it a name of its own")
     sharding.set_up_jax()
-    restored = experiments.restore(options.workdir, overrides, options.step, None)
+    restored = trained_runs.restore(options.workdir, overrides, options.step, None)
     write(restored, tracing.choose(restored, options.what), options.out, options.params)
 
 
-def write(restored: experiments.Restored, what: str, out: Path, params: Path | None = None) -> None:
+def write(
+    restored: trained_runs.Restored, what: str, out: Path, params: Path | None = None
+) -> None:
     """Exports a function of a run; the file appears once it is found to do the same.
 
     Args:
@@ -92,7 +94,7 @@ def write(restored: experiments.Restored, what: str, out: Path, params: Path | N
 
 
 def card(
-    restored: experiments.Restored,
+    restored: trained_runs.Restored,
     function: ExportedFunction,
     arrays: dict,
     members: dict[str, bytes],

@@ -19,10 +19,10 @@ from jaxseg.metrics import pixel_scores
 from launch import cli
 from launch.config.errors import UserError
 from launch.data import classes, images, sources
-from launch.engine import experiments, sharding
+from launch.engine import experiments, sharding, trained_runs
 from launch.inference import input_files
 from launch.inference.segmenter import Files, Segmenter
-from launch.reporting import image_files
+from launch.reporting import label_files
 
 logger = logging.getLogger("segen")
 
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     sharding.set_up_jax()
     how = {"flips": options.flips, "passes": options.passes}
     how = {key: value for key, value in how.items() if value}
-    restored = experiments.restore(options.workdir, overrides, options.step, None, how)
+    restored = trained_runs.restore(options.workdir, overrides, options.step, None, how)
     restored.config.predict.refine += [{"name": "jaxseg.inference.crf:dense_crf"}] * options.crf
     restored.config.predict.postprocess += cleaning(options.min_size, options.fill_holes)
     segmenter = Segmenter(restored, options.batch_size, options.depth is not None)
@@ -133,10 +133,10 @@ def predict_one(
     example = segmenter.read(item)
     truth = _truth(segmenter, item, example["image"].shape[:2], binary)
     found = segmenter.label(example, prior)
-    image_files.save_labels(out / "masks" / name, found.labels)
-    image_files.save_overlay(out / "overlays" / name, example["image"], found.labels)
+    label_files.save_labels(out / "masks" / name, found.labels)
+    label_files.save_overlay(out / "overlays" / name, example["image"], found.labels)
     for key, values in found.uncertainty.items():
-        image_files.save_heat(out / key / name, values)
+        label_files.save_heat(out / key / name, values)
     count, size = segmenter.classes, found.labels.size
     shares = np.bincount(found.labels.ravel(), minlength=count) / size
     entry = {

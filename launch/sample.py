@@ -16,7 +16,7 @@ import numpy as np
 from launch import cli
 from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments, sharding
+from launch.engine import sharding, trained_runs
 from launch.inference import conditioning
 from launch.reporting import image_files
 
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(arguments, argv)
     _check(options)
     sharding.set_up_jax()
-    restored = experiments.restore(options.workdir, overrides, options.step, None)
+    restored = trained_runs.restore(options.workdir, overrides, options.step, None)
     if options.interpolate:
         images = _interpolate(restored, options)
     elif options.condition or restored.experiment.compiled.sample is None:
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
 
 
 def draw(
-    restored: experiments.Restored, seeds: list[int], label: int | None, batch_size: int
+    restored: trained_runs.Restored, seeds: list[int], label: int | None, batch_size: int
 ) -> np.ndarray:
     """Images [N, H, W, C] by seed, float in [0, 1].
 
@@ -91,7 +91,7 @@ def draw(
 
 
 def by_seed(
-    restored: experiments.Restored,
+    restored: trained_runs.Restored,
     function: Callable,
     seeds: list[int],
     columns: dict[str, np.ndarray],

@@ -110,7 +110,7 @@ def measure(config, counts: list[int], bandwidth: float, speed: float) -> Iterat
       speed: FLOP/s that a device computes.
     """
     data = batches.open_data(config.data, config.data.split, "config.data")
-    experiments.count_classes(config, data.split)
+    config = experiments.with_classes(config, data.split)
     local = config.data.batch_size
     for count in counts:
         for layout, fsdp in (("data", 1), ("fsdp", count)):

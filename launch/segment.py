@@ -19,7 +19,7 @@ from launch.config.errors import UserError
 from launch.data import images
 from launch.engine import sharding
 from launch.inference import input_files
-from launch.reporting import image_files
+from launch.reporting import image_files, label_files
 
 logger = logging.getLogger("segen")
 
@@ -114,7 +114,7 @@ def by_boundary(path: Path, out: Path, threshold: float) -> np.ndarray:
         "contours": regions.ucm(soft, thin),
     }
     for name, found in maps.items():
-        image_files.save_grey(out / name / f"{path.stem}.png", np.asarray(found, np.float32))
+        label_files.save_grey(out / name / f"{path.stem}.png", np.asarray(found, np.float32))
     _save_regions(out, path.stem, image, labels)
     return labels
 
@@ -141,10 +141,10 @@ def by_depth(path: Path, out: Path, count: int | None) -> np.ndarray:
     grey = (filled - span[0]) / max(float(span[1] - span[0]), 1e-6)
     facing = jax.jit(lambda d: depth.normals(d, focal=float(max(metres.shape))))(filled)
     name = f"{path.stem}.png"
-    image_files.save_grey(out / "filled" / name, grey)
-    image_files.save_grey(out / "edges" / name, np.asarray(jax.jit(depth.edges)(metres)))
+    label_files.save_grey(out / "filled" / name, grey)
+    label_files.save_grey(out / "edges" / name, np.asarray(jax.jit(depth.edges)(metres)))
     image_files.save(out / "normals" / name, np.asarray(facing)[None] / 2 + 0.5)
-    image_files.save_labels(out / "surfaces" / name, layers.surfaces(metres))
+    label_files.save_labels(out / "surfaces" / name, layers.surfaces(metres))
     picture = np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)[..., None].repeat(3, -1)
     _save_regions(out, path.stem, picture, labels, first=1)
     return labels
@@ -152,9 +152,9 @@ def by_depth(path: Path, out: Path, count: int | None) -> np.ndarray:
 
 def _save_regions(out, stem, image, labels, first=0):
     """Writes regions/ and overlays/; every region has a colour, also the first."""
-    image_files.save_labels(out / "regions" / f"{stem}.png", labels)
+    label_files.save_labels(out / "regions" / f"{stem}.png", labels)
     shown = np.where(labels == 255, 0, labels + first) if first else labels
-    image_files.save_overlay(out / "overlays" / f"{stem}.png", image, shown)
+    label_files.save_overlay(out / "overlays" / f"{stem}.png", image, shown)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from launch import cli
 from launch.config.errors import UserError
 from launch.data import bsds
 from launch.data.images import read_image
-from launch.engine import experiments, sharding
+from launch.engine import sharding, trained_runs
 
 METHODS = {
     "classical": boundary.strength,
@@ -110,7 +110,7 @@ def source(options, overrides: list[str]) -> tuple[Callable, str]:
 
 def trained(options, overrides: list[str]) -> Callable:
     """The ridges of a trained run's prediction, as a function of an image's path."""
-    restored = experiments.restore(options.workdir, overrides, options.step, None)
+    restored = trained_runs.restore(options.workdir, overrides, options.step, None)
     task, state = restored.experiment.task, restored.state
     if getattr(task, "predict", None) is None:
         raise UserError(f"{restored.config.task.name} has no predict()")

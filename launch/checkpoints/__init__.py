@@ -1,27 +1,21 @@
-"""Checkpoints: read by every command, written by training."""
+"""Checkpoints: `writer` saves them, `reader` lists and checks them, `restoring` loads states."""
 
 from launch.checkpoints.reader import (
-    UNFINISHED,
     check_whole,
     goodness,
     metrics,
     newest_whole,
     record,
-    restore,
-    restore_params,
     steps,
     unfinished,
 )
 
 __all__ = [
-    "UNFINISHED",
     "check_whole",
     "goodness",
     "metrics",
     "newest_whole",
     "record",
-    "restore",
-    "restore_params",
     "steps",
     "unfinished",
 ]

@@ -1,19 +1,14 @@
-"""Checkpoints to read: which there are, which are whole, and their states, by Orbax.
+"""Lists the checkpoints of a run, checks that they are whole, and reads their facts.
 
-A run's `checkpoints/STEP/` holds the item `state`, the item `run` (config and
-versions), the evaluation's `metrics`, and a manifest of content hashes that is
-committed with the step. A step that its manifest does not confirm is never loaded.
-`launch.checkpoints.writer` writes them. The folder may lie in a bucket (`launch.storage.paths`).
+A run's `checkpoints/STEP/` holds the item `state`, the item `run` (config and versions), the
+evaluation's `metrics`, and a manifest of checksums that is committed with the step. A step
+that does not agree with its manifest is never loaded. The folder may lie in a bucket.
 """
 
 import json
 import logging
 import math
 from pathlib import Path
-from typing import Any
-
-import jax
-import orbax.checkpoint as ocp
 
 from launch import storage
 from launch.config.errors import UserError
@@ -21,14 +16,14 @@ from launch.storage import checksums
 
 logger = logging.getLogger("segen")
 
-# What Orbax calls a step until it is committed; and what it writes into one that is, where
-# nothing can be renamed.
+# The name that Orbax gives to the folder of a step until the step is committed.
 UNFINISHED = "*.orbax-checkpoint-tmp*"
+# In a bucket a folder cannot be renamed: there Orbax writes this file into a committed step.
 COMMITTED = "commit_success.txt"
 
 
 def steps(folder: Path) -> list[int]:
-    """Committed steps on disk, ascending; a half-written one is not committed."""
+    """The committed steps in a checkpoints folder, ascending."""
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
@@ -38,41 +33,40 @@ def steps(folder: Path) -> list[int]:
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """Steps that are being saved, or whose save was cut off."""
+    """Folders of steps that are being saved, or that a killed process left half written."""
     if not storage.is_bucket(folder):
         return sorted(folder.glob(UNFINISHED))
-    known = {str(step) for step in steps(folder)}
-    found = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in found if path.name.isdigit() and path.name not in known)
+    committed = {str(step) for step in steps(folder)}
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in paths if path.name.isdigit() and path.name not in committed)
 
 
 def newest_whole(folder: Path, discard: bool = False) -> int | None:
-    """The newest step whose content is what was saved.
+    """Finds the newest step without damage.
 
     Args:
       folder: a run's checkpoints folder.
-      discard: move damaged steps to `damaged/` beside the folder, so that they can
-        be saved again.
+      discard: move damaged steps to `damaged/` beside the folder, so that the run can save
+        these steps again.
 
     Returns:
-      The step, or None if nothing was ever saved.
+      The step, or None if the run has saved none.
 
     Raises:
-      UserError: there are steps, but none is whole. A run never silently starts over.
+      UserError: there are steps, but all are damaged. A run never starts over by itself.
     """
-    saved = steps(folder)
-    faults = []
+    saved, damaged = steps(folder), {}
     for step in reversed(saved):
-        fault = checksums.find_damage(folder / str(step))
-        if fault is None:
+        damage = checksums.find_damage(folder / str(step))
+        if damage is None:
             if discard:
-                _set_aside(folder, [bad for bad, _ in faults])
+                _set_aside(folder, damaged)
             return step
-        faults.append((step, fault))
-        logger.warning(f"checkpoint {step} is damaged: {fault}; going back to the step before")
+        damaged[step] = damage
+        logger.warning(f"checkpoint {step} is damaged: {damage}; going back to the step before")
     if not saved:
         return None
-    listed = "; ".join(f"step {step}: {fault}" for step, fault in faults)
+    listed = "; ".join(f"step {step}: {damage}" for step, damage in damaged.items())
     raise UserError(
         f"no whole checkpoint in {folder} ({listed}). To start over, move the folder away; "
         "the damaged files are left as they are"
@@ -80,6 +74,7 @@ def newest_whole(folder: Path, discard: bool = False) -> int | None:
 
 
 def _set_aside(folder, damaged):
+    """Moves steps to `damaged/`, under a new name where one was moved there before."""
     for step in damaged:
         target = folder.parent / "damaged" / str(step)
         while target.exists():
@@ -88,15 +83,15 @@ def _set_aside(folder, damaged):
 
 
 def check_whole(folder: Path, step: int) -> None:
-    """Refuses a step that is not there or not whole.
+    """Refuses a step that does not exist or is damaged.
 
     Raises:
       UserError: says which steps there are, or what is damaged.
     """
     if step not in steps(folder):
         raise UserError(f"--step={step}: {folder} has steps {steps(folder)}")
-    if fault := checksums.find_damage(folder / str(step)):
-        raise UserError(f"checkpoint {step} in {folder} is damaged: {fault}")
+    if damage := checksums.find_damage(folder / str(step)):
+        raise UserError(f"checkpoint {step} in {folder} is damaged: {damage}")
 
 
 def metrics(folder: Path, step: int) -> dict | None:
@@ -106,22 +101,26 @@ def metrics(folder: Path, step: int) -> dict | None:
 
 
 def record(folder: Path, step: int) -> dict:
-    """What a step says of its run: config, versions, facts; {} for a step that is not there."""
+    """The record that was saved with a step: config, versions, counters.
+
+    Returns:
+      The argument `run` of `CheckpointWriter.save`; {} for a step that does not exist.
+    """
     path = folder / str(step) / "run" / "metadata"
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def goodness(metrics: dict, best: str) -> float:
-    """What the best checkpoint has most of.
+    """A number that is largest for the best checkpoint.
 
     Args:
-      metrics: of an evaluation.
-      best: `config.checkpoint.best`: a metric, "-name" if larger is better; "" for none,
-        and then all are alike.
+      metrics: the metrics of an evaluation.
+      best: `config.checkpoint.best`: the name of a metric, "-name" if larger is better; ""
+        for none.
 
     Returns:
-      A number to compare; -inf where the metric is missing, as in checkpoints of before
-      `best` was changed, or no number.
+      0 if `best` is ""; -inf if the metric is not finite or is missing, as in checkpoints
+      that were saved before `best` was changed.
     """
     if not best:
         return 0.0
@@ -129,67 +128,3 @@ def goodness(metrics: dict, best: str) -> float:
     if value is None or not math.isfinite(value):
         return -math.inf
     return value if best.startswith("-") else -value
-
-
-def restore(folder: Path, step: int, template: Any) -> Any:
-    """Reads a step's state onto any devices.
-
-    Args:
-      folder: a run's checkpoints folder.
-      step: a step that `newest_whole` or `check_whole` confirmed.
-      template: pytree of ShapeDtypeStructs with shardings.
-
-    Raises:
-      UserError: the state has other leaves or shapes than the template.
-    """
-    path = folder / str(step) / "state"
-    _check_tree(path, template)
-    with ocp.StandardCheckpointer() as reader:
-        return reader.restore(path, template)
-
-
-def restore_params(folder: Path, step: int, template: Any) -> Any:
-    """Reads only the `params` of a step's state, whatever its optimiser was.
-
-    Args:
-      folder, step: as for `restore`.
-      template: ShapeDtypeStructs, with shardings, of the parameters.
-
-    Raises:
-      UserError: the saved parameters have other leaves or shapes.
-    """
-    path = folder / str(step) / "state"
-    item = {"params": template}
-    _check_tree(path, item, partial=True)
-    args = ocp.args.PyTreeRestore(
-        item=item,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-        partial_restore=True,
-    )
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        return reader.restore(path, args=args)["params"]
-
-
-def _check_tree(path, template, partial=False):
-    with ocp.StandardCheckpointer() as reader:
-        saved = _shapes(reader.metadata(path).item_metadata.tree)
-    wanted = _shapes(template)
-    for key in wanted:
-        if key not in saved:
-            raise UserError(f"checkpoint {path} has no {key}, which the model of this config has")
-        if saved[key] != wanted[key]:
-            raise UserError(
-                f"checkpoint {path}: {key} is {list(saved[key])}, "
-                f"the model of this config has {list(wanted[key])}"
-            )
-    if not partial and (extra := sorted(saved.keys() - wanted.keys())):
-        raise UserError(f"checkpoint {path} has {extra[0]}, which the model of this config has not")
-
-
-def _shapes(tree):
-    def name(path):
-        keys = (getattr(k, "key", getattr(k, "name", getattr(k, "idx", k))) for k in path)
-        return "/".join(str(key) for key in keys)
-
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {name(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}

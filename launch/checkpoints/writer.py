@@ -1,4 +1,4 @@
-"""Saving checkpoints in the background, by Orbax; `launch.checkpoints.reader` reads them."""
+"""Saves checkpoints in the background, by Orbax; `launch.checkpoints.reader` reads them."""
 
 import errno
 import math
@@ -18,16 +18,17 @@ from launch.storage import checksums
 policies = ocp.checkpoint_managers
 
 
-class Writer:
+class CheckpointWriter:
     """Saves in the background; keeps the latest steps and the best one.
 
     Args:
       folder: a run's checkpoints folder, absolute.
       keep: how many of the latest steps to keep.
-      best: a metric to keep the best step by, "" for none; "-name" if larger is
-        better.
-      sound: an evaluation's metrics -> whether its step may be the best.
-      publish: called before each step is committed; what it raises prevents that.
+      best: the metric by which to keep the best step, "-name" if larger is better; "" to keep
+        only the latest.
+      is_eligible: metrics of an evaluation -> whether its step may become the best.
+      before_commit: called when the files of a step are written and the step is not yet
+        committed; if it raises, the step is not committed.
 
     Raises:
       UserError: the folder cannot be written.
@@ -38,72 +39,69 @@ class Writer:
         folder: Path,
         keep: int,
         best: str,
-        sound: Callable[[dict], bool] = lambda metrics: True,
-        publish: Callable[[], None] = lambda: None,
+        is_eligible: Callable[[dict], bool] = lambda metrics: True,
+        before_commit: Callable[[], None] = lambda: None,
     ):
-        self._folder, self._publish = folder, publish
+        self._folder, self._before_commit = folder, before_commit
+        self._best, self._saving = best.removeprefix("-"), False
         _check_writable(folder)
-        if jax.process_index() == 0:  # none can be in the making: that takes all processes
+        if jax.process_index() == 0:  # no save is under way: a save takes all processes
             for half_written in checkpoints.unfinished(folder):
                 storage.remove(half_written)
-        self._best = best.removeprefix("-")
+
+        def goodness(metrics):
+            return checkpoints.goodness(metrics, best) if is_eligible(metrics) else -math.inf
+
         kept = [policies.LatestN(keep)]
-        goodness = checkpoints.goodness
-        score = lambda metrics: goodness(metrics, best) if sound(metrics) else -math.inf
         if best:
             kept.append(
-                policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
+                policies.BestN(get_metric_fn=goodness, n=1, keep_checkpoints_without_metrics=False)
             )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(kept),
-            best_fn=score,  # without it Orbax does not write the metrics
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._sign),
+            best_fn=goodness,  # without this function Orbax does not write the metrics
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._finish_step),
         )
-        # Weights compress by a tenth, at a third of the time that a save takes of the CPU.
+        # Compression would save a tenth of the size, and take a third of a save's CPU time.
         handlers = {
             "state": ocp.PyTreeCheckpointHandler(use_compression=False),
             "run": ocp.JsonCheckpointHandler(),
         }
         self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
-        self._saving = False
 
-    def save(self, step: int, state: Any, run: dict, metrics: dict | None) -> None:
-        """Starts saving; returns when the state's arrays may be reused.
+    def save(self, step: int, state: Any, record: dict, metrics: dict | None) -> None:
+        """Starts to save; returns as soon as the state's arrays may be reused.
 
         Args:
-          step: the step that the state is at.
-          state: the task's state.
-          run: config and versions.
-          metrics: of an evaluation at this step; None if there was none, and then
-            the step cannot become the best.
+          step: the step of the state.
+          state: the task's state, a pytree of arrays.
+          record: config, versions and counters, as JSON can hold them.
+          metrics: the metrics of an evaluation at this step; None if there was none: then the
+            step cannot become the best.
 
         Raises:
-          UserError: this or the save before it failed.
+          UserError: this save or the one before it failed; or `best` is not among the metrics.
         """
         if self._best and metrics is not None and self._best not in metrics:
             raise UserError(
                 f"config.checkpoint.best: the evaluation gives no {self._best!r}; "
                 f"it gives {', '.join(sorted(metrics))}"
             )
-        self._guard(lambda: _check_space(self._folder, state))
-        self.wait()  # as Orbax would
-        _let_go(self._folder)
-        self._guard(
-            lambda: self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.PyTreeSave(state), run=ocp.args.JsonSave(run)
-                ),
-                metrics=metrics,
-            )
-        )
+        self._report_errors(lambda: _check_space(self._folder, state))
+        self.wait()  # Orbax would wait in `save`
+        _free_page_cache(self._folder)
+        items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), run=ocp.args.JsonSave(record))
+        self._report_errors(lambda: self._manager.save(step, args=items, metrics=metrics))
         self._saving = True
 
     def poll(self) -> None:
-        """Reports a background save that failed, soon after it did.
+        """Reports a background save that failed, if it has ended.
 
-        Orbax raises only at the next save or wait, and lists the failed step until
-        then, so ask once it is no longer saving.
+        Orbax raises the error only at the next save or wait. It lists the failed step until
+        then, so this method waits for a save once the save is no longer in progress.
+
+        Raises:
+          UserError: the save failed.
         """
         if self._saving and not self._manager.is_saving_in_progress():
             self.wait()
@@ -112,20 +110,25 @@ class Writer:
         """Waits until the last save is committed.
 
         Raises:
-          UserError: it failed; says what is still on disk.
+          UserError: the save failed; says which checkpoint is the last good one.
         """
-        self._guard(self._manager.wait_until_finished)
+        self._report_errors(self._manager.wait_until_finished)
         self._saving = False
 
     def close(self) -> None:
-        """Waits and frees Orbax's threads."""
+        """Waits for the last save, and ends Orbax's threads.
+
+        Raises:
+          UserError: the save failed.
+        """
         self.wait()
         self._manager.close()
 
-    def _guard(self, action):
+    def _report_errors(self, action):
+        """Turns any error of a save into a UserError that names the last good step."""
         try:
             action()
-        except Exception as error:  # Orbax and TensorStore each raise their own
+        except Exception as error:  # Orbax and TensorStore have no common error class
             self._saving = False
             saved = checkpoints.steps(self._folder)
             whole = [step for step in saved if not checksums.find_damage(self._folder / str(step))]
@@ -137,17 +140,16 @@ class Writer:
             reason = next((k for k in known if k in text), f"{type(error).__name__}: {text[:300]}")
             raise UserError(f"cannot save into {self._folder}: {reason}; {last}") from error
 
-    def _sign(self):
-        # Runs in Orbax's thread once the files are written and before they are committed.
-        # One save is in flight at a time, so one folder matches.
+    def _finish_step(self):
+        """Writes the manifest; Orbax's thread calls this before it commits the step."""
         if jax.process_index() == 0:
-            for folder in checkpoints.unfinished(self._folder):
+            for folder in checkpoints.unfinished(self._folder):  # one, as saves do not overlap
                 checksums.write(folder)
-            self._publish()
+            self._before_commit()
 
 
 def _check_writable(folder):
-    # Orbax would notice only after the first save, and hang on leaving.
+    # Orbax would report this only after the first save, and then hang at exit.
     if storage.is_bucket(folder):
         return
     if folder.exists() and not folder.is_dir():
@@ -162,7 +164,7 @@ def _check_writable(folder):
 
 
 def _check_space(folder, state):
-    # Found out by TensorStore, a full disk prints a stack trace for every array.
+    # TensorStore would print a stack trace for every array that a full disk refuses.
     if storage.is_bucket(folder):
         return
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) // jax.process_count()
@@ -170,11 +172,12 @@ def _check_space(folder, state):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _let_go(folder):
-    """Frees the memory in which the system still keeps the files of earlier checkpoints.
+def _free_page_cache(folder):
+    """Frees the memory in which the system caches the files of earlier checkpoints.
 
-    Nobody will read them soon, the data set may need the room, and memory in use a moment
-    ago is written to several times faster than new memory, on virtual machines above all.
+    No process reads these files soon, and the data set may need the memory. Also, writing to
+    memory that was in use a moment ago is several times faster than to new memory, above all
+    on virtual machines.
     """
     if storage.is_bucket(folder) or not hasattr(os, "posix_fadvise"):
         return
@@ -182,5 +185,5 @@ def _let_go(folder):
         try:
             with file.open("rb") as stream:
                 os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        except OSError:  # a folder, or a file that is just being removed
+        except OSError:  # a folder, or a file that is being removed
             continue

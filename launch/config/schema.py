@@ -161,6 +161,14 @@ def check_values(config: ConfigDict) -> None:
             f"config.nonfinite.action must be stop, skip or rollback, "
             f"got {config.nonfinite.action!r}"
         )
+    if config.collapse.action not in ("stop", "rollback"):
+        raise UserError(
+            f"config.collapse.action must be stop or rollback, got {config.collapse.action!r}"
+        )
+    if config.collapse.rule and config.collapse.action == "rollback" and not config.checkpoint.best:
+        raise UserError(
+            "config.collapse.action=rollback goes back to the best: give config.checkpoint.best"
+        )
     if config.parallel not in ("jit", "pmap"):
         raise UserError(f"config.parallel must be jit or pmap, got {config.parallel!r}")
     if config.data.batch_size % config.train.accumulate:

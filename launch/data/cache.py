@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from launch import storage
 from launch.config.errors import UserError
-from launch.data.sources import Split, cache_home, canonical
+from launch.data.sources import Split, canonical
 from launch.storage import checksums
 
 logger = logging.getLogger("segen")
@@ -46,7 +47,7 @@ def arrays_of(split: Split, budget_mib: int) -> dict | None:
     if not split.fingerprint or split.folder is None:
         return _decode(split, _allocate(first, split.size))
     name = f"{_slug(split.title)}-{split.fingerprint}"
-    places = (split.folder / "segen_cache", cache_home() / "data" / split.folder.name)
+    places = (split.folder / "segen_cache", storage.cache_dir() / "data" / split.folder.name)
     for folder in (place / name for place in places):
         if folder.is_dir():
             fault = checksums.find_damage(folder)

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from launch import storage
 from launch.data import classes as labels
 from launch.data import images, pairs
 from launch.data.images import BadFile
 from launch.data.pairs import Pair
-from launch.data.sources import cache_home
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,7 @@ def folder(
     names = labels.names(table, count, ignore)
     how = (canvas, names, ignore, binary, sorted(colours.items()))
     fingerprint = _hash(_stamp(chosen, root), how)
-    kept = cache_home() / "folders" / f"{root.name}-{_hash(root.absolute())}"
+    kept = storage.cache_dir() / "folders" / f"{root.name}-{_hash(root.absolute())}"
     return Folder(root, chosen, canvas, names, ignore, binary, colours, fingerprint, kept)
 
 

@@ -22,6 +22,11 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return order
 
 
+def order_seed(seed: int, rollbacks: int) -> int:
+    """The seed of the order after so many rollbacks of a run; after none the run's own."""
+    return seed + (rollbacks << 32)
+
+
 def examples_at(positions: np.ndarray, seed: int, size: int) -> np.ndarray:
     """Example indices, int32, at these positions of the endless stream."""
     epochs, places = np.divmod(positions, size)

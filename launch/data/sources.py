@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import inspect
 import io
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -273,10 +272,6 @@ def local_folder(folder: str, *parts: str) -> str:
     """
     if "://" not in folder:
         return folder
-    return str(storage.fetch(folder, cache_home() / "buckets", parts))
+    from launch.storage import bucket
 
-
-def cache_home() -> Path:
-    """Where things are kept that can be made again: $XDG_CACHE_HOME/segen."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "segen"
+    return str(bucket.fetch(folder, storage.cache_dir() / "buckets", parts))

@@ -1,4 +1,4 @@
-"""Several processes of one run."""
+"""The processes of one run."""
 
 from launch.distributed.group import ALONE, Group, add_arguments, start
 

@@ -1,4 +1,4 @@
-"""Child processes that do not outlive their parent, however that one dies."""
+"""Child processes that end when their parent ends."""
 
 import ctypes
 import signal
@@ -6,9 +6,9 @@ import sys
 
 
 def die_with_parent(*_) -> None:
-    """Has the system kill this process when its parent ends; on Linux alone.
+    """Asks the system to kill this process when its parent ends; works on Linux only.
 
-    Called in the child. A parent that is killed with -9 can tell its children nothing.
+    Call this in the child. A parent that is killed with -9 cannot end its children itself.
     """
     if sys.platform == "linux":
         set_parent_death_signal = 1
@@ -16,6 +16,6 @@ def die_with_parent(*_) -> None:
 
 
 def leave_signals_to_parent(*_) -> None:
-    """`die_with_parent`, for a child in whose terminal Ctrl-C is the parent's to handle."""
+    """`die_with_parent`, and ignores Ctrl-C, which the parent handles for its children."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

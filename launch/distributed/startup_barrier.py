@@ -1,8 +1,8 @@
-"""Where processes meet before JAX connects them, so that one that is missing has a name.
+"""A barrier before JAX connects the processes: it names the processes that are missing.
 
-JAX's own start aborts every process, without a word about whom it waited for. So the
-first process listens on the coordinator's port for a moment, each other one says which
-it is, and only when all have come is the port left to JAX.
+JAX's own start aborts every process and does not say which one did not come. So process 0
+first listens on the coordinator's port, every other process connects and sends its number,
+and only when all have come does process 0 close the port, which JAX then uses.
 """
 
 import json
@@ -14,21 +14,22 @@ from launch.config.errors import PeerLost, UserError
 
 logger = logging.getLogger("segen")
 
-PATIENCE = 20.0  # seconds after which the first process says for whom it waits
-PAUSE = 0.2  # seconds between attempts to reach it
+PATIENCE = 20.0  # seconds after which process 0 names the processes that it waits for
+PAUSE = 0.2  # seconds between attempts to connect to process 0
 
 
 def wait_for_all(address: str, processes: int, process: int, seconds: float) -> None:
-    """Returns once all processes are there.
+    """Returns once all processes have called this function.
 
     Args:
-      address: HOST:PORT of the first process, free to listen on.
-      processes, process: how many there are, and which one this is.
+      address: HOST:PORT of process 0; the port must be free there.
+      processes: how many processes there are.
+      process: the number of this process, from 0.
       seconds: how long to wait.
 
     Raises:
-      PeerLost: names the processes that did not come, by their numbers.
-      UserError: the address cannot be used, or two processes say they are the same one.
+      PeerLost: processes did not come in time; says their numbers.
+      UserError: the address cannot be used, or the processes were started inconsistently.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
@@ -41,73 +42,77 @@ def wait_for_all(address: str, processes: int, process: int, seconds: float) -> 
 
 
 def _receive(port, processes, deadline):
-    """Waits for all others, and tells each whether to go on."""
+    """Process 0: waits for all others, and sends each the problem, or null to go on."""
     try:
-        listening = socket.create_server(("", port), backlog=processes)
+        server = socket.create_server(("", port), backlog=processes)
     except OSError as error:
         raise UserError(f"--coordinator: port {port} cannot be used here: {error.strerror}")
-    arrived, patience = {}, time.monotonic() + PATIENCE
-    with listening:
-        fault = None
-        while len(arrived) < processes - 1 and time.monotonic() < deadline and not fault:
-            listening.settimeout(0.5)
+    arrived, patience, problem = {}, time.monotonic() + PATIENCE, None
+    with server:
+        server.settimeout(0.5)
+        while len(arrived) < processes - 1 and time.monotonic() < deadline and not problem:
             try:
-                visitor, _ = listening.accept()
+                connection, _ = server.accept()
             except TimeoutError:
                 if time.monotonic() > patience:
                     patience = deadline
-                    logger.info(f"waiting for {_names(arrived, processes)}")
+                    logger.info(f"waiting for {_missing(arrived, processes)}")
                 continue
-            fault = _admit(visitor, arrived, processes)
-        if not fault and len(arrived) < processes - 1:
-            fault = f"did not come: {_names(arrived, processes)}. Look at their own output"
-        for visitor in arrived.values():
-            visitor.sendall(json.dumps(fault).encode() + b"\n")
-            visitor.close()
-    if fault:
-        raise (PeerLost if fault.startswith("did not") else UserError)(fault)
+            problem = _admit(connection, arrived, processes)
+        if not problem and len(arrived) < processes - 1:
+            problem = f"did not come: {_missing(arrived, processes)}. Look at their own output"
+        for connection in arrived.values():
+            _answer(connection, problem)
+    _raise(problem)
 
 
-def _admit(visitor, arrived, processes):
-    """Notes who came; returns what is wrong with that, None for nothing."""
-    visitor.settimeout(5.0)
+def _admit(connection, arrived, processes):
+    """Adds a process to `arrived`; returns the problem with that process, or None."""
+    connection.settimeout(5.0)
     try:
-        number, count = json.loads(visitor.makefile().readline())
-    except (OSError, ValueError):  # somebody else's program
-        visitor.close()
+        number, count = json.loads(connection.makefile().readline())
+    except (OSError, ValueError):  # not one of our processes
+        connection.close()
         return None
     if count != processes:
-        fault = f"--processes={processes} at process 0, {count} at process {number}"
+        problem = f"--processes={processes} at process 0, {count} at process {number}"
     elif number in arrived:
-        fault = f"two processes were started with --process={number}"
+        problem = f"two processes were started with --process={number}"
     else:
-        arrived[number] = visitor
+        arrived[number] = connection
         return None
-    visitor.sendall(json.dumps(fault).encode() + b"\n")
-    visitor.close()
-    return fault
+    _answer(connection, problem)
+    return problem
+
+
+def _answer(connection, problem):
+    connection.sendall(json.dumps(problem).encode() + b"\n")
+    connection.close()
 
 
 def _arrive(host, port, processes, process, deadline):
-    """Tells the first process who is there, and waits for its answer."""
+    """Another process: connects to process 0, sends its number, and waits for the answer."""
     while time.monotonic() < deadline:
         try:
-            with socket.create_connection((host, port), timeout=5.0) as stream:
-                stream.sendall(json.dumps([process, processes]).encode() + b"\n")
-                # It knows who is missing, and says so when its own time is up.
-                stream.settimeout(max(deadline - time.monotonic(), 0.0) + 5.0)
-                answer = stream.makefile().readline()
+            with socket.create_connection((host, port), timeout=5.0) as connection:
+                connection.sendall(json.dumps([process, processes]).encode() + b"\n")
+                # Process 0 answers at its own deadline, with the names of those missing.
+                connection.settimeout(max(deadline - time.monotonic(), 0.0) + 5.0)
+                answer = connection.makefile().readline()
         except OSError:
             answer = ""
         if answer:
-            fault = json.loads(answer)
-            if fault:
-                raise (PeerLost if fault.startswith("did not") else UserError)(fault)
-            return
+            return _raise(json.loads(answer))
         time.sleep(PAUSE)
     raise PeerLost(f"process 0 of {processes} did not answer at {host}:{port}; look at its output")
 
 
-def _names(arrived, processes):
+def _raise(problem):
+    """Raises the error for a problem; nothing if there is no problem."""
+    if problem:
+        raise (PeerLost if problem.startswith("did not") else UserError)(problem)
+
+
+def _missing(arrived, processes):
     missing = [number for number in range(1, processes) if number not in arrived]
     return ", ".join(f"process {number} of {processes}" for number in missing)

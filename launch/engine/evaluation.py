@@ -46,7 +46,7 @@ class Evaluator:
         batch_size: int,
         metrics: MetricsWriter,
         monitor: Monitor = Monitor(),  # noqa: B008 - a NamedTuple does not change
-        check_collapse: Callable[[dict, int], Any] = lambda metrics, step: None,
+        check_collapse: Callable[[dict, int], Any] | None = None,
     ):
         self._experiment, self._data, self._split = experiment, data, split
         self._batch_size, self._metrics, self._monitor = batch_size, metrics, monitor
@@ -65,7 +65,7 @@ class Evaluator:
           The metrics, and None or a state to go on with instead, whose metrics these are.
         """
         values = self._report(state, step)
-        replacement = self._check_collapse(values, step)
+        replacement = self._check_collapse(values, step) if self._check_collapse else None
         if replacement is None:
             return values, None
         return self._report(replacement, step), replacement

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,6 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from launch import checkpoints
 from launch.config import by_name, schema
 from launch.config.errors import UserError
 from launch.data import batches, sources
@@ -183,9 +181,9 @@ def initial_state(experiment: Experiment, init_from: str = "") -> Any:
     state = jax.block_until_ready(experiment.compiled.init(blank))
     if not init_from:
         return state
-    from launch.engine import restoring  # few runs start from another one
+    from launch.engine import trained_runs  # few runs start from another one
 
-    return restoring.with_params_of(init_from, state, experiment.compiled.template)
+    return trained_runs.with_params_of(init_from, state, experiment.compiled.template)
 
 
 def evaluate(

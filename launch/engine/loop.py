@@ -47,7 +47,7 @@ def run_loop(
     metrics: MetricsWriter,
     speed: Speed,
     on_first_step: Callable[[], None] = lambda: None,
-    on_skipped: Callable[[int], None] = lambda step: None,  # a step that was not finite
+    on_skipped: Callable[[int], None] | None = None,  # a step that was not finite
     group: distributed.Group = distributed.ALONE,
 ) -> None:
     """Trains from step `start` to the end of the schedule.

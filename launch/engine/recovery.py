@@ -12,9 +12,9 @@ How often each has happened is counted in the record of each checkpoint, so a re
 takes the same way as one that was never stopped.
 """
 
-import dataclasses
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from launch import checkpoints, distributed
+from launch.checkpoints import restoring
 from launch.config.errors import Collapsed, Diverged, UserError
 from launch.reporting.metrics_writer import MetricsWriter
 from launch.storage.atomic import replacing
@@ -29,31 +30,6 @@ from launch.storage.atomic import replacing
 logger = logging.getLogger("segen")
 
 FOLDER = "nonfinite"  # of a run, for batches whose loss was not finite
-
-
-@dataclasses.dataclass
-class Counters:
-    """How often a run recovered; saved in the record of each checkpoint.
-
-    Attributes:
-      collapses: times it went back to the best checkpoint after a collapse.
-      rollbacks: times it went back to the last checkpoint after a loss that was not finite.
-      skipped: batches that were skipped.
-    """
-
-    collapses: int = 0
-    rollbacks: int = 0
-    skipped: int = 0
-
-
-def counters_of(record: dict) -> Counters:
-    """The counters in the record of a checkpoint; zeros where there are none."""
-    return Counters(**record.get("recovery", {}))
-
-
-def order_seed(seed: int, rollbacks: int) -> int:
-    """The seed of the data's order after so many rollbacks; the run's own after none."""
-    return seed + (rollbacks << 32)
 
 
 class Bound(NamedTuple):
@@ -159,7 +135,7 @@ class CollapseCheck:
         folder: Path,
         template: Any,
         recover: Callable | None,
-        counters: Counters,
+        counters: Counter,
         checkpoint_writer: Any,
         metrics: MetricsWriter,
         group: distributed.Group = distributed.ALONE,
@@ -188,14 +164,14 @@ class CollapseCheck:
         if settings.action == "stop":
             kept = "no checkpoint passed" if best is None else f"step {best:,} passed"
             raise Collapsed(f"{problem}; {kept}. `--step` of evaluate and sample picks one")
-        if best is None or counters.collapses >= settings.times:
-            times = counters.collapses
+        if best is None or counters["collapses"] >= settings.times:
+            times = counters["collapses"]
             tried = f"it went back {times} times already" if times else "no checkpoint passed"
             raise Collapsed(f"{problem}; {tried}. Try lower learning rates or a regulariser")
-        counters.collapses += 1
+        counters["collapses"] += 1
         logger.warning(f"{problem}; going back to the parameters of step {best:,}")
         self._metrics.metrics(step, "collapse", {"rollback_to": best})
-        state = checkpoints.restore(self._folder, best, self._template)
+        state = restoring.restore(self._folder, best, self._template)
         return self._recover(state) if self._recover else state
 
 
@@ -203,8 +179,8 @@ def note_skipped(
     step: int,
     *,
     times: int,
-    counters: Counters,
-    keep: Callable[[int], None],
+    counters: Counter,
+    keep_batch: Callable[[int], None],
     metrics: MetricsWriter,
 ) -> None:
     """Counts a step whose batch was skipped, keeps the batch and reports both.
@@ -213,14 +189,14 @@ def note_skipped(
       step: the step.
       times: `config.nonfinite.times`, the most batches to skip.
       counters: of the run; `skipped` is counted up.
-      keep: (step) -> None, keeps the batch of a step.
+      keep_batch: (step) -> None, keeps the batch of a step.
       metrics: takes a line for the step.
 
     Raises:
       Diverged: more batches were skipped than allowed.
     """
-    counters.skipped += 1
-    if counters.skipped > times:
+    counters["skipped"] += 1
+    if counters["skipped"] > times:
         raise Diverged(
             f"the loss is not finite at step {step}, after {times} batches were skipped as "
             "config.nonfinite.times allows",
@@ -228,7 +204,7 @@ def note_skipped(
         )
     metrics.metrics(step, "nonfinite", {"skipped": 1})
     logger.warning(f"the loss was not finite at step {step:,}; its batch is skipped")
-    keep(step)
+    keep_batch(step)
 
 
 def keep_batch(folder: Path, batch: dict[str, np.ndarray], step: int) -> None:

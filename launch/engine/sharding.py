@@ -1,7 +1,6 @@
 """Devices: the mesh, and how states and batches are laid over it."""
 
 import os
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,7 +9,6 @@ from jax.sharding import PartitionSpec as P
 
 from launch import storage
 from launch.config.errors import UserError
-from launch.data.sources import cache_home
 
 # Leaves smaller than this stay whole: sharding them costs more than it saves.
 MIN_SHARDED_SIZE = 2**12
@@ -26,7 +24,7 @@ def set_up_jax() -> None:
     if "xla_cpu_prefer_vector_width" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_prefer_vector_width=512".strip()
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache_home() / "jax"))
+        jax.config.update("jax_compilation_cache_dir", str(storage.cache_dir() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     count = jax.config.jax_num_cpu_devices

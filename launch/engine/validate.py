@@ -92,7 +92,9 @@ def complete(task: Any, name: str) -> Task:
 def _check_makers_of_images(task, name, state, batch, rng):
     """Traces `sample`, `complete` and `interpolate` with the keys that commands give them."""
     if task.given and task.given not in batch:
-        raise UserError(f"{name} makes images from `{task.given}`, but the data has {sorted(batch)}")
+        raise UserError(
+            f"{name} makes images from `{task.given}`, but the data has {sorted(batch)}"
+        )
     index = batch["index"]
     seed = {"index": index, "label": jax.ShapeDtypeStruct(index.shape, np.int32)}
     inputs = {
@@ -104,6 +106,22 @@ def _check_makers_of_images(task, name, state, batch, rng):
         if (call := getattr(task, function)) is not None:
             images = trace(name, function, call, state, needed, rng)
             _check_images(name, function, {"images": images})
+
+
+def trace(name: str, function: str, call: Callable, *args: Any) -> Any:
+    """Shapes of what a user's function returns.
+
+    Raises:
+      UserError: it fails; says where and why.
+    """
+    try:
+        return jax.eval_shape(call, *args)
+    except Exception as error:  # whatever the user's own code raises
+        where = _deepest_frame(error)
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{name}: {function}() fails {where}: {type(error).__name__}: {reason}"
+        ) from error
 
 
 def _deepest_frame(error):

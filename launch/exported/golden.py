@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 
-from launch.engine import experiments
+from launch.engine import trained_runs
 from launch.exported.tracing import OUTSIDE, ExportedFunction, finished
 
 SIZES = (1, 3)  # rows of each golden call
 
 
-def make(restored: experiments.Restored, subject: ExportedFunction) -> dict[str, np.ndarray]:
+def make(restored: trained_runs.Restored, subject: ExportedFunction) -> dict[str, np.ndarray]:
     """{"ROWS/in/NAME": array, "ROWS/out/NAME": array} for each of SIZES."""
     inputs = examples(restored, subject, sum(SIZES))
     outputs, found, first = reference(restored, subject, inputs), {}, 0
@@ -22,7 +22,7 @@ def make(restored: experiments.Restored, subject: ExportedFunction) -> dict[str,
 
 
 def examples(
-    restored: experiments.Restored, subject: ExportedFunction, count: int
+    restored: trained_runs.Restored, subject: ExportedFunction, count: int
 ) -> dict[str, np.ndarray]:
     """Rows of every input: the first seeds, and noise, for a run may lack its data."""
     rng, found = np.random.default_rng(0), {}
@@ -40,7 +40,7 @@ def examples(
     return found
 
 
-def allowed(restored: experiments.Restored, name: str) -> list[int] | None:
+def allowed(restored: trained_runs.Restored, name: str) -> list[int] | None:
     """The values that an input may have, for class ids; None where all of its dtype may."""
     task = restored.config.task
     classes = task.get("classes", 0) or len(restored.data.split.classes)
@@ -51,7 +51,7 @@ def allowed(restored: experiments.Restored, name: str) -> list[int] | None:
 
 
 def reference(
-    restored: experiments.Restored, subject: ExportedFunction, inputs: dict[str, np.ndarray]
+    restored: trained_runs.Restored, subject: ExportedFunction, inputs: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """What launch's own compiled program gives, on whatever devices the run is on."""
     compiled, mesh = restored.experiment.compiled, restored.experiment.mesh

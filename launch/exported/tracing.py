@@ -15,7 +15,7 @@ import numpy as np
 from jax import export
 
 from launch.config.errors import UserError
-from launch.engine import compiled_steps, experiments
+from launch.engine import compiled_steps, trained_runs
 
 FUNCTIONS = ("predict", "sample", "complete")  # the first that a task has is the default
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -40,7 +40,7 @@ class ExportedFunction(NamedTuple):
     call: Callable
 
 
-def choose(restored: experiments.Restored, what: str | None) -> str:
+def choose(restored: trained_runs.Restored, what: str | None) -> str:
     """The function that was asked for; where none was, the first that the task has.
 
     Raises:
@@ -57,7 +57,7 @@ def choose(restored: experiments.Restored, what: str | None) -> str:
     return what or has[0]
 
 
-def build(restored: experiments.Restored, what: str) -> ExportedFunction:
+def build(restored: trained_runs.Restored, what: str) -> ExportedFunction:
     """The function of a run, closed over nothing that a run learnt.
 
     Raises:

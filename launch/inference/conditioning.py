@@ -19,7 +19,7 @@ def read(pattern: str, key: str, restored: Any) -> np.ndarray:
       pattern: a file, a folder or a glob pattern.
       key: the task's `given`: "segmentation" is read as masks, "depth" as depth maps,
         anything else as pictures.
-      restored: a `launch.engine.experiments.Restored`, which knows the shape and the classes.
+      restored: a `launch.engine.trained_runs.Restored`, which knows the shape and the classes.
 
     Returns:
       [N, H, W, C] of the dtype of the examples.

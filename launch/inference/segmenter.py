@@ -15,7 +15,7 @@ from launch.config import by_name
 from launch.config.errors import UserError
 from launch.data import images
 from launch.data.classes import MOST
-from launch.engine import experiments
+from launch.engine import trained_runs
 
 logger = logging.getLogger("segen")
 
@@ -57,7 +57,7 @@ class Segmenter:
       UserError: the task cannot predict, or wants other channels than files have.
     """
 
-    def __init__(self, restored: experiments.Restored, batch_size: int, depth: bool):
+    def __init__(self, restored: trained_runs.Restored, batch_size: int, depth: bool):
         config, example = restored.config, restored.experiment.example
         if restored.experiment.compiled.predict is None:
             raise UserError(f"{config.task.name} has no predict()")

@@ -23,6 +23,8 @@ logger = logging.getLogger("segen")
 FIRST_CURVES = 60.0
 CURVES_SHARE = 0.01
 
+BAR = "step {n_fmt}/{total_fmt} {percentage:3.0f}%|{bar}| {rate_fmt}{postfix}  ETA {remaining}"
+
 
 def standard_sinks(folder: Path, start: int, steps: int, batch_size: int) -> tuple[Sink, ...]:
     """The sinks of a training.
@@ -170,11 +172,10 @@ class TerminalSink(Sink):
 
     def _live(self, step, text):
         if self._bar is None:
-            form = "step {n_fmt}/{total_fmt} {percentage:3.0f}%|{bar}| {rate_fmt}{postfix} ETA {remaining}"
             self._bar = tqdm(
                 total=self._steps,
                 initial=step,
-                bar_format=form,
+                bar_format=BAR,
                 unit=" steps",
                 dynamic_ncols=True,
                 file=sys.stderr,

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from launch import checkpoints
+from launch import checkpoints, storage
 from launch.config import loading, schema
 from launch.config.errors import UserError
 from launch.data import batches
-from launch.data.sources import cache_home
 from launch.storage import file_lock
 
 logger = logging.getLogger("segen")
@@ -61,7 +60,7 @@ def trained(config: ConfigDict, recipe: str, classes: int = 0) -> Trained:
     recipe = _recipe(config, recipe, _count_labels(data, classes))
     title = data.split.title
     name = re.sub(r"[^A-Za-z0-9.]+", "-", title).strip("-")
-    folder = cache_home() / "classifiers" / f"{name}-{_key(recipe, data)}"
+    folder = storage.cache_dir() / "classifiers" / f"{name}-{_key(recipe, data)}"
     with _alone(folder):
         if _finished(folder, recipe) is None:
             logger.info(

@@ -21,7 +21,7 @@ from launch import checkpoints
 from launch.config import by_name
 from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments
+from launch.engine import experiments, trained_runs
 from launch.scoring import classifier as classifiers
 from launch.weights.files import read
 
@@ -100,7 +100,7 @@ def classifier(
             "it all the same; config.score.features names another net, or recipe=FILE.py of "
             "launch.scoring.features:classifier a better training"
         )
-    restored = experiments.restore(folder, [], step, None)
+    restored = trained_runs.restore(folder, [], step, None)
     params = ema_params(restored.state.opt_state, restored.state.params)
     net = experiments.make_net(recipe, recipe.model, "model").clone(classes=recipe.task.classes)
     params, size = _scaled(net, params, data)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxgen.metrics import frechet, kernel_distance, neighbours, ssim
 from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments, sharding
+from launch.engine import experiments, sharding, trained_runs
 from launch.scoring.features import Features
 
 logger = logging.getLogger("segen")
@@ -101,7 +101,7 @@ def sampled(
 
 
 def completed(
-    restored: experiments.Restored, batch_size: int, count: int
+    restored: trained_runs.Restored, batch_size: int, count: int
 ) -> Iterator[tuple[jax.Array, dict[str, np.ndarray]]]:
     """What the task makes of the first `count` examples: images, and their batch."""
     task, program = restored.experiment.task, restored.experiment.compiled

@@ -1,4 +1,4 @@
-"""A lock in a bucket: an object that its holder renews, free once that stops."""
+"""A lock in a bucket: an object that its holder renews; it expires when the renewals stop."""
 
 import json
 import logging
@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from launch import storage
 from launch.config.errors import UserError
+from launch.storage import bucket
 
 logger = logging.getLogger("segen")
 
 RENEWAL = 15.0  # seconds between renewals
-EXPIRY = 60.0  # seconds without one after which the holder counts as gone
+EXPIRY = 60.0  # seconds without a renewal after which the lock is free
 
 
 @contextmanager
@@ -25,50 +25,56 @@ def held(path: Path, busy: Callable[[str], None]) -> Iterator[Callable[[], None]
     """Holds a lock while the block runs, and renews it.
 
     Args:
-      path: of the object.
-      busy: called with who holds it, where somebody does; raises.
+      path: the lock's object, in a bucket.
+      busy: called with the name of the holder if another process holds the lock; must raise.
 
     Yields:
-      A function that raises UserError where another process has taken the lock, as it may
-      from one that did not renew it for a minute.
-    """
-    with storage.bucket_errors(path):
-        mine = _take(path, busy)
-    over = threading.Event()
+      `check_held`, a function that raises UserError if another process has taken the lock,
+      which is possible once this process has not renewed it for EXPIRY seconds.
 
-    def still():
-        other = _read(path)
-        if other.get("token") != mine["token"]:
-            taker = other.get("who", "somebody who is gone again")
+    Raises:
+      UserError: the bucket cannot be reached.
+    """
+    with bucket.bucket_errors(path):
+        mine = _take(path, busy)
+
+    def check_held():
+        holder = _read(path)
+        if holder.get("token") != mine["token"]:
+            name = holder.get("who", "a process that has ended since")
             raise UserError(
-                f"{path.parent} was taken over by {taker}, as this process did not renew its "
-                "lock for a minute"
+                f"{path.parent} was taken over by {name}, because this process did not renew "
+                f"its lock for {EXPIRY:.0f} seconds"
             )
 
-    def renew():
-        while not over.wait(RENEWAL):
-            try:
-                still()
-                _write(path, mine | {"renewed": time.time()})
-            except UserError:
-                return
-            except Exception:  # the network; the next time will tell
-                continue
-
-    thread = threading.Thread(target=renew, daemon=True)
+    ended = threading.Event()
+    thread = threading.Thread(target=_renew, args=(path, mine, check_held, ended), daemon=True)
     thread.start()
     try:
-        yield still
+        yield check_held
     finally:
-        over.set()
+        ended.set()
         thread.join()
-        with suppress(Exception):  # without a network it is free after a minute all the same
+        with suppress(Exception):  # without a network the lock expires by itself
             holder = _read(path)
             if holder.get("token") == mine["token"]:
                 _remove(path, holder)
 
 
+def _renew(path, mine, check_held, ended):
+    """Renews the lock until `ended` is set or another process has taken the lock."""
+    while not ended.wait(RENEWAL):
+        try:
+            check_held()
+            _write(path, mine | {"renewed": time.time()})
+        except UserError:
+            return
+        except Exception:  # the network: try again at the next renewal
+            continue
+
+
 def _take(path, busy):
+    """Waits until the lock is free, takes it, and returns its content."""
     mine = {
         "who": f"process {os.getpid()} on {socket.gethostname()}",
         "host": socket.gethostname(),
@@ -78,36 +84,37 @@ def _take(path, busy):
     }
     while True:
         holder = _read(path)
-        if holder and not _gone(path, holder):
+        if holder and not _has_ended(path, holder):
             busy(holder["who"])
         try:
             _remove(path, holder)
             _write(path, mine, "create")
-        except FileExistsError:  # somebody was quicker
+        except FileExistsError:  # another process took the lock first
             continue
         if _read(path).get("token") == mine["token"]:
             return mine
 
 
-def _gone(path, holder):
-    """Whether a holder has ended: seen on its own host, else by its silence."""
-    if holder["host"] == socket.gethostname() and not _runs(holder["process"]):
+def _has_ended(path, holder):
+    """Whether the holder has ended: its process is gone from this host, or its lock expired."""
+    if holder["host"] == socket.gethostname() and not _is_running(holder["process"]):
         return True
     logger.info(
-        f"{path.parent} was in use by {holder['who']}; waiting up to {EXPIRY:.0f} s for a "
-        "sign of it"
+        f"{path.parent} was in use by {holder['who']}; waiting up to {EXPIRY:.0f} s to see "
+        "whether that process still runs"
     )
     deadline = time.monotonic() + EXPIRY
     while time.monotonic() < deadline:
         time.sleep(min(1.0, EXPIRY / 10))
-        now = _read(path)
-        if now != holder:
-            return not now
+        latest = _read(path)
+        if latest != holder:
+            return not latest
     return True
 
 
-def _runs(process):
-    if process == os.getpid():  # an earlier life of this container
+def _is_running(process):
+    """Whether a process of this host, other than this one, has this id."""
+    if process == os.getpid():  # the holder ran in this container before a restart
         return False
     try:
         os.kill(process, 0)
@@ -120,22 +127,22 @@ def _runs(process):
 
 def _read(path):
     try:
-        return json.loads(storage.bucket().cat_file(str(path)))
+        return json.loads(bucket.filesystem().cat_file(str(path)))
     except FileNotFoundError:
         return {}
 
 
 def _remove(path, holder):
-    """Removes the lock if it is still this holder's; FileExistsError where it changes meanwhile."""
-    bucket = storage.bucket()
+    """Removes the lock of `holder`; FileExistsError if another process changes it meanwhile."""
+    filesystem = bucket.filesystem()
     try:
-        generation = bucket.info(str(path))["generation"]
+        generation = filesystem.info(str(path))["generation"]
         if _read(path) == holder:
-            name, key, _ = bucket.split_path(str(path))
-            bucket.call("DELETE", "b/{}/o/{}", name, key, ifGenerationMatch=generation)
+            name, key, _ = filesystem.split_path(str(path))
+            filesystem.call("DELETE", "b/{}/o/{}", name, key, ifGenerationMatch=generation)
     except FileNotFoundError:
         return
 
 
 def _write(path, content, mode="overwrite"):
-    storage.bucket().pipe_file(str(path), json.dumps(content).encode(), mode=mode)
+    bucket.filesystem().pipe_file(str(path), json.dumps(content).encode(), mode=mode)

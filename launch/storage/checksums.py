@@ -1,8 +1,8 @@
-"""Content hashes of a folder, so that a flipped bit is found before it is used.
+"""Checksums of a folder's files, which reveal a flipped bit before the content is used.
 
-Neither .npy files nor Orbax's arrays carry a checksum of their content: damage
-to either would load silently wrong. CRC-32C is what disks, networks and buckets use
-against that; a bucket keeps it beside each object, which then need not be read.
+Neither .npy files nor Orbax's arrays carry a checksum of their content: without one, damage
+would load silently as wrong numbers. The checksum is CRC-32C, as in disks and networks; a
+bucket keeps it beside each object, so that the object need not be read.
 """
 
 import hashlib
@@ -17,18 +17,17 @@ from launch import storage
 
 NAME = "manifest.json"
 
-# Orbax rewrites these after a save is complete, and restores without them.
+# Orbax rewrites these files after a save is complete, and restores without them.
 UNTRACKED = (NAME, "_CHECKPOINT_METADATA", "commit_success.txt")
 
 CHUNK = 2**20
 
 
 def write(folder: Path) -> None:
-    """Writes CRC-32C and size of every file below `folder` into its manifest."""
+    """Writes the size and CRC-32C of every file below `folder` into its manifest."""
     describe, names = _reader(folder)
     files = {name: describe(name) for name in names if Path(name).name not in UNTRACKED}
-    listing = json.dumps(files, indent=1, sort_keys=True)
-    content = {"sha256": hashlib.sha256(listing.encode()).hexdigest(), "files": files}
+    content = {"sha256": _hash_of_list(files), "files": files}
     text = json.dumps(content, indent=1, sort_keys=True)
     if storage.is_bucket(folder):
         (folder / NAME).write_text(text)
@@ -40,60 +39,69 @@ def write(folder: Path) -> None:
 
 
 def find_damage(folder: Path) -> str | None:
-    """What is wrong with a folder, in a few words; None if it is whole."""
+    """Compares a folder with its manifest.
+
+    Returns:
+      The first difference, in a few words; None if every file is as it was written.
+    """
     try:
         content = json.loads((folder / NAME).read_text())
         files = content["files"]
-        listing = json.dumps(files, indent=1, sort_keys=True)
-        if hashlib.sha256(listing.encode()).hexdigest() != content["sha256"]:
+        if _hash_of_list(files) != content["sha256"]:
             return f"{NAME} has changed since it was written"
     except FileNotFoundError:
         return f"{NAME} is missing"
     except (ValueError, KeyError, TypeError, OSError):
         return f"{NAME} cannot be read"
     describe, _ = _reader(folder)
-    for name, described in files.items():
+    for name, expected in files.items():
         try:
-            found = describe(name, "sha256" in described)
+            actual = describe(name)
         except FileNotFoundError:
             return f"{name} is missing"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
-        if found["bytes"] != described["bytes"]:
-            return f"{name} has {found['bytes']} bytes instead of {described['bytes']}"
-        if found != described:
+        if actual["bytes"] != expected["bytes"]:
+            return f"{name} has {actual['bytes']} bytes instead of {expected['bytes']}"
+        if actual != expected:
             return f"the content of {name} has changed since it was written"
     return None
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+    """The sum of the sizes of all files below a folder, in bytes."""
     if storage.is_bucket(folder):
-        return sum(facts["bytes"] for facts in storage.contents(folder).values())
+        from launch.storage import bucket
+
+        return sum(entry["bytes"] for entry in bucket.contents(folder).values())
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _reader(folder) -> tuple[Callable[..., dict], Iterable[str]]:
-    """(name, older) -> size and hash of a file in the folder; and the names of all files."""
+def _hash_of_list(files):
+    """SHA-256 of the manifest's list of files, which reveals damage to the manifest itself."""
+    return hashlib.sha256(json.dumps(files, indent=1, sort_keys=True).encode()).hexdigest()
+
+
+def _reader(folder) -> tuple[Callable[[str], dict], Iterable[str]]:
+    """A function from a file's name to its size and checksum; and the names of all files."""
     if not storage.is_bucket(folder):
         names = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-        return lambda name, older=False: _describe(folder / name, older), names
-    found = storage.contents(folder)
+        return lambda name: _describe(folder / name), names
+    from launch.storage import bucket
 
-    def describe(name, older=False):
-        if name not in found:
+    listing = bucket.contents(folder)
+
+    def describe(name):
+        if name not in listing:
             raise FileNotFoundError(name)
-        return found[name]
+        return listing[name]
 
-    return describe, found
+    return describe, listing
 
 
-def _describe(path, older):
+def _describe(path):
     with path.open("rb") as stream:
-        facts = {"bytes": os.fstat(stream.fileno()).st_size}
-        if older:  # manifests of before CRC-32C
-            return facts | {"sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
         crc = 0
         while chunk := stream.read(CHUNK):
             crc = google_crc32c.extend(crc, chunk)
-        return facts | {"crc32c": f"{crc:08x}"}
+        return {"bytes": os.fstat(stream.fileno()).st_size, "crc32c": f"{crc:08x}"}

@@ -1,4 +1,4 @@
-"""A file that one process holds at a time; the system lets go of it when that one dies."""
+"""A lock file that one process holds at a time; the system releases it when the process dies."""
 
 import os
 import socket
@@ -11,17 +11,17 @@ NAME = ".lock"
 
 @contextmanager
 def held(path: Path, busy: Callable[[str], None]) -> Iterator[None]:
-    """Holds a lock while the block runs.
+    """Holds a lock while the block runs. On Windows nothing is locked.
 
     Args:
-      path: of the file, made if it is not there; its folder must be.
-      busy: called with who holds the lock, "process 12 on HOST", where somebody does:
-        raises to give up, returns to wait until it is free.
+      path: the lock file, made if it is missing; its folder must exist.
+      busy: called with the name of the holder, "process 12 on HOST", if another process
+        holds the lock. It raises to give up, or returns to wait until the lock is free.
     """
     with path.open("a+") as stream:
         try:
             import fcntl
-        except ImportError:  # not on Windows, where nothing is locked
+        except ImportError:  # Windows
             yield
             return
         try:

@@ -13,7 +13,7 @@ from launch.checkpoints.writer import Writer
 from launch.config import loading
 from launch.config.errors import CommandExit, UserError
 from launch.data import batches
-from launch.engine import experiments
+from launch.engine import trained_runs
 from tests.tools import bucket, runs
 
 SMALL = "--config=tests/tools/small.py:vae"
@@ -122,7 +122,7 @@ def test_two_processes_write_one_run_there(place, tmp_path):
 
 def test_what_reads_a_run_reads_it_there(small, place, tmp_path):
     train.train(small, place)
-    restored = experiments.restore(place, [], None, None)
+    restored = trained_runs.restore(place, [], None, None)
     assert restored.step == 40
     export.main([f"--workdir={place}", f"--out={tmp_path / 'model.zip'}"])
     assert (tmp_path / "model.zip").stat().st_size > 10_000

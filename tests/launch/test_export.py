@@ -22,7 +22,7 @@ from jaxgen.task import Task
 from launch import export, sample, train
 from launch.config import loading
 from launch.config.errors import CommandExit, UserError
-from launch.engine import experiments
+from launch.engine import experiments, trained_runs
 from launch.exported import archive, loader, tracing
 from launch.reporting import image_files
 from tests.launch import (
@@ -107,7 +107,7 @@ def call(workdir, out, *arguments):
 
 
 def opened_of(workdir):
-    return experiments.restore(workdir, ["--config.mesh.data=1"], None, None)
+    return trained_runs.restore(workdir, ["--config.mesh.data=1"], None, None)
 
 
 def alike(found, wanted):
@@ -359,7 +359,7 @@ def test_an_unknown_function_is_a_mistake(made, capsys):
 def test_a_task_that_promises_nothing_is_named():
     config = ConfigDict({"task": {"name": "mine:task"}})
     task = Task(*[None] * 5, complete=lambda state, batch, rng: batch["image"])
-    restored = experiments.Restored(
+    restored = trained_runs.Restored(
         config, None, experiments.Experiment(task, None, None, {}), None, 0
     )
     with pytest.raises(

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from launch import checkpoints
-from launch.checkpoints.writer import Writer
+from launch.checkpoints import restoring
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading
 from launch.config.errors import UserError
 from launch.data import batches
@@ -103,10 +103,10 @@ def test_a_run_goes_on_to_the_bit(tmp_path):
     """Both players, both optimisers, the power iteration and the count of updates."""
     wanted, whole = losses(config_of(CLASSES), steps=5)
     _, state = losses(config_of(CLASSES), steps=3)
-    writer = Writer(tmp_path / "checkpoints", 2, "")
+    writer = CheckpointWriter(tmp_path / "checkpoints", 2, "")
     writer.save(3, state, {}, {})
     writer.close()
-    restore = lambda template: checkpoints.restore(tmp_path / "checkpoints", 3, template)
+    restore = lambda template: restoring.restore(tmp_path / "checkpoints", 3, template)
     found, state = losses(config_of(CLASSES), start=3, steps=2, state=restore)
     np.testing.assert_array_equal(found, wanted[3:])
     for one, two in zip(jax.tree.leaves(state), jax.tree.leaves(whole), strict=True):
@@ -120,7 +120,7 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
         experiment = experiments.build(config, data, training=False)
         return experiments.evaluate(
             experiment,
-            experiments.initial_state(config, experiment),
+            experiments.initial_state(experiment),
             data,
             rows,
             experiment.compiled.score_step,

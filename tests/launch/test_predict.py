@@ -11,7 +11,7 @@ from jaxseg.inference.postprocess import regions
 from launch import evaluate, predict, train
 from launch.config import loading
 from launch.config.errors import UserError
-from launch.engine import experiments
+from launch.engine import trained_runs
 from launch.inference.segmenter import Segmenter
 
 COLOURS = np.array([[30, 30, 30], [220, 60, 60], [60, 60, 220]], np.uint8)
@@ -151,7 +151,7 @@ def test_images_of_any_size(run, tmp_path, capsys, shape):
 
 def test_images_of_many_sizes_are_one_compilation(run):
     _, workdir = run
-    restored = experiments.restore(workdir, [], None, None)
+    restored = trained_runs.restore(workdir, [], None, None)
     segmenter = Segmenter(restored, 1, False)
     for shape in ((5, 9), (24, 32), (40, 33), (31, 80)):
         segmenter.label({"image": scene(3, shape)[0]}, None)

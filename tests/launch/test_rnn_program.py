@@ -86,7 +86,7 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
         experiment = experiments.build(config, data, training=False)
         return experiments.evaluate(
             experiment,
-            experiments.initial_state(config, experiment),
+            experiments.initial_state(experiment),
             data,
             rows,
             experiment.compiled.score_step,

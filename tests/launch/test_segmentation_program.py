@@ -67,7 +67,7 @@ def test_scores_are_exact_for_any_batch_size_and_device_count(devices, batch_siz
     def evaluate(config, rows):
         data = batches.open_data(config.data, "test")
         experiment = experiments.build(config, data, training=False)
-        state = experiments.initial_state(config, experiment)
+        state = experiments.initial_state(experiment)
         return experiments.evaluate(experiment, state, data, rows, experiment.compiled.score_step)
 
     whole = evaluate(config_of(), 24)
@@ -91,4 +91,4 @@ def test_a_run_says_when_the_data_names_no_classes():
     config = config_of(**{"task.classes": -1})
     data = batches.open_data(config.data, "test")
     with pytest.raises(Exception, match="names no classes"):
-        experiments.count_classes(config, data.split)
+        config = experiments.with_classes(config, data.split)

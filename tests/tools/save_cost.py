@@ -33,9 +33,9 @@ def measure(pairs: int, steps: int) -> dict:
     config = loading.load("configs/unet.py")
     config.model.widths, config.data.batch_size = WIDTHS, 8
     data = batches.open_data(config.data, "train")
-    experiments.count_classes(config, data.split)
+    config = experiments.with_classes(config, data.split)
     experiment = experiments.build(config, data)
-    state = experiment.compiled.load(experiments.initial_state(config, experiment))
+    state = experiment.compiled.load(experiments.initial_state(experiment))
     feed = training.feed(config, data, 0)
 
     def train(state):

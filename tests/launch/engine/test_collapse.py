@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from launch import checkpoints
-from launch.checkpoints.writer import Writer
+from launch.checkpoints import restoring
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config import schema
 from launch.config.errors import Collapsed, UserError
 from launch.engine import collapse, compiled_steps, loop
@@ -56,7 +57,7 @@ def train(folder, start=0, steps=14, recover=halve, best="-quality", **settings)
         task, jax.eval_shape(task.init, None, None), config, mesh, {}
     )
     journal = MetricsWriter(folder, task.finish, steps, 2, start, 0.0)
-    writer = Writer(folder / "checkpoints", 2, best)
+    writer = CheckpointWriter(folder / "checkpoints", 2, best)
     judge = collapse.make_collapse_check(
         config, recover, made.template, folder / "checkpoints", folder, writer, journal.note
     )
@@ -70,7 +71,7 @@ def train(folder, start=0, steps=14, recover=halve, best="-quality", **settings)
         return (metrics, None) if other is None else (report(other, step), other)
 
     feed = ({"index": np.arange(2, dtype=np.int32)} for _ in range(99))
-    state = checkpoints.restore(folder / "checkpoints", start, made.template) if start else None
+    state = restoring.restore(folder / "checkpoints", start, made.template) if start else None
     state = made.init({"index": np.zeros(2, np.int32)}) if state is None else state
     plan = loop.Schedule(steps=steps, stride=1, log=2, evaluate=2, save=2)
     try:
@@ -78,7 +79,7 @@ def train(folder, start=0, steps=14, recover=halve, best="-quality", **settings)
     finally:
         journal.close()
         writer.close()
-    last = checkpoints.restore(folder / "checkpoints", steps, made.template)
+    last = restoring.restore(folder / "checkpoints", steps, made.template)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return float(last.params[0]), [line for line in lines if "rollback_to" in line]
 

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from launch import checkpoints
 from launch import train as training
-from launch.checkpoints.writer import Writer
+from launch.checkpoints import restoring
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config import schema
 from launch.config.errors import UserError
 from launch.data import batches
@@ -41,7 +41,7 @@ def losses(config, start=0, steps=STEPS, state=None):
     data = batches.open_data(config.data, config.data.split)
     experiment = experiments.build(config, data)
     if state is None:
-        state = experiments.initial_state(config, experiment)
+        state = experiments.initial_state(experiment)
     elif not isinstance(state, tuple):
         state = state(experiment.compiled.template)
     state = experiment.compiled.load(state)
@@ -111,10 +111,10 @@ def test_fsdp_shards_parameters_and_optimiser_state(small):
 def test_a_checkpoint_of_8_devices_goes_on_anywhere(small, tmp_path, target):
     whole, _ = losses(layout(small, "fsdp 8"), steps=20)
     _, state = losses(layout(small, "fsdp 8"), steps=10)
-    writer = Writer(tmp_path / "checkpoints", 2, "")
+    writer = CheckpointWriter(tmp_path / "checkpoints", 2, "")
     writer.save(10, state, {}, {})
     writer.close()
-    restore = lambda template: checkpoints.restore(tmp_path / "checkpoints", 10, template)
+    restore = lambda template: restoring.restore(tmp_path / "checkpoints", 10, template)
     found, _ = losses(layout(small, target), start=10, steps=10, state=restore)
     np.testing.assert_allclose(found, whole[10:], atol=1e-5)
 
@@ -133,7 +133,7 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count(small, devices,
     config = layout(small, "one device", **{"mesh.data": devices})
     data = batches.open_data(config.data, "test")
     experiment = experiments.build(config, data, training=False)
-    state = experiments.initial_state(config, experiment)
+    state = experiments.initial_state(experiment)
     found = experiments.evaluate(
         experiment, state, data, batch_size, experiment.compiled.score_step
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from launch import checkpoints
-from launch.checkpoints.writer import Writer
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config import schema
 from launch.config.errors import Diverged, Interrupted
 from launch.engine import compiled_steps, loop, preemption
@@ -65,7 +65,7 @@ def run(folder, made, start=0, state=None, steps=12, on_evaluate=lambda step: No
     journal = MetricsWriter(
         folder, lambda s: {"loss": float(s["loss"])}, steps, 2, start, time.perf_counter()
     )
-    writer = Writer(folder / "checkpoints", 9, "")
+    writer = CheckpointWriter(folder / "checkpoints", 9, "")
     seen = []
 
     def evaluate(state, step):

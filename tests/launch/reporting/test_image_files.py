@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch.reporting import image_files
+from launch.reporting import image_files, label_files
 
 
 def test_images_become_tiles_in_order(tmp_path):
@@ -32,9 +32,9 @@ def test_values_outside_the_range_are_clipped():
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32])
 def test_labels_come_back_from_the_file_and_lie_over_their_image(tmp_path, dtype):
     labels = np.arange(300 * 5).reshape(300, 5).astype(dtype) % 7
-    image_files.save_labels(tmp_path / "labels.png", labels)
+    label_files.save_labels(tmp_path / "labels.png", labels)
     image = np.full((300, 5, 3), 100, np.uint8)
-    image_files.save_overlay(tmp_path / "overlay.png", image, labels)
+    label_files.save_overlay(tmp_path / "overlay.png", image, labels)
     with Image.open(tmp_path / "labels.png") as file, Image.open(tmp_path / "overlay.png") as over:
         assert file.mode == "P"
         np.testing.assert_array_equal(np.asarray(file), labels)
@@ -46,7 +46,7 @@ def test_labels_come_back_from_the_file_and_lie_over_their_image(tmp_path, dtype
 
 def test_more_than_255_regions_are_written_with_16_bits(tmp_path):
     labels = np.arange(400, dtype=np.int32).reshape(20, 20)
-    image_files.save_labels(tmp_path / "labels.png", labels)
+    label_files.save_labels(tmp_path / "labels.png", labels)
     with Image.open(tmp_path / "labels.png") as file:
         np.testing.assert_array_equal(np.asarray(file), labels)
 

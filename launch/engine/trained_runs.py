@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from launch import checkpoints, storage
+from launch.checkpoints import restoring
 from launch.config import loading, run_config, schema
 from launch.config.errors import UserError
 from launch.data import batches
@@ -54,9 +55,7 @@ def restore(
       UserError: no such run or step, or nothing whole in it.
     """
     # The devices that it was trained on need not be here.
-    config = schema.with_values(
-        run_config.read_config(workdir), {"mesh.data": -1, "mesh.fsdp": 1}
-    )
+    config = schema.with_values(run_config.read_config(workdir), {"mesh.data": -1, "mesh.fsdp": 1})
     config = loading.override(config, overrides)
     config = schema.with_values(config, {f"task.{key}": v for key, v in (task or {}).items()})
     folder = workdir / "checkpoints"
@@ -68,7 +67,7 @@ def restore(
     else:
         data = batches.open_data(config.data, split or config.eval.split, "config.eval")
     experiment = experiments.build(config, data, training=False)
-    state = checkpoints.restore(folder, step, experiment.compiled.template)
+    state = restoring.restore(folder, step, experiment.compiled.template)
     return Restored(config, data, experiment, state, step)
 
 
@@ -93,7 +92,7 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
     if params is None:
         raise UserError("config.init_from needs a task whose state has a field `params`")
     logger.info(f"parameters from step {step} of {folder.parent}")
-    return state._replace(params=checkpoints.restore_params(folder, step, params))
+    return state._replace(params=restoring.restore_params(folder, step, params))
 
 
 def _whole_step(folder, step):
