@@ -10,17 +10,23 @@ import resource
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
+from ml_collections import ConfigDict
 
 from launch import cli
-from launch import train as training
 from launch.checkpoints.writer import CheckpointWriter
-from launch.config import loading
+from launch.config import loading, schema
 from launch.data import batches
-from launch.engine import experiments, loop, sharding
+from launch.engine import experiments, sharding
+from launch.engine.evaluation import Evaluator
+from launch.engine.loop import run_loop
+from launch.engine.pending import Speed
+from launch.engine.training import feed_of, schedule_of
 from launch.reporting.metrics_writer import MetricsWriter
+from launch.reporting.sinks import standard_sinks
 
 logger = logging.getLogger("segen")
 
@@ -59,7 +65,7 @@ def main(argv: list[str]) -> None:
     print(json.dumps(results))
 
 
-def measure(config, seconds: float, loop_seconds: float) -> dict:
+def measure(config: ConfigDict, seconds: float, loop_seconds: float) -> dict:
     """All figures of a config: {name: value}, rates per second, memory in MiB.
 
     Args:
@@ -69,6 +75,7 @@ def measure(config, seconds: float, loop_seconds: float) -> dict:
     """
     data = batches.open_data(config.data, config.data.split, "config.data")
     held_out = batches.open_data(config.data, config.eval.split, "config.eval")
+    config = experiments.with_classes(config, data.split)
     experiment = experiments.build(config, data)
     device = jax.devices()[0]
     found = {"device": f"{experiment.mesh.size} x {device.device_kind}"}
@@ -94,74 +101,99 @@ def measure(config, seconds: float, loop_seconds: float) -> dict:
 
 
 def bare_rate(
-    config, experiment: experiments.Experiment, data: batches.Data, seconds: float
+    config: ConfigDict, experiment: experiments.Experiment, data: batches.Data, seconds: float
 ) -> tuple[float, float]:
     """Steps per second of the compiled step on a feed that is on the device already.
+
+    Args:
+      config: a complete, checked config.
+      experiment: what it describes.
+      data: the training split.
+      seconds: least duration.
 
     Returns:
       The rate, and the seconds that the first call took longer than a step.
     """
-    program = experiment.compiled
-    state = program.load(experiments.initial_state(experiment))
-    feed = program.put_feed(next(training.feed(config, data, 0)))
+    compiled = experiment.compiled
+    state = compiled.load(experiments.initial_state(experiment))
+    feed = compiled.put_feed(next(feed_of(config, data, config.seed, 0)))
     stride = config.train.steps_per_dispatch
     began = time.perf_counter()
-    state, sums, _ = jax.block_until_ready(program.train(state, feed, 0))
+    state, outputs = jax.block_until_ready(compiled.train(state, feed, 0))
     first = time.perf_counter() - began
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         for _ in range(max(1, 50 // stride)):
-            state, sums, _ = program.train(state, feed, done)
+            state, outputs = compiled.train(state, feed, done)
             done += stride
-        jax.block_until_ready(sums)
+        jax.block_until_ready(outputs.sums)
     rate = done / (time.perf_counter() - began)
     return rate, first - stride / rate
 
 
 def loop_rate(
-    config, experiment: experiments.Experiment, data, held_out, least_steps: float
+    config: ConfigDict,
+    experiment: experiments.Experiment,
+    data: batches.Data,
+    held_out: batches.Data,
+    least_steps: float,
 ) -> dict[str, float]:
     """Steps per second of the loop as `launch.train` runs it, everything compiled.
 
-    Logging, metrics, evaluations, figures and saves at the config's own cadence
+    Logging, metrics, evaluations, figures and saves at the config's own intervals
     count; the number of steps is rounded up to whole periods of these.
+
+    Args:
+      config: a complete, checked config.
+      experiment: what it describes.
+      data: the training split.
+      held_out: the evaluation split.
+      least_steps: least number of steps.
+
+    Returns:
+      `rate`, in steps per second, and `wait`, the share of time that the device waited.
     """
     period = max(config.eval.every, config.checkpoint.every, config.log.every)
     steps = min(config.train.steps, -(-int(least_steps) // period) * period)
-    with tempfile.TemporaryDirectory() as folder:
-        workdir = Path(folder)
-        state = experiments.initial_state(experiment)
-        quiet = MetricsWriter(
-            workdir / "warm", experiment.task.finish, steps, 1, 0, time.perf_counter()
-        )
-        training.evaluator(config, experiment, held_out, quiet)(state, 0)
-        jax.block_until_ready(experiment.compiled.all_finite(state))
-        quiet.close()
+    compiled, batch_size = experiment.compiled, config.data.batch_size
+    evaluator = partial(
+        Evaluator,
+        experiment,
+        held_out,
+        split=config.eval.split,
+        batch_size=config.eval.batch_size,
+    )
+    with tempfile.TemporaryDirectory() as place:
+        folder, state = Path(place), experiments.initial_state(experiment)
+        warm = MetricsWriter(standard_sinks(folder / "warm", 0, steps, batch_size))
+        evaluator(metrics=warm)(state, 0)
+        jax.block_until_ready(compiled.all_finite(state))
+        warm.close()
         writer = CheckpointWriter(
-            workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best
+            folder / "checkpoints", config.checkpoint.keep, config.checkpoint.best
         )
-        began = time.perf_counter()
-        journal = MetricsWriter(
-            workdir, experiment.task.finish, steps, config.data.batch_size, 0, time.perf_counter()
-        )
-        loop.train(
-            experiment.compiled,
-            training.plan(config)._replace(steps=steps),
-            training.feed(config, data, 0),
-            experiment.compiled.load(state),
+        began, speed = time.perf_counter(), Speed(batch_size)
+        metrics = MetricsWriter(standard_sinks(folder, 0, steps, batch_size))
+        run_loop(
+            compiled,
+            compiled.load(state),
             0,
-            training.evaluator(config, experiment, held_out, journal),
-            writer,
-            {},
-            journal,
+            schedule=schedule_of(config)._replace(steps=steps),
+            feed=feed_of(config, data, config.seed, 0),
+            finish=experiment.task.finish,
+            evaluate=evaluator(metrics=metrics),
+            checkpoints=writer,
+            record=dict,
+            metrics=metrics,
+            speed=speed,
         )
         took = time.perf_counter() - began
-        journal.close()
+        metrics.close()
         writer.close()
-    return {"rate": steps / took, "wait": journal.totals["waited"] / took}
+    return {"rate": steps / took, "wait": speed.waited / took}
 
 
-def input_rate(config, data: batches.Data, seconds: float) -> float:
+def input_rate(config: ConfigDict, data: batches.Data, seconds: float) -> float:
     """Images per second that the host gathers from the cache, on one thread."""
     feed = batches.train_batches(data, config.data, config.seed)
     done, began = 0, time.perf_counter()
@@ -171,40 +203,43 @@ def input_rate(config, data: batches.Data, seconds: float) -> float:
     return done / (time.perf_counter() - began)
 
 
-def resident_rates(config, data: batches.Data, seconds: float) -> dict[str, float]:
+def resident_rates(config: ConfigDict, data: batches.Data, seconds: float) -> dict[str, float]:
     """Steps per second with the data on the device and 1, 10, 100 steps a dispatch."""
     rates = {}
     for stride in (1, 10, 100) if config.parallel == "jit" else ():
-        variant = config.copy_and_resolve_references()
-        variant.data.resident = True
-        variant.train.steps_per_dispatch = stride
+        values = {"data.resident": True, "train.steps_per_dispatch": stride}
+        variant = schema.with_values(config, values)
         experiment = experiments.build(variant, data)
-        rates[f"resident_{stride}_steps_per_second"] = bare_rate(
-            variant, experiment, data, seconds
-        )[0]
+        rate, _ = bare_rate(variant, experiment, data, seconds)
+        rates[f"resident_{stride}_steps_per_second"] = rate
     return rates
 
 
-def flops(config, data: batches.Data, rate: float) -> dict[str, float]:
-    """FLOP of a step by XLA's own count, and the share of the device's peak."""
-    variant = config.copy_and_resolve_references()
-    variant.data.resident, variant.train.steps_per_dispatch, variant.parallel = False, 1, "jit"
-    experiment = experiments.build(variant, data)
+def flops(config: ConfigDict, data: batches.Data, rate: float) -> dict[str, float]:
+    """FLOP of a step by XLA's own count, and the share of the device's peak.
+
+    Args:
+      config: a complete, checked config.
+      data: the training split.
+      rate: steps per second.
+    """
+    values = {"data.resident": False, "train.steps_per_dispatch": 1, "parallel": "jit"}
+    experiment = experiments.build(schema.with_values(config, values), data)
     spec = batches.batch_spec(data.example, config.data.batch_size)
-    compiled = experiment.compiled.train.lower(experiment.compiled.template, spec, 0).compile()
-    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    step = float(cost["flops"]) * experiment.mesh.size
-    found = {
-        "gflop_per_step": step / 1e9,
-        "gflop_per_second": step * rate / 1e9,
+    step = experiment.compiled.train.lower(experiment.compiled.template, spec, 0).compile()
+    cost, memory = step.cost_analysis(), step.memory_analysis()
+    flop = float(cost["flops"]) * experiment.mesh.size
+    results = {
+        "gflop_per_step": flop / 1e9,
+        "gflop_per_second": flop * rate / 1e9,
         "step_temporaries_mib": memory.temp_size_in_bytes / 2**20,
     }
     kind = jax.devices()[0].device_kind
     for name, peaks in PEAK_FLOPS.items():
         if kind.startswith(name):
             peak = peaks[config.dtype == "bfloat16"] * experiment.mesh.size
-            found["model_flops_utilisation"] = step * rate / peak
-    return found
+            results["model_flops_utilisation"] = flop * rate / peak
+    return results
 
 
 def peak_memory() -> float:

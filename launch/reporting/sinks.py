@@ -52,6 +52,7 @@ class JsonlSink(Sink):
     """
 
     def __init__(self, folder: Path, start: int):
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         kept = [line for line in metrics_file.read(path).lines if line["step"] <= start]
         with replacing(path) as working:
@@ -151,6 +152,8 @@ class TerminalSink(Sink):
 
     def metrics(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Shows the loss and the speed of training, or the metrics of an evaluation."""
+        if split in ("nonfinite", "collapse"):
+            return  # recovery has said it in a line of its own
         if split != "train":
             whole = {name: value for name, value in metrics.items() if "/" not in name}
             shown = ", ".join(f"{name} {value:.4g}" for name, value in whole.items())

@@ -14,10 +14,14 @@ import pytest
 
 from launch import checkpoints
 from launch.checkpoints.writer import CheckpointWriter
-from launch.config import schema
 from launch.config.errors import Diverged, Interrupted
-from launch.engine import compiled_steps, loop, preemption
+from launch.engine import preemption
+from launch.engine.loop import Schedule, run_loop
+from launch.engine.pending import Speed
+from launch.reporting import metrics_file
 from launch.reporting.metrics_writer import MetricsWriter
+from launch.reporting.sinks import JsonlSink
+from tests.launch.engine.small import compiled
 
 
 class State(NamedTuple):
@@ -28,8 +32,6 @@ def make_program(poison_loss_at=None, poison_state_at=None):
     """Adds 1 to its state a step; the loss is the step's number."""
 
     class Counter:
-        score_step = sample = None
-
         @staticmethod
         def init(rng, batch):
             return State(jnp.zeros(3))
@@ -53,18 +55,11 @@ def make_program(poison_loss_at=None, poison_state_at=None):
         def figures(state, batch, rng):
             return {}
 
-    config = schema.defaults()
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "fsdp"))
-    state = jax.eval_shape(Counter.init, None, None)
-    return compiled_steps.compile_task(
-        Counter, state, config, mesh, {"learning_rate": lambda step: 0.1}
-    )
+    return compiled(Counter, {"learning_rate": lambda step: 0.1})
 
 
 def run(folder, made, start=0, state=None, steps=12, on_evaluate=lambda step: None):
-    journal = MetricsWriter(
-        folder, lambda s: {"loss": float(s["loss"])}, steps, 2, start, time.perf_counter()
-    )
+    metrics = MetricsWriter([JsonlSink(folder, start)])
     writer = CheckpointWriter(folder / "checkpoints", 9, "")
     seen = []
 
@@ -73,32 +68,50 @@ def run(folder, made, start=0, state=None, steps=12, on_evaluate=lambda step: No
         seen.append((step, float(state.params[0])))
         return {"loss": float(state.params[0])}, None
 
-    feed = ({"index": np.arange(2, dtype=np.int32)} for _ in itertools.count())
-    plan = loop.Schedule(steps=steps, stride=1, log=2, evaluate=6, save=4)
-    state = made.init({"index": np.zeros(2, np.int32)}) if state is None else state
     try:
-        loop.train(made, plan, feed, state, start, evaluate, writer, {}, journal)
+        run_loop(
+            made,
+            made.init({"index": np.zeros(2, np.int32)}) if state is None else state,
+            start,
+            schedule=Schedule(steps=steps, steps_per_dispatch=1, log=2, evaluate=6, save=4),
+            feed=({"index": np.arange(2, dtype=np.int32)} for _ in itertools.count()),
+            finish=lambda sums: {"loss": float(sums["loss"])},
+            evaluate=evaluate,
+            checkpoints=writer,
+            record=lambda: {"steps": len(seen)},
+            metrics=metrics,
+            speed=Speed(batch_size=2),
+        )
     finally:
-        journal.close()
+        metrics.close()
         writer.close()
     return seen
 
 
-def test_logs_evaluates_and_saves_when_the_plan_says(tmp_path):
+def test_logs_evaluates_and_saves_as_scheduled(tmp_path):
     seen = run(tmp_path, make_program(), steps=14)
     assert seen == [(6, 6.0), (12, 12.0), (14, 14.0)]
-    assert checkpoints.steps(tmp_path / "checkpoints") == [4, 8, 12, 14]
+    folder = tmp_path / "checkpoints"
+    assert checkpoints.steps(folder) == [4, 8, 12, 14]
+    assert [checkpoints.record(folder, step)["steps"] for step in (4, 8, 14)] == [0, 1, 3]
+    assert checkpoints.metrics(folder, 12) == {"loss": 12.0}
+    assert checkpoints.metrics(folder, 8) is None
+    lines = metrics_file.read(tmp_path / "metrics.jsonl").lines
+    # Two steps a line; a line ends at each save too.
+    assert [(line["step"], line["loss"]) for line in lines] == [
+        (step, 2.0 * step - 1.0) for step in range(2, 15, 2)
+    ]
 
 
 @pytest.mark.parametrize("poison", [{"poison_loss_at": 7}, {"poison_state_at": 7}])
 def test_what_is_not_finite_stops_the_run_and_is_never_saved(tmp_path, poison):
-    with pytest.raises(Diverged, match=r"at step [78]; the last good checkpoint is step 4"):
+    with pytest.raises(Diverged, match=r"at step [78]$"):
         run(tmp_path, make_program(**poison))
     assert checkpoints.steps(tmp_path / "checkpoints") == [4]
 
 
 def test_bad_parameters_at_the_very_step_of_a_save_are_not_saved(tmp_path):
-    with pytest.raises(Diverged, match=r"parameters are not finite after step 8.*is step 4"):
+    with pytest.raises(Diverged, match=r"parameters are not finite after step 8"):
         run(tmp_path, make_program(poison_state_at=8))
     assert checkpoints.steps(tmp_path / "checkpoints") == [4]
 

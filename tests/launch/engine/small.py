@@ -1,0 +1,20 @@
+"""What tests of the engine share."""
+
+import jax
+import numpy as np
+
+from launch.engine import compiled_steps, validate
+
+
+def one_device():
+    """A mesh of one device."""
+    return jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "fsdp"))
+
+
+def compiled(task, learning_rates=None, **options):
+    """The compiled steps of a task that is no model, on one device."""
+    state = jax.eval_shape(task.init, None, None)
+    whole = validate.complete(task, "task")
+    return compiled_steps.compile_task(
+        whole, state, one_device(), seed=0, learning_rates=learning_rates or {}, **options
+    )
