@@ -1,7 +1,7 @@
-"""Objects by name: {"name": "pkg.mod:attr", **kwargs} becomes attr(**kwargs).
+"""Objects that configs name: {"name": "package.module:attribute", **arguments}.
 
-Nothing is registered. A user's own model, task or data set is named the same
-way as ours, from any module that Python can import.
+Nothing is registered. A user's own model, task or data set is named in the same
+way as those of this project, from any module that Python can import.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from launch.config.errors import UserError
 
 
 def resolve(name: str, where: str) -> Any:
-    """Imports "pkg.mod:attr".
+    """Imports the object "package.module:attribute".
 
     Args:
       name: module path, a colon, and an attribute path.
@@ -32,7 +32,7 @@ def resolve(name: str, where: str) -> Any:
     try:
         found = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # A module that exists but imports one that does not is another mistake.
+        # The module itself may exist, and import one that does not.
         reason = "" if module_name.startswith(error.name or " ") else f" (it imports {error.name})"
         raise UserError(f"{where}: cannot import {module_name!r}{reason}; is it on PYTHONPATH?")
     for part in path.split("."):
@@ -45,9 +45,9 @@ def resolve(name: str, where: str) -> Any:
 
 
 def instantiate(spec: Mapping, where: str, **extra: Any) -> Any:
-    """Calls what a spec names with its own keys and `extra` as arguments.
+    """Calls the object that a spec names, with the other keys and `extra` as arguments.
 
-    Specs inside the spec are built first; lists become tuples.
+    Specs inside the spec are instantiated first; lists become tuples.
 
     Args:
       spec: a mapping with a "name".
@@ -68,7 +68,11 @@ def instantiate(spec: Mapping, where: str, **extra: Any) -> Any:
 
 
 def partial(spec: Mapping, where: str) -> Callable:
-    """The function that a spec names, with the spec's own keys already given.
+    """The function that a spec names, with the other keys of the spec as its arguments.
+
+    Args:
+      spec: a mapping with a "name".
+      where: the config key that holds the spec, for messages.
 
     Raises:
       UserError: no such function, or an argument that it does not take.
@@ -78,13 +82,24 @@ def partial(spec: Mapping, where: str) -> Callable:
 
 
 def accepts(name: str, argument: str, where: str) -> bool:
-    """Whether what `name` names can be called with this keyword."""
+    """Whether the object called `name` takes a keyword argument.
+
+    Args:
+      name: "package.module:attribute".
+      argument: the keyword.
+      where: the config key that holds the name, for messages.
+    """
     parameters = _parameters(resolve(name, where)).values()
     return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def required(name: str, where: str) -> set[str]:
-    """The arguments without which what `name` names cannot be called."""
+    """The arguments that the object called `name` needs.
+
+    Args:
+      name: "package.module:attribute".
+      where: the config key that holds the name, for messages.
+    """
     return _required(resolve(name, where))
 
 
@@ -99,7 +114,7 @@ def _value(value, where):
 
 
 def _resolve(spec, where, extra):
-    """What a spec names, and its keyword arguments, checked against the signature."""
+    """The object of a spec, and its keyword arguments, checked against its signature."""
     spec = spec.to_dict() if isinstance(spec, ConfigDict) else spec
     if not isinstance(spec, Mapping) or not spec.get("name"):
         raise UserError(f'{where}: expected a mapping with a "name", got {spec!r}')

@@ -1,11 +1,11 @@
-"""The ways a command ends, and the exit code of each.
+"""The exceptions that end a command, each with its exit code.
 
-0 is done, 1 a fault of ours (with its stack trace); the rest are below.
+0 means done, and 1 an error in this program, shown with its stack trace.
 """
 
 import errno
 
-# What a full or locked disk says, which is the user's to mend.
+# Errors of a full or read-only disk, which the user can mend.
 DISK_ERRORS = (
     errno.ENOSPC,
     errno.EROFS,
@@ -32,10 +32,11 @@ class UserError(CommandExit):
 
 
 class Diverged(CommandExit):
-    """The loss is no longer finite; the last good checkpoint is kept.
+    """The loss or a parameter is not finite; the last good checkpoint is kept.
 
-    Attributes:
-      step: at which, None where it is not known.
+    Args:
+      message: for the user.
+      step: the step, None where it is not known.
     """
 
     exit_code = 3
@@ -46,21 +47,21 @@ class Diverged(CommandExit):
 
 
 class Collapsed(CommandExit):
-    """An evaluation broke the rule of config.collapse, and the run was to stop there."""
+    """An evaluation broke the rule of config.collapse, and the run stops."""
 
     exit_code = 4
 
 
 class Interrupted(CommandExit):
-    """SIGTERM or Ctrl-C: the run saved and left. The same command goes on."""
+    """SIGTERM or Ctrl-C: the run saved and left. The same command continues it."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class PeerLost(CommandExit):
-    """Another process of the run is not there or gone; start all of them again."""
+    """Another process of the run did not start, or has ended; start all of them again."""
 
     exit_code = 76  # EX_PROTOCOL of sysexits.h
 
 
-ABANDONED = 130  # a second Ctrl-C: left at once, nothing saved (128 + SIGINT)
+ABANDONED = 130  # exit code of a second Ctrl-C: nothing was saved (128 + SIGINT)

@@ -10,6 +10,10 @@ from ml_collections import ConfigDict
 from launch.config.errors import UserError
 from launch.config.loading import complete
 from launch.config.schema import IDENTITY, flatten
+from launch.storage.atomic import replacing
+
+# Of config.json; a run of another format is refused.
+FORMAT = 2
 
 PACKAGES = (
     "segen",
@@ -26,35 +30,53 @@ PACKAGES = (
 
 
 def to_json(config: ConfigDict, facts: dict | None = None) -> str:
-    """The whole config, the versions of what runs it, and facts about its data."""
+    """The content of config.json.
+
+    Args:
+      config: the whole config.
+      facts: what `launch.data.batches.facts` says of the data.
+
+    Returns:
+      JSON with the config, the versions of the installed packages, and the facts.
+    """
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    content = {"config": config.to_dict(), "versions": versions, "data": facts or {}}
+    content = {
+        "format": FORMAT,
+        "config": config.to_dict(),
+        "versions": versions,
+        "data": facts or {},
+    }
     return json.dumps(content, indent=2) + "\n"
 
 
 def write(workdir: Path, content: str) -> None:
-    """Writes config.json; a run killed meanwhile leaves the old one."""
-    working = workdir / "config.json.tmp"
-    working.write_text(content)
-    working.replace(workdir / "config.json")
+    """Writes config.json, of what `to_json` returned."""
+    with replacing(workdir / "config.json") as working:
+        working.write_text(content)
 
 
 def read_config(workdir: Path) -> ConfigDict:
-    """The config that a workdir holds; see `read`."""
+    """The config of the run in a workdir; see `read`."""
     record, path = read(workdir)
     return complete(ConfigDict(record["config"]), str(path))
 
 
 def read(workdir: Path) -> tuple[dict, Path]:
-    """What `to_json` wrote into a workdir, and the file.
+    """Reads config.json of a workdir.
+
+    Args:
+      workdir: the run's folder.
+
+    Returns:
+      {"config": ..., "versions": ..., "data": ...} as `to_json` wrote them, and the file.
 
     Raises:
-      UserError: no such workdir, or no readable config in it.
+      UserError: no such workdir, no readable config in it, or one of another version.
     """
     path = workdir / "config.json"
     if not workdir.is_dir():
@@ -63,13 +85,28 @@ def read(workdir: Path) -> tuple[dict, Path]:
         raise UserError(f"--workdir: {workdir} is not a run: it has no config.json")
     try:
         record = json.loads(path.read_text())
-        return {"data": {}} | record | {"config": record["config"]}, path
+        record = {"data": {}} | record | {"config": record["config"]}
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); a copy is inside each checkpoint")
+    if record.get("format") != FORMAT:
+        version = record.get("versions", {}).get("segen", "unknown")
+        raise UserError(
+            f"{path} was written by Segen {version}, whose runs this version does not open; train "
+            "again, or install that version"
+        )
+    return record, path
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Lines "key: old -> new" for the keys that make it another run."""
+    """The keys whose values differ and make it another run.
+
+    Args:
+      old: the config of the run.
+      new: the config to continue it with.
+
+    Returns:
+      Lines "key: old -> new".
+    """
     before, after = (flatten(json.loads(json.dumps(c.to_dict()))) for c in (old, new))
     lines = []
     for key in sorted(before.keys() | after.keys()):

@@ -8,11 +8,11 @@ from ml_collections import ConfigDict
 
 from launch.config.errors import UserError
 
-# Sections whose keys belong to the objects they name; those check them.
+# Sections whose keys are arguments of the objects they name, which check them.
 OPEN = ("task", "model", "optimizer", "data.kwargs", "data.preprocess", "score.features")
 
-# Changing one of these makes it another run. All others may change when a run
-# goes on: where it runs, how often it reports, and for how long.
+# Another value of one of these keys makes it another run. All others may change when a
+# run continues: where it runs, how often it reports, and for how long.
 IDENTITY = (
     "seed",
     "task",
@@ -34,7 +34,7 @@ def defaults() -> ConfigDict:
     """Every key of a configuration with its default."""
     return ConfigDict(
         {
-            # Decides initial parameters, order of the data, and all noise.
+            # Of initial parameters, order of the data, and all noise.
             "seed": 0,
             # {"name": "pkg.mod:factory", **kwargs}; see jaxgen.task.Task.
             "task": {"name": ""},
@@ -44,7 +44,7 @@ def defaults() -> ConfigDict:
             # {"name": "optax:...", "learning_rate": number or a schedule, ...} and
             # the engine's own clip_norm (0: off) and ema (decay; 0: off).
             "optimizer": {},
-            # What nets compute in: float32 or bfloat16. Parameters stay float32.
+            # The dtype that nets compute in: float32 or bfloat16. Parameters stay float32.
             "dtype": "float32",
             # Workdir (or WORKDIR:STEP) whose parameters this run starts from.
             "init_from": "",
@@ -89,16 +89,17 @@ def defaults() -> ConfigDict:
             # none; "-name" where larger is better.
             "checkpoint": {"every": 1000, "keep": 2, "best": ""},
             "log": {"every": 100},
-            # A rule that evaluations must keep from step `after` on, such as
-            # "class_coverage >= 0.9 and fid <= 50"; "" for none. Where one breaks it the
-            # run stops, or goes back to the best checkpoint ("rollback"), so many times.
+            # A rule that evaluations must pass from step `after` on, such as
+            # "class_coverage >= 0.9 and fid <= 50"; "" for none. An evaluation that breaks it
+            # stops the run, or takes it back to the best checkpoint ("rollback"), at most
+            # `times` times.
             "collapse": {"rule": "", "action": "stop", "after": 0, "times": 3},
-            # What a loss that is not finite does: "stop"; "skip" the batch; or "rollback" to
-            # the last checkpoint and on from there in another order of the data; so many
-            # times in a run. The batch is kept in the workdir for inspection.
+            # The answer to a loss that is not finite: "stop"; "skip" the batch; or "rollback"
+            # to the last checkpoint and on from there in another order of the data; at most
+            # `times` times in a run. The batch is kept in the workdir.
             "nonfinite": {"action": "stop", "times": 3},
-            # How samples are scored: by whose features (see launch.scoring.features), and how many
-            # at every evaluation of a training (0: none; launch.evaluate has --samples).
+            # How samples are scored: the features (see launch.scoring.features), and how many
+            # samples at every evaluation of a training (0: none; launch.evaluate has --samples).
             "score": {"features": {"name": "launch.scoring.features:classifier"}, "samples": 0},
             # Of launch.predict, for tasks that predict.
             "predict": {
@@ -123,7 +124,7 @@ def defaults() -> ConfigDict:
 
 
 def unknown_key(key: str) -> str:
-    """An unknown key with the known one that it most resembles."""
+    """An unknown key for a message, with the known key that it most resembles."""
     close = difflib.get_close_matches(key, list(flatten(defaults().to_dict())), 1)
     return f"{key!r}; did you mean {close[0]!r}?" if close else repr(key)
 
@@ -216,7 +217,7 @@ def with_values(config: ConfigDict, values: dict[str, Any]) -> ConfigDict:
 
 
 def value_at(config: ConfigDict, key: str):
-    """The value at a dotted key."""
+    """The value at a dotted key such as "train.steps"."""
     for part in key.split("."):
         config = config[part]
     return config

@@ -6,22 +6,16 @@ indices, which the compiled step gathers by itself.
 """
 
 import dataclasses
-import logging
-import sys
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
 from launch.config.errors import UserError
-from launch.data import cache, damage, order
-from launch.data.sources import Preprocessed, Split, open_split
-from launch.distributed import child_process
-
-logger = logging.getLogger("segen")
-
-# Batches that Grain holds ready. Its default of 500 would be gigabytes of photos.
-PREFETCH = 4
+from launch.data import cache, order
+from launch.data.sources import DAMAGED, Split, open_split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +30,7 @@ class Data:
       binary: whether masks in files say 255 for class 1.
       damaged: bool [size], the examples of `arrays` for which another stands in; None
         where all are whole.
-      tally: counts damaged records where `config.damaged` tolerates some, else None.
+      tally: a `damage.Tally` where `config.damaged` tolerates damaged records, else None.
     """
 
     split: Split
@@ -45,7 +39,7 @@ class Data:
     scale: float = 1.0
     binary: bool = False
     damaged: np.ndarray | None = None
-    tally: damage.Tally | None = None
+    tally: Any = None
 
 
 def open_data(config, split: str, where: str = "config.data") -> Data:
@@ -61,23 +55,25 @@ def open_data(config, split: str, where: str = "config.data") -> Data:
     """
     opened, tally, damaged = open_split(config, split, where), None, None
     if config.damaged:
+        from launch.data import damage  # an option that few runs take
+
         opened = damage.tolerate(opened)
         tally = damage.Tally(opened, config.damaged)
     arrays = cache.arrays_of(opened, config.cache_mib)
-    if arrays is not None and damage.KEY in arrays:
+    if arrays is not None and DAMAGED in arrays:
         arrays = dict(arrays)
-        damaged = arrays.pop(damage.KEY)
+        damaged = arrays.pop(DAMAGED)
         tally.note(np.flatnonzero(damaged))
     one = opened[0] if arrays is None else {key: array[0] for key, array in arrays.items()}
     if taken := {"index", "mask"} & one.keys():
         raise UserError(
             f"{opened.title}: the engine adds {sorted(taken)} itself; rename these keys"
         )
-    one = {key: leaf for key, leaf in one.items() if key != damage.KEY}
+    one = {key: leaf for key, leaf in one.items() if key != DAMAGED}
     example = {key: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for key, leaf in one.items()}
     records = opened.records
-    while isinstance(records, Preprocessed | damage.Tolerant):
-        records = records.split.records
+    while isinstance(inner := getattr(records, "split", None), Split):  # preprocessed, tolerant
+        records = inner.records
     facts = getattr(records, "scale", 1.0), getattr(records, "binary", False)
     return Data(opened, arrays, example, *facts, damaged, tally)
 
@@ -136,15 +132,16 @@ def train_batches(
       {key: [B / processes, ...]} with `index` and `mask`.
     """
     if data.arrays is None:
-        for batch in _stream(data.split, config, seed, start, process, processes):
-            _noted(data, batch)
+        from launch.data import streaming  # Grain, which cached data do without
+
+        for batch in streaming.stream(data.split, config, seed, start, process, processes):
+            _take_damage_marks(data, batch)
             yield batch
-    step = start
-    while data.arrays is not None:
+        return
+    for step in itertools.count(start):
         rows = order.train_rows(step, config.batch_size, process, processes)
         index = order.examples_at(rows, seed, data.split.size)
         yield _gather(data.arrays, index, np.ones(len(index), np.bool_))
-        step += 1
 
 
 def index_batches(
@@ -174,8 +171,8 @@ def eval_batches(
     for number in range(-(-data.split.size // batch_size)):
         index, mask = order.eval_rows(number, batch_size, data.split.size, process, processes)
         if data.arrays is None:
-            batch = _read(data.split, index) | {"index": index}
-            yield batch | {"mask": mask & ~_noted(data, batch)}
+            batch = read_rows(data.split, index) | {"index": index}
+            yield batch | {"mask": mask & ~_take_damage_marks(data, batch)}
         else:
             whole = True if data.damaged is None else ~data.damaged[index]
             yield _gather(data.arrays, index, mask & whole)
@@ -187,14 +184,14 @@ def batch_at(data: Data, config, seed: int, step: int) -> dict[str, np.ndarray]:
     index = order.examples_at(rows, seed, data.split.size)
     if data.arrays is not None:
         return _gather(data.arrays, index, np.ones(len(index), np.bool_))
-    batch = _read(data.split, index) | {"index": index}
-    _noted(data, batch)
+    batch = read_rows(data.split, index) | {"index": index}
+    _take_damage_marks(data, batch)
     return batch
 
 
-def _noted(data, batch):
-    """Takes the marks of damaged records out of a batch, and counts them; returns them."""
-    marks = batch.pop(damage.KEY, np.zeros(len(batch["index"]), np.bool_))
+def _take_damage_marks(data, batch):
+    """Takes the marks of damaged records out of a batch and counts them; bool [B]."""
+    marks = batch.pop(DAMAGED, np.zeros(len(batch["index"]), np.bool_))
     if marks.any():
         data.tally.note(batch["index"][marks])
     return marks
@@ -204,67 +201,22 @@ def _gather(arrays, index, mask):
     return {key: array[index] for key, array in arrays.items()} | {"index": index, "mask": mask}
 
 
-def _read(split, index):
+def read_rows(split: Split, index: np.ndarray) -> dict[str, np.ndarray]:
+    """Reads examples of a split one by one.
+
+    Args:
+      split: the split.
+      index: int [B], their places in the split.
+
+    Returns:
+      {key: [B, ...]}.
+
+    Raises:
+      UserError: an example cannot be read, or differs in shape from the first.
+    """
     first = split[index[0]]
     batch = {key: np.empty((len(index), *leaf.shape), leaf.dtype) for key, leaf in first.items()}
     for row, number in enumerate(index):
         example = first if row == 0 else split[number]
         cache.fill(batch, row, example, split.title, int(number))
     return batch
-
-
-@dataclasses.dataclass(frozen=True)
-class StepBatches:
-    """Random access by step, as Grain wants it; each batch is read whole."""
-
-    split: Split
-    batch_size: int
-    seed: int
-    start: int
-    process: int
-    processes: int
-
-    def __len__(self):
-        return sys.maxsize
-
-    def __getitem__(self, number):
-        step = self.start + number
-        rows = order.train_rows(step, self.batch_size, self.process, self.processes)
-        index = order.examples_at(rows, self.seed, self.split.size)
-        return _read(self.split, index) | {"index": index, "mask": np.ones(len(index), np.bool_)}
-
-
-def _stream(split, config, seed, start, process, processes, deaths=3):
-    """Batches by Grain; its workers are started again where one dies, `deaths` times."""
-    step = start
-    while True:
-        try:
-            for batch in _grain(split, config, seed, step, process, processes):
-                yield batch
-                step += 1
-        except RuntimeError as error:  # Grain has no type of its own for this
-            if "terminated unexpectedly" not in str(error):
-                raise
-            if not deaths:
-                raise UserError(
-                    f"data workers died again and again, last at step {step}: {error}. Memory may "
-                    f"be short: give a smaller config.data.workers than {config.workers}"
-                )
-            deaths -= 1
-            logger.info(f"a data worker died; starting its kind again from step {step}")
-
-
-def _grain(split, config, seed, start, process, processes):
-    import grain
-
-    source = StepBatches(split, config.batch_size, seed, start, process, processes)
-    options = grain.ReadOptions(
-        num_threads=config.threads, prefetch_buffer_size=max(PREFETCH, config.threads)
-    )
-    dataset = grain.MapDataset.source(source).to_iter_dataset(options)
-    if config.workers:
-        dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2),
-            worker_init_fn=child_process.leave_signals_to_parent,
-        )
-    yield from dataset

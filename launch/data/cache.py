@@ -3,8 +3,8 @@
 Decoding an example costs 0.2 to 0.6 ms, gathering it from an array a thousandth
 of that. A cache is one folder, `segen_cache/SPLIT-FINGERPRINT` beside the data set
 (or in the user's cache folder where that one is read-only): one .npy file per
-key and `manifest.json` with a hash of each. It is written under another name and
-renamed when whole, so any number of processes may build it at once.
+key and `manifest.json` with a checksum of each. It is written under another name and
+renamed when it is complete, so any number of processes may build it at once.
 """
 
 import logging
@@ -29,7 +29,7 @@ def arrays_of(split: Split, budget_mib: int) -> dict | None:
 
     Args:
       split: what `open_split` returned.
-      budget_mib: size, decoded, above which the split is not held.
+      budget_mib: decoded size above which the split is not held in memory.
 
     Returns:
       {key: array}, memory-mapped where the data set has a fingerprint; None for a
@@ -50,10 +50,10 @@ def arrays_of(split: Split, budget_mib: int) -> dict | None:
     places = (split.folder / "segen_cache", storage.cache_dir() / "data" / split.folder.name)
     for folder in (place / name for place in places):
         if folder.is_dir():
-            fault = checksums.find_damage(folder)
-            if fault is None:
+            damage = checksums.find_damage(folder)
+            if damage is None:
                 return _map(folder)
-            logger.info(f"cache {folder} is damaged ({fault}); decoding the split again")
+            logger.warning(f"cache {folder} is damaged ({damage}); decoding the split again")
             shutil.rmtree(folder, ignore_errors=True)
     for place in places:
         logger.info(f"decoding {split.title} once ({split.size:,} examples) into {place}")
@@ -99,7 +99,14 @@ def _decode(split, arrays):
 
 
 def fill(arrays: dict, row: int, example: dict, title: str, index: int) -> None:
-    """Writes one example into row `row` of arrays.
+    """Writes one example into a row of arrays.
+
+    Args:
+      arrays: {key: [N, ...]}.
+      row: the row to write.
+      example: {key: [...]}.
+      title: the name of the split, for messages.
+      index: the example's place in its split, for messages.
 
     Raises:
       UserError: its keys, shape or dtype are not those of the arrays.

@@ -18,6 +18,7 @@ from launch.config.errors import UserError
 from launch.data.images import BadFile
 
 # Builders of ours, importable by TFDS once their module is loaded.
+DAMAGED = "damaged"  # key of an example: whether another stands in for it; see launch.data.damage
 EMBEDDED = {"digits": "launch.data.builtin.digits", "scenes": "launch.data.builtin.scenes"}
 
 

@@ -19,13 +19,16 @@ class EmaState(NamedTuple):
 
 
 def parameter_ema(decay: float) -> optax.GradientTransformation:
-    """Keeps an exponential moving average of the parameters; updates pass through.
+    """Keeps an exponential moving average of the parameters; updates pass unchanged.
 
     The average starts at the parameters after the first update, and its decay is
     min(decay, (1 + t) / (10 + t)), so early parameters are soon forgotten
     (TensorFlow's ExponentialMovingAverage with num_updates).
 
     Must come last in a chain: it sees the final updates.
+
+    Args:
+      decay: the largest decay, in [0, 1).
     """
 
     def init(params):
@@ -41,10 +44,14 @@ def parameter_ema(decay: float) -> optax.GradientTransformation:
 
 
 def mean_over(axis_name: str, inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Averages gradients over a mapped axis first, for `pmap`: each device updates alike.
+    """Averages gradients over a mapped axis first, so that each device updates alike.
 
-    A wrapper, not a link of the chain: the state is that of `inner`, so a checkpoint
+    A wrapper and not a link of a chain: the state is that of `inner`, so a checkpoint
     does not depend on how the step was run.
+
+    Args:
+      axis_name: the mapped axis under pmap.
+      inner: the optimiser.
     """
 
     def update(updates, state, params=None):

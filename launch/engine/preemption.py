@@ -1,8 +1,9 @@
-"""What becomes of SIGTERM and Ctrl-C while a training runs."""
+"""SIGTERM and Ctrl-C during a training: save, then leave."""
 
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from launch.config.errors import ABANDONED
@@ -10,15 +11,18 @@ from launch.distributed import Group
 
 
 @contextmanager
-def interruptions(group: Group):
-    """Turns SIGTERM and the first Ctrl-C into an answer; a second Ctrl-C leaves at once.
+def interruptions(group: Group) -> Iterator[Callable[[int], str | None]]:
+    """Notes SIGTERM and the first Ctrl-C; a second Ctrl-C ends the process at once.
 
-    With several processes SIGTERM belongs to JAX's coordination service, which has all of
-    them stop after the same turn; Ctrl-C is passed on as one.
+    With several processes JAX's coordination service handles SIGTERM: all of them stop
+    after the same turn. Ctrl-C is passed on as SIGTERM.
+
+    Args:
+      group: the processes of the run.
 
     Yields:
-      turn -> the signal's name once it has come and all may stop after this turn, else
-      None. To be asked once a turn, with turns 1, 2, 3, ...
+      A function turn -> the name of the signal if the run is to stop after this turn, else
+      None. Call it once a turn, with turns 1, 2, 3, ...
     """
     seen = []
 
@@ -26,7 +30,7 @@ def interruptions(group: Group):
         del frame
         if seen and number == signal.SIGINT:
             print("\nleft at once; nothing more was saved", file=sys.stderr, flush=True)
-            os._exit(ABANDONED)  # waiting for threads that save would not be at once
+            os._exit(ABANDONED)  # not sys.exit, which waits for threads that save
         seen.append(signal.Signals(number).name)
         if group.processes > 1:
             os.kill(os.getpid(), signal.SIGTERM)

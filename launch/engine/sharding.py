@@ -1,6 +1,7 @@
-"""Devices: the mesh, and how states and batches are laid over it."""
+"""The mesh of devices, and how states and batches are sharded over it."""
 
 import os
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,8 +30,8 @@ def set_up_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     count = jax.config.jax_num_cpu_devices
     if count > 1 or "xla_force_host_platform_device_count" in flags:
-        # Simulated devices share the threads of one process: programs under way that wait
-        # for each other can hold all of them, and none would ever end.
+        # Simulated devices share the threads of one process: programs that wait for each
+        # other could occupy all threads, and none would end.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
@@ -66,7 +67,16 @@ def make_mesh(data: int, fsdp: int) -> Mesh:
 
 
 def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
-    """Refuses a batch that the devices cannot share evenly."""
+    """Refuses a batch that the devices cannot share evenly.
+
+    Args:
+      batch_size: of the global batch.
+      accumulate: micro-batches of a batch.
+      mesh: the devices.
+
+    Raises:
+      UserError: names a batch size that would do.
+    """
     if batch_size % (mesh.size * accumulate):
         parts = f"{mesh.size} devices" + (
             f" x {accumulate} micro-batches" if accumulate > 1 else ""
@@ -83,10 +93,10 @@ def round_up(rows: int, mesh: Mesh) -> int:
 
 
 def warm_up_collectives(mesh: Mesh) -> None:
-    """Has the processes' devices open their connections to each other now.
+    """Opens the connections between the devices of several processes.
 
-    They would at the first step, which one process may reach long after another, as its
-    compilation takes longer; those that wait give up after half a minute.
+    Without this they open at the first step. One process may reach it long after another,
+    as its compilation takes longer, and a process that waits gives up after half a minute.
     """
     for axes in (("data", "fsdp"), ("data",), ("fsdp",)):
         spread = NamedSharding(mesh, P(axes))
@@ -96,20 +106,24 @@ def warm_up_collectives(mesh: Mesh) -> None:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows spread over all devices."""
+    """The sharding of a batch: its rows are spread over all devices."""
     return NamedSharding(mesh, P(("data", "fsdp")))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A copy on every device."""
+    """The sharding with a copy on every device."""
     return NamedSharding(mesh, P())
 
 
-def state_sharding(mesh: Mesh, state):
-    """A sharding per leaf: the largest axis that fsdp divides, else replicated.
+def state_sharding(mesh: Mesh, state: Any) -> Any:
+    """The sharding of a state: large leaves are split over fsdp, all others replicated.
 
     Args:
+      mesh: the devices.
       state: pytree of arrays or ShapeDtypeStructs.
+
+    Returns:
+      A pytree of shardings: a leaf is split along its largest axis that fsdp divides.
     """
     shards = mesh.shape["fsdp"]
 
@@ -124,12 +138,17 @@ def state_sharding(mesh: Mesh, state):
 
 
 def process_place() -> tuple[int, int]:
-    """Which process this is, out of how many: whose rows of a batch it holds."""
+    """The number of this process and how many there are, which decide its rows of a batch."""
     return jax.process_index(), jax.process_count()
 
 
-def device_put(batch, sharding):
-    """Places this process's rows of a global batch on the devices."""
+def device_put(batch: Any, sharding: NamedSharding) -> Any:
+    """Puts this process's rows of a global batch on the devices.
+
+    Args:
+      batch: pytree of numpy arrays.
+      sharding: of the global arrays.
+    """
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

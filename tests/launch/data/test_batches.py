@@ -1,4 +1,6 @@
 import itertools
+import json
+import time
 
 import numpy as np
 import pytest
@@ -28,37 +30,6 @@ def same(left, right):
 
 def reserved(split):
     return {"image": np.zeros((4, 2, 2, 1), np.uint8), "index": np.arange(4)}
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_streamed_batches_are_the_cached_ones(data_dir, threads):
-    config = data_config(data_dir)
-    cached = batches.open_data(config, "train")
-    config = data_config(data_dir, cache_mib=0, threads=threads)
-    streamed = batches.open_data(config, "train")
-    assert cached.arrays is not None
-    assert streamed.arrays is None
-    assert cached.example == streamed.example
-    # 1,438 examples: step 58 crosses into the second epoch.
-    for start in (0, 58):
-        same(
-            first(batches.train_batches(cached, config, 5, start)),
-            first(batches.train_batches(streamed, config, 5, start)),
-        )
-    same(
-        list(batches.eval_batches(cached, 200)),
-        list(batches.eval_batches(streamed, 200)),
-    )
-
-
-def test_worker_processes_give_the_same_batches(data_dir):
-    config = data_config(data_dir, cache_mib=0, workers=2)
-    streamed = batches.open_data(config, "train[:100]")
-    plain = data_config(data_dir)
-    cached = batches.open_data(plain, "train[:100]")
-    iterator = batches.train_batches(streamed, config, 5, 2)
-    same(first(iterator, 5), first(batches.train_batches(cached, plain, 5, 2), 5))
-    iterator.close()
 
 
 def test_resident_indices_are_those_of_the_batches(data_dir):
@@ -94,6 +65,27 @@ def test_a_batch_is_what_its_spec_says(data_dir):
     }
 
 
+def test_a_single_batch_is_that_of_its_step(data_dir):
+    config = data_config(data_dir)
+    data = batches.open_data(config, "train")
+    (batch,) = first(batches.train_batches(data, config, 3, 7), 1)
+    one = batches.batch_at(data, config, 3, 7)
+    assert one.pop("index").tolist() == batch["index"].tolist()
+    np.testing.assert_array_equal(one["image"], batch["image"])
+    streamed = batches.open_data(data_config(data_dir, cache_mib=0), "train")
+    np.testing.assert_array_equal(batches.batch_at(streamed, config, 3, 7)["image"], batch["image"])
+
+
+def test_a_record_of_the_data_is_enough_to_know_an_example(data_dir):
+    data = batches.open_data(data_config(data_dir), "train")
+    facts = json.loads(json.dumps(batches.facts(data)))
+    recorded = batches.recorded(facts)
+    assert recorded.example == data.example
+    assert (recorded.scale, recorded.binary, recorded.split.size) == (1.0, False, 0)
+    with pytest.raises(UserError, match="says nothing of the data"):
+        batches.recorded({})
+
+
 def test_keys_that_the_engine_adds_are_refused(data_dir):
     config = data_config(data_dir, name="tests.launch.data.test_batches:reserved")
     with pytest.raises(UserError, match=r"the engine adds \['index'\]"):
@@ -103,8 +95,6 @@ def test_keys_that_the_engine_adds_are_refused(data_dir):
 @pytest.mark.parametrize("resident", [False, True])
 def test_mnist_is_gathered_fast(mnist_dir, resident):
     """Half of the 300,000 images/s that we promise, as the machine may be busy."""
-    import time
-
     config = data_config(mnist_dir, name="mnist")
     config.batch_size = 128
     data = batches.open_data(config, "test")

@@ -1,20 +1,24 @@
 """The same losses however the step is compiled, laid out and fed."""
 
+import functools
 import itertools
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from launch import train as training
 from launch.checkpoints import restoring
 from launch.checkpoints.writer import CheckpointWriter
 from launch.config import schema
-from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import compiled_steps, experiments
+from launch.engine.compiled_steps import StepOutputs
+from launch.engine.training import feed_of
+from tests.launch.engine.small import compiled
 
-STEPS = 20
+STEPS = 10
 LARGE = "tests.launch.engine.test_compiled_steps:large"
 
 LAYOUTS = {
@@ -37,23 +41,21 @@ LAYOUTS = {
 
 
 def losses(config, start=0, steps=STEPS, state=None):
-    """Per-step metrics from `start` on, and the state after them."""
+    """The loss of each step from `start` on, and the state after them."""
     data = batches.open_data(config.data, config.data.split)
     experiment = experiments.build(config, data)
+    compiled, stride = experiment.compiled, config.train.steps_per_dispatch
     if state is None:
         state = experiments.initial_state(experiment)
     elif not isinstance(state, tuple):
-        state = state(experiment.compiled.template)
-    state = experiment.compiled.load(state)
-    found = []
-    stride = config.train.steps_per_dispatch
-    feed = itertools.islice(training.feed(config, data, start), steps // stride)
+        state = state(compiled.template)
+    state, found = compiled.load(state), []
+    feed = itertools.islice(feed_of(config, data, config.seed, start), steps // stride)
     for number, batch in enumerate(feed):
-        state, sums, _ = experiment.compiled.train(
-            state, experiment.compiled.put_feed(batch), start + number * stride
-        )
-        found.append(np.asarray(sums["loss"]) / np.asarray(sums["count"]))
-    return np.concatenate(found), experiment.compiled.unreplicate(state)
+        state, outputs = compiled.train(state, compiled.put_feed(batch), start + number * stride)
+        assert outputs.skipped is None
+        found.append(np.asarray(outputs.sums["loss"]) / np.asarray(outputs.sums["count"]))
+    return np.concatenate(found), compiled.unreplicate(state)
 
 
 def layout(small, name, **more):
@@ -64,128 +66,138 @@ def layout(small, name, **more):
 
 
 @pytest.fixture(scope="module")
-def reference():
-    return {}
+def straight(small_config):
+    """(layout) -> losses and state of a run of that layout, trained once for all tests."""
+    return functools.cache(lambda name: losses(layout(small_config, name)))
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS)[1:])
-def test_every_layout_gives_the_losses_of_one_device(small, reference, name):
-    if not reference:
-        reference["losses"], reference["state"] = losses(layout(small, "one device"))
-    found, state = losses(layout(small, name))
-    np.testing.assert_allclose(found, reference["losses"], rtol=0, atol=1e-5)
-    for got, wanted in zip(
-        jax.tree.leaves(state.params), jax.tree.leaves(reference["state"].params), strict=True
-    ):
-        np.testing.assert_allclose(got, wanted, atol=2e-3)
+def test_every_layout_gives_the_losses_of_one_device(straight, name):
+    found, state = straight(name)
+    wanted, reference = straight("one device")
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    pairs = zip(jax.tree.leaves(state.params), jax.tree.leaves(reference.params), strict=True)
+    for one, other in pairs:
+        np.testing.assert_allclose(one, other, atol=2e-3)
 
 
-def test_augmentation_is_the_same_on_any_layout(small):
+def test_augmentation_is_the_same_on_any_layout(small, straight):
     shift = [{"name": "jaxgen.augmentations:shift"}]
     found = [
         losses(layout(small, name, **{"data.augment": shift}), steps=5)[0]
-        for name in ("one device", "jit on 8", "pmap on 8", "resident")
+        for name in ("one device", "pmap on 8", "resident on 8, 5 steps a dispatch")
     ]
-    plain = losses(layout(small, "one device"), steps=5)[0]
-    assert np.abs(found[0] - plain).max() > 0.1
+    assert np.abs(found[0] - straight("one device")[0][:5]).max() > 0.1
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], atol=1e-5)
+
+
+def test_a_step_belongs_to_its_number_whatever_the_dispatch(small, straight):
+    # The first of several steps a dispatch, and one alone, are compiled in different ways.
+    one = layout(small, "resident", **{"train.steps_per_dispatch": 1})
+    found, _ = losses(one, start=5, steps=5, state=losses(one, steps=5)[1])
+    np.testing.assert_allclose(found, straight("one device")[0][5:], atol=1e-5)
 
 
 def test_fsdp_shards_parameters_and_optimiser_state(small):
     config = layout(small, "fsdp 4")
     data = batches.open_data(config.data, "train")
-    state = experiments.initial_state(config, experiments.build(config, data))
+    state = experiments.initial_state(experiments.build(config, data))
     kernel = state.params["encoder"]["Dense_0"]["kernel"]
     assert kernel.size < 4096  # small leaves stay whole ...
     assert kernel.sharding.is_fully_replicated
     config.model.encoder.widths = (256,)
-    state = experiments.initial_state(config, experiments.build(config, data))
+    state = experiments.initial_state(experiments.build(config, data))
     kernels = [x for x in jax.tree.leaves(state) if x.shape == (64, 256)]
     assert len(kernels) == 4  # ... large ones are split, with Adam's moments and the average
     for kernel in kernels:
         assert {s.data.shape for s in kernel.addressable_shards} == {(64, 64)}
 
 
-@pytest.mark.parametrize("target", ["one device", "fsdp 4", "jit on 8", "pmap on 8"])
-def test_a_checkpoint_of_8_devices_goes_on_anywhere(small, tmp_path, target):
-    whole, _ = losses(layout(small, "fsdp 8"), steps=20)
-    _, state = losses(layout(small, "fsdp 8"), steps=10)
+@pytest.mark.parametrize("target", ["one device", "fsdp 4", "pmap on 8"])
+def test_a_checkpoint_of_8_devices_goes_on_anywhere(small, straight, tmp_path, target):
+    _, state = losses(layout(small, "fsdp 8"), steps=5)
     writer = CheckpointWriter(tmp_path / "checkpoints", 2, "")
-    writer.save(10, state, {}, {})
+    writer.save(5, state, {}, {})
     writer.close()
-    restore = lambda template: restoring.restore(tmp_path / "checkpoints", 10, template)
-    found, _ = losses(layout(small, target), start=10, steps=10, state=restore)
-    np.testing.assert_allclose(found, whole[10:], atol=1e-5)
+    restore = lambda template: restoring.restore(tmp_path / "checkpoints", 5, template)
+    found, _ = losses(layout(small, target), start=5, steps=5, state=restore)
+    np.testing.assert_allclose(found, straight("fsdp 8")[0][5:], atol=1e-5)
 
 
-def test_bfloat16_computes_with_float32_state(small):
-    config = layout(small, "one device", dtype="bfloat16")
-    found, state = losses(config, steps=10)
-    plain, _ = losses(layout(small, "one device"), steps=10)
+def test_bfloat16_computes_with_float32_state(small, straight):
+    found, state = losses(layout(small, "one device", dtype="bfloat16"))
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {np.dtype("float32")}
-    assert 0 < np.abs(found - plain).max() < 0.2
+    assert 0 < np.abs(found - straight("one device")[0]).max() < 0.2
 
 
-@pytest.mark.parametrize("devices", [1, 8])
-@pytest.mark.parametrize("batch_size", [7, 64, 1000])
-def test_evaluation_is_exact_for_any_batch_size_and_device_count(small, devices, batch_size):
-    config = layout(small, "one device", **{"mesh.data": devices})
-    data = batches.open_data(config.data, "test")
-    experiment = experiments.build(config, data, training=False)
-    state = experiments.initial_state(experiment)
-    found = experiments.evaluate(
-        experiment, state, data, batch_size, experiment.compiled.score_step
+def test_a_step_that_is_not_finite_is_skipped_where_that_is_asked_for():
+    one = lambda state, batch, step: (
+        state + batch,
+        StepOutputs({"loss": batch[None]}, {"rate": jnp.ones(1)}),
     )
-    one = experiments.build(layout(small, "one device"), data, training=False)
-    whole = experiments.evaluate(
-        one, experiments.initial_state(small, one), data, data.split.size, one.compiled.score_step
+    skip = lambda batch: compiled_steps.skip_if_nonfinite(
+        one, None, jnp.float32(2.0), jnp.float32(batch), 0
     )
-    assert found == pytest.approx(whole, rel=1e-6)
+    state, outputs = skip(1.0)
+    assert (state, outputs.sums["loss"], outputs.skipped) == (3.0, 1.0, 0.0)
+    assert outputs.skipped.shape == (1,)
+    state, outputs = skip(jnp.inf)
+    assert (state, outputs.sums["loss"], outputs.skipped) == (2.0, 0.0, 1.0)
+
+
+class Counting(NamedTuple):
+    """A task that is no model; its step gives no number where the batch says so."""
+
+    def init(self, rng, batch):
+        return (jnp.zeros(3),)
+
+    def train_step(self, state, batch, rng):
+        loss = jnp.where(batch["poison"].any(), jnp.nan, 1.0)
+        return (state[0] + loss,), {"loss": loss}
+
+    def eval_step(self, state, batch, rng):
+        return {"loss": state[0].sum()}
+
+    def finish(self, sums):
+        return sums
+
+    def figures(self, state, batch, rng):
+        return {}
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_skipping_is_compiled_only_where_it_is_asked_for(skip):
+    made = compiled(Counting(), skip_nonfinite=skip)
+    batch = {"poison": np.array([False])}
+    program = made.train.lower(made.template, batch, 0).as_text()
+    assert ("is_finite" in program or "inf" in program.lower()) == skip
+    state, outputs = made.train(made.init(batch), made.put_feed(batch), 0)
+    assert (outputs.skipped is not None) == skip
+    _, outputs = made.train(state, made.put_feed({"poison": np.array([True])}), 1)
+    assert np.isfinite(outputs.sums["loss"]).all() == skip
+
+
+def test_micro_batches_take_every_so_many_th_row():
+    parts = compiled_steps.split_rows({"x": np.arange(12).reshape(6, 2)}, 3)
+    np.testing.assert_array_equal(parts["x"][1], [[2, 3], [8, 9]])
+    assert parts["x"].shape == (3, 2, 2)
+
+
+def test_functions_that_a_task_lacks_are_none():
+    made = compiled(Counting())
+    assert [getattr(made, name) for name in ("sample", "complete", "predict")] == [None] * 3
+    assert float(made.score_step(made.init({}), {})["loss"]) == 0.0  # eval_step serves
+
+
+def test_finite_states():
+    good = {"a": jnp.ones(2), "b": jnp.zeros((0, 3)), "c": jnp.arange(3)}
+    assert compiled_steps.all_finite(good)
+    for bad in (jnp.inf, -jnp.inf, jnp.nan):
+        assert not compiled_steps.all_finite(good | {"a": jnp.array([1.0, bad])})
+    assert compiled_steps.all_finite({"c": jnp.arange(3)})
 
 
 def test_sums_are_added_in_float64():
     parts = [{"a": np.float32(1e8)}, {"a": np.float32(1)}, {"a": np.float32(1)}]
     assert compiled_steps.total(parts)["a"] == 1e8 + 2
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"mesh.data": 3}, r"batch_size=32 is not divisible by 3 devices; use a multiple of 3"),
-        ({"mesh.data": 8, "train.accumulate": 8}, r"8 devices x 8 micro-batches"),
-        ({"mesh.data": 9}, r"needs 9 devices; there are 8"),
-        ({"mesh.fsdp": 0}, r"use positive sizes"),
-        ({"data.resident": True, "data.cache_mib": 0, "data.name": LARGE}, r"so it streams"),
-        ({"task.classes": 3, "data.name": LARGE}, "needs examples with an"),
-        (
-            {"model.encoder.name": "jaxgen.nets:ConvEncoder", "model.encoder.widths": (4, 4, 4, 4)},
-            r"init\(\) fails .*ValueError: 4 widths halve the image 4 times",
-        ),
-        ({"model.encoder.widht": 3}, "did you mean 'widths'"),
-        ({"task.objective": "elbow"}, "objective must be elbo"),
-    ],
-)
-def test_what_cannot_work_is_named_before_anything_compiles(small, change, message):
-    config = small.copy_and_resolve_references()
-    with config.unlocked():
-        config.update(nested(change))
-    data = batches.open_data(config.data, config.data.split)
-    with pytest.raises(UserError, match=message):
-        experiments.build(config, data)
-
-
-def large(split):
-    return [{"image": np.zeros((20, 20, 1), np.uint8)}] * 3000
-
-
-def nested(flat):
-    """{"a.b": value} -> {"a": {"b": value}}, for keys that the config has not yet."""
-    whole = {}
-    for key, value in flat.items():
-        *parents, last = key.split(".")
-        place = whole
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return whole

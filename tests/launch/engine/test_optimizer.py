@@ -5,15 +5,13 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from launch.config import loading
 from launch.config.errors import UserError
 from launch.engine import optimizer
 
 
-def config_of(accumulate=1, **spec):
-    config = ConfigDict({"optimizer": {"name": "optax:sgd", "learning_rate": 0.1, **spec}})
-    config.train = {"accumulate": accumulate}
-    return loading.complete(config, "test")
+def build(accumulate=1, axis_name=None, **spec):
+    section = ConfigDict({"name": "optax:sgd", "learning_rate": 0.1, **spec})
+    return optimizer.build(section, accumulate, axis_name)
 
 
 def run(transformation, gradients, start):
@@ -36,7 +34,7 @@ START = {"w": jnp.array([1.0, 1.0])}
 
 
 def test_the_moving_average_is_the_weighted_sum_by_hand():
-    made, rates = optimizer.build(config_of(ema=0.9))
+    made, rates = build(ema=0.9)
     seen, state = run(made["optimizer"], GRADIENTS, START)
     average = np.asarray(START["w"])
     for count, params in enumerate(seen):
@@ -47,14 +45,14 @@ def test_the_moving_average_is_the_weighted_sum_by_hand():
 
 
 def test_clipping_is_by_the_global_norm():
-    made, _ = optimizer.build(config_of(clip_norm=1.0))
+    made, _ = build(clip_norm=1.0)
     seen, _ = run(made["optimizer"], GRADIENTS[:1], START)
     np.testing.assert_allclose(seen[0], 1.0 - 0.1 * np.array([1.0, -2.0]) / np.sqrt(5), rtol=1e-6)
 
 
 def test_accumulation_is_one_update_with_the_mean_gradient():
-    made, _ = optimizer.build(config_of(accumulate=2, ema=0.5, name="optax:adam"))
-    plain, _ = optimizer.build(config_of(ema=0.5, name="optax:adam"))
+    made, _ = build(accumulate=2, ema=0.5, name="optax:adam")
+    plain, _ = build(ema=0.5, name="optax:adam")
     seen, state = run(made["optimizer"], GRADIENTS, START)
     means = [(GRADIENTS[0] + GRADIENTS[1]) / 2, (GRADIENTS[2] + GRADIENTS[3]) / 2]
     expected, wanted = run(plain["optimizer"], means, START)
@@ -66,7 +64,7 @@ def test_accumulation_is_one_update_with_the_mean_gradient():
 
 
 def test_gradients_are_averaged_over_a_mapped_axis():
-    made, _ = optimizer.build(config_of(), axis_name="devices")
+    made, _ = build(axis_name="devices")
     state = made["optimizer"].init(START)
     update = lambda g: made["optimizer"].update({"w": g}, state, START)[0]["w"]
     found = jax.vmap(update, axis_name="devices")(jnp.stack(GRADIENTS))
@@ -81,17 +79,30 @@ def test_schedules_and_several_optimisers_by_name():
         "end_value": 0.0,
         "transition_steps": 10,
     }
-    config = config_of()
-    with config.unlocked():
-        del config.optimizer
-        config.optimizer = {
+    section = ConfigDict(
+        {
             "generator": {"name": "optax:adam", "learning_rate": schedule},
             "discriminator": {"name": "optax:sgd", "learning_rate": 0.5},
         }
-    made, rates = optimizer.build(config)
+    )
+    made, rates = optimizer.build(section)
     assert set(made) == {"generator_optimizer", "discriminator_optimizer"}
     assert rates["learning_rate/generator"](5) == pytest.approx(0.5)
     assert rates["learning_rate/discriminator"](5) == pytest.approx(0.5)
+
+
+def test_without_clip_norm_and_ema_the_optimiser_is_the_users_own():
+    made, _ = build()
+    seen, state = run(made["optimizer"], [jnp.array([30.0, -40.0])], START)
+    np.testing.assert_allclose(seen[0], [-2.0, 5.0])
+    assert optax.tree.get(state, "ema") is None
+
+
+def test_a_learning_rate_is_needed():
+    with pytest.raises(UserError, match=r"config\.optimizer\.learning_rate is missing"):
+        optimizer.build(ConfigDict({"name": "optax:sgd"}))
+    with pytest.raises(UserError, match='expected a mapping with a "name"'):
+        optimizer.build(ConfigDict())
 
 
 @pytest.mark.parametrize(
@@ -105,4 +116,4 @@ def test_schedules_and_several_optimisers_by_name():
 )
 def test_mistakes_are_named(spec, message):
     with pytest.raises(UserError, match=message):
-        optimizer.build(config_of(**spec))
+        build(**spec)

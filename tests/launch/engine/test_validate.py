@@ -36,11 +36,25 @@ def good():
 
 
 def check(**changes):
-    return validate.validate_task(good()._replace(**changes), BATCH, "mine:task")
+    return validate.validate_task(good()._replace(**changes), BATCH, "mine:task")[1]
 
 
 def test_a_good_task_passes_and_gives_its_state():
     assert check().params["w"].shape == (3, 2)
+
+
+def test_what_a_task_lacks_is_none_in_the_complete_task():
+    class Least:
+        """The five functions that every task has."""
+
+    for name in validate.REQUIRED:
+        setattr(Least, name, staticmethod(getattr(good(), name)))
+    task, _ = validate.validate_task(Least, BATCH, "mine:task")
+    assert task.score_step is task.eval_step is Least.eval_step
+    assert (task.sample, task.given, task.accumulates) == (None, "", True)
+    assert validate.complete(good()._replace(accumulates=False), "t").accumulates is False
+    assert validate.Task._fields == Task._fields
+    assert validate.Task._field_defaults == Task._field_defaults
 
 
 def grow(state, batch, rng):

@@ -1,0 +1,66 @@
+import jax.numpy as jnp
+import numpy as np
+
+from launch.data.batches import Data
+from launch.data.sources import Split
+from launch.engine import experiments
+from launch.engine.evaluation import Evaluator, Monitor
+from launch.reporting.metrics_writer import MetricsWriter
+from tests.launch.engine.small import compiled, one_device
+from tests.launch.reporting.test_metrics_writer import Recording
+
+
+class Mean:
+    """A task that is no model: its loss is the state times the mean of `x`."""
+
+    def init(self, rng, batch):
+        return jnp.ones(())
+
+    def train_step(self, state, batch, rng):
+        return state, {}
+
+    def eval_step(self, state, batch, rng):
+        count = batch["mask"].sum()
+        return {"x": state * jnp.where(batch["mask"], batch["x"], 0.0).sum(), "count": count}
+
+    def finish(self, sums):
+        return {"loss": float(sums["x"] / sums["count"])}
+
+    def figures(self, state, batch, rng):
+        return {"inputs": batch["x"][:, None, None, None] + jnp.zeros((1, 60, 60, 1))}
+
+
+def evaluator(sink, count=100, **options):
+    x = np.arange(count, dtype=np.float32)
+    data = Data(Split({"x": x}, count, "numbers"), {"x": x}, {})
+    experiment = experiments.Experiment(Mean(), compiled(Mean()), one_device(), {})
+    metrics = MetricsWriter([sink])
+    return Evaluator(experiment, data, split="test", batch_size=70, metrics=metrics, **options)
+
+
+def test_metrics_scores_and_figures_are_written():
+    monitor = Monitor(frozenset({"fid"}), lambda state: {"fid": 10 * float(state)})
+    sink = Recording()
+    values, replacement = evaluator(sink, monitor=monitor)(jnp.ones(()), 3)
+    assert (values, replacement) == ({"loss": 49.5, "fid": 10.0}, None)
+    assert sink.calls[0] == (3, "test", values)
+    # 64 pictures, as 8 x 8 tiles
+    assert sink.calls[1][:3] == (3, "inputs", (8 * 61 - 1, 8 * 61 - 1, 3))
+
+
+def test_the_metrics_are_those_of_the_state_to_go_on_with():
+    sink, checked = Recording(), []
+
+    def check(values, step):
+        checked.append((values["loss"], step))
+        return jnp.full((), 2.0)
+
+    values, replacement = evaluator(sink, check_collapse=check)(jnp.ones(()), 7)
+    assert (values, float(replacement)) == ({"loss": 99.0}, 2.0)
+    assert checked == [(49.5, 7)]
+    lines = [call for call in sink.calls if call[1] == "test"]
+    assert lines == [(7, "test", {"loss": 49.5}), (7, "test", {"loss": 99.0})]
+
+
+def test_without_check_and_monitor_a_state_is_evaluated_alone():
+    assert evaluator(Recording(), count=10)(jnp.ones(()), 1) == ({"loss": 4.5}, None)

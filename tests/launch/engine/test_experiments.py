@@ -1,0 +1,127 @@
+"""From a config to compiled steps."""
+
+import jax
+import numpy as np
+import pytest
+
+from launch.config import schema
+from launch.config.errors import UserError
+from launch.data import batches, sources
+from launch.engine import experiments
+
+LARGE = "tests.launch.engine.test_experiments:large"
+
+
+@pytest.fixture(scope="module")
+def evaluated(small_config):
+    """Metrics of the whole test split at once, on one device."""
+    return exact(small_config, 1)[0](359)
+
+
+def exact(small, devices):
+    """(batch size) -> metrics of the test split on so many devices; and the experiment."""
+    config = schema.with_values(small, {"mesh.data": devices})
+    data = batches.open_data(config.data, "test")
+    experiment = experiments.build(config, data, training=False)
+    state, step = experiments.initial_state(experiment), experiment.compiled.score_step
+    evaluate = lambda size: experiments.evaluate(experiment, state, data, size, step)
+    return evaluate, experiment
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_evaluation_is_exact_for_any_batch_size_and_device_count(small, evaluated, devices):
+    evaluate, experiment = exact(small, devices)
+    for batch_size in (7, 64):
+        assert evaluate(batch_size) == pytest.approx(evaluated, rel=1e-6)
+    assert experiments.metric_names(experiment) == evaluated.keys() - {
+        "nll",
+        "nll_bits_per_dim",
+    }
+
+
+def test_numbers_that_json_cannot_hold_become_null():
+    found = experiments.for_json({"a": float("nan"), "b": float("inf"), "c": 1.5, "d": 3})
+    assert found == {"a": None, "b": None, "c": 1.5, "d": 3}
+
+
+def test_the_number_of_classes_comes_from_the_data(small):
+    split = sources.Split((), 0, "digits", classes=("a", "b", "c"))
+    with small.unlocked():
+        small.task.classes = -1
+    assert experiments.with_classes(small, split).task.classes == 3
+    assert small.task.classes == -1  # a config stays as it is
+    with pytest.raises(UserError, match="digits names no classes; give their number"):
+        experiments.with_classes(small, sources.Split((), 0, "digits"))
+    small.task.classes = 2
+    with pytest.raises(UserError, match="classes=2, but digits names 3 classes"):
+        experiments.with_classes(small, split)
+    small.task.classes = 3
+    assert experiments.with_classes(small, split) is small
+
+
+def test_resident_data_above_its_limit_are_refused(small):
+    small.data.update(resident=True, resident_mib=0)
+    data = batches.open_data(small.data, "test")
+    with pytest.raises(UserError, match=r"takes 0 MiB on each device, more than .*mib=0"):
+        experiments.build(small, data)
+
+
+def test_accumulation_is_refused_where_steps_are_not_sums(small, monkeypatch):
+    small.train.accumulate = 2
+    make = experiments.make_task
+    once = lambda *args, **kwargs: (make(*args, **kwargs)[0]._replace(accumulates=False), {})
+    monkeypatch.setattr(experiments, "make_task", once)
+    data = batches.open_data(small.data, "test")
+    with pytest.raises(UserError, match=r"accumulate=2: a step of jaxgen.vae:vae is not that of"):
+        experiments.build(small, data)
+
+
+def test_nets_without_a_dtype_compute_in_float32_alone():
+    spec = {"name": "flax.linen:Sequential", "layers": ()}
+    assert experiments.make_net(spec, "config.model").layers == ()
+    with pytest.raises(UserError, match=r"flax.linen:Sequential takes no argument `dtype`"):
+        experiments.make_net(spec, "config.model", "bfloat16")
+    dense = {"name": "flax.linen:Dense", "features": 3}
+    assert experiments.make_net(dense, "config.model", "bfloat16").dtype == jax.numpy.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mesh.data": 3}, r"batch_size=32 is not divisible by 3 devices; use a multiple of 3"),
+        ({"mesh.data": 8, "train.accumulate": 8}, r"8 devices x 8 micro-batches"),
+        ({"mesh.data": 9}, r"needs 9 devices; there are 8"),
+        ({"mesh.fsdp": 0}, r"use positive sizes"),
+        ({"data.resident": True, "data.cache_mib": 0, "data.name": LARGE}, r"so it streams"),
+        ({"task.classes": 3, "data.name": LARGE}, "needs examples with an"),
+        (
+            {"model.encoder.name": "jaxgen.nets:ConvEncoder", "model.encoder.widths": (4, 4, 4, 4)},
+            r"init\(\) fails .*ValueError: 4 widths halve the image 4 times",
+        ),
+        ({"model.encoder.widht": 3}, "did you mean 'widths'"),
+        ({"task.objective": "elbow"}, "objective must be elbo"),
+    ],
+)
+def test_what_cannot_work_is_named_before_anything_compiles(small, change, message):
+    config = small.copy_and_resolve_references()
+    with config.unlocked():
+        config.update(nested(change))
+    data = batches.open_data(config.data, config.data.split)
+    with pytest.raises(UserError, match=message):
+        experiments.build(config, data)
+
+
+def large(split):
+    return [{"image": np.zeros((20, 20, 1), np.uint8)}] * 3000
+
+
+def nested(flat):
+    """{"a.b": value} -> {"a": {"b": value}}, for keys that the config has not yet."""
+    whole = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        place = whole
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return whole
