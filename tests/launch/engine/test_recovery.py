@@ -13,7 +13,6 @@ from jaxgen import vae as vaes
 from launch import checkpoints
 from launch.checkpoints import restoring
 from launch.checkpoints.writer import CheckpointWriter
-from launch.config import schema
 from launch.config.errors import Collapsed, Diverged, UserError
 from launch.data import batches, order
 from launch.engine import recovery, training
@@ -190,20 +189,6 @@ def test_a_rule_that_cannot_work_is_refused(rule, words):
         recovery.check_rule(rule, {"loss", "quality"})
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"rule": "quality >= 1", "action": "restart"}, "stop or rollback, got 'restart'"),
-        ({"rule": "quality >= 1", "action": "rollback"}, "config.checkpoint.best"),
-    ],
-)
-def test_settings_of_a_collapse_that_cannot_work_are_refused(settings, words):
-    config = schema.defaults()
-    config.collapse.update(settings)
-    with pytest.raises(UserError, match=words):
-        schema.check_values(config)
-
-
 SEVENTH = 7
 
 
@@ -345,9 +330,3 @@ def test_a_run_that_always_fails_goes_back_so_often_and_stops(config, tmp_path):
     with pytest.raises(Diverged, match="nothing was saved yet"):
         training.train(config, tmp_path)
     assert len(list((tmp_path / recovery.FOLDER).iterdir())) == 1  # step 1 each time
-
-
-def test_an_unknown_action_is_refused(small):
-    small.nonfinite.action = "ignore"
-    with pytest.raises(UserError, match="stop, skip or rollback, got 'ignore'"):
-        schema.check_values(small)

@@ -1,0 +1,45 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from launch.config import loading, run_config
+from launch.config.errors import UserError
+
+VAE = str(Path(__file__).parents[3] / "configs" / "vae.py")
+
+
+def test_a_run_remembers_everything(tmp_path):
+    config = loading.load(f"{VAE}:mnist")
+    (tmp_path / "config.json").write_text(run_config.to_json(config))
+    content = json.loads((tmp_path / "config.json").read_text())
+    assert content["versions"]["jax"]
+    assert run_config.differences(run_config.read_config(tmp_path), config) == []
+    assert run_config.read_config(tmp_path).to_dict()["train"] == config.to_dict()["train"]
+
+
+def test_only_what_makes_another_run_counts_as_a_difference():
+    old, new = loading.load(VAE), loading.load(VAE)
+    new.train.steps, new.log.every, new.mesh.fsdp = 60_000, 50, 4
+    assert run_config.differences(old, new) == []
+    new.seed, new.model.encoder.latents = 3, 5
+    assert run_config.differences(old, new) == ["model.encoder.latents: 16 -> 5", "seed: 0 -> 3"]
+
+
+def test_a_damaged_or_missing_run_is_named(tmp_path):
+    with pytest.raises(UserError, match="no such directory"):
+        run_config.read_config(tmp_path / "none")
+    with pytest.raises(UserError, match="not a run"):
+        run_config.read_config(tmp_path)
+    (tmp_path / "config.json").write_text('{"config": {')
+    with pytest.raises(UserError, match=r"config.json is damaged"):
+        run_config.read_config(tmp_path)
+
+
+def test_facts_of_the_data_are_kept(tmp_path):
+    config = loading.load(VAE)
+    run_config.write(tmp_path, run_config.to_json(config, {"classes": ["a"]}))
+    record, path = run_config.read(tmp_path)
+    assert record["data"] == {"classes": ["a"]}
+    assert path == tmp_path / "config.json"
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]

@@ -1,0 +1,125 @@
+import json
+
+import pytest
+
+from launch import checkpoints
+from launch.config import run_config, schema
+from launch.config.errors import UserError
+from launch.data import batches, order
+from launch.engine import training
+from launch.engine.evaluation import Monitor
+from launch.reporting import metrics_file
+from tests.tools import runs
+
+
+@pytest.fixture(scope="module")
+def run(small_config, tmp_path_factory):
+    """The small run, trained to its 40 steps by one process."""
+    workdir = tmp_path_factory.mktemp("training") / "run"
+    training.train(small_config, workdir)
+    return workdir
+
+
+def test_a_run_leaves_what_the_readme_says(run, small_config):
+    names = {path.name for path in run.iterdir()} - {".lock"}
+    assert names == {"config.json", "metrics.jsonl", "checkpoints", "figures", "tensorboard"}
+    assert checkpoints.steps(run / "checkpoints") == [30, 40]
+    figures = {path.name for path in (run / "figures").iterdir()}
+    assert {"samples-00000020.png", "samples-00000040.png", "samples.webp", "curves.png"} < figures
+    lines = metrics_file.read(run / "metrics.jsonl").lines
+    assert [line["step"] for line in lines if line["split"] == "train"] == list(range(5, 41, 5))
+    assert [line["step"] for line in lines if line["split"] == "test"] == [20, 40]
+    assert {"loss", "learning_rate", "images_per_second", "data_wait"} < lines[0].keys()
+    record = checkpoints.record(run / "checkpoints", 40)
+    assert record["config"] == json.loads(json.dumps(small_config.to_dict()))
+    assert record["recovery"] == {"rollbacks": 0} or record["recovery"] == {}
+
+
+def test_a_run_in_two_parts_ends_with_the_same_bits(run, small_config, tmp_path, capsys):
+    first = schema.with_values(small_config, {"train.steps": 20})
+    training.train(first, tmp_path / "run")
+    capsys.readouterr()
+    training.train(small_config, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert f"going on from step 20 of {tmp_path / 'run' / 'checkpoints'}" in said
+    assert "first step after" in said
+    assert runs.state_hash(tmp_path / "run", 40) == runs.state_hash(run, 40)
+    clock = ("images_per_second", "data_wait")
+    parts = [
+        [
+            {key: value for key, value in line.items() if key not in clock}
+            for line in metrics_file.read(folder / "metrics.jsonl").lines
+        ]
+        for folder in (run, tmp_path / "run")
+    ]
+    assert parts[0] == parts[1]
+
+
+def test_a_run_that_is_done_stays_as_it_is(run, small_config, capsys):
+    before = (run / "metrics.jsonl").read_bytes()
+    training.train(small_config, run)
+    assert f"{run} is done: step 40 of 40" in capsys.readouterr().err
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"seed": 7}, "seed: 0 -> 7"),
+        ({"optimizer.learning_rate": 0.5}, "optimizer.learning_rate: 0.001 -> 0.5"),
+        (
+            {"train.steps": 90, "train.steps_per_dispatch": 30, "data.resident": True},
+            "stands at step 40, which is not a multiple of",
+        ),
+    ],
+)
+def test_another_config_does_not_continue_a_run(run, small_config, values, words):
+    with pytest.raises(UserError, match=words):
+        training.train(schema.with_values(small_config, values), run)
+
+
+def test_checkpoints_without_a_config_are_not_continued(small, tmp_path):
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"has checkpoints but no config.json"):
+        training.train(small, tmp_path)
+
+
+def test_runs_of_another_version_are_refused(run, tmp_path):
+    record = json.loads((run / "config.json").read_text())
+    del record["format"]
+    record["versions"]["segen"] = "0.1.0"
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"was written by Segen 0\.1\.0, whose runs"):
+        run_config.read_config(tmp_path)
+
+
+def test_scores_of_a_command_join_every_evaluation(small, tmp_path):
+    small.train.steps, small.eval.every = 10, 5
+    made = []
+
+    def make_monitor(experiment, held_out):
+        made.append((experiment.task.sample is not None, held_out.split.size))
+        return Monitor(frozenset({"fid"}), lambda state: {"fid": 3.0})
+
+    small.collapse.rule = "fid <= 5"  # a rule may ask for what the command adds
+    training.train(small, tmp_path, make_monitor=make_monitor)
+    assert made == [(True, 359)]
+    lines = metrics_file.read(tmp_path / "metrics.jsonl").lines
+    assert [line["fid"] for line in lines if line["split"] == "test"] == [3.0, 3.0]
+
+
+def test_a_feed_starts_at_any_step(small, data_dir):
+    data = batches.open_data(small.data, "train")
+    feed = training.feed_of(small, data, 3, 7)
+    wanted = order.examples_at(order.train_rows(7, 32), 3, data.split.size)
+    assert next(feed)["index"].tolist() == wanted.tolist()
+    small.data.resident, small.train.steps_per_dispatch = True, 2
+    indices = next(training.feed_of(small, data, 3, 7))["index"]
+    assert indices.shape == (2, 32)
+    assert indices[0].tolist() == wanted.tolist()
+
+
+def test_processes_may_keep_their_data_in_places_of_their_own(small):
+    keys = training._shared_keys(small)
+    assert "data.batch_size" in keys
+    assert not keys.keys() & {"data.data_dir", "data.path", "data.threads", "data.workers"}
