@@ -22,9 +22,8 @@ from launch.config import loading, schema
 from launch.data import batches
 from launch.engine import experiments, sharding
 from launch.engine.evaluation import Evaluator
-from launch.engine.loop import run_loop
+from launch.engine.loop import Schedule, run_loop
 from launch.engine.pending import Speed
-from launch.engine.training import feed_of, schedule_of
 from launch.reporting.metrics_writer import MetricsWriter
 from launch.reporting.sinks import standard_sinks
 
@@ -116,8 +115,8 @@ def bare_rate(
     """
     compiled = experiment.compiled
     state = compiled.load(experiments.initial_state(experiment))
-    feed = compiled.put_feed(next(feed_of(config, data, config.seed, 0)))
     stride = config.train.steps_per_dispatch
+    feed = compiled.put_feed(next(batches.feed(data, config.data, config.seed, 0, stride)))
     began = time.perf_counter()
     state, outputs = jax.block_until_ready(compiled.train(state, feed, 0))
     first = time.perf_counter() - began
@@ -153,7 +152,8 @@ def loop_rate(
     Returns:
       `rate`, in steps per second, and `wait`, the share of time that the device waited.
     """
-    period = max(config.eval.every, config.checkpoint.every, config.log.every)
+    every = config.log.every, config.eval.every, config.checkpoint.every
+    period = max(every)
     steps = min(config.train.steps, -(-int(least_steps) // period) * period)
     compiled, batch_size = experiment.compiled, config.data.batch_size
     evaluator = partial(
@@ -175,12 +175,11 @@ def loop_rate(
         began, speed = time.perf_counter(), Speed(batch_size)
         metrics = MetricsWriter(standard_sinks(folder, 0, steps, batch_size))
         run_loop(
-            compiled,
+            experiment,
             compiled.load(state),
             0,
-            schedule=schedule_of(config)._replace(steps=steps),
-            feed=feed_of(config, data, config.seed, 0),
-            finish=experiment.task.finish,
+            schedule=Schedule(steps, config.train.steps_per_dispatch, *every),
+            feed=batches.feed(data, config.data, config.seed, 0, config.train.steps_per_dispatch),
             evaluate=evaluator(metrics=metrics),
             checkpoints=writer,
             record=dict,

@@ -10,7 +10,6 @@ BEGAN = time.perf_counter()  # before the imports, for which the user waits too
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -32,7 +31,7 @@ def main(argv: list[str]) -> None:
     distributed.add_arguments(arguments)
     options, overrides = cli.parse(arguments, argv)
     config = loading.override(loading.load(options.config), overrides)
-    workdir = options.workdir or cli.workdir(f"runs/{default_name(options.config)}")
+    workdir = options.workdir or cli.workdir(f"runs/{loading.default_name(options.config)}")
     sharding.set_up_jax()
     group = distributed.start(options)
     with group.abort_together(cli.ending):
@@ -46,12 +45,6 @@ def sample_monitor(config: ConfigDict) -> Callable | None:
     from launch.scoring import sample_metrics
 
     return partial(sample_metrics.make_monitor, config)
-
-
-def default_name(spec: str) -> str:
-    """The name of a run of a config: "vae_mnist" for "configs/vae.py:mnist"."""
-    path, _, variant = spec.partition(":")
-    return Path(path).stem + (f"_{variant}" if variant else "")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ class CheckpointWriter:
       before_commit: called when the files of a step are written and the step is not yet
         committed; if it raises, the step is not committed.
 
+    Attributes:
+      folder: the same.
+
     Raises:
       UserError: the folder cannot be written.
     """
@@ -42,7 +45,7 @@ class CheckpointWriter:
         is_eligible: Callable[[dict], bool] = lambda metrics: True,
         before_commit: Callable[[], None] = lambda: None,
     ):
-        self._folder, self._before_commit = folder, before_commit
+        self.folder, self._before_commit = folder, before_commit
         self._best, self._saving = best.removeprefix("-"), False
         _check_writable(folder)
         if jax.process_index() == 0:  # no save is under way: a save takes all processes
@@ -87,9 +90,9 @@ class CheckpointWriter:
                 f"config.checkpoint.best: the evaluation gives no {self._best!r}; "
                 f"it gives {', '.join(sorted(metrics))}"
             )
-        self._report_errors(lambda: _check_space(self._folder, state))
+        self._report_errors(lambda: _check_space(self.folder, state))
         self.wait()  # Orbax would wait in `save`
-        _free_page_cache(self._folder)
+        _free_page_cache(self.folder)
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), run=ocp.args.JsonSave(record))
         self._report_errors(lambda: self._manager.save(step, args=items, metrics=metrics))
         self._saving = True
@@ -115,6 +118,13 @@ class CheckpointWriter:
         self._report_errors(self._manager.wait_until_finished)
         self._saving = False
 
+    def last_good(self) -> str:
+        """The last whole checkpoint, in words for a message."""
+        for step in reversed(checkpoints.steps(self.folder)):
+            if not checksums.find_damage(self.folder / str(step)):
+                return f"the last good checkpoint is step {step}"
+        return "nothing was saved yet"
+
     def close(self) -> None:
         """Waits for the last save, and ends Orbax's threads.
 
@@ -130,20 +140,17 @@ class CheckpointWriter:
             action()
         except Exception as error:  # Orbax and TensorStore have no common error class
             self._saving = False
-            saved = checkpoints.steps(self._folder)
-            whole = [step for step in saved if not checksums.find_damage(self._folder / str(step))]
-            last = (
-                f"the last good checkpoint is step {whole[-1]}" if whole else "none was saved yet"
-            )
             text = " ".join(str(error).split())
             known = ("No space left on device", "Read-only file system", "Permission denied")
             reason = next((k for k in known if k in text), f"{type(error).__name__}: {text[:300]}")
-            raise UserError(f"cannot save into {self._folder}: {reason}; {last}") from error
+            raise UserError(
+                f"cannot save into {self.folder}: {reason}; {self.last_good()}"
+            ) from error
 
     def _finish_step(self):
         """Writes the manifest; Orbax's thread calls this before it commits the step."""
         if jax.process_index() == 0:
-            for folder in checkpoints.unfinished(self._folder):  # one, as saves do not overlap
+            for folder in checkpoints.unfinished(self.folder):  # one, as saves do not overlap
                 checksums.write(folder)
             self._before_commit()
 

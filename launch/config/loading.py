@@ -43,6 +43,12 @@ def load(spec: str) -> ConfigDict:
     return complete(config, str(path))
 
 
+def default_name(spec: str) -> str:
+    """The name of a run of a config: "vae_mnist" for "configs/vae.py:mnist"."""
+    path, _, variant = spec.partition(":")
+    return Path(path).stem + (f"_{variant}" if variant else "")
+
+
 def complete(config: ConfigDict, where: str) -> ConfigDict:
     """Adds the defaults of keys that a config leaves out; refuses unknown ones."""
     with config.unlocked():

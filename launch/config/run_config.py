@@ -4,12 +4,13 @@ import importlib.metadata
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from launch.config.errors import UserError
 from launch.config.loading import complete
-from launch.config.schema import IDENTITY, flatten
+from launch.config.schema import IDENTITY, flatten, with_values
 from launch.storage.atomic import replacing
 
 # Of config.json; a run of another format is refused.
@@ -114,3 +115,41 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
         if identity and before.get(key) != after.get(key):
             lines.append(f"{key}: {before.get(key)!r} -> {after.get(key)!r}")
     return lines
+
+
+def shared_keys(config: ConfigDict) -> dict[str, Any]:
+    """The keys on which several processes must agree: all but where each finds its data."""
+    own = ("data.data_dir", "data.path", "data.threads", "data.workers")
+    flat = flatten(config.to_dict())
+    return {key: value for key, value in flat.items() if key not in own}
+
+
+def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:
+    """Checks that a workdir is new, or holds the run that a config describes.
+
+    Args:
+      workdir: the run's folder.
+      config: the config to start or continue a run with.
+
+    Returns:
+      The config, with the number of classes that the run began with.
+
+    Raises:
+      UserError: the workdir holds another run; lists the keys that differ.
+    """
+    if not (workdir / "config.json").is_file():
+        folder = workdir / "checkpoints"
+        if folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir()):
+            raise UserError(f"{workdir} has checkpoints but no config.json; take another --workdir")
+        return config
+    old = read_config(workdir)
+    if config.task.get("classes") == -1:  # as many as the data had when the run began
+        config = with_values(config, {"task.classes": old.task.get("classes", -1)})
+    if changed := differences(old, config):
+        raise UserError(
+            f"{workdir} holds a run with another config:\n  "
+            + "\n  ".join(changed)
+            + "\nTake another --workdir (with --config.init_from to start from its parameters), "
+            "or give the old values to go on with it."
+        )
+    return config

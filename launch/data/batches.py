@@ -78,6 +78,14 @@ def open_data(config, split: str, where: str = "config.data") -> Data:
     return Data(opened, arrays, example, *facts, damaged, tally)
 
 
+def open_splits(config, held_out: str) -> tuple[Data, Data]:
+    """Opens the training split, `config.split`, and the evaluation split `held_out`."""
+    return (
+        open_data(config, config.split, "config.data"),
+        open_data(config, held_out, "config.eval"),
+    )
+
+
 def facts(data: Data) -> dict:
     """What a record keeps of the data, so that a run can be used without it."""
     example = {key: [str(leaf.dtype), *leaf.shape] for key, leaf in data.example.items()}
@@ -114,6 +122,27 @@ def batch_spec(example: dict, batch_size: int) -> dict[str, jax.ShapeDtypeStruct
     rows["index"] = jax.ShapeDtypeStruct((batch_size,), np.int32)
     rows["mask"] = jax.ShapeDtypeStruct((batch_size,), np.bool_)
     return rows
+
+
+def feed(
+    data: Data, config, seed: int, start: int, steps_per_dispatch: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """What this process feeds to training steps, from step `start` on, without end.
+
+    Args:
+      data: the training split.
+      config: `config.data`.
+      seed: decides the order.
+      start: the first step.
+      steps_per_dispatch: steps of one compiled program, for resident data.
+
+    Returns:
+      Batches, or indices where `config.resident` has the data on the device.
+    """
+    place = jax.process_index(), jax.process_count()
+    if config.resident:
+        return index_batches(data, config, seed, start, steps_per_dispatch, *place)
+    return train_batches(data, config, seed, start, *place)
 
 
 def train_batches(

@@ -24,6 +24,32 @@ class Monitor(NamedTuple):
     scores: Callable[[Any], dict[str, float]] = lambda state: {}
 
 
+def passes(rule: str, metrics: dict[str, float]) -> bool:
+    """Whether a step with these metrics may become the best: `config.collapse.rule` holds."""
+    if not rule:
+        return True
+    from launch.engine.recovery import passes_rule  # an option that few runs take
+
+    return passes_rule(rule, metrics)
+
+
+def check_rule(rule: str, experiment: experiments.Experiment, monitor: Monitor) -> None:
+    """Refuses a `config.collapse.rule` that asks for metrics that no evaluation gives.
+
+    Args:
+      rule: the rule; "" for none.
+      experiment: what is trained.
+      monitor: what adds scores to its evaluations.
+
+    Raises:
+      UserError: names the metric that is missing.
+    """
+    if rule:
+        from launch.engine import recovery
+
+        recovery.check_rule(rule, experiments.metric_names(experiment) | monitor.names)
+
+
 class Evaluator:
     """Evaluates a state on a whole split, and writes metrics and figures.
 

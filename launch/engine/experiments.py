@@ -1,8 +1,10 @@
 """From a config to compiled steps: what train, evaluate, sample and bench share."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +17,8 @@ from launch.config import by_name, schema
 from launch.config.errors import UserError
 from launch.data import batches, sources
 from launch.engine import compiled_steps, optimizer, sharding, validate
+
+logger = logging.getLogger("segen")
 
 
 class Experiment(NamedTuple):
@@ -184,6 +188,23 @@ def initial_state(experiment: Experiment, init_from: str = "") -> Any:
     from launch.engine import trained_runs  # few runs start from another one
 
     return trained_runs.with_params_of(init_from, state, experiment.compiled.template)
+
+
+def first_state(experiment: Experiment, folder: Path, step: int, init_from: str = "") -> Any:
+    """The state of a checkpoint to go on from, or a fresh one.
+
+    Args:
+      experiment: what to start or continue.
+      folder: the run's checkpoints folder.
+      step: the checkpoint; 0 for a fresh state.
+      init_from: as for `initial_state`.
+    """
+    if not step:
+        return initial_state(experiment, init_from)
+    from launch.checkpoints import restoring  # which a fresh run does without
+
+    logger.info(f"going on from step {step:,} of {folder}")
+    return restoring.restore(folder, step, experiment.compiled.template)
 
 
 def evaluate(

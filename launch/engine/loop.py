@@ -1,7 +1,5 @@
 """The training loop: one function that drives any task."""
 
-import logging
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -9,12 +7,10 @@ import jax
 
 from launch import distributed
 from launch.config.errors import Diverged, Interrupted
-from launch.engine.compiled_steps import CompiledSteps
+from launch.engine.experiments import Experiment
 from launch.engine.pending import PendingSteps, Speed, Window
 from launch.engine.preemption import interruptions
 from launch.reporting.metrics_writer import MetricsWriter
-
-logger = logging.getLogger("segen")
 
 
 class Schedule(NamedTuple):
@@ -34,19 +30,18 @@ class Schedule(NamedTuple):
 
 
 def run_loop(
-    compiled: CompiledSteps,
-    state: Any,  # what `compiled.load` returned
+    experiment: Experiment,
+    state: Any,  # as `compiled.load` returned it
     start: int,  # steps done so far
     *,
     schedule: Schedule,
     feed: Iterator[dict],  # numpy batches from step `start` on
-    finish: Callable[[dict], dict],  # the task's sums -> metrics
     evaluate: Callable[[Any, int], tuple[dict, Any]],  # (state, step) -> metrics, replacement
     checkpoints: Any,  # a CheckpointWriter
     record: Callable[[], dict],  # what a checkpoint records beside the state
     metrics: MetricsWriter,
     speed: Speed,
-    on_first_step: Callable[[], None] = lambda: None,
+    began: float | None = None,  # the `time.perf_counter()` from which to time the first step
     on_skipped: Callable[[int], None] | None = None,  # a step that was not finite
     group: distributed.Group = distributed.ALONE,
 ) -> None:
@@ -61,15 +56,15 @@ def run_loop(
       Diverged: a loss or a parameter is not finite; no such state was saved.
       Interrupted: SIGTERM or Ctrl-C; the step reached was saved.
     """
-    stride, pending = schedule.steps_per_dispatch, PendingSteps(group.processes > 1)
+    compiled, stride = experiment.compiled, schedule.steps_per_dispatch
+    pending = PendingSteps(at_fixed_steps=group.processes > 1)
 
     def report(windows: Iterable[Window]) -> None:
         for window in windows:
             for skipped in window.skipped:
                 on_skipped(skipped)
-            values = {"loss": math.nan} if window.sums is None else finish(window.sums)
-            line = {name: float(value) for name, value in values.items()} | window.learning_rates
-            metrics.metrics(window.step, "train", line | speed.window(window.step))
+            values = window.metrics(experiment.task.finish)
+            metrics.metrics(window.step, "train", values | speed.window(window.step))
 
     with interruptions(group) as interrupted:
         ends = range(start + stride, schedule.steps + 1, stride)
@@ -79,8 +74,7 @@ def run_loop(
             state, outputs = compiled.train(state, batch, step - stride)
             if not speed.started:
                 jax.block_until_ready(outputs.sums)
-                speed.start(step)
-                on_first_step()
+                speed.start(step, began)
             pending.add(step, outputs)
             report(pending.completed())
 

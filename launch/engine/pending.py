@@ -4,10 +4,11 @@ The loop hands over the outputs of each dispatch and goes on. The host reads the
 at a time, once they are ready.
 """
 
+import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ import numpy as np
 
 from launch.config.errors import Diverged
 from launch.engine.compiled_steps import StepOutputs, total
+
+logger = logging.getLogger("segen")
 
 # Dispatches that may be under way: enough to keep the device busy, few enough to
 # bound the memory that waiting batches take.
@@ -37,6 +40,11 @@ class Window(NamedTuple):
     sums: Any
     learning_rates: dict[str, float]
     skipped: list[int]
+
+    def metrics(self, finish: Callable[[dict], dict[str, float]]) -> dict[str, float]:
+        """The metrics of the window by the task's `finish`, and its learning rates."""
+        values = {"loss": math.nan} if self.sums is None else finish(self.sums)
+        return {name: float(value) for name, value in values.items()} | self.learning_rates
 
 
 class PendingSteps:
@@ -111,9 +119,16 @@ class Speed:
         """Whether the first step is done."""
         return self._mark is not None
 
-    def start(self, step: int) -> None:
-        """Counts from here on: the first dispatch, which compiles, is over at `step`."""
+    def start(self, step: int, began: float | None = None) -> None:
+        """Counts from here on: the first dispatch, which compiles, is over.
+
+        Args:
+          step: the steps done so far.
+          began: the `time.perf_counter()` from which to time the first step, for the user.
+        """
         self._mark, self._last = time.perf_counter(), step
+        if began is not None:
+            logger.info(f"first step after {self._mark - began:.1f} s")
 
     @contextmanager
     def pause(self) -> Iterator[None]:

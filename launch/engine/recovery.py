@@ -16,14 +16,17 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from launch import checkpoints, distributed
 from launch.checkpoints import restoring
 from launch.config.errors import Collapsed, Diverged, UserError
+from launch.engine.experiments import Experiment
 from launch.reporting.metrics_writer import MetricsWriter
 from launch.storage.atomic import replacing
 
@@ -118,11 +121,10 @@ class CollapseCheck:
     Args:
       settings: `config.collapse`: rule, action, after and times.
       best: `config.checkpoint.best`.
-      folder: the run's checkpoints folder.
       template: the state as ShapeDtypeStructs with shardings.
       recover: the task's own (state) -> state after going back; None for as saved.
       counters: of the run; `collapses` is counted up.
-      checkpoint_writer: waited for before the best checkpoint is looked up.
+      checkpoint_writer: saves the checkpoints; its last save is waited for.
       metrics: takes a line for each time the run goes back.
       group: the processes of the run; process 0 looks at the files for all.
     """
@@ -132,7 +134,6 @@ class CollapseCheck:
         settings: Any,
         *,
         best: str,
-        folder: Path,
         template: Any,
         recover: Callable | None,
         counters: Counter,
@@ -141,7 +142,7 @@ class CollapseCheck:
         group: distributed.Group = distributed.ALONE,
     ):
         self._settings, self._bounds = settings, parse_rule(settings.rule)
-        self._best, self._folder, self._template = best, folder, template
+        self._best, self._folder, self._template = best, checkpoint_writer.folder, template
         self._recover, self._counters, self._group = recover, counters, group
         self._checkpoint_writer, self._metrics = checkpoint_writer, metrics
 
@@ -173,6 +174,48 @@ class CollapseCheck:
         self._metrics.metrics(step, "collapse", {"rollback_to": best})
         state = restoring.restore(self._folder, best, self._template)
         return self._recover(state) if self._recover else state
+
+
+def make_checks(
+    config: ConfigDict,
+    experiment: Experiment,
+    *,
+    keep_batch: Callable[[int], None],
+    counters: Counter,
+    metrics: MetricsWriter,
+    **rest: Any,
+) -> dict[str, Callable]:
+    """What the evaluator and the loop call, as far as the config asks for it.
+
+    Args:
+      config: a complete, checked config.
+      experiment: what is trained.
+      keep_batch: (step) -> None, keeps the batch of a step.
+      counters, metrics, **rest: as for `CollapseCheck`.
+
+    Returns:
+      `check_collapse` and `on_skipped`; each is there only where it is asked for.
+    """
+    checks = {}
+    if config.collapse.rule:
+        checks["check_collapse"] = CollapseCheck(
+            config.collapse,
+            best=config.checkpoint.best,
+            template=experiment.compiled.template,
+            recover=experiment.task.recover,
+            counters=counters,
+            metrics=metrics,
+            **rest,
+        )
+    if config.nonfinite.action == "skip":
+        checks["on_skipped"] = partial(
+            note_skipped,
+            times=config.nonfinite.times,
+            counters=counters,
+            keep_batch=keep_batch,
+            metrics=metrics,
+        )
+    return checks
 
 
 def note_skipped(

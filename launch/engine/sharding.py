@@ -105,6 +105,14 @@ def warm_up_collectives(mesh: Mesh) -> None:
         jax.block_until_ready(jax.jit(jax.numpy.sum, out_shardings=replicated(mesh))(ones))
 
 
+def describe(mesh: Mesh, processes: int = 1) -> str:
+    """The devices of a mesh, for a line to the user: "8 x cpu (data 4, fsdp 2)"."""
+    axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
+    kind = mesh.devices.flat[0].device_kind
+    hosts = f", {processes} processes" if processes > 1 else ""
+    return f"{mesh.size} x {kind}" + (f" ({axes})" if axes else "") + hosts
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The sharding of a batch: its rows are spread over all devices."""
     return NamedSharding(mesh, P(("data", "fsdp")))

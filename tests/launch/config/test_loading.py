@@ -61,11 +61,11 @@ def test_missing_files_and_variants_are_named(spec, message):
 
 def test_overrides_take_the_types_of_the_config_and_leave_it_as_it_is():
     config = loading.load(f"{VAE}:mnist")
-    overrides = ["--config.train.steps=123", "--config.model.encoder.widths=(7, 8)"]
+    overrides = ["--config.train.steps=20000", "--config.model.encoder.widths=(7, 8)"]
     changed = loading.override(config, overrides)
     assert changed.model.encoder.widths == (7, 8)
     # A key that follows another one follows its override.
-    assert changed.optimizer.learning_rate.decay_steps == 123
+    assert changed.optimizer.learning_rate.decay_steps == 20_000
     assert config.train.steps == config.optimizer.learning_rate.decay_steps == 40_000
 
 
@@ -87,3 +87,8 @@ def test_defaults_fill_what_a_config_leaves_out():
     assert (config.train.steps, config.train.accumulate, config.log.every) == (7, 1, 100)
     assert config.to_dict().keys() == schema.defaults().to_dict().keys()
     assert config.is_locked
+
+
+def test_a_run_is_called_after_its_config():
+    assert loading.default_name("configs/vae.py") == "vae"
+    assert loading.default_name("some/where/vae.py:mnist") == "vae_mnist"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.config import loading, run_config
+from launch.config import loading, run_config, schema
 from launch.config.errors import UserError
 
 VAE = str(Path(__file__).parents[3] / "configs" / "vae.py")
@@ -43,3 +43,19 @@ def test_facts_of_the_data_are_kept(tmp_path):
     assert record["data"] == {"classes": ["a"]}
     assert path == tmp_path / "config.json"
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_processes_may_keep_their_data_in_places_of_their_own():
+    keys = run_config.shared_keys(loading.load(VAE))
+    assert keys["data.batch_size"] == 128
+    assert not keys.keys() & {"data.data_dir", "data.path", "data.threads", "data.workers"}
+
+
+def test_the_number_of_classes_is_that_of_the_run(tmp_path):
+    config = loading.load(f"{VAE}:conditional")
+    asks = schema.with_values(config, {"task.classes": -1})
+    assert run_config.check_continues(tmp_path, asks) is asks
+    run_config.write(tmp_path, run_config.to_json(config))
+    assert run_config.check_continues(tmp_path, asks).task.classes == 10
+    with pytest.raises(UserError, match=r"task.classes: 10 -> 3"):
+        run_config.check_continues(tmp_path, schema.with_values(config, {"task.classes": 3}))

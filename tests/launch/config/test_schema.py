@@ -59,7 +59,7 @@ def test_pmap_takes_neither_resident_data_nor_fsdp(values):
     config = loading.load(VAE)
     plain = {"train.steps_per_dispatch": 1, "data.resident": False, "parallel": "pmap"}
     config.update_from_flattened_dict(plain | values)
-    with pytest.raises(UserError, match="takes neither data.resident nor mesh.fsdp"):
+    with pytest.raises(UserError, match=r"takes neither data.resident nor mesh.fsdp"):
         schema.check_values(config)
 
 

@@ -41,6 +41,17 @@ def test_resident_indices_are_those_of_the_batches(data_dir):
     np.testing.assert_array_equal(found, [batch["index"] for batch in whole])
 
 
+def test_a_feed_starts_at_any_step(data_dir):
+    config = data_config(data_dir)
+    data = batches.open_data(config, "train")
+    (batch,) = first(batches.train_batches(data, config, 3, 7), 1)
+    same([next(batches.feed(data, config, 3, 7))], [batch])
+    config.resident = True
+    indices = next(batches.feed(data, config, 3, 7, 2))["index"]
+    assert indices.shape == (2, 24)
+    assert indices[0].tolist() == batch["index"].tolist()
+
+
 def test_hosts_together_see_the_batches_of_one(data_dir):
     config = data_config(data_dir)
     data = batches.open_data(config, "train")

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from launch.engine import compiled_steps, validate
+from launch.engine import compiled_steps, experiments, validate
 
 
 def one_device():
@@ -18,3 +18,9 @@ def compiled(task, learning_rates=None, **options):
     return compiled_steps.compile_task(
         whole, state, one_device(), seed=0, learning_rates=learning_rates or {}, **options
     )
+
+
+def experiment_of(task, learning_rates=None, **options):
+    """The experiment of a task that is no model, on one device."""
+    whole, steps = validate.complete(task, "task"), compiled(task, learning_rates, **options)
+    return experiments.Experiment(whole, steps, one_device(), {})

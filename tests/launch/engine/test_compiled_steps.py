@@ -15,7 +15,6 @@ from launch.config import schema
 from launch.data import batches
 from launch.engine import compiled_steps, experiments
 from launch.engine.compiled_steps import StepOutputs
-from launch.engine.training import feed_of
 from tests.launch.engine.small import compiled
 
 STEPS = 10
@@ -50,8 +49,8 @@ def losses(config, start=0, steps=STEPS, state=None):
     elif not isinstance(state, tuple):
         state = state(compiled.template)
     state, found = compiled.load(state), []
-    feed = itertools.islice(feed_of(config, data, config.seed, start), steps // stride)
-    for number, batch in enumerate(feed):
+    feed = batches.feed(data, config.data, config.seed, start, stride)
+    for number, batch in enumerate(itertools.islice(feed, steps // stride)):
         state, outputs = compiled.train(state, compiled.put_feed(batch), start + number * stride)
         assert outputs.skipped is None
         found.append(np.asarray(outputs.sums["loss"]) / np.asarray(outputs.sums["count"]))

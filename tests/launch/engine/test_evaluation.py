@@ -3,10 +3,9 @@ import numpy as np
 
 from launch.data.batches import Data
 from launch.data.sources import Split
-from launch.engine import experiments
-from launch.engine.evaluation import Evaluator, Monitor
+from launch.engine.evaluation import Evaluator, Monitor, passes
 from launch.reporting.metrics_writer import MetricsWriter
-from tests.launch.engine.small import compiled, one_device
+from tests.launch.engine.small import experiment_of
 from tests.launch.reporting.test_metrics_writer import Recording
 
 
@@ -33,7 +32,7 @@ class Mean:
 def evaluator(sink, count=100, **options):
     x = np.arange(count, dtype=np.float32)
     data = Data(Split({"x": x}, count, "numbers"), {"x": x}, {})
-    experiment = experiments.Experiment(Mean(), compiled(Mean()), one_device(), {})
+    experiment = experiment_of(Mean())
     metrics = MetricsWriter([sink])
     return Evaluator(experiment, data, split="test", batch_size=70, metrics=metrics, **options)
 
@@ -64,3 +63,9 @@ def test_the_metrics_are_those_of_the_state_to_go_on_with():
 
 def test_without_check_and_monitor_a_state_is_evaluated_alone():
     assert evaluator(Recording(), count=10)(jnp.ones(()), 1) == ({"loss": 4.5}, None)
+
+
+def test_a_step_may_become_the_best_where_the_rule_holds():
+    assert passes("", {})
+    assert passes("fid <= 3", {"fid": 3.0})
+    assert not passes("fid <= 3", {"fid": 4.0})

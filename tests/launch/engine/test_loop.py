@@ -21,7 +21,7 @@ from launch.engine.pending import Speed
 from launch.reporting import metrics_file
 from launch.reporting.metrics_writer import MetricsWriter
 from launch.reporting.sinks import JsonlSink
-from tests.launch.engine.small import compiled
+from tests.launch.engine.small import experiment_of
 
 
 class State(NamedTuple):
@@ -55,7 +55,7 @@ def make_program(poison_loss_at=None, poison_state_at=None):
         def figures(state, batch, rng):
             return {}
 
-    return compiled(Counter, {"learning_rate": lambda step: 0.1})
+    return experiment_of(Counter, {"learning_rate": lambda step: 0.1})
 
 
 def run(folder, made, start=0, state=None, steps=12, on_evaluate=lambda step: None):
@@ -71,11 +71,10 @@ def run(folder, made, start=0, state=None, steps=12, on_evaluate=lambda step: No
     try:
         run_loop(
             made,
-            made.init({"index": np.zeros(2, np.int32)}) if state is None else state,
+            made.compiled.init({"index": np.zeros(2, np.int32)}) if state is None else state,
             start,
             schedule=Schedule(steps=steps, steps_per_dispatch=1, log=2, evaluate=6, save=4),
             feed=({"index": np.arange(2, dtype=np.int32)} for _ in itertools.count()),
-            finish=lambda sums: {"loss": float(sums["loss"])},
             evaluate=evaluate,
             checkpoints=writer,
             record=lambda: {"steps": len(seen)},

@@ -56,6 +56,16 @@ def test_skipped_steps_are_named_and_windows_of_them_alone_have_no_sums():
     assert (window.skipped, window.sums) == ([7, 8], None)
 
 
+def test_the_metrics_of_a_window():
+    finish = lambda sums: {"loss": np.float64(sums["loss"] / sums["count"])}
+    window = pending.Window(3, {"loss": 6.0, "count": 4.0}, {"rate": 0.5}, [])
+    assert window.metrics(finish) == {"loss": 1.5, "rate": 0.5}
+    assert isinstance(window.metrics(finish)["loss"], float)
+    skipped = window._replace(sums=None).metrics(finish)
+    assert np.isnan(skipped["loss"])
+    assert skipped["rate"] == 0.5
+
+
 def test_windows_come_when_they_are_ready_or_at_fixed_steps():
     for at_fixed_steps in (False, True):
         steps = pending.PendingSteps(at_fixed_steps)
@@ -127,6 +137,11 @@ def test_speed_leaves_pauses_out_and_counts_waiting_of_an_idle_device(clock):
     assert (speed.seconds, speed.waited, speed.steps) == (3.0, 0.5, 5)
     # A window without steps or time keeps the last speed.
     assert speed.window(step=7) == {"images_per_second": 8.0, "data_wait": 0.0}
+
+
+def test_the_first_step_is_timed_for_the_user(clock, capsys):
+    pending.Speed(batch_size=8).start(step=1, began=97.5)
+    assert capsys.readouterr().err == "first step after 2.5 s\n"
 
 
 def test_the_first_window_may_have_no_speed_yet(clock):

@@ -88,26 +88,25 @@ def test_batches_are_spread_and_copies_are_whole():
     assert sharding.process_place() == (0, 1)
 
 
-def test_jax_is_set_up_once_and_the_users_flags_stay(monkeypatch):
-    kept = [
-        "jax_compilation_cache_dir",
-        "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    ]
-    before = {name: getattr(jax.config, name) for name in kept}
-    try:
-        monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere")
-        sharding.set_up_jax()
-        sharding.set_up_jax()
-        flags = "--xla_dump_to=/nowhere --xla_cpu_prefer_vector_width=512"
-        assert os.environ["XLA_FLAGS"] == flags
-        assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.1
-        assert jax.config.jax_compilation_cache_dir == before["jax_compilation_cache_dir"]
-        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-        monkeypatch.setenv("XDG_CACHE_HOME", "/tmp/elsewhere")
-        sharding.set_up_jax()
-        assert jax.config.jax_compilation_cache_dir == "/tmp/elsewhere/segen/jax"
-        assert jax.config.jax_cpu_enable_async_dispatch is False  # eight simulated devices
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
+def test_jax_is_set_up_and_the_users_flags_stay(monkeypatch):
+    updates = {}
+    monkeypatch.setattr(jax.config, "update", updates.__setitem__)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere")
+    sharding.set_up_jax()
+    sharding.set_up_jax()
+    flags = "--xla_dump_to=/nowhere --xla_cpu_prefer_vector_width=512"
+    assert os.environ["XLA_FLAGS"] == flags
+    assert updates == {
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_cpu_enable_async_dispatch": False,  # eight simulated devices
+    }
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    sharding.set_up_jax()
+    assert updates["jax_compilation_cache_dir"] == "/elsewhere/segen/jax"
+
+
+def test_a_mesh_is_described_by_its_axes():
+    assert sharding.describe(sharding.make_mesh(4, 2)) == "8 x cpu (data 4, fsdp 2)"
+    assert sharding.describe(sharding.make_mesh(1, 1), 3) == "1 x cpu, 3 processes"

@@ -5,7 +5,6 @@ import pytest
 from launch import checkpoints
 from launch.config import run_config, schema
 from launch.config.errors import UserError
-from launch.data import batches, order
 from launch.engine import training
 from launch.engine.evaluation import Monitor
 from launch.reporting import metrics_file
@@ -32,7 +31,7 @@ def test_a_run_leaves_what_the_readme_says(run, small_config):
     assert {"loss", "learning_rate", "images_per_second", "data_wait"} < lines[0].keys()
     record = checkpoints.record(run / "checkpoints", 40)
     assert record["config"] == json.loads(json.dumps(small_config.to_dict()))
-    assert record["recovery"] == {"rollbacks": 0} or record["recovery"] == {}
+    assert record["recovery"] == {}
 
 
 def test_a_run_in_two_parts_ends_with_the_same_bits(run, small_config, tmp_path, capsys):
@@ -106,20 +105,3 @@ def test_scores_of_a_command_join_every_evaluation(small, tmp_path):
     assert made == [(True, 359)]
     lines = metrics_file.read(tmp_path / "metrics.jsonl").lines
     assert [line["fid"] for line in lines if line["split"] == "test"] == [3.0, 3.0]
-
-
-def test_a_feed_starts_at_any_step(small, data_dir):
-    data = batches.open_data(small.data, "train")
-    feed = training.feed_of(small, data, 3, 7)
-    wanted = order.examples_at(order.train_rows(7, 32), 3, data.split.size)
-    assert next(feed)["index"].tolist() == wanted.tolist()
-    small.data.resident, small.train.steps_per_dispatch = True, 2
-    indices = next(training.feed_of(small, data, 3, 7))["index"]
-    assert indices.shape == (2, 32)
-    assert indices[0].tolist() == wanted.tolist()
-
-
-def test_processes_may_keep_their_data_in_places_of_their_own(small):
-    keys = training._shared_keys(small)
-    assert "data.batch_size" in keys
-    assert not keys.keys() & {"data.data_dir", "data.path", "data.threads", "data.workers"}

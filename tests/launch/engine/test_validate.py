@@ -93,7 +93,7 @@ def wrong_shapes(state, batch, rng):
             },
             'gives no "loss", only',
         ),
-        ({"eval_step": wrong_shapes}, r"eval_step\(\) fails at .*test_contract.py:\d+: TypeError"),
+        ({"eval_step": wrong_shapes}, r"eval_step\(\) fails at .*test_validate.py:\d+: TypeError"),
         (
             {"eval_step": lambda s, b, r: {"other": jnp.ones(())}},
             r"finish\(\) fails at .* on the sums of eval_step\(\): KeyError: 'loss'",
