@@ -30,7 +30,7 @@ class Data:
       binary: whether masks in files say 255 for class 1.
       damaged: bool [size], the examples of `arrays` for which another stands in; None
         where all are whole.
-      tally: a `damage.Tally` where `config.damaged` tolerates damaged records, else None.
+      tally: a `damage.Tally` where `config.data.damaged` tolerates damaged records, else None.
     """
 
     split: Split
@@ -42,24 +42,24 @@ class Data:
     tally: Any = None
 
 
-def open_data(config, split: str, where: str = "config.data") -> Data:
-    """Opens a split and decodes it into arrays if it fits `config.cache_mib`.
+def open_data(section, split: str, where: str = "config.data") -> Data:
+    """Opens a split and decodes it into arrays if it fits `section.cache_mib`.
 
     Args:
-      config: `config.data`.
+      section: `config.data`.
       split: the split expression.
       where: the config section it comes from, for messages.
 
     Raises:
       UserError: the split cannot be opened, read, or made into arrays.
     """
-    opened, tally, damaged = open_split(config, split, where), None, None
-    if config.damaged:
+    opened, tally, damaged = open_split(section, split, where), None, None
+    if section.damaged:
         from launch.data import damage  # an option that few runs take
 
         opened = damage.tolerate(opened)
-        tally = damage.Tally(opened, config.damaged)
-    arrays = cache.arrays_of(opened, config.cache_mib)
+        tally = damage.Tally(opened, section.damaged)
+    arrays = cache.arrays_of(opened, section.cache_mib)
     if arrays is not None and DAMAGED in arrays:
         arrays = dict(arrays)
         damaged = arrays.pop(DAMAGED)
@@ -78,11 +78,11 @@ def open_data(config, split: str, where: str = "config.data") -> Data:
     return Data(opened, arrays, example, *facts, damaged, tally)
 
 
-def open_splits(config, held_out: str) -> tuple[Data, Data]:
-    """Opens the training split, `config.split`, and the evaluation split `held_out`."""
+def open_splits(section, held_out: str) -> tuple[Data, Data]:
+    """Opens the training split, `section.split`, and the evaluation split `held_out`."""
     return (
-        open_data(config, config.split, "config.data"),
-        open_data(config, held_out, "config.eval"),
+        open_data(section, section.split, "config.data"),
+        open_data(section, held_out, "config.eval"),
     )
 
 
@@ -125,34 +125,34 @@ def batch_spec(example: dict, batch_size: int) -> dict[str, jax.ShapeDtypeStruct
 
 
 def feed(
-    data: Data, config, seed: int, start: int, steps_per_dispatch: int = 1
+    data: Data, section, seed: int, start: int, steps_per_dispatch: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
     """What this process feeds to training steps, from step `start` on, without end.
 
     Args:
       data: the training split.
-      config: `config.data`.
+      section: `config.data`.
       seed: decides the order.
       start: the first step.
       steps_per_dispatch: steps of one compiled program, for resident data.
 
     Returns:
-      Batches, or indices where `config.resident` has the data on the device.
+      Batches, or indices where `section.resident` has the data on the device.
     """
     place = jax.process_index(), jax.process_count()
-    if config.resident:
-        return index_batches(data, config, seed, start, steps_per_dispatch, *place)
-    return train_batches(data, config, seed, start, *place)
+    if section.resident:
+        return index_batches(data, section, seed, start, steps_per_dispatch, *place)
+    return train_batches(data, section, seed, start, *place)
 
 
 def train_batches(
-    data: Data, config, seed: int, start: int = 0, process: int = 0, processes: int = 1
+    data: Data, section, seed: int, start: int = 0, process: int = 0, processes: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of the global batches `start`, `start` + 1, ... for ever.
 
     Args:
       data: the training split.
-      config: `config.data`.
+      section: `config.data`.
       seed: decides the order.
       start: the first step.
       process, processes: which block of rows, out of how many.
@@ -163,19 +163,19 @@ def train_batches(
     if data.arrays is None:
         from launch.data import streaming  # Grain, which cached data do without
 
-        for batch in streaming.stream(data.split, config, seed, start, process, processes):
+        for batch in streaming.stream(data.split, section, seed, start, process, processes):
             _take_damage_marks(data, batch)
             yield batch
         return
     for step in itertools.count(start):
-        rows = order.train_rows(step, config.batch_size, process, processes)
+        rows = order.train_rows(step, section.batch_size, process, processes)
         index = order.examples_at(rows, seed, data.split.size)
         yield _gather(data.arrays, index, np.ones(len(index), np.bool_))
 
 
 def index_batches(
     data: Data,
-    config,
+    section,
     seed: int,
     start: int,
     count: int,
@@ -185,7 +185,7 @@ def index_batches(
     """Like `train_batches`, but only `index` int32 [count, B / processes] per dispatch."""
     while True:
         rows = [
-            order.train_rows(step, config.batch_size, process, processes)
+            order.train_rows(step, section.batch_size, process, processes)
             for step in range(start, start + count)
         ]
         index = order.examples_at(np.concatenate(rows), seed, data.split.size)
@@ -207,9 +207,9 @@ def eval_batches(
             yield _gather(data.arrays, index, mask & whole)
 
 
-def batch_at(data: Data, config, seed: int, step: int) -> dict[str, np.ndarray]:
+def batch_at(data: Data, section, seed: int, step: int) -> dict[str, np.ndarray]:
     """The whole global batch of one step, numbered from 0, `index` included."""
-    rows = order.train_rows(step, config.batch_size)
+    rows = order.train_rows(step, section.batch_size)
     index = order.examples_at(rows, seed, data.split.size)
     if data.arrays is not None:
         return _gather(data.arrays, index, np.ones(len(index), np.bool_))

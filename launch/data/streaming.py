@@ -52,7 +52,7 @@ class StepBatches:
 
 
 def stream(
-    split: Split, config, seed: int, start: int, process: int = 0, processes: int = 1
+    split: Split, section, seed: int, start: int, process: int = 0, processes: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of the global batches `start`, `start` + 1, ... without end.
 
@@ -60,7 +60,7 @@ def stream(
 
     Args:
       split: the examples.
-      config: `config.data`.
+      section: `config.data`.
       seed: decides the order.
       start: the first step.
       process, processes: which block of rows, out of how many.
@@ -71,7 +71,7 @@ def stream(
     step, restarts = start, RESTARTS
     while True:
         try:
-            for batch in _grain(split, config, seed, step, process, processes):
+            for batch in _grain(split, section, seed, step, process, processes):
                 yield batch
                 step += 1
         except RuntimeError as error:  # Grain has no error class of its own for this
@@ -80,23 +80,23 @@ def stream(
             if not restarts:
                 raise UserError(
                     f"data workers died again and again, last at step {step}: {error}. Memory may "
-                    f"be short: give a smaller config.data.workers than {config.workers}"
+                    f"be short: give a smaller config.data.workers than {section.workers}"
                 )
             restarts -= 1
             logger.warning(f"a data worker died; starting data workers again from step {step}")
 
 
-def _grain(split, config, seed, start, process, processes):
+def _grain(split, section, seed, start, process, processes):
     import grain
 
-    source = StepBatches(split, config.batch_size, seed, start, process, processes)
+    source = StepBatches(split, section.batch_size, seed, start, process, processes)
     options = grain.ReadOptions(
-        num_threads=config.threads, prefetch_buffer_size=max(PREFETCH, config.threads)
+        num_threads=section.threads, prefetch_buffer_size=max(PREFETCH, section.threads)
     )
     dataset = grain.MapDataset.source(source).to_iter_dataset(options)
-    if config.workers:
+    if section.workers:
         dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2),
+            grain.MultiprocessingOptions(num_workers=section.workers, per_worker_buffer_size=2),
             worker_init_fn=child_process.leave_signals_to_parent,
         )
     yield from dataset
