@@ -10,6 +10,7 @@ import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -78,19 +79,23 @@ def measure(config: ConfigDict, seconds: float, loop_seconds: float) -> dict:
     experiment = experiments.build(config, data)
     device = jax.devices()[0]
     found = {"device": f"{experiment.mesh.size} x {device.device_kind}"}
-    bare, found["compile_seconds"] = bare_rate(config, experiment, data, seconds)
+    stride = config.train.steps_per_dispatch
+    feed = batches.feed(data, config.data, config.seed, 0, stride)
+    bare, found["compile_seconds"] = bare_rate(experiment, feed, stride, seconds)
     found["bare_steps_per_second"] = bare
     looped, again = [], [bare]
     for _ in range(2):
         looped.append(loop_rate(config, experiment, data, held_out, bare * loop_seconds))
-        again.append(bare_rate(config, experiment, data, seconds)[0])
+        again.append(bare_rate(experiment, feed, stride, seconds)[0])
     found["bare_steps_per_second"] = bare = statistics.fmean(again)
     found["loop_steps_per_second"] = rate = statistics.fmean(x["rate"] for x in looped)
     found["loop_to_bare"] = rate / bare
     found["loop_images_per_second"] = rate * config.data.batch_size
     found["data_wait"] = statistics.fmean(x["wait"] for x in looped)
     if data.arrays is not None:
-        found["cached_input_images_per_second"] = input_rate(config, data, seconds)
+        rows = batches.train_batches(data, config.data, config.seed)
+        size = config.data.batch_size
+        found["cached_input_images_per_second"] = input_rate(rows, size, seconds)
         found |= resident_rates(config, data, seconds)
     best = max([bare, *(v for k, v in found.items() if k.startswith("resident"))])
     found["device_busy_share"] = rate / best
@@ -100,14 +105,14 @@ def measure(config: ConfigDict, seconds: float, loop_seconds: float) -> dict:
 
 
 def bare_rate(
-    config: ConfigDict, experiment: experiments.Experiment, data: batches.Data, seconds: float
+    experiment: experiments.Experiment, feed: Iterator[dict], stride: int, seconds: float
 ) -> tuple[float, float]:
     """Steps per second of the compiled step on a feed that is on the device already.
 
     Args:
-      config: a complete, checked config.
-      experiment: what it describes.
-      data: the training split.
+      experiment: what is trained.
+      feed: what `batches.feed` returned, of which the first item is used.
+      stride: steps of one compiled program.
       seconds: least duration.
 
     Returns:
@@ -115,15 +120,14 @@ def bare_rate(
     """
     compiled = experiment.compiled
     state = compiled.load(experiments.initial_state(experiment))
-    stride = config.train.steps_per_dispatch
-    feed = compiled.put_feed(next(batches.feed(data, config.data, config.seed, 0, stride)))
+    batch = compiled.put_feed(next(feed))
     began = time.perf_counter()
-    state, outputs = jax.block_until_ready(compiled.train(state, feed, 0))
+    state, outputs = jax.block_until_ready(compiled.train(state, batch, 0))
     first = time.perf_counter() - began
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         for _ in range(max(1, 50 // stride)):
-            state, outputs = compiled.train(state, feed, done)
+            state, outputs = compiled.train(state, batch, done)
             done += stride
         jax.block_until_ready(outputs.sums)
     rate = done / (time.perf_counter() - began)
@@ -192,13 +196,18 @@ def loop_rate(
     return {"rate": steps / took, "wait": speed.waited / took}
 
 
-def input_rate(config: ConfigDict, data: batches.Data, seconds: float) -> float:
-    """Images per second that the host gathers from the cache, on one thread."""
-    feed = batches.train_batches(data, config.data, config.seed)
+def input_rate(feed: Iterator[dict], batch_size: int, seconds: float) -> float:
+    """Images per second that the host gathers from the cache, on one thread.
+
+    Args:
+      feed: numpy batches without end.
+      batch_size: images of each.
+      seconds: least duration.
+    """
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         next(feed)
-        done += config.data.batch_size
+        done += batch_size
     return done / (time.perf_counter() - began)
 
 
@@ -208,8 +217,8 @@ def resident_rates(config: ConfigDict, data: batches.Data, seconds: float) -> di
     for stride in (1, 10, 100) if config.parallel == "jit" else ():
         values = {"data.resident": True, "train.steps_per_dispatch": stride}
         variant = schema.with_values(config, values)
-        experiment = experiments.build(variant, data)
-        rate, _ = bare_rate(variant, experiment, data, seconds)
+        feed = batches.feed(data, variant.data, variant.seed, 0, stride)
+        rate, _ = bare_rate(experiments.build(variant, data), feed, stride, seconds)
         rates[f"resident_{stride}_steps_per_second"] = rate
     return rates
 

@@ -8,10 +8,7 @@ import time
 
 BEGAN = time.perf_counter()  # before the imports, for which the user waits too
 
-from collections.abc import Callable
 from functools import partial
-
-from ml_collections import ConfigDict
 
 from launch import cli, distributed
 from launch.config import loading
@@ -34,17 +31,13 @@ def main(argv: list[str]) -> None:
     workdir = options.workdir or cli.workdir(f"runs/{loading.default_name(options.config)}")
     sharding.set_up_jax()
     group = distributed.start(options)
+    monitor = None
+    if config.score.samples:
+        from launch.scoring import sample_metrics  # few runs score samples while they train
+
+        monitor = partial(sample_metrics.make_monitor, config)
     with group.abort_together(cli.ending):
-        train(config, workdir, group=group, began=BEGAN, make_monitor=sample_monitor(config))
-
-
-def sample_monitor(config: ConfigDict) -> Callable | None:
-    """What scores samples at every evaluation: `make_monitor` of `train`, or None for nothing."""
-    if not config.score.samples:
-        return None
-    from launch.scoring import sample_metrics
-
-    return partial(sample_metrics.make_monitor, config)
+        train(config, workdir, group=group, began=BEGAN, make_monitor=monitor)
 
 
 if __name__ == "__main__":

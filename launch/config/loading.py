@@ -56,24 +56,24 @@ def complete(config: ConfigDict, where: str) -> ConfigDict:
     return config.lock()
 
 
-def _fill(config, default, prefix, where):
-    for key in config:
+def _fill(tree, default, prefix, where):
+    for key in tree:
         if key not in default:
             raise UserError(f"{where}: unknown key {unknown_key(prefix + key)}")
     for key, value in default.items():
         path = prefix + key
-        if key not in config:
-            config[key] = value
+        if key not in tree:
+            tree[key] = value
         elif isinstance(value, ConfigDict):
-            if not isinstance(config[key], ConfigDict):
-                raise UserError(f"{where}: {path} must be a mapping, got {config[key]!r}")
+            if not isinstance(tree[key], ConfigDict):
+                raise UserError(f"{where}: {path} must be a mapping, got {tree[key]!r}")
             if path not in OPEN:
-                _fill(config[key], value, path + ".", where)
-        elif not isinstance(config[key], type(value)) and not (
-            isinstance(value, list) and isinstance(config[key], tuple)
+                _fill(tree[key], value, path + ".", where)
+        elif not isinstance(tree[key], type(value)) and not (
+            isinstance(value, list) and isinstance(tree[key], tuple)
         ):
             wanted = type(value).__name__
-            raise UserError(f"{where}: {path} must be {wanted}, got {config[key]!r}")
+            raise UserError(f"{where}: {path} must be {wanted}, got {tree[key]!r}")
 
 
 def override(config: ConfigDict, overrides: list[str]) -> ConfigDict:
@@ -102,9 +102,9 @@ def override(config: ConfigDict, overrides: list[str]) -> ConfigDict:
     return config
 
 
-def _keys(config, prefix=""):
+def _keys(tree, prefix=""):
     keys = set()
-    for key, value in config.items():
+    for key, value in tree.items():
         keys.add(prefix + key)
         if isinstance(value, ConfigDict):
             keys |= _keys(value, f"{prefix}{key}.")

@@ -117,11 +117,17 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     return lines
 
 
-def shared_keys(config: ConfigDict) -> dict[str, Any]:
-    """The keys on which several processes must agree: all but where each finds its data."""
+def shared_keys(keys: dict) -> dict[str, Any]:
+    """The keys on which several processes must agree: all but where each finds its data.
+
+    Args:
+      keys: a whole config as a dict.
+
+    Returns:
+      {dotted key: value}.
+    """
     own = ("data.data_dir", "data.path", "data.threads", "data.workers")
-    flat = flatten(config.to_dict())
-    return {key: value for key, value in flat.items() if key not in own}
+    return {key: value for key, value in flatten(keys).items() if key not in own}
 
 
 def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:

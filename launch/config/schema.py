@@ -182,20 +182,20 @@ def check_values(config: ConfigDict) -> None:
             f"config.checkpoint.best needs an evaluation at each save: checkpoint.every="
             f"{config.checkpoint.every} is not a multiple of eval.every={config.eval.every}"
         )
-    _check_dispatch(config)
+    _check_dispatch(flatten(config.to_dict()))
 
 
-def _check_dispatch(config):
-    steps = config.train.steps_per_dispatch
-    if steps > 1 and not config.data.resident:
+def _check_dispatch(flat):
+    steps, resident = flat["train.steps_per_dispatch"], flat["data.resident"]
+    if steps > 1 and not resident:
         raise UserError("config.train.steps_per_dispatch > 1 needs config.data.resident = True")
     for key in ("train.steps", "eval.every", "checkpoint.every", "log.every"):
-        if value_at(config, key) % steps:
+        if flat[key] % steps:
             raise UserError(
-                f"config.{key}={value_at(config, key)} is not a multiple of "
+                f"config.{key}={flat[key]} is not a multiple of "
                 f"config.train.steps_per_dispatch={steps}"
             )
-    if config.parallel == "pmap" and (config.data.resident or config.mesh.fsdp != 1):
+    if flat["parallel"] == "pmap" and (resident or flat["mesh.fsdp"] != 1):
         raise UserError(
             'config.parallel="pmap" takes neither data.resident nor mesh.fsdp; use "jit"'
         )
@@ -216,11 +216,11 @@ def with_values(config: ConfigDict, values: dict[str, Any]) -> ConfigDict:
     return copied
 
 
-def value_at(config: ConfigDict, key: str):
+def value_at(tree: ConfigDict, key: str) -> Any:
     """The value at a dotted key such as "train.steps"."""
     for part in key.split("."):
-        config = config[part]
-    return config
+        tree = tree[part]
+    return tree
 
 
 def flatten(tree: dict, prefix: str = "") -> dict:

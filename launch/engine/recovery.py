@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from launch import checkpoints, distributed
 from launch.checkpoints import restoring
@@ -177,7 +176,8 @@ class CollapseCheck:
 
 
 def make_checks(
-    config: ConfigDict,
+    collapse: Any,
+    nonfinite: Any,
     experiment: Experiment,
     *,
     keep_batch: Callable[[int], None],
@@ -188,7 +188,7 @@ def make_checks(
     """What the evaluator and the loop call, as far as the config asks for it.
 
     Args:
-      config: a complete, checked config.
+      collapse, nonfinite: these sections of the config.
       experiment: what is trained.
       keep_batch: (step) -> None, keeps the batch of a step.
       counters, metrics, **rest: as for `CollapseCheck`.
@@ -197,20 +197,19 @@ def make_checks(
       `check_collapse` and `on_skipped`; each is there only where it is asked for.
     """
     checks = {}
-    if config.collapse.rule:
+    if collapse.rule:
         checks["check_collapse"] = CollapseCheck(
-            config.collapse,
-            best=config.checkpoint.best,
+            collapse,
             template=experiment.compiled.template,
             recover=experiment.task.recover,
             counters=counters,
             metrics=metrics,
             **rest,
         )
-    if config.nonfinite.action == "skip":
+    if nonfinite.action == "skip":
         checks["on_skipped"] = partial(
             note_skipped,
-            times=config.nonfinite.times,
+            times=nonfinite.times,
             counters=counters,
             keep_batch=keep_batch,
             metrics=metrics,

@@ -53,7 +53,7 @@ def train(
         group.on_process_zero("the workdir", lambda: stack.enter_context(place.open()) and None)
         group.check_shared(workdir)
         group.share_compilation_cache(workdir)
-        group.check_same("the config", run_config.shared_keys(config))
+        group.check_same("the config", run_config.shared_keys(config.to_dict()))
         config = run_config.check_continues(workdir, config)
         open_splits = partial(batches.open_splits, config.data, config.eval.split)
         data, held_out = group.on_all("the data", open_splits, DATA_SECONDS)
@@ -134,8 +134,10 @@ def train_attempt(
             from launch.engine import recovery
 
             checks = recovery.make_checks(
-                config,
+                config.collapse,
+                config.nonfinite,
                 experiment,
+                best=best,
                 checkpoint_writer=writer,
                 keep_batch=keep_batch,
                 counters=counters,

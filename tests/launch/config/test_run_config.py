@@ -46,7 +46,7 @@ def test_facts_of_the_data_are_kept(tmp_path):
 
 
 def test_processes_may_keep_their_data_in_places_of_their_own():
-    keys = run_config.shared_keys(loading.load(VAE))
+    keys = run_config.shared_keys(loading.load(VAE).to_dict())
     assert keys["data.batch_size"] == 128
     assert not keys.keys() & {"data.data_dir", "data.path", "data.threads", "data.workers"}
 
