@@ -1,4 +1,4 @@
-"""What every command shares: arguments, exit codes and messages."""
+"""Arguments, messages and exit codes of all commands."""
 
 import argparse
 import logging
@@ -20,10 +20,13 @@ logger = logging.getLogger("segen")
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a command and exits: 0 done, else the code of what stopped it.
+    """Runs a command and exits with its code.
 
-    A user's mistake is one message on stderr; only a fault of ours shows a stack
+    A mistake of the user is one message on stderr; an error in this program shows its stack
     trace.
+
+    Args:
+      main: takes the arguments of the command line.
     """
     install_handler()
     try:
@@ -38,14 +41,14 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def ending(error: BaseException) -> tuple[str, int] | None:
-    """Message and exit code of an error; None for one that deserves its stack trace."""
+    """The message and the exit code of an error; None for an error in this program."""
     if isinstance(error, CommandExit):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "left at once; nothing was saved", ABANDONED
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        what = f"cannot write {error.filename or 'a file'}: {os.strerror(error.errno)}"
-        return what, UserError.exit_code
+        problem = f"cannot write {error.filename or 'a file'}: {os.strerror(error.errno)}"
+        return problem, UserError.exit_code
     from launch.storage import bucket
 
     if problem := bucket.describe_bucket_error(error):
@@ -63,7 +66,7 @@ class TerminalHandler(logging.Handler):
 
 
 def install_handler() -> None:
-    """Has the logger "segen" write to the terminal; call once or more often."""
+    """Adds a handler that writes to the terminal to the logger "segen", if it has none."""
     if not any(isinstance(handler, TerminalHandler) for handler in logger.handlers):
         logger.addHandler(TerminalHandler())
         logger.propagate = False
@@ -88,8 +91,12 @@ def parse(
 ) -> tuple[argparse.Namespace, list[str]]:
     """Splits argv into a command's own arguments and config overrides.
 
-    Raises:
-      UserError: an argument that is neither.
+    Args:
+      arguments: the parser of the command.
+      argv: the command line.
+
+    Returns:
+      The command's own arguments, and a list of "--config.KEY=VALUE".
     """
     overrides, rest, items = [], [], iter(argv)
     for item in items:
@@ -106,6 +113,10 @@ def parse(
 
 def parse_alone(arguments: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
     """Parses the arguments of a command that has no config.
+
+    Args:
+      arguments: the parser of the command.
+      argv: the command line.
 
     Raises:
       UserError: a config override is among them.
@@ -136,10 +147,9 @@ def seed_range(value: str) -> list[int]:
 
 
 def quiet() -> None:
-    """Keeps the libraries' own log lines, stack traces among them, off the terminal.
+    """Keeps log lines and stack traces of libraries off the terminal.
 
-    What goes wrong in their threads reaches us as exceptions, and the person as one
-    message.
+    Errors in their threads reach the main thread as exceptions, and the user as one message.
     """
     absl_logging.set_verbosity(absl_logging.FATAL)
     for name in ("jax", "orbax", "grain", "tensorflow_datasets", "gcsfs", "google"):
@@ -152,6 +162,6 @@ def quiet() -> None:
 
 
 def _unless_disk_error(failure):
-    # A log writer's thread; the main thread meets the same full disk and says so.
+    # In the thread of a log writer; the main thread meets the same full disk and reports it.
     if not (isinstance(failure.exc_value, OSError) and failure.exc_value.errno in DISK_ERRORS):
         threading.__excepthook__(failure)

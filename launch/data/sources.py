@@ -46,10 +46,10 @@ class Split:
         """
         try:
             example = self.records[int(index)]
-        except UserError:  # of the split that this one preprocesses
+        except UserError:  # raised by the split that this one preprocesses
             raise
-        except BadFile as fault:  # it says itself what to do
-            raise UserError(str(fault))
+        except BadFile as error:  # its message says what to do
+            raise UserError(str(error))
         except Exception as error:  # riegeli, protobuf and PIL each raise their own
             raise UserError(
                 f"{self.title}: example {index} cannot be read ({first_line(error)}). "

@@ -1,4 +1,4 @@
-"""Images as PNG files, and animations, that a person can look at."""
+"""Images as PNG files, and animations."""
 
 import glob
 import math
@@ -87,7 +87,7 @@ def animate(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 100) -
 
 
 def animate_steps(folder: Path, name: str) -> Path | None:
-    """Makes NAME.webp of a folder's NAME-STEP.png: how a figure changed in training.
+    """Makes NAME.webp of a folder's NAME-STEP.png, which shows how a figure changed.
 
     Args:
       folder: of the figures.

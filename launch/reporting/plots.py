@@ -1,11 +1,11 @@
-"""Charts of a run as PNG: curves of its metrics, and bars of scores by class."""
+"""Plots of a run as PNG: curves of its metrics, and bars of metrics by class."""
 
 from pathlib import Path
 
 from launch.reporting import metrics_file
 from launch.storage.atomic import replacing
 
-# Metrics of the progress line, which are no measure of the model.
+# Of the progress line; these do not measure the model.
 LEFT_OUT = ("step", "images_per_second", "data_wait")
 COLUMNS = 3
 MOST_BARS = 60
