@@ -5,7 +5,9 @@ python -m tests.tools.damage_storm --trials=100
 
 import argparse
 import collections
+import contextlib
 import json
+import logging
 import random
 import shutil
 import tempfile
@@ -32,6 +34,18 @@ def damage(path: Path, kind: str, chance: random.Random) -> None:
         path.write_bytes(b"x")  # an empty file has no bit to flip
 
 
+@contextlib.contextmanager
+def captured_warnings():
+    """Yields the list of messages that the logger "segen" gets while the block runs."""
+    logger, handler, messages = logging.getLogger("segen"), logging.Handler(), []
+    handler.emit = lambda record: messages.append(record.getMessage())
+    others, logger.handlers = logger.handlers, [handler]
+    try:
+        yield messages
+    finally:
+        logger.handlers = others
+
+
 def storm(folder: Path, trials: int, seed: int = 0) -> dict:
     """Damages the newest checkpoint of a run, `trials` times, mending it in between.
 
@@ -53,16 +67,16 @@ def storm(folder: Path, trials: int, seed: int = 0) -> dict:
     for trial in range(trials):
         name, kind = files[trial % len(files)], KINDS[(trial // len(files) + trial) % 3]
         damage(folder / str(newest) / name, kind, chance)
-        said = []
-        found = checkpoints.newest_whole(folder, said.append)
+        with captured_warnings() as messages:
+            found = checkpoints.newest_whole(folder)
         tracked = Path(name).name not in checksums.UNTRACKED or Path(name).name == checksums.NAME
         count[kind] += 1
         count["touched_data" if tracked else "touched_a_marker"] += 1
         if tracked:
             assert found == before, f"{kind} of {name} was not noticed"
-            assert len(said) == 1, said
-            assert Path(name).name in said[0], said
-            assert str(newest) in said[0], said
+            assert len(messages) == 1, messages
+            assert Path(name).name in messages[0], messages
+            assert str(newest) in messages[0], messages
             count["noticed_and_named"] += 1
         else:
             assert found == newest
