@@ -8,6 +8,7 @@ and gives up with their names.
 
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -86,7 +87,7 @@ class ProcessGroup(Group):
                 if text is None:
                     texts[process] = self._get(f"{key}/{process}", time.monotonic() + 0.5)
             if None in texts and time.monotonic() > patience:
-                patience = deadline
+                patience = math.inf
                 logger.info(f"waiting for {self._missing(texts)}: {what}")
         return texts
 

@@ -189,3 +189,13 @@ def nested(flat):
             place = place.setdefault(parent, {})
         place[last] = value
     return whole
+
+
+def test_a_state_of_finite_numbers_is_recognised():
+    state = lambda value: {
+        "kernel": jax.numpy.array([0.0, value]),
+        "count": jax.numpy.zeros((), int),
+    }
+    assert compiled_steps.all_finite(state(1.0) | {"key": jax.random.key(0)})
+    assert not compiled_steps.all_finite(state(np.nan))
+    assert not compiled_steps.all_finite(state(-np.inf))
