@@ -1,20 +1,19 @@
 """Whole runs in a bucket: the same as on a disk, to the bit, after every kind of failure."""
 
-import json
 import re
 import signal
-import threading
 import time
 
 import numpy as np
 import pytest
 
-from launch import checkpoints, inspect, local, storage, train
+from launch import checkpoints, inspect, storage, train
 from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading
 from launch.config.errors import CommandExit, UserError
 from launch.data import batches
 from launch.engine import experiments
+from launch.reporting import metrics_file
 from launch.storage.bucket import contents, filesystem
 from tests.tools import bucket, runs
 
@@ -70,8 +69,9 @@ def full(place, name):
 
 
 def losses(place):
-    lines = map(json.loads, (place / "metrics.jsonl").read_text().splitlines())
-    return [(line["step"], line["loss"]) for line in lines]
+    return [
+        (line["step"], line["loss"]) for line in metrics_file.read(place / "metrics.jsonl").lines
+    ]
 
 
 def names(place):
@@ -182,9 +182,9 @@ def test_a_kill_loses_nothing_but_the_steps_since_the_last_save(place, alone):
 
 
 def test_two_processes_write_one_run_there(place, alone):
-    arguments = [SMALL, *LONGER, f"--workdir={place}"]
-    code = local.attempt(arguments, processes=2, devices=1, stop=threading.Event())
-    assert code == 0
+    arguments = ["--processes=2", "--restarts=0", "--", SMALL, *LONGER]
+    done = runs.run("local", *arguments, f"--workdir={place}")
+    assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(losses(place), losses(alone), rtol=1e-5)
     assert checkpoints.steps(place / "checkpoints") == [STEPS - 5, STEPS]
     assert checkpoints.newest_whole(place / "checkpoints") == STEPS

@@ -1,6 +1,5 @@
 """Real processes on simulated devices; and the supervisor, with shell scripts as processes."""
 
-import json
 import os
 import re
 import signal
@@ -15,6 +14,7 @@ import pytest
 from launch import checkpoints, local, train
 from launch.config import loading
 from launch.config.errors import PeerLost, UserError
+from launch.reporting import metrics_file
 from tests.tools import layouts, runs
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes by /proc")
@@ -24,7 +24,7 @@ STEPS = 500
 
 
 def members(folder):
-    """Process ids of the run's processes, by their place."""
+    """{number of a process: its process id} of a run."""
     found = {}
     for entry in Path("/proc").iterdir():
         try:
@@ -39,14 +39,13 @@ def members(folder):
 def wait_for(condition, seconds=90):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.02)
 
 
 def reached(folder, step):
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return any(f'"step": {number},' in line for line in lines for number in range(step, step + 9))
+    lines = metrics_file.read(folder / "metrics.jsonl").lines
+    return any(line["step"] >= step for line in lines)
 
 
 def straight(folder, data, steps):
@@ -60,14 +59,14 @@ def test_a_run_moves_between_layouts_and_its_losses_do_not(tmp_path):
     """From two processes with two devices each to one process with four."""
     straight(tmp_path / "alone", 1, layouts.STEPS)
     arguments = [SMALL, "--config.train.steps=9", f"--workdir={tmp_path / 'moved'}"]
-    assert local.attempt(arguments, processes=2, devices=2, stop=threading.Event()) == 0
+    done = runs.run("local", "--processes=2", "--devices=2", "--restarts=0", "--", *arguments)
+    assert done.returncode == 0, done.stderr
     straight(tmp_path / "moved", 4, layouts.STEPS)
     alone, moved = (layouts.losses(tmp_path / name) for name in ("alone", "moved"))
     np.testing.assert_allclose(alone, moved, atol=1e-5)
     # Only process 0 writes: every step has one line.
-    lines = (tmp_path / "moved" / "metrics.jsonl").read_text().splitlines()
-    steps = [json.loads(line)["step"] for line in lines if '"train"' in line]
-    assert steps == list(range(1, layouts.STEPS + 1))
+    losses = metrics_file.read(tmp_path / "moved" / "metrics.jsonl").series("loss", "train")
+    assert [step for step, _ in losses] == list(range(1, layouts.STEPS + 1))
     assert checkpoints.newest_whole(tmp_path / "moved" / "checkpoints") == layouts.STEPS
 
 
@@ -82,7 +81,8 @@ def test_kills_and_preemptions_change_nothing(tmp_path):
     ]
     never_hit, hit = ([*arguments, f"--workdir={tmp_path / name}"] for name in ("a", "b"))
     workdir = tmp_path / "b"
-    assert local.attempt(never_hit, processes=2, devices=1, stop=threading.Event()) == 0
+    done = runs.run("local", "--processes=2", "--", *never_hit)
+    assert done.returncode == 0, done.stderr
     supervisor = runs.start("local", "--processes=2", "--", *hit)
     for step, place, number in ((30, 1, signal.SIGKILL), (120, 1, signal.SIGTERM)):
         wait_for(lambda step=step: reached(workdir, step) and len(members(workdir)) == 2)
@@ -102,7 +102,8 @@ def test_kills_and_preemptions_change_nothing(tmp_path):
     saved = re.findall(r"saved step (\d+); the same command goes on from there", stderr)
     assert len(set(saved)) == 2
     assert checkpoints.steps(workdir / "checkpoints")[-1] == int(saved[-1])
-    assert local.attempt(hit, processes=2, devices=1, stop=threading.Event()) == 0
+    done = runs.run("local", "--processes=2", "--", *hit)
+    assert done.returncode == 0, done.stderr
     assert runs.state_hash(tmp_path / "a", STEPS) == runs.state_hash(workdir, STEPS)
 
 

@@ -1,4 +1,4 @@
-"""Flipped bits, truncations and deletions in a checkpoint; each must be noticed.
+"""Flips bits, truncates and deletes files of a checkpoint; each damage must be noticed.
 
 python -m tests.tools.damage_storm --trials=100
 """
@@ -39,24 +39,25 @@ def captured_warnings():
     """Yields the list of messages that the logger "segen" gets while the block runs."""
     logger, handler, messages = logging.getLogger("segen"), logging.Handler(), []
     handler.emit = lambda record: messages.append(record.getMessage())
-    others, logger.handlers = logger.handlers, [handler]
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [handler], False
     try:
         yield messages
     finally:
-        logger.handlers = others
+        logger.handlers, logger.propagate = before
 
 
 def storm(folder: Path, trials: int, seed: int = 0) -> dict:
-    """Damages the newest checkpoint of a run, `trials` times, mending it in between.
+    """Damages the newest checkpoint of a run `trials` times, and repairs it each time.
 
     Args:
       folder: a run's checkpoints folder, with two steps or more.
-      trials: how often.
-      seed: of the damage.
+      trials: how many times.
+      seed: the seed of the damage.
 
     Returns:
-      Counts of the damage done, of what was noticed, and of what hit only a marker
-      that restoring does not need.
+      How often each kind of damage was done, how often it was noticed, and how often it hit
+      only a marker file that restoring does not need.
     """
     chance = random.Random(seed)
     *_, before, newest = checkpoints.steps(folder)
@@ -97,7 +98,7 @@ if __name__ == "__main__":
         done = runs.run("train", *arguments, "--config.train.steps=60")
         assert done.returncode == 0, done.stderr
         print(json.dumps(storm(workdir / "checkpoints", options.trials)))
-        # And the run itself goes on from the step before.
+        # The run itself goes on from the step before.
         newest = max(checkpoints.steps(workdir / "checkpoints"))
         (victim,) = (workdir / "checkpoints" / str(newest) / "state" / "d").iterdir()
         damage(victim, "flip", random.Random(1))
