@@ -20,7 +20,7 @@ from tests.tools import layouts, runs
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes by /proc")
 
 SMALL = "--config=tests/tools/small.py:vae"
-STEPS = 500
+STEPS = 300
 
 
 def members(folder):
@@ -71,7 +71,7 @@ def test_a_run_moves_between_layouts_and_its_losses_do_not(tmp_path):
 
 
 def test_kills_and_preemptions_change_nothing(tmp_path):
-    """A kill of one process, SIGTERM to one, SIGTERM to the supervisor: all end as one."""
+    """A kill of one process, then SIGTERM to one: all end together, and start again."""
     arguments = [
         SMALL,
         f"--config.train.steps={STEPS}",
@@ -84,26 +84,22 @@ def test_kills_and_preemptions_change_nothing(tmp_path):
     done = runs.run("local", "--processes=2", "--", *never_hit)
     assert done.returncode == 0, done.stderr
     supervisor = runs.start("local", "--processes=2", "--", *hit)
-    for step, place, number in ((30, 1, signal.SIGKILL), (120, 1, signal.SIGTERM)):
+    for step, number in ((30, signal.SIGKILL), (120, signal.SIGTERM)):
         wait_for(lambda step=step: reached(workdir, step) and len(members(workdir)) == 2)
         before = members(workdir)
-        os.kill(before[place], number)
+        os.kill(before[1], number)
         began = time.monotonic()
         wait_for(lambda before=before: not set(before.values()) & set(members(workdir).values()))
         assert time.monotonic() - began < 15
-    wait_for(lambda: reached(workdir, 250) and len(members(workdir)) == 2)
-    supervisor.terminate()
-    _, stderr = supervisor.communicate(timeout=15)
-    assert supervisor.returncode == 75, stderr
+    _, stderr = supervisor.communicate(timeout=200)
+    assert supervisor.returncode == 0, stderr
     assert not members(workdir)
     assert stderr.count("all 2 processes start again") == 2
     assert stderr.count("ended with code 75") == 1
-    # Each of the two stops saved one step, and both processes name that step.
+    # Both processes save the same step.
     saved = re.findall(r"saved step (\d+); the same command goes on from there", stderr)
-    assert len(set(saved)) == 2
-    assert checkpoints.steps(workdir / "checkpoints")[-1] == int(saved[-1])
-    done = runs.run("local", "--processes=2", "--", *hit)
-    assert done.returncode == 0, done.stderr
+    assert len(set(saved)) == 1
+    assert f"going on from step {saved[0]} of" in stderr
     assert runs.state_hash(tmp_path / "a", STEPS) == runs.state_hash(workdir, STEPS)
 
 
@@ -226,6 +222,11 @@ def test_a_signal_asks_process_zero_to_save_and_ends_the_supervisor(scripts, num
     assert local.supervise([], 2, 1, 3) == 75
     assert scripts == ["exit 0"]
     timer.join()
+
+
+def test_the_times_are_those_of_the_help():
+    """--restarts: counted anew once a start lasts a minute."""
+    assert (local.SUCCESS, local.GRACE) == (60.0, 8.0)
 
 
 @pytest.mark.parametrize(

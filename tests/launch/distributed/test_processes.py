@@ -266,3 +266,19 @@ def test_processes_that_jax_cannot_connect_are_reported(monkeypatch):
     address = f"127.0.0.1:{local._free_port()}"
     with pytest.raises(PeerLost, match="were not connected: no connection to the service"):
         processes.join((address, 1, 0), 5.0)
+
+
+def test_texts_are_waited_for_until_the_deadline(monkeypatch):
+    group, _ = groups(2)
+    asked = []
+    monkeypatch.setattr(
+        group._client, "blocking_key_value_get", lambda key, left: asked.append((key, left)) or "1"
+    )
+    monkeypatch.setattr(processes.time, "monotonic", lambda: 10.0)
+    assert group._get("a", 12.5) == group._get("b", 9.0) == "1"
+    assert asked == [("a", 2500), ("b", 1)]  # milliseconds, at least one
+
+
+def test_the_times_are_those_of_the_docs():
+    """docs/reliability.md: JAX notices after 30 s that a process is gone."""
+    assert (processes.HEARTBEAT, processes.PATIENCE, processes.GRACE) == (30, 20.0, 3.0)
