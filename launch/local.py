@@ -1,7 +1,7 @@
 """python -m launch.local --processes=4 --devices=2 -- --config=configs/vae.py --workdir=runs/x
 
-Several processes of a training on this machine, on simulated CPU devices: a pod's set-up
-tried at home. Where one process dies all start again, and go on from the last checkpoint.
+Trains with several processes on this machine, on simulated CPU devices, as a test of a
+distributed run. If one process dies, all start again and go on from the last checkpoint.
 """
 
 import contextlib
@@ -20,17 +20,19 @@ from launch.distributed import child_process
 
 logger = logging.getLogger("segen")
 
-# Ends that another start would only repeat.
+# Exit codes after which another start would end in the same way.
 FINAL = {0, UserError.exit_code, Diverged.exit_code, Collapsed.exit_code, ABANDONED}
-# What XLA's CPU collectives print of themselves.
-CHATTER = ("[Gloo]", "connected peer ranks")
-# A start that lasted this many seconds has got somewhere: earlier failures are forgotten.
-LASTED = 60.0
+# Lines that XLA's CPU collectives print, and that help no user.
+IGNORED = ("[Gloo]", "connected peer ranks")
+# Seconds after which a start counts as a success, so that the count of failures starts anew.
+SUCCESS = 60.0
+# Seconds in which the processes that know of a failure report it, before all are killed.
+GRACE = 8.0
 
 
 def main(argv: list[str]) -> None:
     """Parses the command line and supervises."""
-    arguments = cli.parser("local", "Several processes of a training on this machine.")
+    arguments = cli.parser("local", "Trains with several processes on this machine.")
     add = arguments.add_argument
     add("--processes", type=int, default=2, help="how many processes (default: 2)")
     add("--devices", type=int, default=1, help="simulated CPU devices of each (default: 1)")
@@ -38,7 +40,8 @@ def main(argv: list[str]) -> None:
         "--restarts",
         type=int,
         default=3,
-        help="starts after a process died (default: 3); counted anew once a start lasts a minute",
+        help="how often to start again after a process died (default: 3); counted anew once a "
+        "start lasts a minute",
     )
     add("training", nargs="*", metavar="-- ARGUMENT", help="arguments of launch.train")
     cut = argv.index("--") if "--" in argv else len(argv)
@@ -47,17 +50,23 @@ def main(argv: list[str]) -> None:
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if not argv[cut + 1 :]:
-        raise UserError("what to train goes behind --, as in: -- --config=configs/vae.py")
+        raise UserError("give the arguments of launch.train after --: -- --config=configs/vae.py")
     sys.exit(supervise(argv[cut + 1 :], options.processes, options.devices, options.restarts))
 
 
 def supervise(training: list[str], processes: int, devices: int, restarts: int) -> int:
-    """Runs until the training is done or cannot go on; returns the exit code.
+    """Starts the processes, again and again, until the training ends.
+
+    SIGTERM and Ctrl-C end the training: the processes save, and none is started again.
 
     Args:
-      training: arguments of launch.train.
-      processes, devices: how many, and simulated devices of each.
-      restarts: how many starts may fail in a row.
+      training: the arguments of launch.train.
+      processes: how many processes.
+      devices: how many simulated devices each process has.
+      restarts: how many starts in a row may fail before this function gives up.
+
+    Returns:
+      The exit code of the last start; see `attempt`.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -68,32 +77,41 @@ def supervise(training: list[str], processes: int, devices: int, restarts: int) 
         code = attempt(training, processes, devices, stop)
         if code in FINAL or stop.is_set():
             return code
-        failures = 0 if time.monotonic() - began > LASTED else failures
+        failures = 0 if time.monotonic() - began > SUCCESS else failures
         if code != Interrupted.exit_code:
             failures += 1
         if failures > restarts:
-            logger.info(f"given up after {failures} failures in a row")
+            logger.info(f"giving up after {failures} failures in a row")
             return code
         logger.info(f"ended with code {code}; all {processes} processes start again")
 
 
 def attempt(training: list[str], processes: int, devices: int, stop: threading.Event) -> int:
-    """Starts all processes once; returns the exit code of the first that did not end well.
+    """Starts all processes once, and waits until they end.
 
-    When one ends otherwise than by 0 or 75 the others are killed: they would wait for it,
-    and a kill loses nothing but the steps since the last save.
+    When a process ends with a code other than 0 and 75, the others are killed: they would wait
+    for it, and a kill loses nothing but the steps since the last save.
+
+    Args:
+      training: the arguments of launch.train.
+      processes: how many processes.
+      devices: how many simulated devices each process has.
+      stop: when set, the processes are asked to save and leave.
+
+    Returns:
+      The exit code of all processes; see `exit_code`.
     """
     port = _free_port()
     running = [_start(training, number, processes, devices, port) for number in range(processes)]
     readers = [threading.Thread(target=_relay, args=item) for item in enumerate(running)]
     for reader in readers:
         reader.start()
-    told = False
+    asked = False
     try:
         while None in (codes := [process.poll() for process in running]):
-            if stop.is_set() and not told:
-                told = True
-                running[0].terminate()  # who tells the others
+            if stop.is_set() and not asked:
+                asked = True
+                running[0].terminate()  # JAX tells the other processes
             if any(code not in (None, 0, Interrupted.exit_code) for code in codes):
                 _kill_late(running)
             time.sleep(0.05)
@@ -103,24 +121,32 @@ def attempt(training: list[str], processes: int, devices: int, stop: threading.E
             process.wait()
     for reader in readers:
         reader.join()
-    return worst([process.returncode for process in running])
+    return exit_code([process.returncode for process in running])
 
 
-def worst(codes: list[int]) -> int:
-    """The code that says what happened: of a process that ended by itself, if any did."""
-    bad = [code for code in codes if code not in (0, -signal.SIGKILL)]
-    named = [code for code in bad if code in FINAL]
-    if named or bad:
-        return (named or bad)[0]
+def exit_code(codes: list[int]) -> int:
+    """Chooses the exit code that explains the end of all processes.
+
+    Args:
+      codes: the exit code of each process, negative for the signal that ended it.
+
+    Returns:
+      A code of FINAL if a process failed with one; else the code of a process that was not
+      killed by SIGKILL, because this module itself kills the rest.
+    """
+    failed = [code for code in codes if code not in (0, -signal.SIGKILL)]
+    final = [code for code in failed if code in FINAL]
+    if final or failed:
+        return (final or failed)[0]
     return next((code for code in codes if code), 0)
 
 
 def _kill_late(running):
-    """Gives those that know of a failure the time to say so, then kills."""
-    deadline = time.monotonic() + 8.0
+    """Gives the processes time to report the failure, then kills them."""
+    deadline = time.monotonic() + GRACE
     while time.monotonic() < deadline and None in (codes := [item.poll() for item in running]):
         if -signal.SIGKILL in codes:
-            break  # it told nobody
+            break  # a killed process has reported nothing
         time.sleep(0.05)
     for process in running:
         process.kill()
@@ -137,17 +163,17 @@ def _start(training, number, processes, devices, port):
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        start_new_session=True,  # Ctrl-C is for us, who pass it on once
+        start_new_session=True,  # so that Ctrl-C reaches only the supervisor
         preexec_fn=child_process.die_with_parent,
     )
 
 
 def _relay(number, process):
-    """Passes on what a process prints, marked unless it is the first's."""
+    """Prints the output of a process, with its number unless that is 0."""
     mark = f"[{number}] " if number else ""
     with contextlib.closing(process.stdout):
         for line in process.stdout:
-            if not any(chatter in line for chatter in CHATTER):
+            if not any(words in line for words in IGNORED):
                 print(f"{mark}{line}", end="", file=sys.stderr, flush=True)
 
 

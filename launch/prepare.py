@@ -10,7 +10,7 @@ from pathlib import Path
 
 from launch import cli
 from launch.config.errors import UserError
-from launch.data import sources
+from launch.data import tfds_sets
 
 logger = logging.getLogger("segen")
 
@@ -26,9 +26,9 @@ def main(argv: list[str]) -> None:
             f"--data_dir={options.data_dir}: prepare into a folder, and copy that into the bucket "
             "(gcloud storage cp --recursive)"
         )
-    builder = sources.builder(options.name, options.data_dir)
-    embedded = builder.name in sources.EMBEDDED
-    if sources.has_array_record(builder):
+    builder = tfds_sets.builder(options.name, options.data_dir)
+    embedded = builder.name in tfds_sets.BUILTIN
+    if tfds_sets.has_array_record(builder):
         return logger.info(f"{builder.info.full_name} is prepared in {builder.data_dir}")
     if importlib.util.find_spec("tensorflow") is None and (not embedded or builder.is_prepared()):
         raise UserError(
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     if builder.is_prepared():
         convert(builder)
     else:
-        sources.prepare(builder)
+        tfds_sets.prepare(builder)
     logger.info(f"{builder.info.full_name} is prepared in {builder.data_dir}")
 
 

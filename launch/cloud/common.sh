@@ -1,18 +1,18 @@
 # shellcheck shell=bash
-# What tpu_vm.sh and jobset.sh share: messages, settings, and commands that --dry-run
-# only prints. Written for bash 3.2, which is what macOS has.
+# Functions of tpu_vm.sh and jobset.sh: messages, settings, and commands that --dry-run
+# only prints. For bash 3.2, the version of macOS.
 
 MOUNT=/mnt/segen  # where the bucket is mounted, on every worker and in every pod
 DRY_RUN=${DRY_RUN:-}
 
 say() { printf '%s\n' "$*" >&2; }
 
-mistake() {
+usage_error() {
   say "${0##*/}: $*"
   exit 2
 }
 
-# The words as they would have to be typed; those that need no quotes stay bare.
+# Quotes words for a shell; words that need no quotes stay as they are.
 quote() {
   local word mark="'" escaped="'\\''" plain='^[A-Za-z0-9_@%+=:,./-]+$' line=""
   for word in "$@"; do
@@ -33,7 +33,7 @@ run() {
   fi
 }
 
-# With --dry-run: what the script would do between two commands.
+# With --dry-run: prints a comment about what the script would do between two commands.
 note() { [ -z "$DRY_RUN" ] || printf '# %s\n' "$*"; }
 
 # --some-key=VALUE sets SOME_KEY, --some-key sets it to 1. $SETTINGS lists the keys.
@@ -43,7 +43,7 @@ set_flag() {
   name=$(printf '%s' "$flag" | tr 'a-z-' 'A-Z_')
   case " $SETTINGS " in
     *" $name "*) printf -v "$name" '%s' "$value" ;;
-    *) mistake "unknown flag $1; see --help" ;;
+    *) usage_error "unknown flag $1; see --help" ;;
   esac
 }
 
@@ -58,19 +58,19 @@ read_command() {
       -h | --help) usage && exit ;;
       --)
         shift
-        # shellcheck disable=SC2034  # what the scripts hand on
+        # shellcheck disable=SC2034  # the scripts use it
         training=("$@")
         break
         ;;
       --*) set_flag "$1" ;;
       *)
-        [ -z "$verb" ] || mistake "one verb at a time: $verb or $1; see --help"
+        [ -z "$verb" ] || usage_error "one verb at a time: $verb or $1; see --help"
         verb=$1
         ;;
     esac
     shift
   done
-  [ -n "$verb" ] || mistake "no verb; see --help"
+  [ -n "$verb" ] || usage_error "no verb; see --help"
 }
 
 # Leaves with 2 where one of the named settings is empty.
@@ -78,34 +78,34 @@ need() {
   local name flag
   for name in "$@"; do
     flag=$(printf '%s' "$name" | tr 'A-Z_' 'a-z-')
-    [ -n "${!name:-}" ] || mistake "$name is not set; give $name=... or --$flag=... (see --help)"
+    [ -n "${!name:-}" ] || usage_error "$name is not set; give $name=... or --$flag=... (see --help)"
   done
 }
 
-# Refuses arguments with which launch.train could not run on machines that come and go.
+# Refuses arguments of launch.train that cannot work on machines that may be replaced.
 check_arguments() {
   local word config="" workdir=""
   for word in "$@"; do
     case $word in
       --config=?*) config=1 ;;
       --workdir=/?* | --workdir=gs://?*) workdir=1 ;;
-      --workdir=*) mistake "--workdir must be absolute: --workdir=$MOUNT/runs/NAME, or gs://BUCKET/runs/NAME" ;;
-      --distributed) mistake "--distributed is added by itself" ;;
+      --workdir=*) usage_error "--workdir must be absolute: --workdir=$MOUNT/runs/NAME, or gs://BUCKET/runs/NAME" ;;
+      --distributed) usage_error "--distributed is added by this script" ;;
       -*) ;;
-      *) mistake "after -- come the arguments of launch.train, as --KEY=VALUE; not $word" ;;
+      *) usage_error "after -- come the arguments of launch.train, as --KEY=VALUE; not $word" ;;
     esac
   done
-  [ -n "$config" ] || mistake "--config is missing; give -- --config=FILE.py --workdir=$MOUNT/runs/NAME"
-  [ -n "$workdir" ] || mistake "--workdir is missing: all processes must share it, and it must outlive them; give --workdir=$MOUNT/runs/NAME"
+  [ -n "$config" ] || usage_error "--config is missing; give -- --config=FILE.py --workdir=$MOUNT/runs/NAME"
+  [ -n "$workdir" ] || usage_error "--workdir is missing: all processes must share it, and it must outlive them; give --workdir=$MOUNT/runs/NAME"
 }
 
-# Packs the working tree, with what is not committed and without what git ignores.
+# Packs the working tree: with uncommitted files, without ignored ones.
 pack() {
   local source=${SOURCE:-$here/../..} index
-  # An installed package is no checkout: then the folder one is in may be.
+  # An installed package is no checkout; then the current folder may be one.
   [ -n "${SOURCE:-}" ] || [ -e "$source/pyproject.toml" ] || source=$PWD
   if ! [ -e "$source/pyproject.toml" ] || ! [ -e "$source/launch/cloud/worker.sh" ]; then
-    mistake "SOURCE: $source is not a checkout of Segen; give SOURCE=FOLDER"
+    usage_error "SOURCE: $source is not a checkout of Segen; give SOURCE=FOLDER"
   fi
   source=$(cd "$source" && pwd)
   local folder="${XDG_CACHE_HOME:-$HOME/.cache}/segen/cloud"
@@ -119,7 +119,7 @@ pack() {
   fi
   say "packing $source"
   mkdir -p "$folder"
-  # An index of its own: what the person has staged stays as it is.
+  # A separate index, so that the user's staged files stay as they are.
   GIT_INDEX_FILE=$index git -C "$source" add --all || return
   git -C "$source" archive --format=tar.gz --output="$TARBALL" \
     "$(GIT_INDEX_FILE=$index git -C "$source" write-tree)"
@@ -136,7 +136,7 @@ price_of() {
   esac
 }
 
-# cost CHIPS KIND: what an hour costs, as far as we know.
+# cost CHIPS KIND: the price of an hour, if it is known.
 cost() {
   local price=${PRICE:-$(price_of "$2")} spot=""
   if [ -z "$price" ]; then

@@ -26,7 +26,7 @@ Settings, from the environment (NAME=...) or as flags (--name=...):
   TOPOLOGY  of a TPU slice, e.g. 4x4          CHIPS      chips of a TPU node; default 4
   SLICES    TPU slices; default 1             HOSTS      GPU nodes
   SELECTOR  more node labels, KEY=VALUE,...   SPOT       1: GKE's spot nodes
-  SERVICE_ACCOUNT  default: default           MAX_RESTARTS  of what breaks; default 10
+  SERVICE_ACCOUNT  default: default           MAX_RESTARTS  after failures; default 10
   NAMESPACE, CONTEXT  of kubectl              PRICE      USD a chip and hour, for the notice
   SOURCE    the checkout; default: this one   --yes      delete without asking
   --dry-run print the manifest and the commands, run nothing
@@ -39,7 +39,7 @@ Examples:
   launch/cloud/jobset.sh apply --gpus=8 --hosts=2 -- \
       --config=configs/vae.py --workdir=/mnt/segen/runs/vae
 
-Exit codes: 0 done, 2 a mistake of yours, else of kubectl or docker. More in docs/cloud.md.
+Exit codes: 0 done, 2 a user error, else of kubectl or docker. More in docs/cloud.md.
 USAGE
 }
 
@@ -47,7 +47,7 @@ SETTINGS="NAME IMAGE BUCKET CLAIM TPU GPUS TOPOLOGY CHIPS SLICES HOSTS SELECTOR 
 SERVICE_ACCOUNT MAX_RESTARTS NAMESPACE CONTEXT PRICE SOURCE YES DRY_RUN"
 read_command "$@"
 need NAME
-[[ $NAME =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] || mistake "NAME=$NAME: Kubernetes wants small letters, digits and -, at most 40"
+[[ $NAME =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] || usage_error "NAME=$NAME: Kubernetes wants small letters, digits and -, at most 40"
 BUCKET=${BUCKET#gs://} BUCKET=${BUCKET%/}
 
 kubectl=(kubectl)
@@ -67,16 +67,16 @@ yaml() {
 
 plan() {
   need IMAGE
-  [ -n "$BUCKET$CLAIM" ] || mistake "BUCKET is not set; give BUCKET=gs://... or CLAIM=..., which all pods mount at $MOUNT"
-  [ -z "$BUCKET" ] || [ -z "$CLAIM" ] || mistake "BUCKET and CLAIM are both set; give one"
-  [ -n "$TPU$GPUS" ] || mistake "TPU is not set; give TPU=... and TOPOLOGY=..., or GPUS=... and HOSTS=..."
+  [ -n "$BUCKET$CLAIM" ] || usage_error "BUCKET is not set; give BUCKET=gs://... or CLAIM=..., which all pods mount at $MOUNT"
+  [ -z "$BUCKET" ] || [ -z "$CLAIM" ] || usage_error "BUCKET and CLAIM are both set; give one"
+  [ -n "$TPU$GPUS" ] || usage_error "TPU is not set; give TPU=... and TOPOLOGY=..., or GPUS=... and HOSTS=..."
   SLICES=${SLICES:-1} selector="" annotations="" pod_annotations=""
   if [ -n "$TPU" ]; then
-    [ -z "$GPUS" ] || mistake "TPU and GPUS are both set; give one"
+    [ -z "$GPUS" ] || usage_error "TPU and GPUS are both set; give one"
     need TOPOLOGY
-    [[ $TOPOLOGY =~ ^[0-9]+(x[0-9]+){1,2}$ ]] || mistake "TOPOLOGY=$TOPOLOGY is not like 4x4 or 2x2x4"
+    [[ $TOPOLOGY =~ ^[0-9]+(x[0-9]+){1,2}$ ]] || usage_error "TOPOLOGY=$TOPOLOGY is not like 4x4 or 2x2x4"
     CHIPS=${CHIPS:-4} all_chips=$((${TOPOLOGY//x/*}))
-    [ $((all_chips % CHIPS)) = 0 ] || mistake "TOPOLOGY=$TOPOLOGY has $all_chips chips, which nodes of CHIPS=$CHIPS do not divide"
+    [ $((all_chips % CHIPS)) = 0 ] || usage_error "TOPOLOGY=$TOPOLOGY has $all_chips chips, which nodes of CHIPS=$CHIPS do not divide"
     HOSTS=$((all_chips / CHIPS)) all_chips=$((all_chips * SLICES))
     limits="{google.com/tpu: $CHIPS}"
     selector="cloud.google.com/gke-tpu-accelerator=$TPU,cloud.google.com/gke-tpu-topology=$TOPOLOGY"
@@ -84,7 +84,7 @@ plan() {
     annotations="alpha.jobset.sigs.k8s.io/exclusive-topology=cloud.google.com/gke-nodepool"
   else
     need HOSTS
-    [ "$SLICES" = 1 ] || mistake "SLICES=$SLICES: slices are of TPUs; give HOSTS=..."
+    [ "$SLICES" = 1 ] || usage_error "SLICES=$SLICES: slices are of TPUs; give HOSTS=..."
     all_chips=$((GPUS * HOSTS))
     limits="{nvidia.com/gpu: $GPUS}"
   fi
@@ -107,7 +107,7 @@ mapping() {
 }
 
 arguments() {
-  # Kubernetes would put a variable for $(NAME), unless it is written $$(NAME).
+  # Kubernetes replaces $(NAME) by a variable, and $$(NAME) by $(NAME).
   local word line="" open="\$(" escaped="\$\$("
   for word in "${training[@]}"; do
     word=${word//"$open"/"$escaped"}
@@ -206,5 +206,5 @@ case $verb in
     run "${kubectl[@]}" get pods --selector="$ours" --output=wide
     ;;
   delete) remove ;;
-  *) mistake "unknown verb $verb; see --help" ;;
+  *) usage_error "unknown verb $verb; see --help" ;;
 esac

@@ -20,7 +20,7 @@ launch/cloud/tpu_vm.sh VERB [FLAGS] [-- ARGUMENTS OF launch.train]
   start    starts training on all workers; it goes on when you log out
   logs     follows the log of worker 0
   status   of the slice and of every worker
-  stop     has the training save and leave; the slice stays, and costs
+  stop     the training saves and ends; the slice stays, and costs
   delete   the slice; asks first, unless --yes
 
 Settings, from the environment (NAME=...) or as flags (--name=...):
@@ -31,8 +31,8 @@ Settings, from the environment (NAME=...) or as flags (--name=...):
   BUCKET   gs:// bucket for --workdir          DATA     gs:// folder to copy
   SOURCE   the checkout; default: this one     INTERNAL_IPS  1: no external addresses
   CREATE_FLAGS  more flags for create          PRICE    USD a chip and hour, for the notice
-  RESTARTS in a row of a training that breaks; default 10
-  POLL     seconds between looks of watch; default 60
+  RESTARTS after failures in a row; default 10
+  POLL     seconds between checks of watch; default 60
   DELETE   1: watch deletes the slice when the training ends
   --yes    delete without asking               --dry-run  print the commands, run nothing
 
@@ -40,7 +40,7 @@ Example:
   export NAME=segen ZONE=us-west4-a TYPE=v5litepod-16 SPOT=1 BUCKET=gs://my-bucket
   launch/cloud/tpu_vm.sh watch --delete -- --config=configs/vae.py --workdir=/mnt/segen/runs/vae
 
-Exit codes: 0 done, 2 a mistake of yours, else of gcloud; watch: that of the training.
+Exit codes: 0 done, 2 a user error, else of gcloud; watch: that of the training.
 More in docs/cloud.md.
 USAGE
 }
@@ -50,7 +50,7 @@ CREATE_FLAGS PRICE RESTARTS POLL DELETE YES DRY_RUN"
 read_command "$@"
 
 SLICES=${SLICES:-1} POLL=${POLL:-60}
-[[ $SLICES =~ ^[1-9][0-9]*$ ]] || mistake "SLICES=$SLICES is not a number of slices"
+[[ $SLICES =~ ^[1-9][0-9]*$ ]] || usage_error "SLICES=$SLICES is not a number of slices"
 need NAME ZONE
 BUCKET=${BUCKET#gs://} BUCKET=${BUCKET%/}
 [ "$SLICES" = 1 ] || QUEUED=1
@@ -68,18 +68,18 @@ on_all() { run "${group[@]}" ssh "$NAME" "${place[@]}" "${all[@]}" --command="$1
 
 worker="bash segen/launch/cloud/worker.sh"
 
-# --- what it is and what it costs ---------------------------------------------------------
+# --- type and costs ---------------------------------------------------------
 
 need_type() {
   need TYPE
   local size=${TYPE##*-}
-  [[ $size =~ ^[1-9][0-9]*$ ]] || mistake "TYPE=$TYPE is not like v5litepod-16"
+  [[ $size =~ ^[1-9][0-9]*$ ]] || usage_error "TYPE=$TYPE is not like v5litepod-16"
   case $TYPE in
     v5lite*) version=v2-alpha-tpuv5-lite chips=$size ;;
     v6e*) version=v2-alpha-tpuv6e chips=$size ;;
     v5p*) version=v2-alpha-tpuv5 chips=$((size / 2)) ;;  # the number counts cores
     v2* | v3* | v4*) version=tpu-ubuntu2204-base chips=$((size / 2)) ;;
-    tpu7*) mistake "TYPE=$TYPE: Cloud TPU VMs end with v6e; for newer chips take GKE (jobset.sh)" ;;
+    tpu7*) usage_error "TYPE=$TYPE: Cloud TPU VMs end with v6e; for newer chips take GKE (jobset.sh)" ;;
     *) version=$VERSION chips=$size && need VERSION ;;
   esac
   VERSION=${VERSION:-$version} chips=$((chips * SLICES))
@@ -90,7 +90,7 @@ notice() {
   [ -z "$PROJECT" ] || flags+=(--project="$PROJECT")
   [ -z "$QUEUED" ] || flags+=(--queued)
   say ""
-  [ -n "$made" ] || say "$NAME was not created, as far as is known here. Should it exist all the same:"
+  [ -n "$made" ] || say "$NAME was not created, as far as this script knows. If it exists all the same:"
   if [ -n "$TYPE" ]; then need_type && say "$NAME costs until it is deleted: $(cost "$chips" "$TYPE")"; else
     say "$NAME costs until it is deleted, whether it trains or not"
   fi
@@ -144,7 +144,7 @@ look() {
     [ -z "$QUEUED" ] || state=ACTIVE
     return
   fi
-  # A slice is gone only if the cloud says so: else a bad line would cost a good slice.
+  # Only NOT_FOUND means that the slice is gone: a network error must not delete a good slice.
   local answer
   if answer=$("${command[@]}" 2>&1); then state=${answer##*$'\n'}; else
     case $answer in
@@ -156,7 +156,7 @@ look() {
 }
 
 install() {
-  # Once: watch must go on with the code that it began with.
+  # Pack once: watch goes on with the code that it began with.
   [ -n "${TARBALL:-}" ] || pack || return
   run "${group[@]}" scp "$TARBALL" "$NAME:segen.tar.gz" "${place[@]}" "${all[@]}" || return
   on_all "if [ -d segen ]; then $worker idle; fi && rm -rf segen && mkdir segen && tar -xzf segen.tar.gz -C segen && $worker install"
@@ -178,7 +178,7 @@ start() {
   on_all "$limit$worker start $(quote "${training[@]}")"
 }
 
-# All that a new or emptied slice needs, to the first step.
+# Prepares a new slice and starts the training.
 settle() {
   install || return
   if [ -n "$BUCKET" ]; then mount || return; fi
@@ -217,27 +217,27 @@ resume() {
 
 # --- watch --------------------------------------------------------------------------------
 
-# How the training stands, from every worker's line "segen HOST STATE [CODE]". Sets
-# $verdict: done, over (with $code), running, mixed, stopped, or silent.
-judge() {
+# Reads every worker's line "segen HOST STATE [CODE]", and sets $progress: done, over (with
+# $code), running, mixed, stopped, or silent.
+read_progress() {
   local answer whole=1 host word number running=0 halted=0 finished=0
-  code=0 verdict=silent
+  code=0 progress=silent
   answer=$(on_all "$statuses" 2>/dev/null) || whole=""
   while read -r _ host word number _; do
     case $word:$number in
       running:*) running=$((running + 1)) ;;
       exit:0) finished=$((finished + 1)) ;;
       exit:[1234] | exit:130) code=$number ;;
-      *) halted=$((halted + 1)) ;;  # new, idle, saved (75), or broken and given up
+      *) halted=$((halted + 1)) ;;  # new, idle, saved (75), or given up after failures
     esac
     [ "$word" = running ] || say "$host: $word $number"
   done < <(grep '^segen ' <<<"$answer")
-  if [ "$code" != 0 ]; then verdict=over
+  if [ "$code" != 0 ]; then progress=over
   elif [ $running -gt 0 ]; then
-    verdict=running
-    [ $((halted + finished)) = 0 ] || verdict=mixed
-  elif [ $halted -gt 0 ]; then verdict=stopped
-  elif [ $finished -gt 0 ] && [ -n "$whole" ]; then verdict='done'; fi
+    progress=running
+    [ $((halted + finished)) = 0 ] || progress=mixed
+  elif [ $halted -gt 0 ]; then progress=stopped
+  elif [ $finished -gt 0 ] && [ -n "$whole" ]; then progress='done'; fi
 }
 
 watch() {
@@ -251,18 +251,18 @@ watch() {
         { YES=1 remove && create; } || say "not created; trying again"
         ;;
       READY | ACTIVE)
-        judge
+        read_progress
         calm=$((calm + 1))
-        case $verdict in
+        case $progress in
           done) return 0 ;;
           over) return "$code" ;;
           running) mixed=0 && { [ $calm -lt 10 ] || starts=0; } ;;
-          # Some run and some do not: the others mostly notice, and start again.
+          # Some workers run and some do not: usually these notice it and start again.
           mixed) mixed=$((mixed + 1)) ;;
           silent) say "$NAME does not answer" ;;
         esac
-        if [ "$verdict" = stopped ] || [ $mixed -ge 3 ]; then
-          [ $starts -lt "$limit" ] || { say "started $starts times in a row, to no avail" && return 76; }
+        if [ "$progress" = stopped ] || [ $mixed -ge 3 ]; then
+          [ $starts -lt "$limit" ] || { say "started $starts times in a row without success" && return 76; }
           [ $mixed = 0 ] || on_all "if [ -d segen ]; then $worker stop; fi" || say "not stopped"
           starts=$((starts + 1)) mixed=0 calm=0
           settle || say "not started; trying again"
@@ -293,7 +293,7 @@ esac
 case $verb in
   create | run | resume | watch) need_type ;;
 esac
-# However these end, by an error or by Ctrl-C too: what was begun costs, so it is said.
+# Print the costs however these verbs end, also by an error or Ctrl-C.
 made=1
 case $verb in
   create | start | run | resume | watch) trap notice EXIT ;;
@@ -328,5 +328,5 @@ case $verb in
     ;;
   stop) on_all "$worker stop" ;;
   delete) remove ;;
-  *) mistake "unknown verb $verb; see --help" ;;
+  *) usage_error "unknown verb $verb; see --help" ;;
 esac

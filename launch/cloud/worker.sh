@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What tpu_vm.sh runs on a worker, once the code is there. Not meant to be typed.
+# The commands that tpu_vm.sh runs on a worker, after it has sent the code there.
 #   install | mount BUCKET | data gs://... | start ARGUMENTS | status | stop | idle
 # The code lies in ~/segen, its Python in ~/segen-venv, log and state in ~/segen-run.
 set -euo pipefail
@@ -13,12 +13,12 @@ host=$(hostname)
 
 say() { printf '%s: %s\n' "$host" "$*" >&2; }
 
-mistake() {
+usage_error() {
   say "$*"
   exit 2
 }
 
-# The process of `supervise`, if there is one; a number left by a reboot does not count.
+# Sets $pid to the process of `supervise`, if it runs; an id from before a reboot does not count.
 alive() {
   pid=$(cat "$state/pid" 2>/dev/null) || return 1
   [[ $(ps -o args= -p "$pid" 2>/dev/null) == *worker.sh\ supervise* ]]
@@ -72,13 +72,13 @@ copy_data() {
 
 start() {
   if alive; then say "trains already (tpu_vm.sh stop stops it)" && return; fi
-  [ -x "$python" ] || mistake "nothing is installed: tpu_vm.sh install"
+  [ -x "$python" ] || usage_error "nothing is installed: tpu_vm.sh install"
   if [[ "$* " == *"$mount_point/"* ]]; then
-    mountpoint -q "$mount_point" || mistake "$mount_point is not mounted, and what is written there would be lost: tpu_vm.sh mount"
+    mountpoint -q "$mount_point" || usage_error "$mount_point is not mounted, and what is written there would be lost: tpu_vm.sh mount"
   fi
   mkdir -p "$state"
   rm -f "$state/pid" "$state/exit"
-  # Away from this terminal, so that it outlives it.
+  # Detached, so that the training goes on when this terminal closes.
   setsid nohup bash "${BASH_SOURCE[0]}" supervise "$@" >>"$state/log" 2>&1 </dev/null &
   for _ in $(seq 100); do
     if [ -s "$state/pid" ] || [ -e "$state/exit" ]; then break; fi
@@ -87,8 +87,8 @@ start() {
   say "started; log in ~/segen-run/log"
 }
 
-# Trains until it is done or must not go on; starts again what broke. All workers do so,
-# and meet again in the new start.
+# Trains until an exit code says that another start is useless. Every worker does the same,
+# and at each start the workers wait for each other.
 supervise() {
   local child="" code began failures=0 limit=${RESTARTS:-10} pause ended=""
   echo $$ >"$state/pid"
@@ -126,7 +126,7 @@ supervise() {
 status() {
   local word=idle
   if alive; then word=running; elif [ -s "$state/exit" ]; then word="exit $(cat "$state/exit")"; elif [ -e "$state/log" ]; then
-    word="exit 137"  # no farewell: the machine went down, or the supervisor was killed
+    word="exit 137"  # no exit code: the machine or the supervisor was killed
   fi
   printf 'segen %s %s | %s\n' "$host" "$word" "$(tail -n 1 "$state/log" 2>/dev/null || true)"
 }
@@ -152,6 +152,6 @@ case $verb in
   supervise) supervise "$@" ;;
   status) status ;;
   stop) stop ;;
-  idle) if alive; then mistake "it trains; first: tpu_vm.sh stop"; fi ;;
-  *) mistake "unknown verb ${verb:-(none)}" ;;
+  idle) if alive; then usage_error "it trains; first: tpu_vm.sh stop"; fi ;;
+  *) usage_error "unknown verb ${verb:-(none)}" ;;
 esac

@@ -38,11 +38,11 @@ class Group:
         host = self.hosts[process] if process < len(self.hosts) else "host unknown"
         return f"process {process} of {self.processes} ({host})"
 
-    def all_gather(self, what: str, value: Any, seconds: float | None = None) -> list:
+    def all_gather(self, label: str, value: Any, seconds: float | None = None) -> list:
         """Gathers a value of every process. All processes must call this in the same order.
 
         Args:
-          what: a name for the value, for messages.
+          label: a name for the value, for messages.
           value: the value of this process, as JSON can hold it.
           seconds: how long to wait for the other processes; None: as long as `--wait` says.
 
@@ -54,11 +54,11 @@ class Group:
         """
         return [value]
 
-    def on_all(self, what: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
+    def on_all(self, label: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
         """Calls a function on every process.
 
         Args:
-          what: a name for the action, for messages.
+          label: a name for the action, for messages.
           action: the function.
           seconds: how long to wait for the other processes; None: as long as `--wait` says.
 
@@ -71,11 +71,11 @@ class Group:
         """
         return action()
 
-    def on_process_zero(self, what: str, action: Callable[[], Any]) -> Any:
+    def on_process_zero(self, label: str, action: Callable[[], Any]) -> Any:
         """Calls a function on process 0 alone.
 
         Args:
-          what: a name for the action, for messages.
+          label: a name for the action, for messages.
           action: the function; its result must be a value that JSON can hold.
 
         Returns:
@@ -87,11 +87,11 @@ class Group:
         """
         return action()
 
-    def check_same(self, what: str, facts: dict[str, Any]) -> None:
+    def check_same(self, label: str, facts: dict[str, Any]) -> None:
         """Refuses processes that were started differently.
 
         Args:
-          what: a name for the facts, for messages.
+          label: a name for the facts, for messages.
           facts: {name: value}, as this process has them and as JSON can hold them.
 
         Raises:

@@ -8,6 +8,7 @@ and gives up with their names.
 
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -58,7 +59,7 @@ class ProcessGroup(Group):
         self._client, self._seconds, self._count = client, seconds, 0
         self._ended = threading.Event()
 
-    def all_gather(self, what: str, value: Any, seconds: float | None = None) -> list:
+    def all_gather(self, label: str, value: Any, seconds: float | None = None) -> list:
         """Gathers a value of every process; see `Group`."""
         self._count += 1
         key = f"segen/{self._count}"
@@ -68,17 +69,17 @@ class ProcessGroup(Group):
             # Process 0 knows who is missing, so wait a little longer than process 0 does.
             text = self._get(f"{key}/all", deadline + 2 * GRACE)
             if text is None:
-                raise PeerLost(f"{self.title(0)} did not come to: {what}. {_ADVICE}")
+                raise PeerLost(f"{self.title(0)} did not come to: {label}. {_ADVICE}")
             return json.loads(text)
-        texts = self._collect(key, what, deadline)
+        texts = self._collect(key, label, deadline)
         missing = self._missing(texts)
         if missing:
-            raise PeerLost(f"did not come to: {what}: {missing}. {_ADVICE}")
+            raise PeerLost(f"did not come to: {label}: {missing}. {_ADVICE}")
         values = [json.loads(text) for text in texts]
         self._client.key_value_set(f"{key}/all", json.dumps(values))
         return values
 
-    def _collect(self, key, what, deadline):
+    def _collect(self, key, label, deadline):
         """The texts of all processes, None for those that do not arrive by the deadline."""
         texts, patience = [None] * self.processes, time.monotonic() + PATIENCE
         while None in texts and time.monotonic() < deadline:
@@ -86,21 +87,21 @@ class ProcessGroup(Group):
                 if text is None:
                     texts[process] = self._get(f"{key}/{process}", time.monotonic() + 0.5)
             if None in texts and time.monotonic() > patience:
-                patience = deadline
-                logger.info(f"waiting for {self._missing(texts)}: {what}")
+                patience = math.inf
+                logger.info(f"waiting for {self._missing(texts)}: {label}")
         return texts
 
     def _missing(self, texts):
         return ", ".join(self.title(p) for p, text in enumerate(texts) if text is None)
 
-    def on_all(self, what: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
+    def on_all(self, label: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
         """Calls a function on every process; see `Group`."""
         result, message = None, None
         try:
             result = action()
         except UserError as error:
             message = str(error)
-        messages = self.all_gather(what, message, seconds)
+        messages = self.all_gather(label, message, seconds)
         failed = [(self.title(p), text) for p, text in enumerate(messages) if text is not None]
         if len({text for _, text in failed}) == 1 and len(failed) == self.processes:
             raise UserError(failed[0][1])
@@ -108,7 +109,7 @@ class ProcessGroup(Group):
             raise UserError("\n".join(f"{title}: {text}" for title, text in failed))
         return result
 
-    def on_process_zero(self, what: str, action: Callable[[], Any]) -> Any:
+    def on_process_zero(self, label: str, action: Callable[[], Any]) -> Any:
         """Calls a function on process 0 alone; see `Group`."""
         answer = None
         if self.is_process_zero:
@@ -116,20 +117,20 @@ class ProcessGroup(Group):
                 answer = {"value": action()}
             except UserError as error:
                 answer = {"error": str(error)}
-        answer = self.all_gather(what, answer)[0]
+        answer = self.all_gather(label, answer)[0]
         if "error" in answer:
             raise UserError(answer["error"])
         return answer["value"]
 
-    def check_same(self, what: str, facts: dict[str, Any]) -> None:
+    def check_same(self, label: str, facts: dict[str, Any]) -> None:
         """Refuses processes that were started differently; see `Group`."""
-        facts = self.all_gather(what, facts)
+        facts = self.all_gather(label, facts)
         first = facts[0]
         for process, other in enumerate(facts):
             for name in sorted(other.keys() | first.keys()):
                 if first.get(name) != other.get(name):
                     raise UserError(
-                        f"{what}: {self.title(process)} has {name} = {other.get(name)!r}, "
+                        f"{label}: {self.title(process)} has {name} = {other.get(name)!r}, "
                         f"{self.title(0)} has {first.get(name)!r}; start all processes alike"
                     )
 

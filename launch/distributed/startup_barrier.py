@@ -7,6 +7,7 @@ and only when all have come does process 0 close the port, which JAX then uses.
 
 import json
 import logging
+import math
 import socket
 import time
 
@@ -55,7 +56,7 @@ def _receive(port, processes, deadline):
                 connection, _ = server.accept()
             except TimeoutError:
                 if time.monotonic() > patience:
-                    patience = deadline
+                    patience = math.inf
                     logger.info(f"waiting for {_missing(arrived, processes)}")
                 continue
             problem = _admit(connection, arrived, processes)

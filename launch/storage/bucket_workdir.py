@@ -46,7 +46,7 @@ class BucketWorkdir(Workdir):
         bucket.check_exists(self.path)
         lock = self.path / file_lock.NAME
         with bucket_lock.held(lock, self._refuse) as self._check_held:
-            self.local_path.mkdir(parents=True, exist_ok=True)
+            self.local_path.mkdir(exist_ok=True)
             try:
                 with bucket.bucket_errors(self.path):
                     self._fetch()

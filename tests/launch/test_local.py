@@ -1,47 +1,30 @@
-"""Real processes on simulated devices: one run, however many hold it, whatever happens to them."""
+"""Real processes on simulated devices; and the supervisor, with shell scripts as processes."""
 
-import json
 import os
 import re
 import signal
 import subprocess
-import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from launch import checkpoints, local
+from launch import checkpoints, local, train
+from launch.config import loading
+from launch.config.errors import PeerLost, UserError
+from launch.reporting import metrics_file
 from tests.tools import layouts, runs
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes by /proc")
 
 SMALL = "--config=tests/tools/small.py:vae"
-
-
-def start(folder, *arguments, processes=2, restarts=3):
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "launch.local",
-            f"--processes={processes}",
-            f"--restarts={restarts}",
-            "--",
-            SMALL,
-            f"--workdir={folder}",
-            *arguments,
-        ],
-        cwd=runs.ROOT,
-        text=True,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+STEPS = 300
 
 
 def members(folder):
-    """Process ids of the run's processes, by their place."""
+    """{number of a process: its process id} of a run."""
     found = {}
     for entry in Path("/proc").iterdir():
         try:
@@ -56,64 +39,68 @@ def members(folder):
 def wait_for(condition, seconds=90):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.02)
 
 
 def reached(folder, step):
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return any(f'"step": {number},' in line for line in lines for number in range(step, step + 9))
+    lines = metrics_file.read(folder / "metrics.jsonl").lines
+    return any(line["step"] >= step for line in lines)
+
+
+def straight(folder, data, steps):
+    """The same run in this process, on some of its devices."""
+    config = loading.load("tests/tools/small.py:vae")
+    config.train.steps, config.mesh.data = steps, data
+    train.train(config, folder)
 
 
 def test_a_run_moves_between_layouts_and_its_losses_do_not(tmp_path):
-    layouts.train(tmp_path / "alone", "vae", "1x1", layouts.STEPS)
-    layouts.train(tmp_path / "moved", "vae", "2x2", 9)
-    layouts.train(tmp_path / "moved", "vae", "1x4", layouts.STEPS)
+    """From two processes with two devices each to one process with four."""
+    straight(tmp_path / "alone", 1, layouts.STEPS)
+    arguments = [SMALL, "--config.train.steps=9", f"--workdir={tmp_path / 'moved'}"]
+    done = runs.run("local", "--processes=2", "--devices=2", "--restarts=0", "--", *arguments)
+    assert done.returncode == 0, done.stderr
+    straight(tmp_path / "moved", 4, layouts.STEPS)
     alone, moved = (layouts.losses(tmp_path / name) for name in ("alone", "moved"))
     np.testing.assert_allclose(alone, moved, atol=1e-5)
-    # Only the first process writes: every step has one line.
-    lines = (tmp_path / "moved" / "metrics.jsonl").read_text().splitlines()
-    steps = [json.loads(line)["step"] for line in lines if '"train"' in line]
-    assert steps == list(range(1, layouts.STEPS + 1))
+    # Only process 0 writes: every step has one line.
+    losses = metrics_file.read(tmp_path / "moved" / "metrics.jsonl").series("loss", "train")
+    assert [step for step, _ in losses] == list(range(1, layouts.STEPS + 1))
     assert checkpoints.newest_whole(tmp_path / "moved" / "checkpoints") == layouts.STEPS
 
 
 def test_kills_and_preemptions_change_nothing(tmp_path):
-    """A kill of one process, SIGTERM to one, SIGTERM to the supervisor: all end as one."""
+    """A kill of one process, then SIGTERM to one: all end together, and start again."""
     arguments = [
-        "--config.train.steps=1000",
+        SMALL,
+        f"--config.train.steps={STEPS}",
         "--config.checkpoint.every=25",
-        "--config.eval.every=1000",
+        f"--config.eval.every={STEPS}",
         "--config.log.every=5",
     ]
-    straight, hit = tmp_path / "straight", tmp_path / "hit"
-    done = start(straight, *arguments)
-    _, stderr = done.communicate(timeout=200)
-    assert done.returncode == 0, stderr
-    supervisor = start(hit, *arguments)
-    for step, place, number in ((30, 1, signal.SIGKILL), (200, 1, signal.SIGTERM)):
-        wait_for(lambda step=step: reached(hit, step) and len(members(hit)) == 2)
-        before = members(hit)
-        os.kill(before[place], number)
+    never_hit, hit = ([*arguments, f"--workdir={tmp_path / name}"] for name in ("a", "b"))
+    workdir = tmp_path / "b"
+    done = runs.run("local", "--processes=2", "--", *never_hit)
+    assert done.returncode == 0, done.stderr
+    supervisor = runs.start("local", "--processes=2", "--", *hit)
+    for step, number in ((30, signal.SIGKILL), (120, signal.SIGTERM)):
+        wait_for(lambda step=step: reached(workdir, step) and len(members(workdir)) == 2)
+        before = members(workdir)
+        os.kill(before[1], number)
         began = time.monotonic()
-        wait_for(lambda before=before: not set(before.values()) & set(members(hit).values()))
+        wait_for(lambda before=before: not set(before.values()) & set(members(workdir).values()))
         assert time.monotonic() - began < 15
-    wait_for(lambda: reached(hit, 400) and len(members(hit)) == 2)
-    supervisor.terminate()
-    _, stderr = supervisor.communicate(timeout=15)
-    assert supervisor.returncode == 75, stderr
-    assert not members(hit)
+    _, stderr = supervisor.communicate(timeout=200)
+    assert supervisor.returncode == 0, stderr
+    assert not members(workdir)
     assert stderr.count("all 2 processes start again") == 2
     assert stderr.count("ended with code 75") == 1
-    # Each of the two stops saved one step, which both processes tell.
-    told = re.findall(r"saved step (\d+); the same command goes on from there", stderr)
-    assert len(set(told)) == 2
-    assert checkpoints.steps(hit / "checkpoints")[-1] == int(told[-1])
-    again = start(hit, *arguments)
-    _, stderr = again.communicate(timeout=200)
-    assert again.returncode == 0, stderr
-    assert runs.state_hash(straight, 1000) == runs.state_hash(hit, 1000)
+    # Both processes save the same step.
+    saved = re.findall(r"saved step (\d+); the same command goes on from there", stderr)
+    assert len(set(saved)) == 1
+    assert f"going on from step {saved[0]} of" in stderr
+    assert runs.state_hash(tmp_path / "a", STEPS) == runs.state_hash(workdir, STEPS)
 
 
 def pair(folders, extra=((), ()), wait=60):
@@ -139,25 +126,107 @@ def test_a_process_that_cannot_open_its_data_ends_all(tmp_path):
 
 def test_a_process_that_never_comes_is_named(tmp_path):
     place = [f"--coordinator=127.0.0.1:{local._free_port()}", "--processes=2", "--process=0"]
-    done = runs.run("train", SMALL, f"--workdir={tmp_path / 'run'}", *place, "--wait=4")
-    assert done.returncode == 76, done.stderr
-    assert "process 1" in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(PeerLost, match="did not come: process 1 of 2"):
+        train.main([SMALL, f"--workdir={tmp_path / 'run'}", *place, "--wait=0.5"])
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--processes=2"], "behind --"),
-        (["--processes=0", "--", SMALL], "at least 1"),
-        (["--processes=2", "--devices=1", "--", "--config=nowhere.py"], "no such file"),
+        (["--processes=2"], "launch.train after --"),
+        (["--processes=0", "--", SMALL], "--processes must be at least 1, got 0"),
+        (["--devices=0", "--", SMALL], "--devices must be at least 1, got 0"),
     ],
 )
 def test_mistakes(arguments, message):
-    done = runs.run("local", *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(UserError, match=message):
+        local.main(arguments)
+
+
+def test_the_command_ends_with_the_code_of_its_processes(monkeypatch):
+    calls = []
+    monkeypatch.setattr(local, "supervise", lambda *given: calls.append(given) or 3)
+    for arguments in (["--processes=4", "--devices=2", "--restarts=1"], []):
+        with pytest.raises(SystemExit) as ended:
+            local.main([*arguments, "--", "--config=a.py", "--processes=9"])
+        assert ended.value.code == 3
+    training = ["--config=a.py", "--processes=9"]
+    assert calls == [(training, 4, 2, 1), (training, 2, 1, 3)]
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """Has the supervisor start shell scripts; what a test puts into the list, in turn."""
+    left, signals = [], {number: signal.getsignal(number) for number in (15, 2)}
+
+    def start(training, number, processes, devices, port):
+        command = ["sh", "-c", left.pop(0)]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+
+    monkeypatch.setattr(local, "_start", start)
+    yield left
+    for number, handler in signals.items():
+        signal.signal(number, handler)
+
+
+def test_what_processes_print_is_passed_on(scripts, capfd):
+    scripts.extend(["echo one", "echo '[Gloo] Rank 0 is connected'; echo two"])
+    assert local.supervise([], 2, 1, 3) == 0
+    assert sorted(capfd.readouterr().err.splitlines()) == ["[1] two", "one"]
+
+
+@pytest.mark.parametrize("code", [0, 2, 3, 4, 130])
+def test_a_final_code_ends_the_supervisor(scripts, code):
+    scripts.extend([f"exit {code}", "exit 0"])
+    assert local.supervise([], 1, 1, 3) == code
+    assert len(scripts) == 1
+
+
+def test_other_failures_are_started_again_until_there_are_too_many(scripts, capfd):
+    scripts.extend(["exit 1", "exit 75", "kill -9 $$", "exit 76", "exit 0"])
+    assert local.supervise([], 1, 1, 2) == 76
+    assert scripts == ["exit 0"]
+    assert "giving up after 3 failures in a row" in capfd.readouterr().err
+
+
+def test_a_start_that_lasts_forgets_earlier_failures(scripts, monkeypatch):
+    monkeypatch.setattr(local, "SUCCESS", 0.3)
+    scripts.extend(["exit 1", "sleep 0.5; exit 1", "exit 1", "exit 0"])
+    assert local.supervise([], 1, 1, 1) == 1
+    assert scripts == ["exit 0"]
+
+
+def test_a_process_that_fails_ends_the_others(scripts, monkeypatch):
+    monkeypatch.setattr(local, "GRACE", 0.3)
+    scripts.extend(["exec sleep 60", "exit 3"])
+    began = time.monotonic()
+    assert local.supervise([], 2, 1, 3) == 3
+    assert 0.3 < time.monotonic() - began < 10
+
+
+def test_a_killed_process_ends_the_others_at_once(scripts):
+    scripts.extend(["exec sleep 60", "kill -9 $$"])
+    began = time.monotonic()
+    assert local.supervise([], 2, 1, 0) == -9
+    assert time.monotonic() - began < local.GRACE - 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_process_zero_to_save_and_ends_the_supervisor(scripts, number):
+    saves = "trap 'exit 75' TERM; while :; do sleep 0.05; done"
+    scripts.extend([saves, "sleep 0.6; exit 75", "exit 0"])
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
+    timer.start()
+    assert local.supervise([], 2, 1, 3) == 75
+    assert scripts == ["exit 0"]
+    timer.join()
+
+
+def test_the_times_are_those_of_the_help():
+    """--restarts: counted anew once a start lasts a minute."""
+    assert (local.SUCCESS, local.GRACE) == (60.0, 8.0)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +239,9 @@ def test_mistakes(arguments, message):
         ([-6, -9], -6),
         ([0, -9], -9),
         ([3, 75], 3),
+        ([75, 3], 3),
+        ([1, 76], 1),
     ],
 )
-def test_the_code_that_says_what_happened(codes, code):
-    assert local.worst(codes) == code
+def test_the_code_that_explains_the_end(codes, code):
+    assert local.exit_code(codes) == code

@@ -2,10 +2,10 @@
 
 python -m tests.tools.bucket --port=9023
 
-Knows what gcsfs, google-cloud-storage and TensorStore ask for: reading (ranges,
-generations), writing (in one piece or several), listing, copying, deleting, and the
-preconditions that make a write fail where somebody was quicker. The reference:
-https://cloud.google.com/storage/docs/json_api/v1. Point clients to it by `environment`.
+Answers the requests of gcsfs, google-cloud-storage and TensorStore: reading (ranges,
+generations), writing (in one part or several), listing, copying, deleting, and the
+preconditions by which a write fails if another client has written first. The reference:
+https://cloud.google.com/storage/docs/json_api/v1. `environment` points clients to it.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import google_crc32c
 
-NAME = "stand-in"  # the one bucket there is
+NAME = "stand-in"  # the only bucket
 
 
 def environment(port: int) -> dict[str, str]:
-    """Environment variables that send the three clients here."""
+    """Environment variables that point the three clients to this server."""
     url = f"http://localhost:{port}"
     return {
         "STORAGE_EMULATOR_HOST": url,
         "TENSORSTORE_GCS_HTTP_URL": url,
-        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # asks by gRPC what kind of bucket it is
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # asks by gRPC for the bucket's kind
         "FSSPEC_GS_TOKEN": "anon",
         "FSSPEC_GCS_TOKEN": "anon",
         "NO_GCE_CHECK": "true",
@@ -38,7 +38,7 @@ def environment(port: int) -> dict[str, str]:
 
 
 class Failed(Exception):
-    """An answer that is not 200."""
+    """An answer with a status other than 200."""
 
 
 class Objects:
@@ -70,14 +70,14 @@ class Objects:
             return sorted(self._kept)
 
     def spoil(self, name, content):
-        """Changes an object behind everybody's back."""
+        """Changes an object and keeps its generation and time, as a flipped bit would."""
         with self._lock:
             _, generation, written = self._kept[name]
             self._kept[name] = content, generation, written
 
     def _check(self, name, query):
-        wanted = query.get("ifGenerationMatch")
-        if wanted is not None and int(wanted) != self._kept.get(name, (b"", 0, 0))[1]:
+        expected = query.get("ifGenerationMatch")
+        if expected is not None and int(expected) != self._kept.get(name, (b"", 0, 0))[1]:
             raise Failed(412)
 
 
@@ -99,7 +99,7 @@ def describe(name, kept):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request; `self.server.objects` are what it is about."""
+    """Answers one request about `self.server.objects`."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -248,7 +248,7 @@ ROUTES = (
 
 
 class Server(ThreadingHTTPServer):
-    """Answers on a port of this machine; 0 takes a free one."""
+    """A server on a port of this machine; 0 takes a free port."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -258,7 +258,7 @@ class Server(ThreadingHTTPServer):
         self.objects, self.uploads = Objects(), {}
 
     def handle_error(self, request, client_address):
-        """Says nothing of clients that were killed, and all of anything else."""
+        """Ignores clients that were killed, and prints all other errors."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 

@@ -1,11 +1,13 @@
-"""Flipped bits, truncations and deletions in a checkpoint; each must be noticed.
+"""Flips bits, truncates and deletes files of a checkpoint; each damage must be noticed.
 
 python -m tests.tools.damage_storm --trials=100
 """
 
 import argparse
 import collections
+import contextlib
 import json
+import logging
 import random
 import shutil
 import tempfile
@@ -32,17 +34,30 @@ def damage(path: Path, kind: str, chance: random.Random) -> None:
         path.write_bytes(b"x")  # an empty file has no bit to flip
 
 
+@contextlib.contextmanager
+def captured_warnings():
+    """Yields the list of messages that the logger "segen" gets while the block runs."""
+    logger, handler, messages = logging.getLogger("segen"), logging.Handler(), []
+    handler.emit = lambda record: messages.append(record.getMessage())
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [handler], False
+    try:
+        yield messages
+    finally:
+        logger.handlers, logger.propagate = before
+
+
 def storm(folder: Path, trials: int, seed: int = 0) -> dict:
-    """Damages the newest checkpoint of a run, `trials` times, mending it in between.
+    """Damages the newest checkpoint of a run `trials` times, and repairs it each time.
 
     Args:
       folder: a run's checkpoints folder, with two steps or more.
-      trials: how often.
-      seed: of the damage.
+      trials: how many times.
+      seed: the seed of the damage.
 
     Returns:
-      Counts of the damage done, of what was noticed, and of what hit only a marker
-      that restoring does not need.
+      How often each kind of damage was done, how often it was noticed, and how often it hit
+      only a marker file that restoring does not need.
     """
     chance = random.Random(seed)
     *_, before, newest = checkpoints.steps(folder)
@@ -53,16 +68,16 @@ def storm(folder: Path, trials: int, seed: int = 0) -> dict:
     for trial in range(trials):
         name, kind = files[trial % len(files)], KINDS[(trial // len(files) + trial) % 3]
         damage(folder / str(newest) / name, kind, chance)
-        said = []
-        found = checkpoints.newest_whole(folder, said.append)
+        with captured_warnings() as messages:
+            found = checkpoints.newest_whole(folder)
         tracked = Path(name).name not in checksums.UNTRACKED or Path(name).name == checksums.NAME
         count[kind] += 1
         count["touched_data" if tracked else "touched_a_marker"] += 1
         if tracked:
             assert found == before, f"{kind} of {name} was not noticed"
-            assert len(said) == 1, said
-            assert Path(name).name in said[0], said
-            assert str(newest) in said[0], said
+            assert len(messages) == 1, messages
+            assert Path(name).name in messages[0], messages
+            assert str(newest) in messages[0], messages
             count["noticed_and_named"] += 1
         else:
             assert found == newest
@@ -83,7 +98,7 @@ if __name__ == "__main__":
         done = runs.run("train", *arguments, "--config.train.steps=60")
         assert done.returncode == 0, done.stderr
         print(json.dumps(storm(workdir / "checkpoints", options.trials)))
-        # And the run itself goes on from the step before.
+        # The run itself goes on from the step before.
         newest = max(checkpoints.steps(workdir / "checkpoints"))
         (victim,) = (workdir / "checkpoints" / str(newest) / "state" / "d").iterdir()
         damage(victim, "flip", random.Random(1))

@@ -1,10 +1,10 @@
-"""kill -9 at random moments, until the run is done; then compare to the bit.
+"""Kills a run by kill -9 at random moments until it is done, and compares the final bits.
 
 python -m tests.tools.kill_storm --kills=50
 python -m tests.tools.kill_storm --kills=13 --processes=2 --config=tests/tools/small.py:gan ...
 
-Arguments that it does not know are those of launch.train, in place of a small VAE's. With
-several processes each kill hits one of them, and launch.local starts all again by itself.
+All other arguments are passed to launch.train; without any it trains a small VAE. With several
+processes each kill hits one of them, and launch.local starts all again.
 """
 
 import argparse
@@ -19,11 +19,12 @@ import threading
 import time
 from pathlib import Path
 
+from launch.reporting import metrics_file
 from tests.tools import runs
 
 
 class Attempts:
-    """Starts a run again and again, and reads what it says.
+    """Starts a run again and again, and reads its output.
 
     Args:
       arguments: of launch.train, with the workdir.
@@ -31,11 +32,11 @@ class Attempts:
     """
 
     def __init__(self, arguments: list[str], processes: int):
-        self._arguments, self._processes, self.said = arguments, processes, []
+        self._arguments, self._processes, self.lines = arguments, processes, []
         self._running, self._reader = None, None
 
     def ensure(self) -> None:
-        """Starts the run where it does not run."""
+        """Starts the run if it is not running."""
         if self._running is not None:
             return
         local = f"--processes={self._processes}", "--restarts=1000000", "--"
@@ -45,21 +46,21 @@ class Attempts:
         self._reader.start()
 
     def _read(self, stream):
-        self.said.extend(stream)
+        self.lines.extend(stream)
 
     def ended(self) -> bool:
-        """Whether the training is done; raises where it ended otherwise than by a kill."""
+        """Whether the training is done; raises if it ended neither by itself nor by a kill."""
         if self._running is None or (code := self._running.poll()) is None:
             return False
         self._reader.join()
         self._running.stdout.close()
         self._running.stderr.close()
         self._running = None
-        assert code in (0, -signal.SIGKILL), "".join(self.said[-40:])
+        assert code in (0, -signal.SIGKILL), "".join(self.lines[-40:])
         return code == 0
 
     def kill(self, chance: random.Random) -> bool:
-        """Kills the run, or one of its processes; whether there was one to kill."""
+        """Kills the run, or one of its processes; False if there is none to kill."""
         if self._processes == 1:
             self._running.kill()
             self._running.wait()
@@ -78,20 +79,20 @@ def storm(
 ) -> dict:
     """Kills one run `kills` times and compares its end with an uninterrupted run.
 
-    Each kill falls at a random moment between start-up and a little after the first
-    step. After the last one the run is left alone.
+    Each kill comes at a random moment between the start and a little after the first step.
+    After the last kill the run goes on to its end.
 
     Args:
       kills: how many.
-      folder: where both runs and the data go.
-      seed: of the moments.
-      arguments: of launch.train, without --workdir.
-      processes: of the run.
+      folder: the folder for both runs and the data.
+      seed: the seed of the moments.
+      arguments: arguments of launch.train, without --workdir.
+      processes: how many processes the run has.
 
     Returns:
-      How many kills hit, how many left a half-written checkpoint; the longest time from a
-      start to its first step, the most steps lost by a kill, and whether parameters,
-      optimiser state and metrics are equal to the bit.
+      How many kills hit the run, and how many left a half-written checkpoint; the longest time
+      from a start to its first step; the most steps lost by a kill; and whether parameters,
+      optimiser state and metrics have the same bits.
     """
     chance = random.Random(seed)
     arguments = [*arguments, f"--config.data.data_dir={folder / 'data'}"]
@@ -107,8 +108,8 @@ def storm(
         while time.monotonic() - began < pause and not (done := run.ended()):
             time.sleep(0.01)
         if done:
-            # Done before the storm was over: the same again, elsewhere. What is compiled
-            # already makes later runs shorter than the first.
+            # The run was done before the last kill: run once more, in another folder. Later
+            # runs are shorter than the first, because they find compiled programs.
             _compare(straight, killed)
             _note(count, run)
             length = max(2.0, 0.9 * length)
@@ -137,18 +138,15 @@ def _to_the_end(run):
 
 def _note(count, run):
     """Adds the longest start of a finished run, its first one left out."""
-    text = "".join(run.said)
+    text = "".join(run.lines)
     starts = [float(seconds) for seconds in re.findall(r"first step after ([\d.]+) s", text)]
     count["first_step_seconds"] = max(count["first_step_seconds"], *starts[1:], 0.0)
 
 
 def _last_step(workdir):
-    """The last step that metrics.jsonl tells of."""
-    path = workdir / "metrics.jsonl"
-    found = re.findall(
-        r'"step": (\d+), "split": "train"', path.read_text() if path.exists() else ""
-    )
-    return int(found[-1]) if found else 0
+    """The last training step in metrics.jsonl."""
+    lines = metrics_file.read(workdir / "metrics.jsonl").lines
+    return max((line["step"] for line in lines if line["split"] == "train"), default=0)
 
 
 def _compare(straight, killed):
@@ -161,10 +159,10 @@ def _compare(straight, killed):
 
 
 def _metrics(folder):
-    """Every line of metrics.jsonl, less what depends on the clock."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    clock = ("images_per_second", "data_wait")
-    return [{k: v for k, v in line.items() if k not in clock} for line in lines]
+    """Every line of metrics.jsonl, without the values that depend on the clock."""
+    clock, file = ("images_per_second", "data_wait"), metrics_file.read(folder / "metrics.jsonl")
+    assert not file.broken, folder
+    return [{k: v for k, v in line.items() if k not in clock} for line in file.lines]
 
 
 if __name__ == "__main__":

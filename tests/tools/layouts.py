@@ -1,10 +1,11 @@
-"""The same run on several processes and devices, straight and moved between them.
+"""One run on several numbers of processes and devices, and moved between them.
 
 python -m tests.tools.layouts --family=vae
 
-Losses of 20 steps by 2 x 4, 4 x 2 (parameters sharded over 2) and 1 x 8 processes x
-devices against 1 x 1; a run moved 2 x 4 -> 1 x 1 -> 4 x 2 across two restarts; and one
-stopped and started in one layout, compared to the bit. All on simulated CPU devices.
+Compares the losses of 20 steps on 2 x 4, 4 x 2 (parameters sharded over 2) and 1 x 8
+processes x devices with those on 1 x 1; those of a run that moves from 2 x 4 to 1 x 1 to 4 x 2
+across two restarts; and the final bits of a run that restarts on 2 x 4. All devices are simulated
+on CPUs.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from launch.reporting import metrics_file
 from tests.tools import runs
 
 STEPS = 20
@@ -22,7 +24,7 @@ SMALLER = {"2x2": (2, 2), "1x4": (1, 4)}
 
 
 def train(folder: Path, family: str, layout: str, steps: int, *arguments: str) -> None:
-    """Trains (or goes on) up to a step; raises with the output where that fails."""
+    """Trains, or goes on, up to a step; raises with the output if that fails."""
     processes, devices = (LAYOUTS | SMALLER)[layout]
     done = runs.run(
         "local",
@@ -41,12 +43,12 @@ def train(folder: Path, family: str, layout: str, steps: int, *arguments: str) -
 
 def losses(folder: Path) -> np.ndarray:
     """The training loss of every step."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return np.array([line["loss"] for line in lines if line["split"] == "train"])
+    pairs = metrics_file.read(folder / "metrics.jsonl").series("loss", "train")
+    return np.array([loss for _, loss in pairs])
 
 
 def compare(folder: Path, family: str, *arguments: str) -> dict:
-    """Greatest differences of a loss against one process with one device, and bit-equality."""
+    """The largest differences of a loss to one process with one device; and bit equality."""
     found = {"family": family}
     for layout in LAYOUTS:
         train(folder / layout, family, layout, STEPS, *arguments)

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A run of seconds that saves often: small nets, 8 x 8 digits.
+# A run of a few seconds that saves often: small nets, 8 x 8 digits.
 SHORT = [
     "--config=configs/vae.py",
     "--config.model.encoder.widths=(32,)",

@@ -1,12 +1,12 @@
-"""What a save costs a training, and how long its state takes to restore.
+"""Measures how long a save delays the training, and how long a restore takes.
 
 python -m tests.tools.save_cost --pairs=8
 
-Trains a U-Net of 29 million parameters (its state: 464 MB, with Adam's moments and the
-average of the weights) on this machine's cores: windows of steps with a save at their
-beginning, and as many without, in turns. What a window with a save takes longer is what
-the save costs, blocking or in the background; all of it happens within a window. The first
-pair is left out, as `finite` compiles in it.
+Trains a U-Net of 29 million parameters (a state of 464 MB, with Adam's moments and the average
+of the weights) on this machine's cores. Windows of steps that begin with a save alternate with
+windows without one. The cost of a save is the difference of the two, in the foreground or in the
+background; a save ends within its window. The first pair is left out, because `all_finite`
+compiles in it.
 """
 
 import argparse
@@ -20,7 +20,8 @@ import jax
 
 from launch import checkpoints, cli
 from launch import train as training
-from launch.checkpoints.writer import Writer
+from launch.checkpoints import restoring
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading
 from launch.data import batches
 from launch.engine import experiments, sharding
@@ -29,7 +30,7 @@ WIDTHS = (64, 128, 256, 512, 1024)
 
 
 def measure(pairs: int, steps: int) -> dict:
-    """Seconds of a save and of a restore; see the module."""
+    """Seconds of a save and of a restore; see the docstring of the module."""
     config = loading.load("configs/unet.py")
     config.model.widths, config.data.batch_size = WIDTHS, 8
     data = batches.open_data(config.data, "train")
@@ -50,7 +51,7 @@ def measure(pairs: int, steps: int) -> dict:
     plain, saved, blocked = [], [], []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "checkpoints"
-        writer = Writer(folder, keep=2, best="")
+        writer = CheckpointWriter(folder, keep=2, best="")
         for pair in range(pairs + 1):
             state, seconds = train(state)
             plain.append(seconds)
@@ -66,7 +67,7 @@ def measure(pairs: int, steps: int) -> dict:
         began = time.perf_counter()
         step = checkpoints.newest_whole(folder)
         checked = time.perf_counter()
-        jax.block_until_ready(checkpoints.restore(folder, step, experiment.compiled.template))
+        jax.block_until_ready(restoring.restore(folder, step, experiment.compiled.template))
         restored = time.perf_counter()
     costs = [after - before for before, after in zip(plain[1:], saved[1:], strict=True)]
     return {

@@ -1,8 +1,8 @@
-"""One small run of each family, for tools that start many of them: data only.
+"""One small config of each family, for tests and tools that start many runs.
 
---config=tests/tools/small.py:vae (or gan, rnn, unet). Nets so small that starting takes
-longer than training; rates that do not depend on the number of steps, so that a run may be
-given more.
+--config=tests/tools/small.py:vae (or gan, rnn, unet). The nets are so small that the start
+takes longer than the training. The learning rates do not depend on the number of steps, so
+that a run may be given more steps.
 """
 
 from configs import gan, rnn, unet, vae
@@ -41,7 +41,7 @@ def small_rnn():
 def small_unet():
     config = unet.get_config()
     config.model.update(widths=(8, 16), dropout=0.1)
-    # Warmed up as in the config itself: the first steps of Adam divide rounding by rounding.
+    # Warm-up as in the config itself: Adam's first steps divide rounding errors by each other.
     warm = {"init_value": 0.0, "end_value": 3e-3, "transition_steps": 100}
     rate = {"name": "optax:linear_schedule", **warm}
     config.optimizer = {"name": "optax:adamw", "learning_rate": rate, "clip_norm": 1.0}

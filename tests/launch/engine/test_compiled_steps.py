@@ -192,6 +192,7 @@ def test_functions_that_a_task_lacks_are_none():
 
 def test_finite_states():
     good = {"a": jnp.ones(2), "b": jnp.zeros((0, 3)), "c": jnp.arange(3)}
+    good["key"] = jax.random.key(0)
     assert compiled_steps.all_finite(good)
     for bad in (jnp.inf, -jnp.inf, jnp.nan):
         assert not compiled_steps.all_finite(good | {"a": jnp.array([1.0, bad])})

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -16,21 +17,39 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_whole_folder_has_no_fault(folder):
+def test_a_whole_folder_has_no_damage(folder):
+    assert checksums.find_damage(folder) is None
+    checksums.write(folder)  # again: the manifest does not list itself
     assert checksums.find_damage(folder) is None
 
 
+def test_the_manifest_lists_size_and_crc32c_of_every_file(tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/a").write_bytes(b"123456789")
+    for name in ("_CHECKPOINT_METADATA", "commit_success.txt"):
+        (tmp_path / name).write_text("Orbax rewrites this file")
+    checksums.write(tmp_path)
+    files = {"state/a": {"bytes": 9, "crc32c": "e3069283"}}  # the published check value
+    listed = json.dumps(files, indent=1, sort_keys=True).encode()
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    assert content == {"files": files, "sha256": hashlib.sha256(listed).hexdigest()}
+
+
+def test_the_size_of_a_folder(folder):
+    manifest = (folder / checksums.NAME).stat().st_size
+    assert checksums.size(folder) == 2560 + manifest
+
+
 @given(place=st.integers(0, 2559), bit=st.integers(0, 7))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 def test_every_flipped_bit_is_found(folder, place, bit):
     path = folder / "data.bin"
     whole = path.read_bytes()
     damaged = bytearray(whole)
     damaged[place] ^= 1 << bit
     path.write_bytes(damaged)
-    assert (
-        checksums.find_damage(folder) == "the content of data.bin has changed since it was written"
-    )
+    damage = "the content of data.bin has changed since it was written"
+    assert checksums.find_damage(folder) == damage
     path.write_bytes(whole)
 
 

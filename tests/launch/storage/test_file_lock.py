@@ -30,11 +30,11 @@ def holder(tmp_path):
     process.communicate()
 
 
-def test_a_workdir_in_use_is_refused_with_who_uses_it(small, tmp_path, holder):
-    who = f"{tmp_path} is in use by process {holder.pid} on {socket.gethostname()}"
+def test_a_workdir_in_use_is_refused_with_its_holder(small, tmp_path, holder):
+    message = f"{tmp_path} is in use by process {holder.pid} on {socket.gethostname()}"
     with pytest.raises(UserError) as caught:
         train.train(small, tmp_path)
-    assert str(caught.value).startswith(who)
+    assert str(caught.value).startswith(message)
     assert [path.name for path in tmp_path.iterdir()] == [file_lock.NAME]
 
 
@@ -45,13 +45,13 @@ def test_a_dead_process_holds_nothing(tmp_path, holder):
         assert f"process {os.getpid()} on" in (tmp_path / file_lock.NAME).read_text()
 
 
-def test_who_does_not_give_up_waits(tmp_path, holder):
-    told = []
+def test_a_process_that_does_not_give_up_waits(tmp_path, holder):
+    holders = []
 
     def busy(who):
-        told.append(who)
+        holders.append(who)
         holder.stdin.close()
 
     with file_lock.held(tmp_path / file_lock.NAME, busy):
-        assert told == [f"process {holder.pid} on {socket.gethostname()}"]
+        assert holders == [f"process {holder.pid} on {socket.gethostname()}"]
     holder.stdin = None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from launch.config import schema
-from launch.data import sources
+from launch.data import sources, tfds_sets
 from launch.data.builtin import drawing, scenes
 
 
@@ -34,7 +34,7 @@ def test_the_builder_gives_what_scene_draws(tmp_path, monkeypatch):
             _, labels, depth = expected[places.pop(example["image"].tobytes())]
             np.testing.assert_array_equal(example["segmentation"][..., 0], labels)
             np.testing.assert_array_equal(example["depth"], depth)
-    info = sources.builder("scenes/depth", str(tmp_path)).info
+    info = tfds_sets.builder("scenes/depth", str(tmp_path)).info
     assert tuple(info.metadata["classes"]) == scenes.CLASSES["depth"]
 
 

@@ -1,0 +1,33 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from launch.checkpoints import restoring
+from launch.config.errors import UserError
+from tests.launch.checkpoints.states import state_of, template
+
+
+def test_a_saved_state_comes_back(saved):
+    found = restoring.restore(saved, 10, template())
+    assert jax.tree.structure(found) == jax.tree.structure(state_of(0))
+    for got, expected in zip(jax.tree.leaves(found), jax.tree.leaves(state_of(10)), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_parameters_alone_can_be_restored(saved):
+    found = restoring.restore_params(saved, 30, template().params)
+    np.testing.assert_array_equal(found["net"]["kernel"], state_of(30).params["net"]["kernel"])
+
+
+def test_another_model_is_refused_by_leaf(saved):
+    other = template()
+    wider = jax.ShapeDtypeStruct((30, 5), jnp.float32)
+    grown = other._replace(params={"net": other.params["net"] | {"kernel": wider}})
+    more = other._replace(params={"net": other.params["net"] | {"scale": wider}})
+    with pytest.raises(UserError, match=r"params/net/kernel is \[30, 4\].*has \[30, 5\]"):
+        restoring.restore(saved, 10, grown)
+    with pytest.raises(UserError, match=r"has no params/net/scale"):
+        restoring.restore_params(saved, 10, more.params)
+    with pytest.raises(UserError, match=r"has opt_state/0, which .* does not have"):
+        restoring.restore(saved, 10, other._replace(opt_state=()))
