@@ -73,28 +73,28 @@ EVERYTHING = {
     "penalty_weight": 0.3,
     "penalty_every": 2,
     "spectral_norm": True,
-    "augment": (diffaugment.translation(0.2),),
+    "augmentations": (diffaugment.translation(0.2),),
 }
 
 
 def parts(task):
-    """The rules and optimisers that a task is closed over, and a state."""
-    rules, optimizers = task.train_step.__wrapped__.args
-    return rules, optimizers, task.init(KEY, make_batch())
+    """The setup and optimisers that a task is closed over, and a state."""
+    setup, optimizers = task.train_step.__wrapped__.args
+    return setup, optimizers, task.init(KEY, make_batch())
 
 
 def test_a_players_update_leaves_the_other_as_it_is():
-    rules, optimizers, state = parts(make_task(**EVERYTHING))
+    setup, optimizers, state = parts(make_task(**EVERYTHING))
     batch = make_batch()
     after, _ = jax.jit(
-        lambda s: gan_training.update_discriminator(rules, optimizers, s, batch, KEY)
+        lambda s: gan_training.update_discriminator(setup, optimizers, s, batch, KEY)
     )(state)
     assert same(after.params["generator"], state.params["generator"])
     assert same(after.opt_state["generator"], state.opt_state["generator"])
     assert not same(after.params["discriminator"], state.params["discriminator"])
     assert not same(after.vectors, state.vectors)
     assert after.updates == state.updates + 1
-    after, _ = jax.jit(lambda s: gan_training.update_generator(rules, optimizers, s, batch, KEY))(
+    after, _ = jax.jit(lambda s: gan_training.update_generator(setup, optimizers, s, batch, KEY))(
         state
     )
     assert same(after.params["discriminator"], state.params["discriminator"])
@@ -105,7 +105,7 @@ def test_a_players_update_leaves_the_other_as_it_is():
 
 def test_the_generator_follows_the_slope_of_its_own_loss():
     """A step of plain gradient descent against finite differences of the loss."""
-    rules, _, state = parts(plain())
+    setup, _, state = parts(plain())
     batch, params = make_batch(), state.params["generator"]
     optimizers = dict.fromkeys(state.params, optax.sgd(1.0))
     state = gan_training.State(
@@ -114,15 +114,17 @@ def test_the_generator_follows_the_slope_of_its_own_loss():
         {},
         state.updates,
     )
-    update = jax.jit(lambda s: gan_training.update_generator(rules, optimizers, s, batch, KEY))
+    update = jax.jit(lambda s: gan_training.update_generator(setup, optimizers, s, batch, KEY))
     after, sums = update(state)
     step = jax.tree.map(jnp.subtract, params, after.params["generator"])  # the gradient
 
     @jax.jit
     def loss(scale):
         moved = jax.tree.map(lambda p, g: p - scale * g, params, step)
-        fake = rules.generate(moved, None, gan_training.noise(rules, batch, KEY))
-        return gan_training.verdict(rules, state.params["discriminator"], fake, None)["loss"].mean()
+        fake = setup.generate(moved, None, gan_training.noise(setup, batch, KEY))
+        return gan_training.generator_loss(setup, state.params["discriminator"], fake, None)[
+            "loss"
+        ].mean()
 
     slope = (loss(-0.1) - loss(0.1)) / 0.2
     assert float(slope) == pytest.approx(float(optax.tree.norm(step, squared=True)), rel=1e-2)
@@ -178,9 +180,9 @@ def test_several_discriminator_steps_each_take_their_own_rows():
     state = task.init(KEY, batch)
     after, sums = task.train_step(state, batch, KEY)
     assert (after.updates, sums["count"], sums["generated"]) == (3, 24, 8)
-    rules, optimizers, by_hand = parts(task)
+    setup, optimizers, by_hand = parts(task)
     update = jax.jit(
-        lambda s, b: gan_training.update_discriminator(rules, optimizers, s, b, KEY)[0]
+        lambda s, b: gan_training.update_discriminator(setup, optimizers, s, b, KEY)[0]
     )
     for number in range(3):
         rows = {key: leaf[number::3] for key, leaf in batch.items()}
@@ -189,7 +191,7 @@ def test_several_discriminator_steps_each_take_their_own_rows():
         {key: leaf[::3] for key, leaf in batch.items()},
         jax.random.fold_in(KEY, gan_training.TURN),
     )
-    by_hand, _ = gan_training.update_generator(rules, optimizers, by_hand, rows, turn)
+    by_hand, _ = gan_training.update_generator(setup, optimizers, by_hand, rows, turn)
     for one, other in zip(jax.tree.leaves(after), jax.tree.leaves(by_hand), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     with pytest.raises(ValueError, match="discriminator_steps=3 does not divide a batch of 8"):
