@@ -110,7 +110,7 @@ def _backward(_, cotangents):
     through_z, through_tag = cotangents
     # The cotangents carry the loss's own scale c: c w dlog w/dz, and c w, whose
     # sum over k is c because the weights sum to one.
-    scale = jnp.sum(through_tag, axis=0)
+    scale = jnp.sum(through_tag, axis=0, keepdims=True)
     weights = through_tag / jnp.where(scale == 0.0, 1.0, scale)
     return (through_z * weights[..., None],)
 

@@ -109,7 +109,9 @@ class _Gated(nn.Module):
         if condition is None:
             return 0.0
         bias = nn.Dense(2 * self.features, use_bias=False, dtype=self.dtype, name=name)(condition)
-        return bias[:, None, None] if at is None else bias
+        if at is None:
+            return bias[:, None, None]
+        return bias[None] if begins_row(at) else bias
 
 
 def _gate(x):
