@@ -196,15 +196,15 @@ def neighbours(grid: jax.Array, offsets: Offsets, at: tuple) -> jax.Array:
             parts.append(moved(_take(grid, row + down), -right))
         else:
             inside = (column + right >= 0) & (column + right < grid.shape[1])
-            pixel = _take(grid, row + down, jnp.clip(column + right, 0, grid.shape[1] - 1))
+            pixel = _take(grid, row + down, column + right)
             parts.append(jnp.where(inside, pixel, 0.0))
     return jnp.concatenate(parts, axis=-1)
 
 
 def _take(grid, row, column=None):
-    """grid[row] or grid[row, column], zero where there is no such row."""
+    """grid[row] or grid[row, column]; zero where there is no such row, any for no such column."""
     inside = (row >= 0) & (row < grid.shape[0])
-    start = (jnp.clip(row, 0, grid.shape[0] - 1), 0 if column is None else column, 0, 0)
+    start = (row, 0 if column is None else column, 0, 0)
     size = (1, grid.shape[1] if column is None else 1, *grid.shape[2:])
     part = jax.lax.dynamic_slice(grid, start, size)[0]
     return jnp.where(inside, part if column is None else part[0], 0.0)

@@ -3,7 +3,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from ml_collections import ConfigDict
 from scipy.integrate import quad
@@ -40,7 +39,7 @@ def make_task(model=None, shape=(5, 4, 1), optimizer=None, **kwargs):
         "image": jax.ShapeDtypeStruct(shape, np.uint8),
         "label": jax.ShapeDtypeStruct((), np.int32),
     }
-    task = draw(model or net(), optimizer or optax.adam(1e-2), example, **kwargs)
+    task = draw(model or net(), optimizer or adam(1e-2), example, **kwargs)
     compiled = (
         "init",
         "train_step",

@@ -35,13 +35,13 @@ def make_batch(count=24, seed=0):
 
 
 def make_task(rate=2e-3, **kwargs):
-    adam = lambda: optax.adam(rate, b1=0.5, b2=0.9)
+    optimizer = lambda: adam(rate, b1=0.5, b2=0.9)
     arguments = {"latents": 4} | kwargs
     task = gan(
         nets.MLPDecoder((16,)),
         gan_nets.MLPDiscriminator((16,)),
-        adam(),
-        adam(),
+        optimizer(),
+        optimizer(),
         EXAMPLE,
         **arguments,
     )

@@ -34,10 +34,15 @@ def make_batch(count=12, seed=0):
 
 @functools.cache
 def make_task(**change):
-    adam = lambda: optax.adam(3e-3, b1=0.5)
+    optimizer = lambda: adam(3e-3, b1=0.5)
     arguments = {"classes": 3, "distance": 20.0, "latents": 2} | change
     task = translation.translation(
-        UNetGenerator((8,)), PatchDiscriminator((8,)), adam(), adam(), EXAMPLE, **arguments
+        UNetGenerator((8,)),
+        PatchDiscriminator((8,)),
+        optimizer(),
+        optimizer(),
+        EXAMPLE,
+        **arguments,
     )
     compiled = ("init", "train_step", "eval_step", "complete")
     return task._replace(**{name: jax.jit(getattr(task, name)) for name in compiled})

@@ -33,7 +33,7 @@ def make_task(optimizer=None, shape=SHAPE, **kwargs):
         "label": jax.ShapeDtypeStruct((), np.int32),
     }
     encoder, decoder = nets.MLPEncoder(3, (16,)), nets.MLPDecoder((16,))
-    task = vae.vae(encoder, decoder, optimizer or optax.adam(3e-3), example, **kwargs)
+    task = vae.vae(encoder, decoder, optimizer or adam(3e-3), example, **kwargs)
     compiled = (
         "init",
         "train_step",
@@ -243,7 +243,7 @@ def test_impossible_arguments_are_refused(change, message):
 )
 def test_examples_without_uint8_images_are_refused(example):
     with pytest.raises(ValueError, match="needs examples with `image` uint8"):
-        vae.vae(nets.MLPEncoder(2), nets.MLPDecoder(), optax.adam(1e-3), example)
+        vae.vae(nets.MLPEncoder(2), nets.MLPDecoder(), adam(1e-3), example)
 
 
 def test_a_strip_leads_from_one_seed_to_another():
@@ -259,7 +259,7 @@ def test_a_strip_leads_from_one_seed_to_another():
 
 
 def test_completing_an_image_rebuilds_it():
-    task, batch = make_task(optax.adam(1e-2)), make_batch(4)
+    task, batch = make_task(adam(1e-2)), make_batch(4)
     batch["image"] = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (4, *SHAPE))
     state = task.init(KEY, batch)
     for step in range(300):
