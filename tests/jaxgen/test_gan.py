@@ -11,6 +11,7 @@ from jaxgen.augmentations import diffaugment
 from jaxgen.gan import gan
 from jaxgen.losses import adversarial
 from jaxgen.nets import gan as gan_nets
+from tests.jaxgen.optimizers import adam
 
 SHAPE = (6, 5, 1)
 KEY = jax.random.key(0)

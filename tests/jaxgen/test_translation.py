@@ -8,6 +8,7 @@ import pytest
 
 from jaxgen import gan_training, translation
 from jaxgen.nets.translation import PatchDiscriminator, UNetGenerator
+from tests.jaxgen.optimizers import adam
 
 SHAPE = (9, 7, 3)
 KEY = jax.random.key(0)
