@@ -14,9 +14,8 @@ KEY = jax.random.key(0)
 @pytest.mark.parametrize("shape", [(8, 8, 1), (17, 30, 3), (5, 4, 1), (28, 28, 1)])
 def test_nets_fit_any_size(shape):
     """Shapes only: nothing is computed."""
-    x = jnp.zeros((3, *shape))
-    for latents in (0, 5):
-        unet, z = translation.UNetGenerator((4, 6)), jnp.zeros((3, latents))
+    x, unet = jnp.zeros((3, *shape)), translation.UNetGenerator((4, 6))
+    for z in (jnp.zeros((3, 0)), jnp.zeros((3, 5))):
         made = jax.eval_shape(lambda x, z=z: unet.init_with_output(KEY, x, z, shape)[0], x)
         assert made.shape == (3, *shape)
         assert made.dtype == np.float32
