@@ -25,8 +25,8 @@ def normal(*shape, seed=0):
 def parameters(layer, *args, seed=0, size=0.5):
     """Random parameters of a layer, so that no bias is zero, without a compilation."""
     rng = np.random.default_rng(seed)
-    init = functools.partial(layer.init, mutable=["params"])
-    shapes = jax.eval_shape(init, jax.random.key(0), *args)["params"]
+    init = lambda key: layer.init(key, *args, mutable=["params"])["params"]
+    shapes = jax.eval_shape(init, jax.random.key(0))
     return jax.tree.map(lambda x: size * rng.normal(size=x.shape).astype(np.float32), shapes)
 
 
