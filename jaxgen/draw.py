@@ -6,7 +6,7 @@ a latent z_t; the decoder adds to the canvas:
 
   q(z_t | x, z_1 .. z_t-1) = N(mean_t, exp(log_std_t)^2)    p(x | canvas_T)    p(z_t) = N(0, 1)
 
-Trained on the ELBO, whose KL term is the sum over glimpses (section 2.2).
+Trained on the ELBO; its KL term is summed over glimpses (section 2.2).
 """
 
 from functools import partial
@@ -282,7 +282,7 @@ def reconstruct(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.
 
 
 def interpolate(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
-    """Draws images from latents on the arc between those of two seeds.
+    """Draws images from latents interpolated spherically between those of two seeds.
 
     Args:
       model: the model.

@@ -123,7 +123,7 @@ def gan(
 def interpolate(
     setup: gan_training.GANSetup, state: gan_training.State, batch: dict, rng: jax.Array
 ) -> jax.Array:
-    """Generates images on the arc between the noise of two seeds.
+    """Generates images from noise interpolated spherically between that of two seeds.
 
     Args:
       setup: the setup.

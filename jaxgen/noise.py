@@ -60,7 +60,7 @@ def slerp(first: jax.Array, last: jax.Array, steps: int = 10) -> jax.Array:
     """
     norms = [jnp.linalg.norm(end, axis=-1, keepdims=True) for end in (first, last)]
     cosine = jnp.sum(first * last, -1, keepdims=True) / jnp.maximum(norms[0] * norms[1], 1e-12)
-    # Parallel latents have an angle of 0 or pi, whose sine is 0: the quotient below needs more.
+    # The angle of parallel latents is 0 or pi; its sine, 0, must not be the divisor below.
     angle = jnp.clip(jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 1e-4, np.pi - 1e-4)[None]
     t = jnp.linspace(0.0, 1.0, steps)[:, None, None]
     first, last = first[None], last[None]

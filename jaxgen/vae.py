@@ -313,7 +313,7 @@ def reconstruct(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.
 
 
 def interpolate(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
-    """Decodes latents on the arc between those of two seeds.
+    """Decodes latents interpolated spherically between those of two seeds.
 
     Args:
       model: the model.

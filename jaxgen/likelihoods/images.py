@@ -25,7 +25,7 @@ class Likelihood(NamedTuple):
         nats, summed over pixels and channels.
       mean: outputs [..., H, W, C * outputs] -> images [..., H, W, C] in [0, 1].
       offset_bits: added to nats / (dimensions * ln 2) to give bits/dim; 8 for a
-        density on [0, 1], whose unit is 256 grey levels.
+        density on [0, 1], as its unit is 256 grey levels.
     """
 
     outputs: int

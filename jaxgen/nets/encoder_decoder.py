@@ -17,6 +17,31 @@ import jax.numpy as jnp
 Dtype = Any
 
 
+def sizes(shape: Sequence[int], halvings: int) -> list[tuple[int, int]]:
+    """Sizes of an image after 0, 1, ..., `halvings` halvings, each rounded up.
+
+    Args:
+      shape: (H, W, ...) of the image.
+      halvings: number of halvings, one for each width of a net.
+
+    Returns:
+      [(H, W), ...], `halvings` + 1 of them.
+
+    Raises:
+      ValueError: a side of the image is shorter than 2^halvings.
+    """
+    least = 2**halvings
+    if min(shape[:2]) < least:
+        raise ValueError(
+            f"{halvings} widths halve the image {halvings} times, so its sides must be at least "
+            f"{least} pixels; got {shape[0]} x {shape[1]}. Give fewer widths or larger images."
+        )
+    result = [tuple(shape[:2])]
+    for _ in range(halvings):
+        result.append(tuple((side + 1) // 2 for side in result[-1]))
+    return result
+
+
 def _activation(name: str):
     """The activation of that name in flax.linen."""
     if not callable(function := getattr(nn, name, None)):
@@ -89,19 +114,6 @@ class MLPDecoder(nn.Module):
         return outputs.reshape(-1, *shape).astype(jnp.float32)
 
 
-def _sizes(shape, levels):
-    """(H, W) after 0, 1, ..., `levels` halvings, rounded up."""
-    sizes = [tuple(shape[:2])]
-    for _ in range(levels):
-        sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
-    if min(shape[:2]) < 2**levels:
-        raise ValueError(
-            f"{levels} widths halve the image {levels} times, so its sides must be at least "
-            f"{2**levels} pixels; got {shape[0]} x {shape[1]}. Give fewer widths or larger images."
-        )
-    return sizes
-
-
 class ConvEncoder(nn.Module):
     """Convolutions of 3 x 3 with stride 2, then a dense layer.
 
@@ -128,7 +140,7 @@ class ConvEncoder(nn.Module):
         Returns:
           Mean and log standard deviation, float32 [B, latents] each.
         """
-        _sizes(x.shape[1:], len(self.widths))
+        sizes(x.shape[1:], len(self.widths))
         for width in self.widths:
             x = nn.Conv(width, (3, 3), strides=2, padding="SAME", dtype=self.dtype)(x)
             x = _activation(self.activation)(x)
@@ -154,7 +166,7 @@ class ConvDecoder(nn.Module):
     def __call__(self, z, shape):
         """Decodes latents z [B, L] to float32 [B, *shape], with shape (H, W, C)."""
         activation = _activation(self.activation)
-        *larger, smallest = _sizes(shape, len(self.widths))
+        *larger, smallest = sizes(shape, len(self.widths))
         x = nn.Dense(smallest[0] * smallest[1] * self.widths[-1], dtype=self.dtype)(z)
         x = activation(x).reshape(-1, *smallest, self.widths[-1])
         features = [shape[2], *self.widths[:-1]]

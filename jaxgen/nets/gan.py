@@ -20,34 +20,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgen.nets.encoder_decoder import sizes
+
 Dtype = Any
 
 leaky = partial(nn.leaky_relu, negative_slope=0.2)
-
-
-def sizes(shape: Sequence[int], halvings: int) -> list[tuple[int, int]]:
-    """Sizes of an image after 0, 1, ..., `halvings` halvings, each rounded up.
-
-    Args:
-      shape: (H, W, ...) of the image.
-      halvings: their number.
-
-    Returns:
-      [(H, W), ...], `halvings` + 1 of them.
-
-    Raises:
-      ValueError: a side of the image is shorter than 2^halvings.
-    """
-    least = 2**halvings
-    if min(shape[:2]) < least:
-        raise ValueError(
-            f"{halvings} halvings need images of at least {least} x {least} pixels; got "
-            f"{shape[0]} x {shape[1]}. Give the net fewer widths, or larger images."
-        )
-    found = [tuple(shape[:2])]
-    for _ in range(halvings):
-        found.append(tuple((side + 1) // 2 for side in found[-1]))
-    return found
 
 
 class Norm(nn.Module):

@@ -11,7 +11,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxgen.nets.gan import Norm, leaky, pixel_shuffle, sizes
+from jaxgen.nets.encoder_decoder import sizes
+from jaxgen.nets.gan import Norm, leaky, pixel_shuffle
 
 Dtype = Any
 

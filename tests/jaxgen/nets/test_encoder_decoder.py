@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxgen import nets
+from jaxgen.nets import encoder_decoder
 from tests.jaxgen.nets.test_masked import normal, parameters
 
 SHAPES = [(8, 8, 1), (28, 28, 1), (7, 13, 3), (5, 4, 1)]
@@ -122,6 +125,17 @@ def test_the_decoder_doubles_and_crops(shape):
         h = np.maximum(h, 0) if number == 0 else h
     found = jax.jit(lambda z: net.apply({"params": params}, z, shape))(z)
     np.testing.assert_allclose(found, h, atol=1e-4)
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 6))
+def test_sizes_halve_rounding_up_or_are_refused(height, width, halvings):
+    if min(height, width) < 2**halvings:
+        with pytest.raises(ValueError, match=rf"at least {2**halvings} pixels; got"):
+            encoder_decoder.sizes((height, width, 1), halvings)
+        return
+    found = encoder_decoder.sizes((height, width, 1), halvings)
+    wanted = [(-(-height // 2**k), -(-width // 2**k)) for k in range(halvings + 1)]
+    assert found == wanted
 
 
 def test_images_too_small_are_refused_by_name():
