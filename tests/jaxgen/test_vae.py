@@ -111,12 +111,12 @@ def test_at_the_optimum_the_gradient_of_the_elbo_vanishes():
 
 
 def test_the_importance_bound_rises_with_k():
-    batch = make_batch(64)
+    batch, params = make_batch(64), initial()
 
     @jax.jit
     def bounds_of(keys):
         def one(key):
-            arguments = MODEL, initial(), batch, key
+            arguments = MODEL, params, batch, key
             losses = [vae.importance_loss(*arguments, k)["loss"] for k in (1, 5, 50)]
             return *losses, vae.negative_log_likelihood(*arguments, 1000)
 
