@@ -1,9 +1,9 @@
-"""The classifier whose features scores compare, data only.
+"""The classifier whose features the scores of samples compare.
 
-  python -m launch.train --config=configs/classifier.py       8 x 8 digits, shipped with us
+  python -m launch.train --config=configs/classifier.py     8 x 8 digits, in the package
 
-`launch.evaluate --samples` trains it by itself, once, on the data of the run that it
-scores; see launch.scoring.features. Variants: (none).
+`launch.evaluate --samples` trains it once, on the data of the run that it scores, and keeps
+it; see `launch.scoring.features`. Variants: (none).
 """
 
 from ml_collections import ConfigDict

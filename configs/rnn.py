@@ -1,12 +1,12 @@
-"""Autoregressive nets and DRAW: a table of variants, data only.
+"""Autoregressive nets and DRAW: a table of variants.
 
-  python -m launch.train --config=configs/rnn.py            8 x 8 digits, shipped with us
+  python -m launch.train --config=configs/rnn.py            8 x 8 digits, in the package
   python -m launch.train --config=configs/rnn.py:mnist --config.data.data_dir=DIR
 
 Variants: (none), a Diagonal BiLSTM; row_lstm, diagonal_bilstm, pixelcnn, draw: one net
 each; conditional: on the class; softmax, mixture: grey levels in place of black and
 white; mnist, mnist_row_lstm, mnist_diagonal_bilstm, mnist_pixelcnn, mnist_draw: on MNIST,
-for two cores; gpu_pixelcnn, gpu_diagonal_bilstm: on MNIST, the nets of the papers.
+for two cores; gpu_pixelcnn, gpu_diagonal_bilstm: on MNIST, for a GPU.
 """
 
 from ml_collections import ConfigDict
@@ -36,7 +36,7 @@ def get_config(variant=""):
 
 
 def digits():
-    """1,438 binarised images: three minutes on two cores, 21.9 nats."""
+    """1,438 binarised images: three minutes on two cores, NLL 21.9 nats."""
     config = ConfigDict()
     config.task = {
         "name": "jaxgen.autoregressive:pixel_rnn",
@@ -58,14 +58,14 @@ def digits():
     }
     config.data = {"name": "digits", "batch_size": 64, "resident": True}
     config.eval = {"split": "test", "every": 1_000, "batch_size": 256}
-    # So few images are soon known by heart: the best evaluation is kept beside the last.
+    # So few images are soon memorised: the best evaluation is kept beside the last.
     config.checkpoint = {"every": 1_000, "best": "nll"}
     config.log = {"every": 100}
     return config
 
 
 def mnist(config):
-    """60,000 binarised images: twenty minutes on two cores."""
+    """60,000 binarised images: twenty minutes on two cores, NLL 87.9 nats."""
     config.data.update(name="mnist", data_dir="")
     config.optimizer.weight_decay = 1e-4
     config.train.steps = 5_000
@@ -74,7 +74,7 @@ def mnist(config):
 
 
 def row_lstm(config):
-    """Row LSTM (van den Oord et al. 2016): a scan over rows, which sees a triangle."""
+    """Row LSTM (van den Oord et al. 2016): a scan over rows; a triangle as receptive field."""
     config.model = {
         "name": "jaxgen.nets:PixelRNN",
         "layer": "row",
@@ -85,9 +85,10 @@ def row_lstm(config):
 
 
 def diagonal_bilstm(config):
-    """Diagonal BiLSTM of the same paper: a scan over diagonals, which sees all before."""
+    """Diagonal BiLSTM of the same paper: a scan over diagonals; sees all earlier pixels."""
     small = config.data.name == "digits"
-    # So small a net would wait for dispatches; convolutions in a loop are slow on CPUs.
+    # A small net gains from 10 steps in one program; larger convolutions are slow in such a
+    # loop on CPUs.
     config.train.steps_per_dispatch = 10 if small else 1
     config.model = {
         "name": "jaxgen.nets:PixelRNN",
@@ -112,7 +113,7 @@ def pixelcnn(config):
 
 
 def draw(config):
-    """DRAW (Gregor et al. 2015), the recurrent VAE, evaluated by its bound."""
+    """DRAW (Gregor et al. 2015), the recurrent VAE; its best checkpoint is that of the ELBO."""
     config.task = {
         "name": "jaxgen.draw:draw",
         "likelihood": {"name": "jaxgen.likelihoods:bernoulli"},
@@ -134,7 +135,7 @@ def draw(config):
 
 
 def conditional(config):
-    """Told the class."""
+    """Conditioned on the class."""
     diagonal_bilstm(config)
     config.task.classes = 10
 

@@ -2,8 +2,8 @@
 
   p(image) = product over i of p(x_i | x before i), rows, then columns, then channels
 
-The likelihood is exact. An image is drawn value by value, by one compiled program
-whose nets keep what they have computed of earlier pixels.
+The likelihood is exact. Sampling draws an image value by value in one compiled program,
+in which the nets cache their features of earlier pixels.
 """
 
 from functools import partial
@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 from jaxgen import likelihood_training
-from jaxgen.batches import image_shape, masked_sums, one_hot_classes
-from jaxgen.likelihoods import bits_per_dim
+from jaxgen.batches import image_shape, masked_sums, one_hot_classes, unit_range
+from jaxgen.likelihoods.images import bits_per_dim
 from jaxgen.likelihoods.pixels import PixelLikelihood, binary
 from jaxgen.likelihoods.pixels import draw as draw_value
 from jaxgen.nets.masked import write
@@ -25,7 +25,7 @@ from jaxgen.task import Task
 
 
 class Model(NamedTuple):
-    """The net and what it is about; every function below takes it first.
+    """The net and what it models; the first argument of every function below.
 
     Attributes:
       net: see `jaxgen.nets.pixelrnn`.
@@ -33,7 +33,7 @@ class Model(NamedTuple):
       shape: (H, W, C) of an image.
       classes: number of classes that the net is conditioned on; 0 for none.
       given_rows: rows at the top of an image that `complete` keeps.
-      cached: whether the net can be called at one place, see `jaxgen.nets.masked`.
+      cached: whether the net can be called at one pixel, see `jaxgen.nets.masked`.
     """
 
     net: Any
@@ -56,8 +56,8 @@ def pixel_rnn(
     """Builds the task of training an autoregressive model on uint8 images.
 
     Args:
-      model: a net such as `jaxgen.nets.pixelrnn.PixelRNN` or `jaxgen.nets.pixelcnn.PixelCNN`, or
-        a module with the contract told in `jaxgen.nets.pixelrnn`.
+      model: `jaxgen.nets.pixelrnn.PixelRNN`, `jaxgen.nets.pixelcnn.PixelCNN`, or another
+        module with the contract in `jaxgen.nets.pixelrnn`.
       optimizer: an optax transformation. Where its state holds a moving average
         of the parameters under the name `ema`, evaluation and samples use it.
       example: shape and dtype of each array of one example; `image` must be
@@ -65,15 +65,15 @@ def pixel_rnn(
       likelihood: see `jaxgen.likelihoods.pixels`; binary by default.
       classes: number of classes to condition the net on; 0 for none.
       given_rows: rows at the top that `complete` keeps; half of them by default.
-      cached: False for a net that takes no `at`: each value then needs a pass over
-        the whole image.
+      cached: False for a net without the argument `at`; each value of a sample then needs
+        a pass over the whole image.
 
     Returns:
       A `Task`. Metrics: loss and nll, both -log p(image) in nats, and its
       nll_bits_per_dim.
 
     Raises:
-      ValueError: an argument that cannot be meant, or an example without images.
+      ValueError: an argument outside its range, or an example without images or labels.
     """
     shape = image_shape(example, "a PixelRNN", classes)
     rows = shape[0] // 2 if given_rows is None else given_rows
@@ -106,36 +106,87 @@ def pixel_rnn(
 
 
 def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
-    """Parameters of the net."""
+    """Initialises the net.
+
+    Args:
+      model: the model.
+      rng: key.
+      batch: its first row gives the shapes.
+
+    Returns:
+      The net's parameters.
+    """
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
     x = model.likelihood.observe(one["image"], rng, one["index"])
     condition = one_hot_classes(one, model.classes)
     return model.net.init(rng, x, condition, mutable=["params"])["params"]
 
 
-def conditionals(model: Model, params, x: jax.Array, condition: jax.Array | None) -> jax.Array:
-    """Parameters [B, H, W, C, K] of p(x_i | x before i) for x [B, H, W, C]."""
+def conditionals(
+    model: Model, params: dict, x: jax.Array, condition: jax.Array | None
+) -> jax.Array:
+    """Computes the conditional distributions of all values.
+
+    Args:
+      model: the model.
+      params: of the net.
+      x: the observed variable [B, H, W, C].
+      condition: [B, classes], or None.
+
+    Returns:
+      Parameters [B, H, W, C, K] of p(x_i | x before i).
+    """
     return model.likelihood.parameters(x, model.net.apply({"params": params}, x, condition))
 
 
-def log_prob(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
-    """Exact log p(image) [B], in nats, of the observed variable."""
+def log_prob(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """The exact log p(image) of the observed variable.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: see `jaxgen.task.Task`.
+      rng: key of the step; it decides binarised pixels.
+
+    Returns:
+      [B], in nats.
+    """
     x = model.likelihood.observe(batch["image"], jax.random.fold_in(rng, 0), batch["index"])
     parameters = conditionals(model, params, x, one_hot_classes(batch, model.classes))
     return jnp.sum(model.likelihood.log_prob(x, parameters), axis=(1, 2, 3))
 
 
-def train_loss(model: Model, params, batch: dict, rng: jax.Array) -> dict:
-    """{"loss": [B]}, the negative of `expected_log_prob`."""
+def train_loss(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict:
+    """The loss of training: {"loss": [B]}, the negative of `expected_log_prob`.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: see `jaxgen.task.Task`.
+      rng: key of the step.
+
+    Returns:
+      {"loss": [B]}, in nats.
+    """
     return {"loss": -expected_log_prob(model, params, batch, rng)}
 
 
-def expected_log_prob(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
-    """The mean [B] of log p(image) over each value's draw, given those drawn before it.
+def expected_log_prob(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """log p(image), with each term replaced by its mean over x_i given the grey level.
 
-    Of binarised images, whose values are drawn independently given the grey levels: as
-    E[x_i | x before i] is the grey level, the mean over x_i is had without drawing it. The
-    expectation is that of `log_prob`, with less noise for training (Rao-Blackwell).
+    Binarised values are independent given the grey levels, and the mean of x_i is the grey
+    level. So the mean of each term over x_i, given the values before it, follows without a
+    draw of x_i. The expectation equals that of `log_prob`, with less variance for training
+    (Rao-Blackwell). For likelihoods of grey levels the two are the same.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: see `jaxgen.task.Task`.
+      rng: key of the step.
+
+    Returns:
+      [B], in nats.
     """
     x = model.likelihood.observe(batch["image"], jax.random.fold_in(rng, 0), batch["index"])
     parameters = conditionals(model, params, x, one_hot_classes(batch, model.classes))
@@ -143,52 +194,87 @@ def expected_log_prob(model: Model, params, batch: dict, rng: jax.Array) -> jax.
     return jnp.sum(model.likelihood.log_prob(target, parameters), axis=(1, 2, 3))
 
 
-def sample(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
-    """Images [B, H, W, C] in [0, 1], each value shown as its likelihood says.
+def sample(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """Samples images.
 
-    Image i depends on (rng, index[i]) and, for a conditional model, on label[i].
+    Args:
+      model: the model.
+      params: of the net.
+      batch: `index` [B] and, for a conditional model, `label` [B].
+      rng: key.
+
+    Returns:
+      Images [B, H, W, C] in [0, 1], as `show` of the likelihood gives them. Image i depends
+      on (rng, index[i], label[i]).
     """
     x = jnp.zeros((batch["index"].shape[0], *model.shape))
     condition = one_hot_classes(batch, model.classes)
-    return draw(model, params, x, 0, condition, noise(model, rng, batch["index"]))[1]
+    uniform = noise(model, rng, batch["index"])
+    return draw(model, params, x, rows=0, condition=condition, uniform=uniform)[1]
 
 
-def complete(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
-    """Images [B, H, W, C] in [0, 1] whose first `given_rows` rows are those of `image`."""
+def complete(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """Completes images from their first `given_rows` rows.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: `image`, `index` and, for a conditional model, `label`.
+      rng: key.
+
+    Returns:
+      Images [B, H, W, C] in [0, 1]; their first rows are those of `image`.
+    """
     index, rows = batch["index"], model.given_rows
     x = model.likelihood.observe(batch["image"], jax.random.fold_in(rng, 0), index)
     condition = one_hot_classes(batch, model.classes)
     uniform = noise(model, jax.random.fold_in(rng, 1), index)
-    shown = draw(model, params, x, rows, condition, uniform)[1]
-    return jnp.concatenate([batch["image"][:, :rows] / 255.0, shown[:, rows:]], axis=1)
+    shown = draw(model, params, x, rows=rows, condition=condition, uniform=uniform)[1]
+    return jnp.concatenate([unit_range(batch["image"][:, :rows]), shown[:, rows:]], axis=1)
 
 
 def noise(model: Model, rng: jax.Array, index: jax.Array) -> jax.Array:
-    """What decides every value: uniform in [0, 1), [B, H, W, C], drawn per example."""
+    """Draws the uniform numbers that decide every value of a sample.
+
+    Args:
+      model: the model.
+      rng: key.
+      index: int32 [B], the seed of each row.
+
+    Returns:
+      [B, H, W, C] in [0, 1).
+    """
     return per_example(lambda key: jax.random.uniform(key, model.shape), rng, index)
 
 
-def draw(model: Model, params, x, rows: int, condition, uniform) -> tuple[jax.Array, jax.Array]:
-    """Draws what follows the first rows of images.
+def draw(
+    model: Model,
+    params: dict,
+    x: jax.Array,
+    rows: int,
+    condition: jax.Array | None,
+    uniform: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Draws the values that follow the first rows of images.
 
     Args:
-      model: the model; `cached` says how.
-      params: parameters of its net.
-      x: [B, H, W, C], of which the first `rows` are kept.
-      rows: how many.
-      condition: [B, K], or None.
+      model: the model; its `cached` selects the loop.
+      params: of the net.
+      x: [B, H, W, C], of which the first `rows` rows are kept.
+      rows: number of rows to keep.
+      condition: [B, classes], or None.
       uniform: [B, H, W, C], see `noise`.
 
     Returns:
-      x, all of it drawn, and the grey levels [B, H, W, C] that show it.
+      x with the values that were drawn, and the grey levels to show, [B, H, W, C] each.
     """
     x = x.at[:, rows:].set(0.0)
-    walk = _draw_cached if model.cached else _draw_plainly
-    return walk(model, params, x, rows, condition, uniform)
+    loop = _draw_cached if model.cached else _draw_uncached
+    return loop(model, params, x, rows, condition, uniform)
 
 
 def _draw_cached(model, params, x, rows, condition, uniform):
-    """By a pass over the given rows, then from pixel to pixel."""
+    """Computes the given rows in one pass, then one pixel after another from the cache."""
     height, width, channels = model.shape
     likelihood, apply = model.likelihood, partial(model.net.apply, mutable=["cache"])
     _, state = apply({"params": params}, x, condition)
@@ -204,8 +290,8 @@ def _draw_cached(model, params, x, rows, condition, uniform):
             if channel == 0 or not likelihood.joint:
                 outputs, cache = net(cache, at)
             parameters = likelihood.parameters(value, outputs)
-            drawn = draw_value(likelihood, parameters[:, channel], uniform[:, channel])
-            value = value.at[:, channel].set(drawn)
+            level = draw_value(likelihood, parameters[:, channel], uniform[:, channel])
+            value = value.at[:, channel].set(level)
             cache = cache | {"x": write(cache["x"], value, at)}
         return cache, (value, likelihood.show(value, parameters))
 
@@ -215,12 +301,12 @@ def _draw_cached(model, params, x, rows, condition, uniform):
         return jax.lax.scan(partial(pixel, row), cache, (jnp.arange(width), uniform))
 
     places = jnp.arange(rows, height), jnp.moveaxis(uniform, 0, 2)[rows:]
-    _, found = jax.lax.scan(one_row, state["cache"], places)
-    return tuple(x.at[:, rows:].set(jnp.moveaxis(drawn, 2, 0)) for drawn in found)
+    _, (values, shown) = jax.lax.scan(one_row, state["cache"], places)
+    return tuple(x.at[:, rows:].set(jnp.moveaxis(part, 2, 0)) for part in (values, shown))
 
 
-def _draw_plainly(model, params, x, rows, condition, uniform):
-    """By a pass over the whole image for each value: slow, for nets with no cache."""
+def _draw_uncached(model, params, x, rows, condition, uniform):
+    """Computes the whole image for each value: slow, for nets without a cache."""
     size = int(np.prod(model.shape[1:]))
 
     def value(number, carry):
@@ -233,12 +319,23 @@ def _draw_plainly(model, params, x, rows, condition, uniform):
     return jax.lax.fori_loop(rows * size, model.shape[0] * size, value, (x, x))
 
 
-def figures(model: Model, params, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
-    """Samples; and in a row each: what is given of an image, completions, the image."""
+def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
+    """Makes the images that training writes beside its metrics.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: see `jaxgen.task.Task`.
+      rng: key.
+
+    Returns:
+      samples [64, H, W, C]; and completions [N, 8, H, W, C], N at most 8: in each row the
+      given part of an image, six completions of it, and the image.
+    """
     index = jnp.arange(64)
     seeds = {"index": index, "label": index % max(model.classes, 1)}
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
-    image = first["image"] / 255.0
+    image = unit_range(first["image"])
     below = jnp.arange(model.shape[0])[:, None, None] >= model.given_rows
     completed = [
         complete(model, params, first, jax.random.fold_in(rng, number)) for number in range(6)
@@ -250,7 +347,15 @@ def figures(model: Model, params, batch: dict, rng: jax.Array) -> dict[str, jax.
 
 
 def finish(model: Model, sums: dict) -> dict[str, float]:
-    """Sums over images -> means in nats, and bits per dimension."""
+    """Divides sums over images by the number of images.
+
+    Args:
+      model: the model.
+      sums: of one or more batches, numpy float64.
+
+    Returns:
+      loss and nll, both in nats per image, and nll_bits_per_dim.
+    """
     nll = float(sums["loss"] / sums["count"])
     bits = float(bits_per_dim(nll, int(np.prod(model.shape))))
     return {"loss": nll, "nll": nll, "nll_bits_per_dim": bits}

@@ -1,4 +1,6 @@
-"""What every generative task does with its examples: check, condition, and sum."""
+"""Checks of examples, and operations on batches that all generative tasks share."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -7,15 +9,19 @@ import optax
 
 
 def image_shape(example: dict, model: str, classes: int = 0) -> tuple[int, int, int]:
-    """Checks what an example looks like; returns its image's (H, W, C).
+    """Checks the arrays of an example and returns the shape of its image.
 
     Args:
       example: shape and dtype of each array of one example.
-      model: what needs it, for the message: "a VAE".
+      model: the model, for the message: "a VAE".
       classes: number of classes that the model is conditioned on; 0 for none.
 
+    Returns:
+      (H, W, C) of the image.
+
     Raises:
-      ValueError: no `image` uint8 [H, W, C], or no integer `label` for the classes.
+      ValueError: no `image` uint8 [H, W, C], no integer `label` where there are classes, or
+        a negative number of classes.
     """
     image = example.get("image")
     if image is None or len(image.shape) != 3 or image.dtype != np.uint8:
@@ -30,10 +36,17 @@ def image_shape(example: dict, model: str, classes: int = 0) -> tuple[int, int, 
 
 
 def one_hot_classes(batch: dict, classes: int) -> jax.Array | None:
-    """One-hot classes [B, classes], or None where a model has none.
+    """One-hot classes of a batch.
 
-    A class id outside [0, classes) must never train silently: its row is NaN, and
-    so is the loss, at which training stops and names the step.
+    A class id outside [0, classes) must never train silently: its row is NaN, so the loss
+    is NaN, and training stops and names the step.
+
+    Args:
+      batch: with `label`, integer [B], unless `classes` is 0.
+      classes: number of classes; 0 for none.
+
+    Returns:
+      float32 [B, classes], or None without classes.
     """
     if not classes:
         return None
@@ -42,8 +55,21 @@ def one_hot_classes(batch: dict, classes: int) -> jax.Array | None:
     return jnp.where(valid[:, None], jax.nn.one_hot(label, classes), jnp.nan)
 
 
+def unit_range(image: jax.Array) -> jax.Array:
+    """Scales uint8 images [...] to float32 in [0, 1]."""
+    return jnp.asarray(image, jnp.float32) / 255.0
+
+
 def masked_sums(terms: dict, mask: jax.Array) -> dict:
-    """Sums each term [B, ...] over the rows that are examples, and counts these."""
+    """Sums terms over the rows of a batch that are examples.
+
+    Args:
+      terms: {name: float32 [B, ...]}.
+      mask: bool [B], False on rows that only pad the batch; their values may be NaN.
+
+    Returns:
+      {name: [...]}, and `count`, the number of examples, float32.
+    """
 
     def total(value):
         rows = mask.reshape(-1, *[1] * (value.ndim - 1))
@@ -53,6 +79,14 @@ def masked_sums(terms: dict, mask: jax.Array) -> dict:
     return sums | {"count": jnp.sum(mask.astype(jnp.float32))}
 
 
-def ema_params(opt_state, params):
-    """The moving average of the parameters where the optimiser keeps one, else these."""
+def ema_params(opt_state: optax.OptState, params: Any) -> Any:
+    """The moving average of the parameters where the optimiser keeps one, else `params`.
+
+    Args:
+      opt_state: state of an optimiser; a moving average in it has the name `ema`.
+      params: the parameters.
+
+    Returns:
+      A tree of the structure of `params`.
+    """
     return optax.tree.get(opt_state, "ema", params)

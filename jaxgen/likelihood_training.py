@@ -1,4 +1,4 @@
-"""Tasks that follow the gradient of one loss: what a VAE, DRAW and a PixelRNN share."""
+"""Training by the gradient of one loss, for VAEs, DRAW and autoregressive models."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,14 +12,22 @@ from jaxgen.batches import ema_params, masked_sums
 
 
 class State(NamedTuple):
-    """What training changes."""
+    """The arrays that training changes: parameters and the state of the optimiser."""
 
     params: Any
     opt_state: optax.OptState
 
 
 def init(optimizer: optax.GradientTransformation, init_params: Callable) -> Callable:
-    """(rng, batch) -> State, given (rng, batch) -> params."""
+    """Builds the function `init` of a task.
+
+    Args:
+      optimizer: an optax transformation.
+      init_params: (rng, batch) -> params.
+
+    Returns:
+      (rng, batch) -> State.
+    """
 
     def start(rng, batch):
         params = init_params(rng, batch)
@@ -29,18 +37,21 @@ def init(optimizer: optax.GradientTransformation, init_params: Callable) -> Call
 
 
 def train_step(optimizer: optax.GradientTransformation, terms: Callable) -> Callable:
-    """(state, batch, rng) -> (state, sums): one update of the optimiser.
+    """Builds the function `train_step` of a task: one update of the optimiser.
 
     Args:
       optimizer: an optax transformation.
-      terms: (params, batch, rng) -> {name: [B]}, of which the mean of "loss" is followed
-        and all are summed over the rows that are examples.
+      terms: (params, batch, rng) -> {name: [B]}. The step minimises the mean of "loss" over
+        all rows, and sums all terms over the rows that are examples.
+
+    Returns:
+      (state, batch, rng) -> (state, sums).
     """
 
     def step(state, batch, rng):
         def mean_loss(params):
-            found = terms(params, batch, rng)
-            return jnp.mean(found["loss"]), masked_sums(found, batch["mask"])
+            values = terms(params, batch, rng)
+            return jnp.mean(values["loss"]), masked_sums(values, batch["mask"])
 
         grads, sums = jax.grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -50,6 +61,15 @@ def train_step(optimizer: optax.GradientTransformation, terms: Callable) -> Call
 
 
 def with_ema(function: Callable, *first: Any) -> Callable:
-    """(state, ...) -> function(*first, params, ...), by the averaged parameters."""
+    """Builds a function of a state from a function of parameters.
+
+    Args:
+      function: (*first, params, ...) -> result.
+      *first: its first arguments.
+
+    Returns:
+      (state, ...) -> result, with the moving average of the parameters where the optimiser
+      keeps one.
+    """
     function = partial(function, *first)
     return lambda state, *rest: function(ema_params(state.opt_state, state.params), *rest)

@@ -1,4 +1,4 @@
-"""Random draws that belong to an example, not to a place in a batch."""
+"""Random numbers that depend on an example, not on its place in a batch."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,10 @@ import numpy as np
 
 
 def per_example(draw: Callable, rng: jax.Array, index: jax.Array) -> jax.Array:
-    """Draws once per example, from a key of its own.
+    """Draws once for each example, with the key `fold_in(rng, index[i])`.
 
-    Example i of a data set meets the same noise in any batch size, on any
-    number of devices and in any micro-batch, because its key is
-    `fold_in(rng, index[i])`.
+    So example i of a data set gets the same noise in any batch size, on any number of
+    devices and in any micro-batch.
 
     Args:
       draw: key -> array of some fixed shape [...].
@@ -28,9 +27,16 @@ def per_example(draw: Callable, rng: jax.Array, index: jax.Array) -> jax.Array:
 def coin_flips(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Uniform float32 numbers in [0, 1) with 16 random bits each.
 
-    Enough to decide a grey level of 256 to 1 part in 65,536, at a quarter of the
-    cost of `jax.random.uniform`: that keeps 32 of the 64 bits of each Threefry
-    block and makes one number of them, `split` keeps all 64, which make four.
+    That is enough to decide a grey level of 256 to 1 part in 65,536, at a quarter of the
+    cost of `jax.random.uniform`, which keeps 32 of the 64 bits of each Threefry block and
+    makes one number of them; `split` keeps all 64, which make four.
+
+    Args:
+      key: a typed key.
+      shape: of the result.
+
+    Returns:
+      float32 array of that shape.
     """
     size = int(np.prod(shape))
     words = jax.random.key_data(jax.random.split(key, (size + 3) // 4))
@@ -39,14 +45,23 @@ def coin_flips(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def slerp(first: jax.Array, last: jax.Array, steps: int = 10) -> jax.Array:
-    """Points [steps, B, L] on the way from latents first [B, L] to last [B, L].
+    """Spherical linear interpolation between latents.
 
-    Along a great arc, not a straight line: the length of Gaussian noise is nearly
-    constant, and points halfway on the line would be shorter than any draw (White
-    2016, "Sampling generative networks", section 2.1).
+    The norm of Gaussian noise is nearly constant; points halfway on the straight line would
+    be shorter than any draw (White 2016, "Sampling generative networks", section 2.1).
+
+    Args:
+      first: [B, L].
+      last: [B, L].
+      steps: number of points, both ends included.
+
+    Returns:
+      [steps, B, L], from `first` to `last`.
     """
     norms = [jnp.linalg.norm(end, axis=-1, keepdims=True) for end in (first, last)]
     cosine = jnp.sum(first * last, -1, keepdims=True) / jnp.maximum(norms[0] * norms[1], 1e-12)
-    angle = jnp.clip(jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 1e-4, np.pi - 1e-4)
+    # The angle of parallel latents is 0 or pi; its sine, 0, must not be the divisor below.
+    angle = jnp.clip(jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 1e-4, np.pi - 1e-4)[None]
     t = jnp.linspace(0.0, 1.0, steps)[:, None, None]
+    first, last = first[None], last[None]
     return (jnp.sin((1.0 - t) * angle) * first + jnp.sin(t * angle) * last) / jnp.sin(angle)

@@ -15,19 +15,20 @@ import numpy as np
 import optax
 from jax.lax import stop_gradient
 
-from jaxgen import likelihood_training, likelihoods
-from jaxgen.batches import image_shape, masked_sums, one_hot_classes
+from jaxgen import likelihood_training
+from jaxgen.batches import image_shape, masked_sums, one_hot_classes, unit_range
+from jaxgen.likelihoods.images import Likelihood, bernoulli, bits_per_dim
 from jaxgen.losses import bounds
 from jaxgen.noise import per_example, slerp
 from jaxgen.task import Task
 
-# Importance samples decoded at a time when the NLL is estimated. Part of how the
-# noise is numbered, so it must not depend on the batch size or the device.
+# Importance samples that are decoded at a time when the NLL is estimated. The key of a
+# sample depends on this number, so it must not depend on the batch size or the device.
 NLL_CHUNK = 50
 
 
 class Model(NamedTuple):
-    """The nets and what they are about; every function below takes it first.
+    """The nets and what they model; the first argument of every function below.
 
     Attributes:
       encoder: module (x, condition) -> (mean, log_std), see `jaxgen.nets.encoder_decoder`.
@@ -39,7 +40,7 @@ class Model(NamedTuple):
 
     encoder: Any
     decoder: Any
-    likelihood: likelihoods.Likelihood
+    likelihood: Likelihood
     shape: tuple[int, int, int]
     classes: int
 
@@ -49,7 +50,7 @@ def vae(
     decoder,
     optimizer: optax.GradientTransformation,
     example: dict[str, jax.ShapeDtypeStruct],
-    likelihood: likelihoods.Likelihood | None = None,
+    likelihood: Likelihood | None = None,
     objective: str = "elbo",
     samples: int = 1,
     beta: float = 1.0,
@@ -70,7 +71,7 @@ def vae(
       objective: "elbo", "iwae" (Burda et al. 2016) or "dreg" (Tucker et al. 2019).
       samples: k, latent samples per image in training.
       beta: weight of the KL term in the ELBO (Higgins et al. 2017).
-      free_bits: nats per latent below which the ELBO's KL term is not pushed
+      free_bits: least KL per latent that the ELBO's loss counts, in nats
         (Kingma et al. 2016, appendix C.8, here per example and latent).
       classes: number of classes to condition both nets on; 0 for none.
       nll_samples: k of the importance-weighted NLL that `score_step` estimates.
@@ -81,18 +82,15 @@ def vae(
       and from score_step nll and nll_bits_per_dim.
 
     Raises:
-      ValueError: an argument that cannot be meant, or an example without images.
+      ValueError: an argument outside its range, or an example without images or labels.
     """
     _check_objective(objective, samples, beta, free_bits, nll_samples)
     shape = image_shape(example, "a VAE", classes)
-    model = Model(encoder, decoder, likelihood or likelihoods.bernoulli(), shape, classes)
-    train_loss = partial(
-        elbo_loss if objective == "elbo" else importance_loss,
-        model,
-        samples=samples,
-        **({"beta": beta, "free_bits": free_bits} if objective == "elbo" else {}),
-        **({"doubly": True} if objective == "dreg" else {}),
-    )
+    model = Model(encoder, decoder, likelihood or bernoulli(), shape, classes)
+    if objective == "elbo":
+        train_loss = partial(elbo_loss, model, samples=samples, beta=beta, free_bits=free_bits)
+    else:
+        train_loss = partial(importance_loss, model, samples=samples, doubly=objective == "dreg")
 
     def score(model, params, batch, rng):
         terms = elbo_loss(model, params, batch, rng)
@@ -114,12 +112,18 @@ def vae(
     )
 
 
-def encode(model: Model, params, batch: dict, rng: jax.Array):
+def encode(model: Model, params: dict, batch: dict, rng: jax.Array) -> tuple:
     """Observes a batch and infers its latents.
 
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      batch: see `jaxgen.task.Task`.
+      rng: key of the step.
+
     Returns:
-      x [B, H, W, C], the observed variable; the condition, or None; and the mean
-      and log standard deviation of q(z | x), [B, L] each.
+      x [B, H, W, C], the observed variable; the condition [B, classes], or None; and the
+      mean and the log standard deviation of q(z | x), [B, L] each.
     """
     x = model.likelihood.observe(batch["image"], jax.random.fold_in(rng, 0), batch["index"])
     condition = one_hot_classes(batch, model.classes)
@@ -127,8 +131,18 @@ def encode(model: Model, params, batch: dict, rng: jax.Array):
     return x, condition, mean, log_std
 
 
-def decode(model: Model, params, z: jax.Array, condition: jax.Array | None) -> jax.Array:
-    """Latents z [..., B, L] -> likelihood parameters [..., B, H, W, C * outputs]."""
+def decode(model: Model, params: dict, z: jax.Array, condition: jax.Array | None) -> jax.Array:
+    """Decodes latents.
+
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      z: [..., B, L].
+      condition: [B, classes], or None.
+
+    Returns:
+      Parameters of the likelihood [..., B, H, W, C * outputs].
+    """
     outputs = output_shape(model)
     rows = with_condition(z, condition).reshape(-1, z.shape[-1] + model.classes)
     flat = model.decoder.apply({"params": params["decoder"]}, rows, outputs)
@@ -136,20 +150,63 @@ def decode(model: Model, params, z: jax.Array, condition: jax.Array | None) -> j
 
 
 def latent_noise(rng: jax.Array, index: jax.Array, count: int, size: int) -> jax.Array:
-    """Standard normal noise [count, B, size], drawn per example."""
+    """Draws standard normal noise per example.
+
+    Args:
+      rng: key of this step and purpose.
+      index: int32 [B], the example of each row.
+      count: number of draws for each row.
+      size: number of latents.
+
+    Returns:
+      [count, B, size].
+    """
     draw = per_example(lambda key: jax.random.normal(key, (count, size)), rng, index)
     return draw.swapaxes(0, 1)
 
 
-def draw_latents(mean, log_std, rng, index, count):
-    """Samples of q(z | x) by reparameterisation: [count, B, L]."""
-    return mean + jnp.exp(log_std) * latent_noise(rng, index, count, mean.shape[-1])
+def draw_latents(
+    mean: jax.Array, log_std: jax.Array, rng: jax.Array, index: jax.Array, count: int
+) -> jax.Array:
+    """Samples q(z | x) by reparameterisation.
+
+    Args:
+      mean: of q(z | x), [B, L].
+      log_std: logarithm of its standard deviation, [B, L].
+      rng: key of this step and purpose.
+      index: int32 [B], the example of each row.
+      count: number of samples for each row.
+
+    Returns:
+      z [count, B, L].
+    """
+    noise = latent_noise(rng, index, count, mean.shape[-1])
+    return mean[None] + jnp.exp(log_std)[None] * noise
 
 
-def elbo_loss(model, params, batch, rng, samples=1, beta=1.0, free_bits=0.0) -> dict:
-    """Per-example terms of the negative ELBO with the closed-form KL, each [B], nats.
+def elbo_loss(
+    model: Model,
+    params: dict,
+    batch: dict,
+    rng: jax.Array,
+    samples: int = 1,
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+) -> dict:
+    """The negative ELBO with the closed-form KL (Kingma and Welling 2014, equation 10).
 
-    `loss` is reconstruction + beta * sum_latents max(kl, free_bits).
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      batch: see `jaxgen.task.Task`.
+      rng: key of the step.
+      samples: latent samples per image.
+      beta: weight of the KL term.
+      free_bits: least KL of a latent that counts, in nats.
+
+    Returns:
+      {name: [B]}, in nats: reconstruction; kl; and loss, which is
+      reconstruction + beta * sum over latents of max(kl, free_bits).
     """
     x, condition, mean, log_std = encode(model, params, batch, rng)
     z = draw_latents(mean, log_std, jax.random.fold_in(rng, 1), batch["index"], samples)
@@ -159,10 +216,27 @@ def elbo_loss(model, params, batch, rng, samples=1, beta=1.0, free_bits=0.0) -> 
     return {"loss": loss, "reconstruction": -log_likelihood, "kl": kl.sum(-1)}
 
 
-def importance_loss(model, params, batch, rng, samples, doubly=False) -> dict:
-    """Per-example negative IWAE bound and the ELBO's terms, each [B], nats.
+def importance_loss(
+    model: Model,
+    params: dict,
+    batch: dict,
+    rng: jax.Array,
+    samples: int,
+    doubly: bool = False,
+) -> dict:
+    """The negative importance-weighted bound (IWAE, Burda et al. 2016, equation 8).
 
-    With `doubly`, the encoder's gradient is the doubly reparameterised one.
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      batch: see `jaxgen.task.Task`.
+      rng: key of the step.
+      samples: k, latent samples per image.
+      doubly: whether the encoder's gradient is the doubly reparameterised one (Tucker et
+        al. 2019).
+
+    Returns:
+      {name: [B]}, in nats: loss, and the ELBO's terms reconstruction and kl.
     """
     x, condition, mean, log_std = encode(model, params, batch, rng)
     z = draw_latents(mean, log_std, jax.random.fold_in(rng, 1), batch["index"], samples)
@@ -171,15 +245,26 @@ def importance_loss(model, params, batch, rng, samples, doubly=False) -> dict:
         mean, log_std = stop_gradient((mean, log_std))
         z, tag = bounds.doubly_reparameterise(z)
     log_likelihood = model.likelihood.log_prob(x, decode(model, params, z, condition))
-    log_ratio = bounds.gaussian_log_prob(z) - bounds.gaussian_log_prob(z, mean, log_std)
+    log_posterior = bounds.gaussian_log_prob(z, mean[None], log_std[None])
+    log_ratio = bounds.gaussian_log_prob(z) - log_posterior
     loss = -bounds.importance_bound(log_likelihood + log_ratio + tag)
     return {"loss": loss, "reconstruction": -log_likelihood.mean(0), "kl": kl}
 
 
-def negative_log_likelihood(model, params, batch, rng, samples: int) -> jax.Array:
-    """-log p(x), estimated with `samples` importance weights: [B], nats.
+def negative_log_likelihood(
+    model: Model, params: dict, batch: dict, rng: jax.Array, samples: int
+) -> jax.Array:
+    """Estimates -log p(x) by importance sampling, see `bounds.estimated_nll`.
 
-    See `bounds.estimated_nll`.
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      batch: see `jaxgen.task.Task`.
+      rng: key of the step.
+      samples: k, number of importance samples per image.
+
+    Returns:
+      [B], in nats.
     """
     x, condition, mean, log_std = encode(model, params, batch, rng)
 
@@ -188,67 +273,123 @@ def negative_log_likelihood(model, params, batch, rng, samples: int) -> jax.Arra
         return (
             model.likelihood.log_prob(x, decode(model, params, z, condition))
             + bounds.gaussian_log_prob(z)
-            - bounds.gaussian_log_prob(z, mean, log_std)
+            - bounds.gaussian_log_prob(z, mean[None], log_std[None])
         )
 
-    return bounds.estimated_nll(log_weights, jax.random.fold_in(rng, 2), len(x), samples, NLL_CHUNK)
+    key = jax.random.fold_in(rng, 2)
+    return bounds.estimated_nll(log_weights, key, rows=len(x), samples=samples, chunk=NLL_CHUNK)
 
 
-def sample(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
-    """Images [B, H, W, C] in [0, 1], the mean of p(x | z) for z from the prior.
+def sample(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """Samples images: the mean of p(x | z) for z from the prior.
 
-    Image i depends on (rng, index[i]) and, for a conditional model, on label[i].
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      batch: `index` [B] and, for a conditional model, `label` [B].
+      rng: key.
+
+    Returns:
+      Images [B, H, W, C] in [0, 1]. Image i depends on (rng, index[i], label[i]).
     """
     z = latent_noise(rng, batch["index"], 1, latent_size(model, params))[0]
     return model.likelihood.mean(decode(model, params, z, one_hot_classes(batch, model.classes)))
 
 
-def reconstruct(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
-    """Images [B, H, W, C] in [0, 1]: the mean of p(x | z) at the mean of q(z | image)."""
+def reconstruct(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """Reconstructs images: the mean of p(x | z) at the mean of q(z | image).
+
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      batch: `image`, `index` and, for a conditional model, `label`.
+      rng: key.
+
+    Returns:
+      Images [B, H, W, C] in [0, 1].
+    """
     _, condition, mean, _ = encode(model, params, batch, rng)
     return model.likelihood.mean(decode(model, params, mean, condition))
 
 
-def interpolate(model: Model, params, batch: dict, rng: jax.Array) -> jax.Array:
-    """Strips [B, steps, H, W, C] from the sample of seed `index` to that of seed `end`."""
+def interpolate(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """Decodes latents interpolated spherically between those of two seeds.
+
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      batch: `index` [B], `end` [B] and, for a conditional model, `label` [B].
+      rng: key.
+
+    Returns:
+      Strips [B, steps, H, W, C] in [0, 1] from the sample of seed `index` to that of `end`.
+    """
     size, condition = latent_size(model, params), one_hot_classes(batch, model.classes)
     first, last = (latent_noise(rng, batch[key], 1, size)[0] for key in ("index", "end"))
     strips = model.likelihood.mean(decode(model, params, slerp(first, last), condition))
     return strips.swapaxes(0, 1)
 
 
-def figures(model: Model, params, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
-    """What a person looks at: reconstructions, samples and an interpolation."""
+def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
+    """Makes the images that training writes beside its metrics.
+
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      batch: see `jaxgen.task.Task`.
+      rng: key.
+
+    Returns:
+      reconstructions [2, N, H, W, C], images above and their reconstructions below, N at
+      most 16; samples [64, H, W, C]; and interpolation [rows, 10, H, W, C] between the
+      latents of neighbouring images, at most 8 rows.
+    """
     first = jax.tree.map(lambda leaf: leaf[:16], batch)
     _, condition, mean, _ = encode(model, params, first, rng)
     rebuilt = model.likelihood.mean(decode(model, params, mean, condition))
     index = jnp.arange(64)
     seeds = {"index": index, "label": index % max(model.classes, 1)}
-    # From each image's latent mean to that of its neighbour, in ten steps.
     weights = jnp.linspace(0.0, 1.0, 10)[:, None, None]
-    path = (1.0 - weights) * mean[:8] + weights * jnp.roll(mean, -1, axis=0)[:8]
+    path = (1.0 - weights) * mean[None, :8] + weights * jnp.roll(mean, -1, axis=0)[None, :8]
     strips = decode(model, params, path, None if condition is None else condition[:8])
     return {
-        "reconstructions": jnp.stack([first["image"] / 255.0, rebuilt]),
+        "reconstructions": jnp.stack([unit_range(first["image"]), rebuilt]),
         "samples": sample(model, params, seeds, rng),
         "interpolation": model.likelihood.mean(strips).swapaxes(0, 1),
     }
 
 
-def finish(model: Model, sums: dict) -> dict[str, float]:
-    """Sums over images -> means in nats, and bits per dimension."""
+def finish(model: Any, sums: dict) -> dict[str, float]:
+    """Divides sums over images by the number of images.
+
+    Args:
+      model: a model with `shape` and `likelihood`: of this module or of `jaxgen.draw`.
+      sums: of one or more batches, numpy float64.
+
+    Returns:
+      Means in nats, negative_elbo, and bits per dimension.
+    """
     count = sums["count"]
     means = {name: float(sums[name] / count) for name in sums if name != "count"}
     means["negative_elbo"] = means["reconstruction"] + means["kl"]
     for name, nats in {"bits_per_dim": "negative_elbo", "nll_bits_per_dim": "nll"}.items():
         if nats in means:
             dimensions, offset = int(np.prod(model.shape)), model.likelihood.offset_bits
-            means[name] = float(likelihoods.bits_per_dim(means[nats], dimensions, offset))
+            means[name] = float(bits_per_dim(means[nats], dimensions, offset))
     return means
 
 
 def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
-    """Parameters of both nets: {"encoder": ..., "decoder": ...}."""
+    """Initialises both nets.
+
+    Args:
+      model: the model.
+      rng: key.
+      batch: its first row gives the shapes.
+
+    Returns:
+      {"encoder": ..., "decoder": ...}.
+    """
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
     x = model.likelihood.observe(one["image"], rng, one["index"])
     condition = one_hot_classes(one, model.classes)
@@ -259,13 +400,21 @@ def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
 
 
 def output_shape(model: Model) -> tuple[int, int, int]:
-    """What the decoder gives per image: (H, W, C * outputs of the likelihood)."""
+    """Shape of the decoder's output for one image: (H, W, C * outputs of the likelihood)."""
     height, width, channels = model.shape
     return height, width, channels * model.likelihood.outputs
 
 
-def latent_size(model: Model, params) -> int:
-    """Length of z, asked of the encoder without computing anything."""
+def latent_size(model: Model, params: dict) -> int:
+    """Number of latents, from the shape of the encoder's output; nothing is computed.
+
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+
+    Returns:
+      L.
+    """
     x = jax.ShapeDtypeStruct((1, *model.shape), jnp.float32)
     condition = jax.ShapeDtypeStruct((1, model.classes), jnp.float32) if model.classes else None
     apply = partial(model.encoder.apply, {"params": params["encoder"]})
@@ -273,7 +422,15 @@ def latent_size(model: Model, params) -> int:
 
 
 def with_condition(z: jax.Array, condition: jax.Array | None) -> jax.Array:
-    """Latents [..., B, L] with the condition [B, K] beside them, if there is one."""
+    """Concatenates latents and their condition.
+
+    Args:
+      z: [..., B, L].
+      condition: [B, K], or None.
+
+    Returns:
+      [..., B, L + K]; z itself without a condition.
+    """
     if condition is None:
         return z
     spread = jnp.broadcast_to(condition, (*z.shape[:-1], condition.shape[-1]))

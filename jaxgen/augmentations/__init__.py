@@ -1,6 +1,14 @@
-"""Augmentations: of examples (`geometric`) and of what a discriminator sees (`diffaugment`)."""
+"""Augmentations: of examples (`geometric`) and of a discriminator's inputs (`diffaugment`)."""
 
-from jaxgen.augmentations.diffaugment import augment, colour, cutout, translation
-from jaxgen.augmentations.geometric import flip, shift
+from jaxgen import lazy
 
-__all__ = ["augment", "colour", "cutout", "flip", "shift", "translation"]
+_MODULES = {
+    "augment": "diffaugment",
+    "colour": "diffaugment",
+    "cutout": "diffaugment",
+    "flip": "geometric",
+    "shift": "geometric",
+    "translation": "diffaugment",
+}
+__all__ = list(_MODULES)
+__getattr__ = lazy(__name__, _MODULES)

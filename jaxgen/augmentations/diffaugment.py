@@ -1,8 +1,8 @@
-"""Augmentations that both players see through (DiffAugment, Zhao et al. 2020).
+"""Augmentations of a discriminator's inputs (DiffAugment, Zhao et al. 2020).
 
-Applied to real and to generated images alike, and differentiable, so that a
-discriminator cannot learn a small data set by heart and the generator is not
-taught the augmentation.
+They are applied to real and to generated images alike, and are differentiable: so a
+discriminator cannot memorise a small data set, and the generator does not learn the
+augmentation.
 
 Each function here builds (image [H, W, C] in [-1, 1], key) -> image, for one example.
 """
@@ -18,12 +18,15 @@ Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def colour(brightness: float = 0.5, saturation: float = 1.0, contrast: float = 0.5) -> Augment:
-    """Moves brightness, saturation and contrast at random.
+    """Changes brightness, saturation and contrast at random.
 
     Args:
-      brightness: largest shift, of an axis of length 2.
+      brightness: largest shift, for images in [-1, 1].
       saturation: largest relative change of the distance to the pixel's grey.
       contrast: largest relative change of the distance to the image's mean.
+
+    Returns:
+      (image, key) -> image.
     """
 
     def apply(image, key):
@@ -37,9 +40,15 @@ def colour(brightness: float = 0.5, saturation: float = 1.0, contrast: float = 0
 
 
 def translation(ratio: float = 0.125) -> Augment:
-    """Moves the image by up to `ratio` of its sides; what comes in is -1, black.
+    """Moves the image at random and fills with black, -1.
 
-    The published code brings in 0, grey, as it pads normalised photographs.
+    The published code fills with grey, 0, as it pads normalised photographs.
+
+    Args:
+      ratio: largest move, as a part of each side.
+
+    Returns:
+      (image, key) -> image.
     """
 
     def apply(image, key):
@@ -54,7 +63,16 @@ def translation(ratio: float = 0.125) -> Augment:
 
 
 def cutout(ratio: float = 0.5) -> Augment:
-    """Greys out (0) a rectangle of `ratio` of each side, at a random place."""
+    """Sets a rectangle at a random place to grey, 0.
+
+    The rectangle may reach over the edges of the image, as in the published code.
+
+    Args:
+      ratio: size of the rectangle, as a part of each side.
+
+    Returns:
+      (image, key) -> image.
+    """
 
     def apply(image, key):
         inside = jnp.ones(image.shape[:2], bool)
@@ -71,13 +89,20 @@ def cutout(ratio: float = 0.5) -> Augment:
 
 
 def augment(
-    policy: Sequence[Augment], images: jax.Array, rng: jax.Array, index: jax.Array
+    augmentations: Sequence[Augment], images: jax.Array, rng: jax.Array, index: jax.Array
 ) -> jax.Array:
-    """Applies a policy to images [B, H, W, C], each by keys of its own example.
+    """Applies augmentations to images, with keys that belong to each example.
 
-    An empty policy changes nothing.
+    Args:
+      augmentations: functions (image, key) -> image, applied in order.
+      images: [B, H, W, C] in [-1, 1].
+      rng: key of the step.
+      index: int32 [B], the example of each row.
+
+    Returns:
+      [B, H, W, C]; the images themselves where there are no augmentations.
     """
-    for number, function in enumerate(policy):
+    for number, function in enumerate(augmentations):
         keys = per_example(lambda key: key, jax.random.fold_in(rng, number), index)
         images = jax.vmap(function)(images, keys)
     return images

@@ -5,13 +5,30 @@ import jax.numpy as jnp
 
 
 def flip(example: dict, rng: jax.Array) -> dict:
-    """Mirrors `image` [H, W, C] left to right, half of the time."""
+    """Mirrors an image left to right with probability 1/2.
+
+    Args:
+      example: with `image` [H, W, C].
+      rng: key of the example.
+
+    Returns:
+      The example with its new image.
+    """
     image = example["image"]
     return example | {"image": jnp.where(jax.random.bernoulli(rng), image[:, ::-1], image)}
 
 
 def shift(example: dict, rng: jax.Array, pixels: int = 1) -> dict:
-    """Moves `image` [H, W, C] by up to `pixels` in each direction; the edge is black."""
+    """Moves an image at random and fills with black, 0.
+
+    Args:
+      example: with `image` uint8 [H, W, C].
+      rng: key of the example.
+      pixels: largest move in each direction.
+
+    Returns:
+      The example with its new image.
+    """
     image = example["image"]
     padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
     corner = jax.random.randint(rng, (2,), 0, 2 * pixels + 1)

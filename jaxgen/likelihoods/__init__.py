@@ -1,37 +1,24 @@
-"""Likelihoods of images given what a net predicts.
+"""Likelihoods of images given the outputs of a net.
 
-`images`: of a whole image at once, for VAEs. `pixels`: of one value given those before it,
-for autoregressive nets.
+`images`: of a whole image at once, for VAEs. `pixels`: of one value given the values before
+it, for autoregressive nets. Configs name them as `jaxgen.likelihoods:bernoulli`.
 """
 
-from jaxgen.likelihoods.images import (
-    Likelihood,
-    bernoulli,
-    bits_per_dim,
-    discretized_logistic,
-    gaussian,
-    logistic_log_mass,
-    softplus,
-)
-from jaxgen.likelihoods.pixels import (
-    PixelLikelihood,
-    binary,
-    draw,
-    logistic_mixture,
-    softmax,
-)
+from jaxgen import lazy
 
-__all__ = [
-    "Likelihood",
-    "PixelLikelihood",
-    "bernoulli",
-    "binary",
-    "bits_per_dim",
-    "discretized_logistic",
-    "draw",
-    "gaussian",
-    "logistic_log_mass",
-    "logistic_mixture",
-    "softmax",
-    "softplus",
-]
+_MODULES = {
+    "Likelihood": "images",
+    "PixelLikelihood": "pixels",
+    "bernoulli": "images",
+    "binary": "pixels",
+    "bits_per_dim": "images",
+    "discretized_logistic": "images",
+    "draw": "pixels",
+    "gaussian": "images",
+    "logistic_log_mass": "images",
+    "logistic_mixture": "pixels",
+    "softmax": "pixels",
+    "softplus": "images",
+}
+__all__ = list(_MODULES)
+__getattr__ = lazy(__name__, _MODULES)

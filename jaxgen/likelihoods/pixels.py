@@ -1,4 +1,4 @@
-"""What an autoregressive model may say of the next value of an image, in nats.
+"""Likelihoods of one value of an image, for autoregressive models, in nats.
 
 Each is a `PixelLikelihood`: p(x_i | all x before i), where i counts rows, then columns,
 then channels, and x_i is one of a few levels.
@@ -11,25 +11,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import likelihoods
+from jaxgen.batches import unit_range
+from jaxgen.likelihoods.images import (
+    bernoulli,
+    discretized_logistic,
+    logistic_log_mass,
+    softplus,
+)
 
 
 class PixelLikelihood(NamedTuple):
-    """One output model.
+    """One model of p(x_i | all x before i).
 
     Attributes:
-      levels: float32 [L], the values that x may have, ascending.
-      joint: whether the net sees whole earlier pixels alone, and `parameters` brings in
-        the earlier channels of the same pixel; else the net sees these too.
-      outputs: channels C -> what the net gives for each pixel.
-      observe: (image uint8 [B, H, W, C], rng, index [B]) -> x float32, the same shape,
-        the variable that is modelled, which is also what the net sees.
+      levels: float32 [L], the values that x can have, ascending.
+      joint: True where the net depends on whole earlier pixels only, and `parameters` adds
+        the earlier channels of the same pixel; False where the net depends on these too.
+      outputs: channels C -> number of outputs of the net for each pixel.
+      observe: (image uint8 [B, H, W, C], rng, index [B]) -> x float32 of the same shape,
+        the variable that is modelled, which is also the input of the net.
+      target: (image uint8 [...], x [...]) -> the argument of `log_prob` in training in
+        place of x: the mean of x given the image, where `log_prob` is linear in x; else x.
       parameters: (x [..., C], outputs [..., outputs(C)]) -> [..., C, K], the parameters
-        of each value's conditional; those of channel c see x of channels before c.
-      target: (image uint8 [...], x [...]) -> what training asks `log_prob` about in place
-        of x: the mean of x given the image, where `log_prob` is linear in x; else x.
-      log_prob: (x [...], parameters [..., K]) -> [...], nats of each value.
-      log_masses: parameters [..., K] -> [..., L], nats of each level.
+        of each value's conditional; those of channel c depend on x of channels before c.
+      log_prob: (x [...], parameters [..., K]) -> [...], log probability of each value.
+      log_masses: parameters [..., K] -> [..., L], log probability of each level.
       show: (x [...], parameters [..., K]) -> grey levels [...] in [0, 1].
     """
 
@@ -45,23 +51,29 @@ class PixelLikelihood(NamedTuple):
 
 
 def draw(likelihood: PixelLikelihood, parameters: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Values [...] drawn by inverting the distribution function at uniform [...] in [0, 1).
+    """Draws values by inverting their distribution functions.
 
-    NaN where the parameters are, as for a class that does not exist: no comparison with it
-    is true, and it would be drawn as the first level.
+    Args:
+      likelihood: the likelihood.
+      parameters: [..., K].
+      uniform: [...] in [0, 1).
+
+    Returns:
+      Values [...]; NaN where the parameters are NaN, as for a class that does not exist.
     """
     up_to = jnp.cumsum(jnp.exp(likelihood.log_masses(parameters)), axis=-1)
-    # The sum may fall short of one, and what is missing must not go to the last level.
+    # Rounding may leave the sum below one; the difference must not go to the last level.
     below = up_to[..., :-1] / up_to[..., -1:]
-    drawn = jnp.asarray(likelihood.levels)[jnp.sum(uniform[..., None] >= below, axis=-1)]
-    return jnp.where(jnp.isnan(up_to[..., -1]), jnp.nan, drawn)
+    values = jnp.asarray(likelihood.levels)[jnp.sum(uniform[..., None] >= below, axis=-1)]
+    # No comparison with NaN is true, so these would become the first level.
+    return jnp.where(jnp.isnan(up_to[..., -1]), jnp.nan, values)
 
 
 def binary() -> PixelLikelihood:
-    """Black or white, drawn anew at every step from the grey level; one logit a value.
+    """Black or white, drawn at every step from the grey level; one logit per value.
 
-    Dynamic binarisation, as `jaxgen.likelihoods.images.bernoulli`: the two compare. What is
-    shown of a value is P(1), the grey level that the model means by it.
+    Dynamic binarisation, as in `jaxgen.likelihoods.images.bernoulli`, so results compare.
+    `show` gives P(1), the model's grey level, and not the value itself.
     """
 
     def parameters(x, outputs):
@@ -69,19 +81,17 @@ def binary() -> PixelLikelihood:
 
     def log_prob(x, parameters):
         logits = parameters[..., 0]
-        return x * logits - likelihoods.softplus(logits)
+        return x * logits - softplus(logits)
 
     def log_masses(parameters):
-        return jnp.concatenate(
-            [-likelihoods.softplus(parameters), -likelihoods.softplus(-parameters)], axis=-1
-        )
+        return jnp.concatenate([-softplus(parameters), -softplus(-parameters)], axis=-1)
 
     return PixelLikelihood(
         levels=np.array([0.0, 1.0], np.float32),
         joint=False,
         outputs=lambda channels: channels,
-        observe=likelihoods.bernoulli().observe,
-        target=lambda image, x: image / 255.0,
+        observe=bernoulli().observe,
+        target=lambda image, x: unit_range(image),
         parameters=parameters,
         log_prob=log_prob,
         log_masses=log_masses,
@@ -90,27 +100,30 @@ def binary() -> PixelLikelihood:
 
 
 def softmax(levels: int = 256) -> PixelLikelihood:
-    """Grey levels as classes, with no notion of their order (van den Oord et al. 2016).
+    """Grey levels as classes without an order (van den Oord et al. 2016).
 
     Args:
-      levels: their number; below 256 the image is rounded to so many even steps.
+      levels: number of levels; with fewer than 256 the image is rounded down to equal steps.
+
+    Returns:
+      The likelihood, with one logit per level.
 
     Raises:
-      ValueError: fewer than 2 or more than 256.
+      ValueError: fewer than 2 or more than 256 levels.
     """
     if not 2 <= levels <= 256:
         raise ValueError(f"levels must be 2 to 256, got {levels}")
 
     def observe(image, rng, index):
         del rng, index
+        image = jnp.asarray(image, jnp.float32)
         return jnp.floor(image * (levels / 256.0)) * (2.0 / (levels - 1)) - 1.0
 
     def log_prob(x, parameters):
         level = jnp.round((x + 1.0) * ((levels - 1) / 2.0)).astype(jnp.int32)
-        # A product with a one-hot vector: on CPUs a gather of so many is slower.
-        wanted = jax.nn.one_hot(level, levels)
-        chosen = jnp.sum(parameters * wanted, axis=-1)
-        return chosen - jax.nn.logsumexp(parameters, axis=-1)
+        # A product with a one-hot vector: on CPUs a gather is slower here.
+        logit = jnp.sum(parameters * jax.nn.one_hot(level, levels), axis=-1)
+        return logit - jax.nn.logsumexp(parameters, axis=-1)
 
     return PixelLikelihood(
         levels=np.linspace(-1.0, 1.0, levels, dtype=np.float32),
@@ -129,16 +142,19 @@ def logistic_mixture(components: int = 5, min_log_scale: float = -7.0) -> PixelL
     """256 grey levels by a mixture of discretised logistics (Salimans et al. 2017).
 
     PixelCNN++, sections 2.1 and 2.2: one mixture for all channels of a pixel, where the
-    mean of a channel is moved in proportion to the channels before it. Here that joint
-    distribution is written as conditionals: the weight of a component is multiplied by
-    what it has said of the channels before.
+    mean of a channel is shifted in proportion to the channels before it. Here that joint
+    distribution is written as conditionals: the weight of a component is multiplied by its
+    probability of the channels before.
 
     Args:
-      components: M, of the mixture.
-      min_log_scale: floor of the log scales.
+      components: number of components of the mixture.
+      min_log_scale: lower bound of the log scales.
+
+    Returns:
+      The likelihood.
 
     Raises:
-      ValueError: no component.
+      ValueError: fewer than one component.
     """
     if components < 1:
         raise ValueError(f"components must be at least 1, got {components}")
@@ -149,28 +165,27 @@ def logistic_mixture(components: int = 5, min_log_scale: float = -7.0) -> PixelL
         ends = np.cumsum([1, channels, channels])
         blocks = outputs.reshape(*x.shape[:-1], -1, components)
         weights, means, scales, slopes = jnp.split(blocks, ends, axis=-2)
-        logits, number, found = weights[..., 0, :], 0, []
+        logits, number, conditionals = weights[..., 0, :], 0, []
         for channel in range(channels):
             mean = means[..., channel, :]
             for earlier in range(channel):
                 mean = mean + jnp.tanh(slopes[..., number, :]) * x[..., earlier, None]
                 number += 1
             scale = jnp.maximum(scales[..., channel, :], min_log_scale)
-            found.append(jnp.concatenate([logits, mean, scale], axis=-1))
-            said = likelihoods.logistic_log_mass(x[..., channel, None], mean, scale)
-            logits = logits + said
-        return jnp.stack(found, axis=-2)
+            conditionals.append(jnp.concatenate([logits, mean, scale], axis=-1))
+            logits = logits + logistic_log_mass(x[..., channel, None], mean, scale)
+        return jnp.stack(conditionals, axis=-2)
 
     def log_prob(x, parameters):
         logits, means, scales = jnp.split(parameters, 3, axis=-1)
-        masses = likelihoods.logistic_log_mass(x[..., None], means, scales)
+        masses = logistic_log_mass(x[..., None], means, scales)
         return jax.nn.logsumexp(jax.nn.log_softmax(logits) + masses, axis=-1)
 
     return PixelLikelihood(
         levels=levels,
         joint=True,
         outputs=lambda channels: components * (1 + 2 * channels + channels * (channels - 1) // 2),
-        observe=likelihoods.discretized_logistic().observe,
+        observe=discretized_logistic().observe,
         target=lambda image, x: x,
         parameters=parameters,
         log_prob=log_prob,

@@ -1,5 +1,14 @@
-"""Losses and bounds, named in configs as `jaxgen.losses:hinge`."""
+"""Losses: of GANs (`adversarial`), named in configs as `jaxgen.losses:hinge`, and bounds on
+the likelihood (`bounds`).
+"""
 
-from jaxgen.losses.adversarial import hinge, least_squares, non_saturating, wasserstein
+from jaxgen import lazy
 
-__all__ = ["hinge", "least_squares", "non_saturating", "wasserstein"]
+_MODULES = {
+    "hinge": "adversarial",
+    "least_squares": "adversarial",
+    "non_saturating": "adversarial",
+    "wasserstein": "adversarial",
+}
+__all__ = list(_MODULES)
+__getattr__ = lazy(__name__, _MODULES)

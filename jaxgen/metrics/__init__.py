@@ -1,1 +1,1 @@
-"""Scores of sets of images, from features: each module has one family."""
+"""Scores of sets of images: one family of scores in each module."""

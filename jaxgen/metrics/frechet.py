@@ -1,23 +1,25 @@
-"""Scores of generated images from sums over their features, added in float64.
+"""Frechet distance (FID) and other scores from sums over features of images.
 
-The features and class logits of an image are those of some fixed net: a classifier of
-the same data, or Inception. Of a set of images the sums below are all that is kept, so
-it may be of any size and come in any batches; two sets are compared by their sums.
+A fixed net gives the features and class logits of each image: a classifier of the same
+data, or Inception. Only the sums below are kept of a set of images, in float64, so the set
+may have any size and come in any batches; two sets are compared by their sums.
 """
+
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# A class is covered where it holds this part of the share that an even spread gives it.
+# A class is covered where it has at least this part of the share it has under even spread.
 COVERED = 0.25
 
 
 def feature_sums(features: jax.Array, logits: jax.Array, mask: jax.Array) -> dict:
-    """What one batch adds to the sums; compiled, float32.
+    """Sums of one batch in float32, for use in a compiled step.
 
-    The scatter is taken around the batch's own mean: sums of plain products would lose
-    what little the features vary around a large mean. `add` makes these of it.
+    The scatter is taken around the batch's own mean, as float32 sums of plain products
+    would lose a small variance around a large mean. `add` converts it.
 
     Args:
       features: [B, F].
@@ -25,32 +27,33 @@ def feature_sums(features: jax.Array, logits: jax.Array, mask: jax.Array) -> dic
       mask: bool [B], False on rows that only pad the batch.
 
     Returns:
-      count; mean [F]; scatter [F, F]; classes [K], the images that each class is the
-      likeliest of. An image whose logits are not finite belongs to no class.
+      count; mean [F]; scatter [F, F]; classes [K], the number of images that each class is
+      the most likely class of. An image with logits that are not finite has no class.
     """
     rows = mask.astype(jnp.float32)[:, None]
     features = jnp.where(mask[:, None], features.astype(jnp.float32), 0.0)
     count = jnp.sum(rows)
     mean = jnp.sum(features, axis=0) / jnp.maximum(count, 1.0)
-    centred = (features - mean) * rows
-    sound = mask & jnp.all(jnp.isfinite(logits), axis=-1)
-    named = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1]) * sound[:, None]
+    centred = (features - mean[None]) * rows
+    valid = (mask & jnp.all(jnp.isfinite(logits), axis=-1)).astype(jnp.float32)
+    one_hot = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1]) * valid[:, None]
     return {
         "count": count,
         "mean": mean,
         "scatter": jnp.dot(centred.T, centred, precision="highest"),
-        "classes": jnp.sum(named, axis=0),
+        "classes": jnp.sum(one_hot, axis=0),
     }
 
 
-def add(parts) -> dict[str, np.ndarray]:
+def add(parts: Iterable[dict]) -> dict[str, np.ndarray]:
     """Adds the sums of batches, in float64 on the host.
 
     Args:
-      parts: what `feature_sums` gave, batch by batch.
+      parts: the results of `feature_sums`, batch by batch.
 
     Returns:
-      count, sum [F] and outer [F, F] of the features, classes [K].
+      count; sum [F] and outer [F, F], the sums of the features and of their products; and
+      classes [K].
 
     Raises:
       ValueError: there are no parts.
@@ -67,7 +70,7 @@ def add(parts) -> dict[str, np.ndarray]:
         }
         if total is None:
             total = sums
-        else:  # in place: `outer` is 32 MiB of Inception's features
+        else:  # in place: `outer` has 32 MiB for Inception's features
             for name, value in sums.items():
                 total[name] += value
     if total is None:
@@ -76,7 +79,13 @@ def add(parts) -> dict[str, np.ndarray]:
 
 
 def gaussian(sums: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [F] and unbiased covariance [F, F] of the features, float64.
+    """Mean and unbiased covariance of the features.
+
+    Args:
+      sums: see `add`.
+
+    Returns:
+      [F] and [F, F], float64.
 
     Raises:
       ValueError: fewer than two images.
@@ -91,16 +100,20 @@ def gaussian(sums: dict) -> tuple[np.ndarray, np.ndarray]:
     return mean, covariance
 
 
-def frechet_distance(mean_1, covariance_1, mean_2, covariance_2) -> float:
+def frechet_distance(
+    mean_1: np.ndarray, covariance_1: np.ndarray, mean_2: np.ndarray, covariance_2: np.ndarray
+) -> float:
     """Frechet distance between two Gaussians (Dowson and Landau 1982).
 
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2), in float64. The last trace is
-    the sum of the singular values of S1^1/2 S2^1/2: no root of a matrix that is not
-    symmetric, so no complex numbers, whatever the ranks.
+    the sum of the singular values of S1^1/2 S2^1/2. Only symmetric matrices have their
+    root taken, so there are no complex numbers at any rank.
 
     Args:
-      mean_1, mean_2: [F].
-      covariance_1, covariance_2: [F, F], positive semi-definite up to rounding.
+      mean_1: [F].
+      covariance_1: [F, F], positive semi-definite up to rounding.
+      mean_2: [F].
+      covariance_2: [F, F], likewise.
 
     Returns:
       The distance, at least 0; NaN where an argument is not finite.
@@ -110,9 +123,9 @@ def frechet_distance(mean_1, covariance_1, mean_2, covariance_2) -> float:
     if not all(np.isfinite(array).all() for array in (*means, *covariances)):
         return float("nan")
     first, second = (_root(covariance) for covariance in covariances)
-    shared = np.linalg.svd(first @ second, compute_uv=False).sum()
-    apart = np.sum((means[0] - means[1]) ** 2)
-    return max(0.0, float(apart + sum(np.trace(s) for s in covariances) - 2.0 * shared))
+    cross = np.linalg.svd(first @ second, compute_uv=False).sum()
+    between = np.sum((means[0] - means[1]) ** 2)
+    return max(0.0, float(between + sum(np.trace(s) for s in covariances) - 2.0 * cross))
 
 
 def _root(covariance):
@@ -125,28 +138,42 @@ def _root(covariance):
 def fid(sums: dict, reference: dict) -> float:
     """Frechet distance between two sets of features (FID, Heusel et al. 2017).
 
-    Biased upwards, the more the fewer images there are on either side: a figure says
-    nothing without both numbers, and with another net's features it is another score.
+    Biased upwards, and more so with fewer images on either side. Two values compare only
+    where both numbers of images and the net are the same.
+
+    Args:
+      sums: of the generated images, see `add`.
+      reference: of the real images.
+
+    Returns:
+      The distance; NaN where a feature is not finite.
     """
     return frechet_distance(*gaussian(sums), *gaussian(reference))
 
 
 def least_images(size: int) -> int:
-    """How many images the covariance of `size` features needs to have full rank."""
+    """Number of images that a covariance of `size` features needs to have full rank."""
     return size + 1
 
 
 def feature_variance(sums: dict, reference: dict) -> float:
-    """Total variance of the features over that of the reference's: 1 is as varied.
+    """Total variance of the features over that of the reference: 1 for equal variety.
 
-    Falls to 0 as a generator collapses, before a distance tells why it is large.
+    It falls to 0 as a generator collapses, and so tells why a distance is large.
+
+    Args:
+      sums: of the generated images, see `add`.
+      reference: of the real images.
+
+    Returns:
+      The ratio; NaN where the reference does not vary.
     """
-    own, wanted = (float(np.trace(gaussian(s)[1])) for s in (sums, reference))
-    return own / wanted if wanted > 0 else float("nan")
+    generated, real = (float(np.trace(gaussian(s)[1])) for s in (sums, reference))
+    return generated / real if real > 0 else float("nan")
 
 
 def class_shares(counts: np.ndarray) -> dict[str, float]:
-    """How images are spread over classes.
+    """Measures how images are distributed over classes.
 
     Args:
       counts: [K], images of each class.

@@ -18,10 +18,10 @@ class KernelDistance(NamedTuple):
 
     Attributes:
       value: unbiased, so it may be below 0 where the two sets are alike.
-      standard_error: of the value, from `blocks` independent estimates; value +- t
-        standard errors with t of Student's distribution of blocks - 1 degrees of
-        freedom (2.09 for 95 % and 20 blocks) is a confidence interval.
-      blocks: how many.
+      standard_error: of the value, from `blocks` independent estimates. A confidence
+        interval is value +- t standard errors, with t of Student's distribution of
+        blocks - 1 degrees of freedom (2.09 for 95 % and 20 blocks).
+      blocks: number of blocks.
     """
 
     value: float
@@ -29,20 +29,26 @@ class KernelDistance(NamedTuple):
     blocks: int
 
 
-def kernel_distance(real, generated, seed: int = 0, blocks: int = BLOCKS) -> KernelDistance:
+def kernel_distance(
+    real: np.ndarray, generated: np.ndarray, seed: int = 0, blocks: int = BLOCKS
+) -> KernelDistance:
     """KID from disjoint blocks (Zaremba et al. 2013, the B-test).
 
-    Images are dealt into blocks at random, each block gives the unbiased estimate of its
-    own images, and the blocks are independent: unlike the usual spread over subsets that
-    share images, that of their mean can be told from theirs.
+    Images are divided into blocks at random, and each block gives the unbiased estimate from
+    its own images. The blocks are independent, so their spread gives the standard error of
+    their mean; the usual subsets share images, and their spread does not.
 
     Args:
-      real, generated: features [N, F] and [M, F], each in any order.
-      seed: of the dealing.
-      blocks: how many; N and M are cut down to a multiple of it.
+      real: features [N, F] in any order.
+      generated: features [M, F] in any order.
+      seed: of the random division.
+      blocks: number of blocks; images beyond a multiple of it are left out.
+
+    Returns:
+      The estimate and its standard error.
 
     Raises:
-      ValueError: fewer than two images a block on either side.
+      ValueError: fewer than two blocks, or fewer than two images of a kind in a block.
     """
     real, generated = (np.asarray(x, np.float32) for x in (real, generated))
     if blocks < 2:
@@ -53,7 +59,7 @@ def kernel_distance(real, generated, seed: int = 0, blocks: int = BLOCKS) -> Ker
             f"there are {len(real)} and {len(generated)}"
         )
     rng = np.random.default_rng(seed)
-    sums = jax.device_get(_block_sums(_deal(real, blocks, rng), _deal(generated, blocks, rng)))
+    sums = jax.device_get(_block_sums(_divide(real, blocks, rng), _divide(generated, blocks, rng)))
     within_real, within_generated, between = (np.asarray(s, np.float64) for s in sums)
     n, m = len(real) // blocks, len(generated) // blocks
     values = (
@@ -66,11 +72,11 @@ def kernel_distance(real, generated, seed: int = 0, blocks: int = BLOCKS) -> Ker
 
 
 def least_images(blocks: int = BLOCKS) -> int:
-    """How many images of each kind that many blocks need."""
+    """Number of images of each kind that `blocks` blocks need."""
     return 2 * blocks
 
 
-def _deal(features, blocks, rng):
+def _divide(features, blocks, rng):
     size = len(features) // blocks
     order = rng.permutation(len(features))[: size * blocks]
     return features[order].reshape(blocks, size, -1)

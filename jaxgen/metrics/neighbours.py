@@ -1,6 +1,6 @@
-"""Scores by nearest neighbours among features, and the neighbours themselves.
+"""Precision, recall, density and coverage by nearest neighbours among features.
 
-Distances are computed a block of rows at a time, so memory grows with the number of
+Distances are computed one block of rows at a time, so memory grows with the number of
 images and not with its square.
 """
 
@@ -14,26 +14,29 @@ K = 5  # as Naeem et al. 2020
 ROWS = 1024  # of a block of distances
 
 
-def precision_recall(real, generated, k: int = K, rows: int = ROWS) -> dict[str, float]:
-    """How real the generated images are, and how many of the real ones they reach.
+def precision_recall(
+    real: np.ndarray, generated: np.ndarray, k: int = K, rows: int = ROWS
+) -> dict[str, float]:
+    """Measures how realistic generated images are, and how much of the real ones they cover.
 
     A ball around each image reaches to its k-th nearest neighbour of the same kind.
-    Precision and recall (Kynkaanniemi et al. 2019): the share of the generated images
-    inside some ball of a real one, and the reverse. Density and coverage (Naeem et al.
-    2020): how many balls of real ones hold a generated image, over k; and the share of
-    these balls that hold any. Inside means nearer than the radius, so that a set against
-    itself has density and coverage 1.
+    Precision (Kynkaanniemi et al. 2019) is the share of generated images inside the ball of
+    any real image; recall is the share of real images inside the ball of any generated
+    image. Density (Naeem et al. 2020) is the mean number of real balls around a generated
+    image, divided by k; coverage is the share of real balls with a generated image inside.
+    Inside means nearer than the radius, so a set against itself has density and coverage 1.
 
     Args:
-      real, generated: features [N, F] and [M, F].
-      k: which neighbour.
-      rows: distances from that many images are held at a time.
+      real: features [N, F].
+      generated: features [M, F].
+      k: the number of the neighbour that sets the radius.
+      rows: images in a block of distances.
 
     Returns:
       precision, recall, density and coverage.
 
     Raises:
-      ValueError: not more than k images of either kind.
+      ValueError: k below 1, or not more than k images of either kind.
     """
     count = min(len(real), len(generated))
     if k < 1:
@@ -43,15 +46,15 @@ def precision_recall(real, generated, k: int = K, rows: int = ROWS) -> dict[str,
             f"the {k}-th neighbour needs at least {least_images(k)} images of each kind; "
             f"there are {len(real)} and {len(generated)}"
         )
-    # Far from zero, float32 would lose the distances between the points.
+    # Far from zero, float32 would round away the distances between the points.
     centre = np.mean(real, axis=0, dtype=np.float64)
     real, generated = (
         jnp.asarray(np.asarray(points, np.float64) - centre, jnp.float32)
         for points in (real, generated)
     )
     compare = partial(_compare, rows=rows)
-    found = compare(real, generated, radii(real, k, rows), radii(generated, k, rows))
-    hit, balls, reached, covered = (np.asarray(leaf) for leaf in jax.device_get(found))
+    counts = compare(real, generated, radii(real, k, rows), radii(generated, k, rows))
+    hit, balls, reached, covered = (np.asarray(leaf) for leaf in jax.device_get(counts))
     return {
         "precision": float(hit.mean()),
         "recall": float(reached.mean()),
@@ -61,13 +64,22 @@ def precision_recall(real, generated, k: int = K, rows: int = ROWS) -> dict[str,
 
 
 def least_images(k: int = K) -> int:
-    """How many images of each kind the k-th neighbour needs."""
+    """Number of images of each kind that the k-th neighbour needs."""
     return k + 1
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def radii(points: jax.Array, k: int = K, rows: int = ROWS) -> jax.Array:
-    """Squared distance of each of the points [N, F] to its k-th nearest other: [N]."""
+    """Squared distance of each point to its k-th nearest neighbour.
+
+    Args:
+      points: [N, F].
+      k: the number of the neighbour.
+      rows: points in a block of distances.
+
+    Returns:
+      [N].
+    """
 
     def block(part):
         # The nearest of all is the point itself.
@@ -79,8 +91,8 @@ def radii(points: jax.Array, k: int = K, rows: int = ROWS) -> jax.Array:
 def _smallest(values, k):
     """The k-th smallest of each row of values [N, M]: [N].
 
-    By passes from one value to the next: a sort, which `top_k` is on CPUs, takes 28 times
-    as long of rows of 10,000.
+    One pass for each of the k values: `top_k` sorts on CPUs, which takes 28 times as long
+    for rows of 10,000.
     """
 
     def step(_, carry):
@@ -95,10 +107,14 @@ def _smallest(values, k):
 
 @jax.jit
 def nearest(queries: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Squared distance [Q] from each of the queries [Q, D] to the nearest point [N, D].
+    """Finds the nearest point of each query.
+
+    Args:
+      queries: [Q, D].
+      points: [N, D].
 
     Returns:
-      The distances, and which points they are: int32 [Q].
+      Squared distances [Q], and the indices of the points, int32 [Q].
     """
     distances = squared_distances(queries, points)
     return jnp.min(distances, axis=1), jnp.argmin(distances, axis=1)
@@ -107,28 +123,34 @@ def nearest(queries: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array
 def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
     """Squared Euclidean distances between rows of x [N, D] and y [M, D]: [N, M]."""
     product = jnp.dot(x, y.T, precision="highest")
-    norms = jnp.sum(x**2, axis=1)[:, None] + jnp.sum(y**2, axis=1)
+    norms = jnp.sum(x**2, axis=1)[:, None] + jnp.sum(y**2, axis=1)[None]
     return jnp.maximum(norms - 2.0 * product, 0.0)
 
 
 @partial(jax.jit, static_argnames="rows")
 def _compare(real, generated, real_radii, generated_radii, rows):
-    """Over blocks of real images: what each generated and each real one hits."""
+    """Compares both sets, one block of real images at a time.
+
+    Returns:
+      Of each generated image, whether it is inside any real ball [M]; of each real image,
+      the number of generated images inside its ball, whether it is inside any generated
+      ball, and whether any generated image is inside its ball, [N] each.
+    """
     count = len(real)
-    # A row that only fills up the last block has no ball.
+    # A row that only pads the last block has no ball.
     padded = jnp.pad(real_radii, (0, -count % _height(count, rows)), constant_values=-1.0)
 
     def block(hit, part):
         points, radius = part
         distances = squared_distances(points, generated)
         inside = distances < radius[:, None]
-        reached = jnp.any(distances < generated_radii, axis=1)
+        reached = jnp.any(distances < generated_radii[None], axis=1)
         covered = jnp.min(distances, axis=1) < radius
         return hit | jnp.any(inside, axis=0), (jnp.sum(inside, axis=1), reached, covered)
 
     parts = _blocks(real, rows), padded.reshape(-1, _height(count, rows))
-    hit, found = jax.lax.scan(block, jnp.zeros(len(generated), bool), parts)
-    return hit, *(leaf.reshape(-1)[:count] for leaf in found)
+    hit, counts = jax.lax.scan(block, jnp.zeros(len(generated), bool), parts)
+    return hit, *(leaf.reshape(-1)[:count] for leaf in counts)
 
 
 def _height(count, rows):
@@ -136,7 +158,7 @@ def _height(count, rows):
 
 
 def _blocks(points, rows):
-    """Points [N, F] as blocks [N / rows, rows, F], filled up with zeros."""
+    """Points [N, F] as blocks [N / rows, rows, F], padded with zeros."""
     height = _height(len(points), rows)
     padded = jnp.pad(points, ((0, -len(points) % height), (0, 0)))
     return padded.reshape(-1, height, points.shape[-1])

@@ -1,9 +1,9 @@
-"""Structural similarity of images at several scales: how alike samples are.
+"""Structural similarity of images at several scales (MS-SSIM), a measure of diversity.
 
 SSIM (Wang et al. 2004) compares means, contrasts and structures of two images inside a
 sliding Gaussian window; MS-SSIM (Wang et al. 2003) multiplies contrast and structure
-over halved sizes. Between pairs of one model's samples it measures their diversity
-(Odena et al. 2017): 1 for a model that always draws the same.
+over halved sizes. Over pairs of samples of one model it measures their diversity (Odena et
+al. 2017): it is 1 for a model that gives the same image always.
 """
 
 import jax
@@ -17,10 +17,17 @@ LUMINANCE, CONTRAST = 0.01**2, 0.03**2  # the constants, for a range of 1
 
 
 def scales(height: int, width: int) -> int:
-    """How many scales an image has: halved as long as the window still fits.
+    """Number of scales of an image: it is halved as long as the window fits.
 
-    Five from 176 pixels a side on; two at 28; one below 22, where at less than 11 the
-    window shrinks too.
+    Five scales from 176 pixels on, two at 28, one below 22; below 11 pixels the window
+    becomes smaller too.
+
+    Args:
+      height: in pixels.
+      width: in pixels.
+
+    Returns:
+      1 to 5.
     """
     count, side = 1, min(height, width)
     while count < len(WEIGHTS) and side // 2 >= WINDOW:
@@ -29,10 +36,17 @@ def scales(height: int, width: int) -> int:
 
 
 def ms_ssim(x: jax.Array, y: jax.Array) -> jax.Array:
-    """MS-SSIM of pairs of images [N, H, W, C] in [0, 1], mean over channels: [N].
+    """MS-SSIM of pairs of images, mean over channels.
 
-    Takes as many scales as fit, see `scales`, their exponents divided by their sum. A
-    structure that is negative at some scale counts as 0.
+    It uses as many scales as fit, see `scales`, with exponents divided by their sum. A
+    negative structure at a scale counts as 0.
+
+    Args:
+      x: [N, H, W, C] in [0, 1].
+      y: the same shape.
+
+    Returns:
+      [N].
     """
     count = scales(*x.shape[1:3])
     weights = np.array(WEIGHTS[:count]) / sum(WEIGHTS[:count])
@@ -61,7 +75,7 @@ def _parts(x, y):
 
 
 def _windows(side):
-    """Weights [side, places] of every window that lies wholly inside a side."""
+    """Weights [side, places] of every window that lies completely inside a side."""
     size = min(WINDOW, side)
     window = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / SIGMA) ** 2)
     weights = np.zeros((side, side - size + 1), np.float32)

@@ -1,7 +1,7 @@
-"""Reading and writing through a grid of Gaussian filters (Gregor et al. 2015, section 3.2).
+"""The attention of DRAW: a grid of Gaussian filters (Gregor et al. 2015, section 3.2).
 
-A `Window` is a grid of N x N filters: where its centre lies, how far the filters are
-apart, how wide each is, and how strong. Positions are in pixels, the first pixel at 1.
+A `Window` is a grid of N x N filters, with its centre, the distance and the width of its
+filters, and its intensity. Positions are in pixels; the first pixel is at 1.
 """
 
 from typing import NamedTuple
@@ -13,13 +13,14 @@ PARAMETERS = 5
 
 
 class Window(NamedTuple):
-    """Where to look or write, each [B].
+    """A grid of filters to read or write through; each attribute is an array [B].
 
     Attributes:
-      y, x: the centre, in pixels.
-      stride: between neighbouring filters, in pixels.
+      y: row of the centre, in pixels.
+      x: column of the centre, in pixels.
+      stride: distance of neighbouring filters, in pixels.
       variance: of each filter, in square pixels.
-      intensity: what is read is multiplied by it, what is written divided.
+      intensity: `read` multiplies by it, `write` divides by it.
     """
 
     y: jax.Array
@@ -30,23 +31,26 @@ class Window(NamedTuple):
 
 
 def window(parameters: jax.Array, shape: tuple[int, ...], size: int) -> Window:
-    """A window from the five unbounded numbers that a net gives, [B, 5].
+    """Makes a window from the outputs of a net.
 
-    Zeros stand for the centre of the image, filters that reach from edge to edge of its
+    Zeros give a window in the centre of the image, with filters from edge to edge of its
     longer side, variance 1 and intensity 1.
 
     Args:
-      parameters: centre y and x, log variance, log stride, log intensity.
+      parameters: [B, 5], unbounded: centre y and x, log variance, log stride, log intensity.
       shape: (H, W, ...) of the image.
       size: N.
+
+    Returns:
+      The window.
     """
     height, width = shape[:2]
     y, x, log_variance, log_stride, log_intensity = jnp.moveaxis(parameters, -1, 0)
-    apart = (max(height, width) - 1) / max(size - 1, 1)
+    full_stride = (max(height, width) - 1) / max(size - 1, 1)
     return Window(
         y=(height + 1) / 2 * (y + 1),
         x=(width + 1) / 2 * (x + 1),
-        stride=apart * jnp.exp(log_stride),
+        stride=full_stride * jnp.exp(log_stride),
         variance=jnp.exp(log_variance),
         intensity=jnp.exp(log_intensity),
     )
@@ -55,15 +59,25 @@ def window(parameters: jax.Array, shape: tuple[int, ...], size: int) -> Window:
 def filterbank(
     centre: jax.Array, stride: jax.Array, variance: jax.Array, size: int, length: int
 ) -> jax.Array:
-    """Filters [B, size, length] along one axis, each with weights that sum to one.
+    """Computes the weights of the filters along one axis.
 
-    Filter i of 1..N has its mean at centre + (i - N / 2 - 1 / 2) stride. Normalised as a
-    softmax, so that a filter far outside of the image rests on its edge, where the
-    quotient of two underflows would be no number.
+    Filter i of 1..N has its mean at centre + (i - N / 2 - 1 / 2) stride. The weights are
+    normalised by a softmax: a filter far outside the image has its weight on the edge, where
+    a quotient of two underflows would be NaN.
+
+    Args:
+      centre: [B], in pixels.
+      stride: [B], in pixels.
+      variance: [B], in square pixels.
+      size: N.
+      length: of the axis, in pixels.
+
+    Returns:
+      Weights [B, size, length], which sum to one along the last axis.
     """
-    number = jnp.arange(1.0, size + 1) - size / 2 - 0.5
+    number = jnp.arange(1.0, size + 1)[None] - size / 2 - 0.5
     mean = centre[:, None] + number * stride[:, None]
-    distance = jnp.arange(1.0, length + 1) - mean[..., None]
+    distance = jnp.arange(1.0, length + 1)[None, None] - mean[..., None]
     return jax.nn.softmax(-(distance**2) / (2.0 * variance[:, None, None]), axis=-1)
 
 
@@ -74,14 +88,32 @@ def _filterbanks(window, size, shape):
 
 
 def read(image: jax.Array, window: Window, size: int) -> jax.Array:
-    """The patch [B, N, N, C] that a window shows of an image [B, H, W, C]."""
+    """Reads a patch of each image through a window.
+
+    Args:
+      image: [B, H, W, C].
+      window: the window.
+      size: N.
+
+    Returns:
+      The patch [B, N, N, C].
+    """
     down, across = _filterbanks(window, size, image.shape[1:])
     patch = jnp.einsum("bnh,bhwc,bmw->bnmc", down, image, across)
     return window.intensity[:, None, None, None] * patch
 
 
 def write(patch: jax.Array, window: Window, shape: tuple[int, ...]) -> jax.Array:
-    """An image [B, H, W, C] that holds a patch [B, N, N, C] where the window lies."""
+    """Writes a patch into each image through a window.
+
+    Args:
+      patch: [B, N, N, C].
+      window: the window.
+      shape: (H, W, C) of an image.
+
+    Returns:
+      Images [B, H, W, C], 0 outside the window.
+    """
     down, across = _filterbanks(window, patch.shape[1], shape)
     image = jnp.einsum("bnh,bnmc,bmw->bhwc", down, patch, across)
     return image / window.intensity[:, None, None, None]

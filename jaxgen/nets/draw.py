@@ -1,4 +1,4 @@
-"""The recurrent nets of DRAW: glimpses at an image, and strokes on a canvas."""
+"""The recurrent net of DRAW (Gregor et al. 2015), which draws an image on a canvas."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +13,17 @@ Dtype = Any
 
 
 class Glimpse(nn.Module):
-    """One step: look, infer latents, and add to the canvas (Gregor et al. 2015, 2.1).
+    """One step: read the image, infer latents, and add to the canvas (section 2.1).
 
     Attributes:
       shape: (H, W, C) of the canvas.
-      image_of: canvas [B, H, W, C] -> the image in [0, 1] that it shows.
-      latents, hidden, read_size, write_size, dtype: see `DrawNet`.
-      history: whether each step gives its canvas.
+      image_of: canvas [B, H, W, C] -> image in [0, 1].
+      latents: see `DrawNet`, and for the next attributes.
+      hidden: width of both LSTMs.
+      read_size: N of the filters that read.
+      write_size: N of the filters that write.
+      dtype: dtype that the layers compute in.
+      history: whether each step returns its canvas.
     """
 
     shape: tuple[int, int, int]
@@ -33,11 +37,11 @@ class Glimpse(nn.Module):
 
     @nn.compact
     def __call__(self, carry, noise, x, condition):
-        """One glimpse.
+        """Computes one glimpse.
 
         Args:
-          carry: the LSTMs' (cell, hidden) of encoder and decoder, and the canvas.
-          noise: [B, latents], standard normal; where x is None, the latents themselves.
+          carry: (cell, hidden) of the encoder LSTM and of the decoder LSTM, and the canvas.
+          noise: standard normal [B, latents]; where x is None, the latents themselves.
           x: [B, H, W, C], or None to generate.
           condition: [B, K], or None.
 
@@ -46,18 +50,18 @@ class Glimpse(nn.Module):
           where x is None; and, with `history`, the canvas.
         """
         encoder, decoder, canvas = carry
-        beside = [] if condition is None else [condition]
+        extra = [] if condition is None else [condition]
         mean = log_std = jnp.zeros_like(noise)
         if x is not None:
             before = decoder[1]
-            seen = self._read(x, x - self.image_of(canvas), before)
-            encoder = self._lstm("encoder", encoder, [seen, before, *beside])
+            patch = self._read(x, x - self.image_of(canvas), before)
+            encoder = self._lstm("encoder", encoder, [patch, before, *extra])
             mean, log_std = jnp.split(self._dense("posterior", 2 * self.latents, encoder[1]), 2, -1)
             noise = mean + jnp.exp(log_std) * noise
-        decoder = self._lstm("decoder", decoder, [noise, *beside])
+        decoder = self._lstm("decoder", decoder, [noise, *extra])
         canvas = canvas + self._write(decoder[1])
-        shown = (canvas,) if self.history else ()
-        return (encoder, decoder, canvas), (mean, log_std, *shown)
+        history = (canvas,) if self.history else ()
+        return (encoder, decoder, canvas), (mean, log_std, *history)
 
     def _dense(self, name, features, x):
         return nn.Dense(features, dtype=self.dtype, name=name)(x).astype(jnp.float32)
@@ -65,11 +69,11 @@ class Glimpse(nn.Module):
     def _lstm(self, name, carry, inputs):
         cell, hidden = carry
         gates = self._dense(name, 4 * self.hidden, jnp.concatenate([*inputs, hidden], -1))
-        take, keep, new, give = jnp.split(gates, 4, -1)
-        # A bias of 1 on what is kept, so that early gradients reach the first glimpses
-        # (Jozefowicz et al. 2015).
-        cell = jax.nn.sigmoid(keep + 1.0) * cell + jax.nn.sigmoid(take) * jnp.tanh(new)
-        return cell, jax.nn.sigmoid(give) * jnp.tanh(cell)
+        in_gate, forget_gate, new, out_gate = jnp.split(gates, 4, -1)
+        # A bias of 1 in the forget gate, so that gradients reach the first glimpses early in
+        # training (Jozefowicz et al. 2015).
+        cell = jax.nn.sigmoid(forget_gate + 1.0) * cell + jax.nn.sigmoid(in_gate) * jnp.tanh(new)
+        return cell, jax.nn.sigmoid(out_gate) * jnp.tanh(cell)
 
     def _read(self, x, error, hidden):
         both = jnp.concatenate([x, error], -1)
@@ -82,8 +86,8 @@ class Glimpse(nn.Module):
     def _write(self, hidden):
         height, width, channels = self.shape
         if not self.write_size:
-            stroke = self._dense("write", height * width * channels, hidden)
-            return stroke.reshape(-1, *self.shape)
+            written = self._dense("write", height * width * channels, hidden)
+            return written.reshape(-1, *self.shape)
         size = self.write_size
         patch = self._dense("write", size * size * channels, hidden)
         parameters = self._dense("write_window", attention.PARAMETERS, hidden)
@@ -92,15 +96,16 @@ class Glimpse(nn.Module):
 
 
 class DrawNet(nn.Module):
-    """Encoder and decoder LSTMs that take turns for a number of glimpses.
+    """Encoder and decoder LSTMs for a number of glimpses.
 
     Attributes:
-      glimpses: T, how often the image is looked at and the canvas written on.
+      glimpses: T, number of steps, in each of which the net reads the image and adds to the
+        canvas.
       latents: length of z at each glimpse.
       hidden: width of both LSTMs.
       read_size: N of the N x N filters that read; 0 reads the whole image.
       write_size: N of the N x N filters that write; 0 writes the whole canvas.
-      dtype: what the layers compute in.
+      dtype: dtype that the layers compute in.
     """
 
     glimpses: int = 10
@@ -118,14 +123,17 @@ class DrawNet(nn.Module):
           noise: [glimpses, B, latents], the noise of q(z | x); where x is None, the
             latents themselves.
           shape: (H, W, C) of the canvas.
-          image_of: canvas -> the image in [0, 1] that it shows.
+          image_of: canvas [B, *shape] -> image [B, H, W, C] in [0, 1].
           x: the image [B, H, W, C] that latents are inferred from, or None to generate.
-          condition: [B, K] beside every input of both LSTMs, or None.
+          condition: [B, K], concatenated to every input of both LSTMs, or None.
           history: whether to return every canvas.
 
         Returns:
           The last canvas [B, *shape], or all [glimpses, B, *shape]; and mean and log
           standard deviation of the latents, [glimpses, B, latents] each.
+
+        Raises:
+          ValueError: a size below its least value.
         """
         if min(self.glimpses, self.latents, self.hidden) < 1 or min(self._sizes()) < 0:
             raise ValueError(

@@ -5,7 +5,7 @@ standard deviation of a diagonal Gaussian, each [B, latents]. A decoder maps
 (z [B, latents + K], shape (H, W, C)) to [B, H, W, C]. Any Flax module with
 these signatures can take their place.
 
-`dtype` is what the layers compute in; parameters and outputs stay float32.
+`dtype` is the dtype that the layers compute in; parameters and outputs stay float32.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,33 @@ import jax.numpy as jnp
 Dtype = Any
 
 
+def sizes(shape: Sequence[int], halvings: int) -> list[tuple[int, int]]:
+    """Sizes of an image after 0, 1, ..., `halvings` halvings, each rounded up.
+
+    Args:
+      shape: (H, W, ...) of the image.
+      halvings: number of halvings, one for each width of a net.
+
+    Returns:
+      [(H, W), ...], `halvings` + 1 of them.
+
+    Raises:
+      ValueError: a side of the image is shorter than 2^halvings.
+    """
+    least = 2**halvings
+    if min(shape[:2]) < least:
+        raise ValueError(
+            f"{halvings} widths halve the image {halvings} times, so its sides must be at least "
+            f"{least} pixels; got {shape[0]} x {shape[1]}. Give fewer widths or larger images."
+        )
+    result = [tuple(shape[:2])]
+    for _ in range(halvings):
+        result.append(tuple((side + 1) // 2 for side in result[-1]))
+    return result
+
+
 def _activation(name: str):
-    """Looks an activation up in flax.linen by name."""
+    """The activation of that name in flax.linen."""
     if not callable(function := getattr(nn, name, None)):
         raise ValueError(f"no activation {name!r} in flax.linen; try relu, gelu, silu or tanh")
     return function
@@ -33,7 +58,14 @@ def _gaussian_head(features, condition, latents, dtype):
 
 
 class MLPEncoder(nn.Module):
-    """Fully connected encoder: `widths` hidden layers over all pixels."""
+    """Fully connected encoder.
+
+    Attributes:
+      latents: length of z.
+      widths: of the hidden layers.
+      activation: name of a function in flax.linen.
+      dtype: dtype that the layers compute in.
+    """
 
     latents: int
     widths: Sequence[int] = (500,)
@@ -42,7 +74,15 @@ class MLPEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, condition=None):
-        """x [B, H, W, C] -> mean and log standard deviation, [B, latents] each."""
+        """Infers latents.
+
+        Args:
+          x: [B, H, W, C].
+          condition: [B, K], or None.
+
+        Returns:
+          Mean and log standard deviation, float32 [B, latents] each.
+        """
         features = x.reshape(x.shape[0], -1)
         if condition is not None:
             features = jnp.concatenate([features, condition], axis=-1)
@@ -52,7 +92,13 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """Fully connected decoder: `widths` hidden layers, then one output a value."""
+    """Fully connected decoder.
+
+    Attributes:
+      widths: of the hidden layers.
+      activation: name of a function in flax.linen.
+      dtype: dtype that the layers compute in.
+    """
 
     widths: Sequence[int] = (500,)
     activation: str = "relu"
@@ -60,7 +106,7 @@ class MLPDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z, shape):
-        """z [B, L] -> [B, *shape]."""
+        """Decodes latents z [B, L] to float32 [B, *shape], with shape (H, W, C)."""
         for width in self.widths:
             z = _activation(self.activation)(nn.Dense(width, dtype=self.dtype)(z))
         height, width, channels = shape
@@ -68,21 +114,15 @@ class MLPDecoder(nn.Module):
         return outputs.reshape(-1, *shape).astype(jnp.float32)
 
 
-def _sizes(shape, levels):
-    """(H, W) after 0, 1, ..., `levels` halvings, rounded up."""
-    sizes = [tuple(shape[:2])]
-    for _ in range(levels):
-        sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
-    if min(shape[:2]) < 2**levels:
-        raise ValueError(
-            f"{levels} widths halve the image {levels} times, so its sides must be at least "
-            f"{2**levels} pixels; got {shape[0]} x {shape[1]}. Give fewer widths or larger images."
-        )
-    return sizes
-
-
 class ConvEncoder(nn.Module):
-    """Strided convolutions, one halving per width, then the Gaussian head."""
+    """Convolutions of 3 x 3 with stride 2, then a dense layer.
+
+    Attributes:
+      latents: length of z.
+      widths: channels after each halving.
+      activation: name of a function in flax.linen.
+      dtype: dtype that the layers compute in.
+    """
 
     latents: int
     widths: Sequence[int] = (32, 64)
@@ -91,8 +131,16 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, condition=None):
-        """x [B, H, W, C] -> mean and log standard deviation, [B, latents] each."""
-        _sizes(x.shape[1:], len(self.widths))
+        """Infers latents.
+
+        Args:
+          x: [B, H, W, C].
+          condition: [B, K], or None.
+
+        Returns:
+          Mean and log standard deviation, float32 [B, latents] each.
+        """
+        sizes(x.shape[1:], len(self.widths))
         for width in self.widths:
             x = nn.Conv(width, (3, 3), strides=2, padding="SAME", dtype=self.dtype)(x)
             x = _activation(self.activation)(x)
@@ -100,9 +148,14 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The mirror of `ConvEncoder`: `widths` is read from the last to the first.
+    """The mirror of `ConvEncoder`, with transposed convolutions of 4 x 4.
 
-    Odd sizes work: each doubling is cropped to the size that the encoder had.
+    Each doubling is cropped to the size that the encoder had, so odd sizes work.
+
+    Attributes:
+      widths: as of the encoder; used from the last to the first.
+      activation: name of a function in flax.linen.
+      dtype: dtype that the layers compute in.
     """
 
     widths: Sequence[int] = (32, 64)
@@ -111,9 +164,9 @@ class ConvDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z, shape):
-        """z [B, L] -> [B, *shape]."""
+        """Decodes latents z [B, L] to float32 [B, *shape], with shape (H, W, C)."""
         activation = _activation(self.activation)
-        *larger, smallest = _sizes(shape, len(self.widths))
+        *larger, smallest = sizes(shape, len(self.widths))
         x = nn.Dense(smallest[0] * smallest[1] * self.widths[-1], dtype=self.dtype)(z)
         x = activation(x).reshape(-1, *smallest, self.widths[-1])
         features = [shape[2], *self.widths[:-1]]

@@ -1,26 +1,25 @@
-"""The small classifier whose features scores compare where no other net is given."""
+"""A small classifier whose features the scores of samples compare by default."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-GRID = 4  # the largest map that is still flattened, each way
+GRID = 4  # height and width of the largest map that is flattened
 
 
 class FeatureNet(nn.Module):
-    """Convolutions that halve the image down to 4 x 4, a dense layer, class logits.
+    """Convolutions that halve the image down to 4 x 4, a dense layer, and class logits.
 
-    Called as (x [B, H, W, C] in [-1, 1], index [B], train) -> logits [B, K], float32, as
-    classification tasks want it. The features are the dense layer, after its ReLU: what
-    the logits are a linear function of.
+    The features are the outputs of the dense layer after its ReLU; the logits are a linear
+    function of them.
 
     Attributes:
       classes: K; set by the task.
       widths: channels of the convolutions, 3 x 3. Each halves the sides that are longer
-        than 4; what is left of a larger image is averaged down to 4 x 4.
+        than 4; an average pooling to 4 x 4 follows for images that are still larger.
       size: F, number of features.
-      dtype: what it computes in; parameters, features and logits are float32.
+      dtype: dtype that it computes in; parameters, features and logits are float32.
     """
 
     classes: int = 0
@@ -30,8 +29,19 @@ class FeatureNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, index=None, train=False, drop=False, features=False):
-        """Logits of a batch, or (features [B, F], logits) where `features` asks."""
-        del index, train, drop  # nothing here is random
+        """Classifies images.
+
+        Args:
+          x: [B, H, W, C] in [-1, 1].
+          index: not used, as nothing is random; for the signature of classification nets.
+          train: not used.
+          drop: not used.
+          features: whether to return the features too.
+
+        Returns:
+          Logits [B, K], or (features [B, F], logits); float32.
+        """
+        del index, train, drop
         x = x.astype(self.dtype)
         for width in self.widths:
             strides = tuple(2 if side > GRID else 1 for side in x.shape[1:3])

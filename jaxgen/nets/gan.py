@@ -4,11 +4,11 @@ A generator maps (z [B, L], shape (H, W, C)) to [B, H, W, C], before tanh. A
 discriminator maps (x [B, H, W, C], condition [B, K] or None) to logits [B], or
 [B, h, w] of patches. Any Flax module with these signatures can take their place.
 
-Every norm here is of one example alone. Batch norm would tie a row to the others of
-its device, and runs on one and on eight devices would differ; it would also tell the
-discriminator which images came together.
+Every norm here is of one example only. With batch norm a row would depend on the other rows
+of its device, so runs on one and on eight devices would differ, and the discriminator could
+tell which images were in one batch.
 
-`dtype` is what the layers compute in; parameters and outputs stay float32.
+`dtype` is the dtype that the layers compute in; parameters and outputs stay float32.
 """
 
 import math
@@ -20,33 +20,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgen.nets.encoder_decoder import sizes
+
 Dtype = Any
 
 leaky = partial(nn.leaky_relu, negative_slope=0.2)
 
 
-def sizes(shape: Sequence[int], halvings: int) -> list[tuple[int, int]]:
-    """(H, W) after 0, 1, ..., `halvings` halvings, each rounded up.
-
-    Raises:
-      ValueError: the image is smaller than that.
-    """
-    least = 2**halvings
-    if min(shape[:2]) < least:
-        raise ValueError(
-            f"{halvings} halvings need images of at least {least} x {least} pixels; got "
-            f"{shape[0]} x {shape[1]}. Give the net fewer widths, or larger images."
-        )
-    found = [tuple(shape[:2])]
-    for _ in range(halvings):
-        found.append(tuple((side + 1) // 2 for side in found[-1]))
-    return found
-
-
 class Norm(nn.Module):
-    """Normalises one example: "group" (Wu and He 2018), "pixel" or "none".
+    """Normalises one example.
 
-    "pixel" divides each place's features by their root mean square (Karras et al. 2018).
+    Attributes:
+      kind: "group" (Wu and He 2018); "pixel", which divides the features of each pixel by
+        their root mean square (Karras et al. 2018); or "none".
+      dtype: dtype that it computes in.
     """
 
     kind: str = "group"
@@ -54,7 +41,7 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        """x [B, h, w, features], normalised."""
+        """Normalises x [B, h, w, features]; raises ValueError for an unknown kind."""
         if self.kind == "group":
             return nn.GroupNorm(num_groups=math.gcd(8, x.shape[-1]), dtype=self.dtype)(x)
         if self.kind == "pixel":
@@ -65,17 +52,17 @@ class Norm(nn.Module):
 
 
 class DCGANGenerator(nn.Module):
-    """Doublings by convolution, after Radford et al. 2016.
+    """A dense layer to the smallest map, then a doubling at each level (Radford et al. 2016).
 
-    A dense layer makes the smallest map, then each level doubles it. A doubling is a
-    3 x 3 convolution to four times the channels, laid out as 2 x 2 pixels (Shi et al.
-    2016): the reach of DCGAN's transposed convolution without its holes, and on CPUs
-    several times as fast. Odd sizes are cropped.
+    A doubling is a 3 x 3 convolution to four times the channels, rearranged to 2 x 2 pixels
+    (Shi et al. 2016). It has the receptive field of DCGAN's transposed convolution without
+    its checkerboard pattern, and is several times as fast on CPUs. Odd sizes are cropped.
 
     Attributes:
-      widths: channels of each level below full size, from large maps to small ones; as
-        many doublings as widths.
+      widths: channels of each level below full size, from large maps to small ones; one
+        doubling for each.
       norm: see `Norm`.
+      dtype: dtype that the layers compute in.
     """
 
     widths: Sequence[int] = (32, 64)
@@ -84,7 +71,7 @@ class DCGANGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z, shape):
-        """z [B, L] -> [B, *shape], before tanh."""
+        """Generates float32 images [B, *shape], before tanh, from z [B, L]; shape is (H, W, C)."""
         *larger, smallest = sizes(shape, len(self.widths))
         x = nn.Dense(math.prod(smallest) * self.widths[-1], dtype=self.dtype)(z)
         x = x.reshape(-1, *smallest, self.widths[-1])
@@ -97,12 +84,13 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Strided convolutions and one dense layer, after Radford et al. 2016.
+    """Strided convolutions of 4 x 4 and one dense layer (Radford et al. 2016).
 
-    With a condition, the classes meet the image by projection (Miyato and Koyama 2018).
+    The condition enters by projection (Miyato and Koyama 2018).
 
     Attributes:
       widths: channels after each halving.
+      dtype: dtype that the layers compute in.
     """
 
     widths: Sequence[int] = (32, 64)
@@ -110,7 +98,7 @@ class DCGANDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x, condition=None):
-        """x [B, H, W, C] -> logits [B]."""
+        """Logits float32 [B] of images x [B, H, W, C] and their condition [B, K] or None."""
         sizes(x.shape[1:], len(self.widths))
         for width in self.widths:
             x = leaky(nn.Conv(width, (4, 4), strides=2, dtype=self.dtype)(x))
@@ -118,14 +106,21 @@ class DCGANDiscriminator(nn.Module):
 
 
 class MLPDiscriminator(nn.Module):
-    """Fully connected layers over all pixels, for very small images."""
+    """Fully connected layers, for very small images.
+
+    The condition enters by projection (Miyato and Koyama 2018).
+
+    Attributes:
+      widths: of the hidden layers.
+      dtype: dtype that the layers compute in.
+    """
 
     widths: Sequence[int] = (256, 256)
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x, condition=None):
-        """x [B, H, W, C] -> logits [B]."""
+        """Logits float32 [B] of images x [B, H, W, C] and their condition [B, K] or None."""
         x = x.reshape(x.shape[0], -1)
         for width in self.widths:
             x = leaky(nn.Dense(width, dtype=self.dtype)(x))
@@ -133,11 +128,12 @@ class MLPDiscriminator(nn.Module):
 
 
 class ResidualGenerator(nn.Module):
-    """Residual blocks that double the map, after SNGAN (Miyato et al. 2018).
+    """Residual blocks that double the map, as in SNGAN (Miyato et al. 2018).
 
     Attributes:
       widths: channels of each level below full size, from large maps to small ones.
       norm: see `Norm`.
+      dtype: dtype that the layers compute in.
     """
 
     widths: Sequence[int] = (64, 64)
@@ -146,7 +142,7 @@ class ResidualGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z, shape):
-        """z [B, L] -> [B, *shape], before tanh."""
+        """Generates float32 images [B, *shape], before tanh, from z [B, L]; shape is (H, W, C)."""
         *larger, smallest = sizes(shape, len(self.widths))
         conv = partial(nn.Conv, dtype=self.dtype)
         x = nn.Dense(math.prod(smallest) * self.widths[-1], dtype=self.dtype)(z)
@@ -162,12 +158,14 @@ class ResidualGenerator(nn.Module):
 
 
 class ResidualDiscriminator(nn.Module):
-    """Residual blocks that halve the map, after SNGAN (Miyato et al. 2018).
+    """Residual blocks that halve the map, as in SNGAN (Miyato et al. 2018).
 
-    Features are summed over places, then projected.
+    Features are summed over all pixels. The condition enters by projection (Miyato and
+    Koyama 2018).
 
     Attributes:
       widths: channels after each halving.
+      dtype: dtype that the layers compute in.
     """
 
     widths: Sequence[int] = (64, 64)
@@ -175,7 +173,7 @@ class ResidualDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x, condition=None):
-        """x [B, H, W, C] -> logits [B]."""
+        """Logits float32 [B] of images x [B, H, W, C] and their condition [B, K] or None."""
         sizes(x.shape[1:], len(self.widths))
         conv = partial(nn.Conv, dtype=self.dtype)
         pool = partial(
@@ -195,19 +193,26 @@ class ResidualDiscriminator(nn.Module):
 
 
 def pixel_shuffle(x: jax.Array) -> jax.Array:
-    """[B, h, w, 4 C] -> [B, 2 h, 2 w, C], four channels to 2 x 2 pixels."""
+    """Rearranges groups of four channels to 2 x 2 pixels (Shi et al. 2016).
+
+    Args:
+      x: [B, h, w, 4 C].
+
+    Returns:
+      [B, 2 h, 2 w, C].
+    """
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height, width, 2, 2, channels // 4)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
 def _doubled(x, size):
-    """Each pixel four times, cropped to the size."""
+    """Each pixel as 2 x 2 pixels, cropped to the size (H, W)."""
     return x.repeat(2, axis=1).repeat(2, axis=2)[:, : size[0], : size[1]]
 
 
 def _projection(features, condition, dtype):
-    """Logits [B]: a linear one, and the features' product with the class's embedding."""
+    """Logits [B]: linear in the features, plus their product with the class's embedding."""
     features = features.astype(dtype)
     logits = nn.Dense(1, dtype=dtype, name="logit")(features)[:, 0]
     if condition is not None:

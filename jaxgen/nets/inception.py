@@ -1,10 +1,10 @@
-"""InceptionV3 as FID knows it: the net, its preprocessing, and the names of its weights.
+"""InceptionV3 for FID: the net, its preprocessing, and the names of its weights.
 
 The net of the archive inception-2015-12-05 (Szegedy et al. 2016, with batch
-normalisation throughout), by which Heusel et al. 2017 defined FID. Modules have the
-names of the usual PyTorch port of its weights, pt_inception-2015-12-05. It differs from
-torchvision's InceptionV3 in three things: 1008 logits; average pooling that leaves the
-padding out; and a maximum in place of the average in the last block.
+normalisation after every convolution), by which Heusel et al. 2017 defined FID. Modules have
+the names of the usual PyTorch port of its weights, pt_inception-2015-12-05. It differs from
+torchvision's InceptionV3 in three points: 1008 logits; average pooling without the padding;
+and a maximum in place of the average in the last block.
 """
 
 from functools import cache
@@ -15,13 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SIDE = 299  # pixels that the net sees, each way
+SIDE = 299  # height and width of the net's input, in pixels
 FEATURES, LOGITS = 2048, 1008
 TOOLS = ("torch-fidelity", "pytorch-fid")
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, batch normalisation by fixed statistics, ReLU."""
+    """A convolution without bias, batch normalisation by fixed statistics, ReLU.
+
+    Attributes:
+      width: output channels.
+      kernel: (rows, columns).
+      stride: in both directions.
+      padding: "SAME" or "VALID".
+    """
 
     width: int
     kernel: tuple[int, int]
@@ -44,10 +51,11 @@ class ConvNorm(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches side by side, joined along the channels.
+    """Parallel branches, concatenated along the channels.
 
-    A branch is a tuple of steps: the name of a pooling; (name, width, kernel, ...) for
-    a `ConvNorm`; or a tuple of such, side by side.
+    Attributes:
+      branches: each a tuple of steps: the name of a pooling; (name, width, kernel, ...) for
+        a `ConvNorm`; or a tuple of such, in parallel.
     """
 
     branches: tuple[tuple, ...]
@@ -172,15 +180,18 @@ _BLOCKS = {
 
 
 class InceptionV3(nn.Module):
-    """Called as (x [B, 299, 299, 3]) -> features [B, 2048] and logits [B, 1008].
-
-    The features are the mean over the last map, 8 x 8. Other sizes from 75 pixels on
-    work as well.
-    """
+    """InceptionV3; its features are the mean over the last map, 8 x 8."""
 
     @nn.compact
     def __call__(self, x):
-        """Features and logits of what `prepare` gives."""
+        """Computes features and logits.
+
+        Args:
+          x: images [B, 299, 299, 3] from `prepare`; other sizes from 75 pixels work too.
+
+        Returns:
+          Features [B, 2048] and logits [B, 1008].
+        """
         for step in _STEM:
             x = _POOLS[step](x) if isinstance(step, str) else ConvNorm(*step[1:], name=step[0])(x)
         for name, branches in _BLOCKS.items():
@@ -190,17 +201,17 @@ class InceptionV3(nn.Module):
 
 
 def prepare(images: jax.Array, tool: str = TOOLS[0]) -> jax.Array:
-    """Images as the net wants them, prepared as one of the usual tools does.
+    """Prepares images for the net exactly as one of the usual tools does.
 
-    Grey images get three equal channels. Then they are resized bilinearly without
-    smoothing, also where they shrink: "torch-fidelity" follows TensorFlow 1, whose pixels
-    are points that start in the corner, and scales levels v of 256 to (v - 128) / 128, as
-    the first FID did; "pytorch-fid" takes pixels as squares, and scales to v / 127.5 - 1.
-    Their scores differ, most of all for small images.
+    Grey images get three equal channels. Images are resized bilinearly without smoothing,
+    also where they shrink. "torch-fidelity" follows TensorFlow 1, where pixels are points
+    that start in the corner, and scales levels v of 256 to (v - 128) / 128, as the first FID
+    did; "pytorch-fid" takes pixels as squares, and scales to v / 127.5 - 1. Their scores
+    differ, most of all for small images.
 
     Args:
       images: float [B, H, W, C] in [0, 1], C 1 or 3.
-      tool: whose numbers are to be compared with.
+      tool: the tool whose scores are compared: "torch-fidelity" or "pytorch-fid".
 
     Returns:
       float32 [B, 299, 299, 3].
@@ -233,7 +244,7 @@ def _resizing(side, centred):
     return weights
 
 
-# Names of the last part of a leaf, here and in the port, and how its axes are turned.
+# The last part of a leaf's name, here and in the port, and the permutation of its axes.
 _LEAVES = {
     ("conv", "kernel"): ("weight", (3, 2, 0, 1)),
     ("bn", "scale"): ("weight", (0,)),
@@ -246,21 +257,30 @@ _LEAVES = {
 
 
 def layout() -> dict[str, tuple[int, ...]]:
-    """Name and shape of each tensor of the PyTorch port that the net needs."""
-    found = {}
+    """Names and shapes of the tensors of the PyTorch port that the net needs.
+
+    Returns:
+      {name: shape}.
+    """
+    shapes = {}
     for path, leaf in _leaves():
-        name, axes = _named(path)
-        found[name] = tuple(leaf.shape[axis] for axis in axes)
-    return found
+        name, axes = _port_name(path)
+        shapes[name] = tuple(leaf.shape[axis] for axis in axes)
+    return shapes
 
 
 def from_port(tensors: dict[str, Any]) -> dict:
-    """Variables of `InceptionV3` from tensors with the names and shapes of `layout`.
+    """Converts tensors of the PyTorch port to variables of `InceptionV3`.
 
-    Others, such as those of the auxiliary classifier, are not looked at.
+    Args:
+      tensors: with the names and shapes of `layout`; others, such as those of the auxiliary
+        classifier, are not used.
+
+    Returns:
+      {"params": ..., "batch_stats": ...}.
 
     Raises:
-      ValueError: names the first tensor, by name, that is missing or of another shape.
+      ValueError: names the first tensor that is missing or has another shape.
     """
     for name, shape in sorted(layout().items()):
         if name not in tensors:
@@ -269,12 +289,12 @@ def from_port(tensors: dict[str, Any]) -> dict:
             raise ValueError(f"{name} is {list(np.shape(tensors[name]))}; it must be {list(shape)}")
     variables = {}
     for path, _ in _leaves():
-        name, axes = _named(path)
-        place = variables
+        name, axes = _port_name(path)
+        branch = variables
         for key in path[:-1]:
-            place = place.setdefault(key, {})
-        turned = np.transpose(np.asarray(tensors[name], np.float32), np.argsort(axes))
-        place[path[-1]] = np.ascontiguousarray(turned)
+            branch = branch.setdefault(key, {})
+        array = np.transpose(np.asarray(tensors[name], np.float32), np.argsort(axes))
+        branch[path[-1]] = np.ascontiguousarray(array)
     return variables
 
 
@@ -287,7 +307,7 @@ def _leaves():
     return tuple((tuple(entry.key for entry in path), leaf) for path, leaf in flat)
 
 
-def _named(path):
-    """Name in the port, and the axes that turn our array into the port's."""
+def _port_name(path):
+    """Name in the port, and the permutation of axes from this array to the port's."""
     name, axes = _LEAVES[path[-2:]]
     return ".".join((*path[1:-1], name)), axes

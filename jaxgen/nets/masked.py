@@ -1,14 +1,14 @@
 """Masked convolutions over an image in raster order: rows, then columns, then channels.
 
-A net that uses them gives each pixel what depends on earlier ones alone (van den Oord,
+The outputs of a net of these layers at a pixel depend on earlier pixels only (van den Oord,
 Kalchbrenner and Kavukcuoglu 2016, "Pixel recurrent neural networks", section 3.4).
-The same parameters work on a whole map [B, H, W, F] and at one place of a map that is
-still being drawn, kept as [H, W, B, F]; `at` says which:
+The same parameters compute a whole map [B, H, W, F], or one part of a map [H, W, B, F] while
+an image is sampled; the argument `at` selects the part:
 
   None: the whole map;  (row, None): one row;  (row, column): one pixel.
 
-What a place needs of earlier ones lies in the Flax collection `cache`: filled by a
-pass over a whole map, then written place by place.
+Features of earlier parts are in the Flax collection `cache`: a pass over a whole map fills
+it, then each call for a part writes that part.
 """
 
 from collections.abc import Sequence
@@ -24,44 +24,75 @@ Offsets = tuple[tuple[int, int], ...]
 
 
 def raster(size: int) -> Offsets:
-    """(rows, columns) from a pixel to the pixels up to it in a square around it."""
+    """Offsets to the pixels before and at a pixel, in a square around it.
+
+    Args:
+      size: side of the square; odd.
+
+    Returns:
+      (rows down, columns to the right) of each.
+
+    Raises:
+      ValueError: a side that is even or below 3.
+    """
     return (*above(size), *left(size))
 
 
 def above(size: int, own: bool = False) -> Offsets:
-    """The rows above a pixel in a square around it; with `own`, its own whole row too."""
+    """Offsets to the rows above a pixel, in a square around it.
+
+    Args:
+      size: side of the square; odd.
+      own: whether to include the whole row of the pixel.
+
+    Returns:
+      (rows down, columns to the right) of each.
+
+    Raises:
+      ValueError: a side that is even or below 3.
+    """
     reach = _reach(size)
     columns = range(-reach, reach + 1)
     return tuple((down, right) for down in range(-reach, int(own)) for right in columns)
 
 
 def left(size: int) -> Offsets:
-    """The pixels to the left in a row of `size` around a pixel, and the pixel."""
+    """Offsets to the pixels to the left of a pixel and to the pixel, in a row around it.
+
+    Args:
+      size: length of the row; odd.
+
+    Returns:
+      (rows down, columns to the right) of each.
+
+    Raises:
+      ValueError: a length that is even or below 3.
+    """
     return tuple((0, right) for right in range(-_reach(size), 1))
 
 
 def _reach(size):
-    """How far a convolution of an odd side sees."""
+    """Pixels between the centre and the edge of a convolution."""
     if size < 3 or size % 2 == 0:
         raise ValueError(f"the side of a convolution must be odd and at least 3, got {size}")
     return size // 2
 
 
 def channel_mask(inputs: int, outputs: int, groups: int, kind: str, parts: int = 1) -> np.ndarray:
-    """Which features of a pixel may see which others of the same pixel.
+    """The mask between the features of one pixel in two layers.
 
-    Features are divided evenly into `groups`, one for each image channel, so that red
+    Features are divided evenly into groups, one for each image channel, so that red
     comes before green and green before blue.
 
     Args:
-      inputs: features in.
-      outputs: features out.
-      groups: channels of the image, or 1 where its channels are not told apart.
-      kind: "A": a group sees the groups before it; "B": itself too.
-      parts: blocks of the outputs that are divided each on its own, such as gates.
+      inputs: number of input features.
+      outputs: number of output features.
+      groups: channels of the image, or 1 where pixels are not divided into channels.
+      kind: "A": a group depends on the groups before it; "B": also on itself.
+      parts: number of blocks of the outputs, such as gates; each is divided into all groups.
 
     Returns:
-      bool [inputs, outputs].
+      bool [inputs, outputs], True where an output depends on an input.
 
     Raises:
       ValueError: fewer features than groups, or another kind.
@@ -81,13 +112,15 @@ def channel_mask(inputs: int, outputs: int, groups: int, kind: str, parts: int =
 
 
 class MaskedConv(nn.Module):
-    """A convolution over those neighbours of a pixel that come before it.
+    """A convolution over given neighbours of a pixel.
 
     Attributes:
-      features: number of features out.
-      offsets: the neighbours; (0, 0), the pixel itself, is masked by channels.
-      groups, kind, parts: see `channel_mask`.
-      dtype: what it computes in.
+      features: number of output features.
+      offsets: of the neighbours; (0, 0), the pixel itself, is masked by channels.
+      groups: see `channel_mask`.
+      kind: see `channel_mask`.
+      parts: see `channel_mask`.
+      dtype: dtype that it computes in.
     """
 
     features: int
@@ -99,7 +132,15 @@ class MaskedConv(nn.Module):
 
     @nn.compact
     def __call__(self, x, at=None):
-        """x [B, H, W, F] -> [B, H, W, features]; a map [H, W, B, F] -> [..., B, features]."""
+        """Convolves a whole map or a part of it.
+
+        Args:
+          x: [B, H, W, F]; with `at`, the map [H, W, B, F].
+          at: see the module.
+
+        Returns:
+          [B, H, W, features]; [W, B, features] of a row, or [B, features] of a pixel.
+        """
         hidden = self.kind == "A" and self.groups == 1
         offsets = tuple(offset for offset in self.offsets if offset != (0, 0) or not hidden)
         inputs = x.shape[-1]
@@ -108,15 +149,21 @@ class MaskedConv(nn.Module):
         )
         if (0, 0) in offsets and self.groups > 1:
             mask = channel_mask(inputs, self.features, self.groups, self.kind, self.parts)
-            seen = np.ones((len(offsets), inputs, self.features), bool)
-            seen[offsets.index((0, 0))] = mask
-            kernel = kernel * seen.reshape(kernel.shape)
+            whole = np.ones((len(offsets), inputs, self.features), kernel.dtype)
+            whole[offsets.index((0, 0))] = mask
+            kernel = kernel * whole.reshape(kernel.shape)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if at is None:
             y = _convolve(x, kernel.reshape(len(offsets), inputs, -1), offsets)
         else:
             y = neighbours(x, offsets, at) @ kernel
-        return y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return _add_bias(self, y)
+
+
+def _add_bias(module, y):
+    """y [..., features] plus the module's parameter `bias`."""
+    bias = module.param("bias", nn.initializers.zeros, (module.features,)).astype(module.dtype)
+    return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
 
 
 def _convolve(x, kernel, offsets):
@@ -132,34 +179,48 @@ def _convolve(x, kernel, offsets):
 
 
 def neighbours(grid: jax.Array, offsets: Offsets, at: tuple) -> jax.Array:
-    """Features around a place of a map [H, W, B, F], zero outside it, side by side.
+    """Concatenates the features of the neighbours of one pixel, or of each pixel of a row.
+
+    Args:
+      grid: a map [H, W, B, F]; neighbours outside it are zero.
+      offsets: of the neighbours.
+      at: (row, None) or (row, column).
 
     Returns:
       [B, offsets * F] of one pixel, or [W, B, offsets * F] of one row.
     """
     row, column = at
-    found = []
+    parts = []
     for down, right in offsets:
         if column is None:
-            found.append(moved(_take(grid, row + down), -right))
+            parts.append(moved(_take(grid, row + down), -right))
         else:
             inside = (column + right >= 0) & (column + right < grid.shape[1])
-            pixel = _take(grid, row + down, jnp.clip(column + right, 0, grid.shape[1] - 1))
-            found.append(jnp.where(inside, pixel, 0.0))
-    return jnp.concatenate(found, axis=-1)
+            pixel = _take(grid, row + down, column + right)
+            parts.append(jnp.where(inside, pixel, 0.0))
+    return jnp.concatenate(parts, axis=-1)
 
 
 def _take(grid, row, column=None):
-    """grid[row] or grid[row, column], zero where there is no such row."""
+    """grid[row] or grid[row, column]; zero where there is no such row, any for no such column."""
     inside = (row >= 0) & (row < grid.shape[0])
-    start = (jnp.clip(row, 0, grid.shape[0] - 1), 0 if column is None else column, 0, 0)
+    start = (row, 0 if column is None else column, 0, 0)
     size = (1, grid.shape[1] if column is None else 1, *grid.shape[2:])
-    found = jax.lax.dynamic_slice(grid, start, size)[0]
-    return jnp.where(inside, found if column is None else found[0], 0.0)
+    part = jax.lax.dynamic_slice(grid, start, size)[0]
+    return jnp.where(inside, part if column is None else part[0], 0.0)
 
 
 def moved(x: jax.Array, steps: int, axis: int = 0) -> jax.Array:
-    """An array moved along an axis by so many places; zeros come in."""
+    """Moves the values of an array along an axis and fills with zeros.
+
+    Args:
+      x: the array.
+      steps: distance; negative towards the beginning of the axis.
+      axis: number of the axis.
+
+    Returns:
+      An array of the shape of x.
+    """
     if steps == 0:
         return x
     padding = [(0, 0)] * x.ndim
@@ -169,7 +230,16 @@ def moved(x: jax.Array, steps: int, axis: int = 0) -> jax.Array:
 
 
 def write(grid: jax.Array, value: jax.Array, at: tuple) -> jax.Array:
-    """A map [H, W, B, F] with one pixel [B, F] or one row [W, B, F] replaced."""
+    """Replaces one pixel or one row of a map.
+
+    Args:
+      grid: the map [H, W, B, F].
+      value: [B, F] of a pixel, or [W, B, F] of a row.
+      at: (row, column) or (row, None).
+
+    Returns:
+      The new map, of the dtype of `grid`.
+    """
     row, column = at
     value = value[None] if column is None else value[None, None]
     return jax.lax.dynamic_update_slice(
@@ -178,35 +248,43 @@ def write(grid: jax.Array, value: jax.Array, at: tuple) -> jax.Array:
 
 
 def remember(module: nn.Module, name: str, value: jax.Array | None, at=None) -> jax.Array:
-    """Keeps features for the places that come later.
+    """Writes features to the cache, for the parts that come later.
 
     Args:
-      module: whose cache they are kept in.
+      module: the module that the cache belongs to.
       name: of the map in the cache.
-      value: features of what `at` says; None to leave the map as it is.
+      value: features [B, H, W, F], [W, B, F] or [B, F] of the part `at`; None to only read.
       at: None, (row, None) or (row, column).
 
     Returns:
-      What `MaskedConv` takes: the whole value where `at` is None, else the map.
+      The argument of `MaskedConv`: the value where `at` is None, else the map [H, W, B, F].
     """
     if at is None:
         if module.is_mutable_collection("cache"):
             module.put_variable("cache", name, jnp.moveaxis(value, 0, 2))
         return value
-    seen = module.get_variable("cache", name)
+    grid = module.get_variable("cache", name)
     if value is not None:
-        seen = write(seen, value, at)
-        module.put_variable("cache", name, seen)
-    return seen
+        grid = write(grid, value, at)
+        module.put_variable("cache", name, grid)
+    return grid
 
 
 def begins_row(at: Sequence | None) -> bool:
-    """Whether a call prepares a row, before its pixels."""
+    """Whether `at` is (row, None): the call that prepares a row, before its pixels."""
     return at is not None and at[1] is None
 
 
 class PixelDense(nn.Module):
-    """A 1 x 1 convolution of type B: features of a pixel [..., F] -> [..., features]."""
+    """A 1 x 1 convolution with a mask of kind "B".
+
+    Attributes:
+      features: number of output features.
+      groups: see `channel_mask`.
+      parts: see `channel_mask`.
+      use_bias: whether it has a bias.
+      dtype: dtype that it computes in.
+    """
 
     features: int
     groups: int = 1
@@ -220,20 +298,20 @@ class PixelDense(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         if self.groups > 1:
-            kernel = kernel * channel_mask(*shape, self.groups, "B", self.parts)
+            mask = channel_mask(*shape, self.groups, "B", self.parts)
+            kernel = kernel * mask.astype(kernel.dtype)
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
-        if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        return y
+        return _add_bias(self, y) if self.use_bias else y
 
 
 class Head(nn.Module):
-    """What follows the layers: relu, 1 x 1, relu, 1 x 1, masked by channels.
+    """The last layers: ReLU, 1 x 1, ReLU, 1 x 1, masked by channels.
 
     Attributes:
       features: of the hidden layer.
-      outputs: of each pixel.
-      groups, dtype: see `MaskedConv`.
+      outputs: numbers for each pixel.
+      groups: see `channel_mask`.
+      dtype: dtype that it computes in.
     """
 
     features: int

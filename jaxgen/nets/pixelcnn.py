@@ -1,8 +1,8 @@
 """Gated PixelCNN (van den Oord et al. 2016, "Conditional image generation with PixelCNN
-decoders"): a stack that sees the rows above, and one that sees its own row to the left.
+decoders"): a stack for the rows above a pixel, and a stack for its own row to the left.
 
-Together they see all earlier pixels within reach: no blind spot. The contract of the
-net is that of `jaxgen.nets.pixelrnn`.
+Together their receptive field has no blind spot: it holds all earlier pixels within reach.
+The contract of the net is that of `jaxgen.nets.pixelrnn`.
 """
 
 import flax.linen as nn
@@ -26,12 +26,14 @@ class PixelCNN(nn.Module):
     """Layers of gated convolutions, and a head.
 
     Attributes:
-      layers: how many; the first sees `first` pixels across, the others `kernel`.
+      layers: number of layers.
       features: of each stack.
       head: features of the hidden layer of the head.
-      first, kernel: sides of the convolutions.
-      outputs, groups: set by the task.
-      dtype: what it computes in.
+      first: side of the convolutions of the first layer.
+      kernel: side of the convolutions of the other layers.
+      outputs: numbers for each pixel; set by the task.
+      groups: channels of the image, or 1; set by the task.
+      dtype: dtype that it computes in.
     """
 
     layers: int = 7
@@ -45,7 +47,16 @@ class PixelCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x, condition=None, at=None):
-        """Logits and the like of every pixel, or of the one at `at`; see `jaxgen.nets.pixelrnn`."""
+        """Computes the outputs of every pixel, or of the pixel `at`; see `jaxgen.nets.pixelrnn`.
+
+        Args:
+          x: [B, H, W, C]; not used where `at` is given.
+          condition: [B, K], or None.
+          at: see `jaxgen.nets.masked`.
+
+        Returns:
+          [B, H, W, outputs], or [B, outputs] of one pixel; None where a row begins.
+        """
         v = h = remember(self, "x", x if at is None else None, at)
         for number in range(self.layers):
             size = self.kernel if number else self.first
@@ -57,9 +68,9 @@ class PixelCNN(nn.Module):
 
 
 class _Gated(nn.Module):
-    """One layer of both stacks (figure 2): v sees rows above, h the row up to a pixel.
+    """One layer of both stacks (figure 2): v of the rows above, h of the row up to a pixel.
 
-    Where a row begins, v of the whole row is made and kept; at a pixel, h.
+    Where a row begins, v of the whole row is computed and cached; at a pixel, h.
     """
 
     features: int
@@ -75,12 +86,13 @@ class _Gated(nn.Module):
         rows = at is None or begins_row(at)
         link = None
         if rows:
-            # The rows above alone; once these are v, its own row has seen no more.
+            # The first layer takes the rows above only. The others may take their own row
+            # too, as its v depends on the rows above only.
             seen = v if self.first else remember(self, "v", v, at)
             offsets = above(self.size, own=not self.first)
             fed = MaskedConv(double, offsets, dtype=self.dtype, name="vertical")(seen, at)
             link = nn.Dense(double, dtype=self.dtype, name="link")(fed)
-            v = _gate(fed + self._told("vertical_condition", condition, at))
+            v = _gate(fed + self._bias("vertical_condition", condition, at))
         link = remember(self, "link", link, at)
         if begins_row(at):
             return v, None
@@ -88,19 +100,21 @@ class _Gated(nn.Module):
         kind = "A" if self.first else "B"
         fed = MaskedConv(double, left(self.size), kind=kind, name="horizontal", **conv)(seen, at)
         fed = fed + (link if at is None else neighbours(link, ((0, 0),), at))
-        out = _gate(fed + self._told("horizontal_condition", condition, at))
+        out = _gate(fed + self._bias("horizontal_condition", condition, at))
         out = PixelDense(self.features, self.groups, dtype=self.dtype, name="out")(out)
         return v, (out if self.first else h + out)
 
-    def _told(self, name, condition, at):
-        """What the class adds to the gates of every pixel."""
+    def _bias(self, name, condition, at):
+        """The bias of the condition, for the gates of every pixel."""
         if condition is None:
             return 0.0
         bias = nn.Dense(2 * self.features, use_bias=False, dtype=self.dtype, name=name)(condition)
-        return bias[:, None, None] if at is None else bias
+        if at is None:
+            return bias[:, None, None]
+        return bias[None] if begins_row(at) else bias
 
 
 def _gate(x):
-    """tanh of one half times sigmoid of the other (equation 2)."""
+    """tanh of one half of the features times sigmoid of the other (equation 2)."""
     value, gate = jnp.split(x, 2, axis=-1)
     return jnp.tanh(value) * jax.nn.sigmoid(gate)

@@ -1,14 +1,14 @@
 """PixelRNN: residual layers of LSTMs over an image (van den Oord et al. 2016).
 
-A net of `jaxgen.autoregressive.pixel_rnn` is a module with the fields `outputs` (numbers for each
-pixel) and `groups` (the image's channels, or 1 where they are not told apart), which
-the task sets, and
+A net for `jaxgen.autoregressive.pixel_rnn` is a module with two fields that the task sets,
+`outputs` (numbers for each pixel) and `groups` (the channels of the image, or 1 where pixels
+are not divided into channels), and
 
   (x [B, H, W, C], condition [B, K] or None, at=None) -> [B, H, W, outputs].
 
-Called with at = (row, None) before a row and (row, column) at each pixel of it, it
-gives [B, outputs] of that pixel from the collection `cache`, see `jaxgen.nets.masked`;
-the map `x` [H, W, B, C] in it holds what is known of the image.
+Called with at = (row, None) before a row and with (row, column) at each pixel of it, the net
+gives [B, outputs] of that pixel from the collection `cache`, see `jaxgen.nets.masked`. The
+map `x` [H, W, B, C] in the cache holds the values of the image so far.
 """
 
 import flax.linen as nn
@@ -26,12 +26,13 @@ class PixelRNN(nn.Module):
 
     Attributes:
       layer: "row" or "diagonal".
-      layers: how many LSTM layers; 7 in the paper for MNIST.
-      features: h, size of a state; maps between layers have twice as many. 16 for MNIST.
+      layers: number of LSTM layers; 7 in the paper for MNIST.
+      features: h, size of a state; maps between layers have 2 h features. 16 for MNIST.
       head: features of the hidden layer of the head; 32 for MNIST.
       kernel: side of the first convolution.
-      outputs, groups: set by the task.
-      dtype: what it computes in.
+      outputs: numbers for each pixel; set by the task.
+      groups: channels of the image, or 1; set by the task.
+      dtype: dtype that it computes in.
     """
 
     layer: str = "row"
@@ -45,7 +46,19 @@ class PixelRNN(nn.Module):
 
     @nn.compact
     def __call__(self, x, condition=None, at=None):
-        """See the module: logits and the like of every pixel, or of the one at `at`."""
+        """Computes the outputs of every pixel, or of the pixel `at`; see the module.
+
+        Args:
+          x: [B, H, W, C]; not used where `at` is given.
+          condition: [B, K], or None.
+          at: see `jaxgen.nets.masked`.
+
+        Returns:
+          [B, H, W, outputs], or [B, outputs] of one pixel; None where a row begins.
+
+        Raises:
+          ValueError: an unknown `layer`.
+        """
         if self.layer not in LAYERS:
             raise ValueError(f"layer must be row or diagonal, got {self.layer!r}")
         seen = remember(self, "x", x if at is None else None, at)

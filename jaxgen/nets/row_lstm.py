@@ -1,7 +1,7 @@
 """The Row LSTM of van den Oord, Kalchbrenner and Kavukcuoglu (2016), section 3.1.
 
-A convolutional LSTM that goes down an image row by row: the state of a pixel comes
-from those of three pixels above it, so it sees a triangle.
+A convolutional LSTM that goes down an image row by row. The state of a pixel is a function
+of the states of three pixels above it, so its receptive field is a triangle.
 """
 
 import flax.linen as nn
@@ -14,23 +14,30 @@ ABOVE = ((-1, -1), (-1, 0), (-1, 1))
 
 
 def lstm_cell(gates: jax.Array, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Equation 3 of the paper: gates [..., 4 F] and memory [..., F] -> state, new memory.
+    """One step of an LSTM, equation 3 of the paper.
 
-    A bias of 1 on what is kept lets early gradients reach far rows (Jozefowicz et al.
-    2015).
+    A bias of 1 in the forget gate lets gradients reach far rows early in training
+    (Jozefowicz et al. 2015).
+
+    Args:
+      gates: [..., 4 F]: output, forget and input gate, and new content.
+      memory: float32 [..., F].
+
+    Returns:
+      The state and the new memory, float32 [..., F] each.
     """
-    give, keep, take, new = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
-    memory = jax.nn.sigmoid(keep + 1.0) * memory + jax.nn.sigmoid(take) * jnp.tanh(new)
-    return jax.nn.sigmoid(give) * jnp.tanh(memory), memory
+    out_gate, forget_gate, in_gate, new = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
+    memory = jax.nn.sigmoid(forget_gate + 1.0) * memory + jax.nn.sigmoid(in_gate) * jnp.tanh(new)
+    return jax.nn.sigmoid(out_gate) * jnp.tanh(memory), memory
 
 
 class RowLSTM(nn.Module):
-    """One layer: features of a map, from the top down.
+    """One layer.
 
     Attributes:
       features: size of a pixel's state.
       groups: of image channels, see `jaxgen.nets.masked.channel_mask`.
-      dtype: what matrices are multiplied in; states are float32.
+      dtype: dtype of matrix products; states are float32.
     """
 
     features: int
@@ -39,11 +46,11 @@ class RowLSTM(nn.Module):
 
     @nn.compact
     def __call__(self, x, image, bias, at=None):
-        """Goes over a map, or to one place.
+        """Computes the states of a whole map, or of the part `at`.
 
         Args:
-          x: [B, H, W, F], or what `at` says; None where a row begins.
-          image: not looked at; here for the signature of `DiagonalBiLSTM`.
+          x: [B, H, W, F], or [B, F] of the pixel `at`; None where a row begins.
+          image: not used; for the signature of `DiagonalBiLSTM`.
           bias: [B, 4 * features], added to the gates of every pixel.
           at: see `jaxgen.nets.masked`.
 
@@ -52,7 +59,7 @@ class RowLSTM(nn.Module):
         """
         del image
         if begins_row(at):
-            return None  # all that a pixel needs of other rows is there
+            return None  # the cache already has the states of the row above
         seen = remember(self, "inputs", x, at)
         gates = MaskedConv(4 * self.features, left(3), self.groups, parts=4, dtype=self.dtype)
         gates = gates(seen, at) + (bias[:, None, None] if at is None else bias)
@@ -74,7 +81,7 @@ class RowLSTM(nn.Module):
             return carry, carry
 
         blank = jnp.zeros((*x[:, 0].shape[:2], self.features))
-        _, found = jax.lax.scan(row, (blank, blank), jnp.moveaxis(gates, 1, 0))
-        state, memory = (jnp.moveaxis(rows, 0, 1) for rows in found)
+        _, states = jax.lax.scan(row, (blank, blank), jnp.moveaxis(gates, 1, 0))
+        state, memory = (jnp.moveaxis(rows, 0, 1) for rows in states)
         remember(self, "memory", memory)
         return remember(self, "state", state)

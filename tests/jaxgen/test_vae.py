@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from sklearn.decomposition import PCA
 
 from jaxgen import likelihoods, nets, vae
 from jaxgen.losses import bounds
+from tests.jaxgen.optimizers import adam
 
 SHAPE = (6, 5, 1)
 KEY = jax.random.key(0)
@@ -33,7 +36,7 @@ def make_task(optimizer=None, shape=SHAPE, **kwargs):
         "label": jax.ShapeDtypeStruct((), np.int32),
     }
     encoder, decoder = nets.MLPEncoder(3, (16,)), nets.MLPDecoder((16,))
-    task = vae.vae(encoder, decoder, optimizer or optax.adam(3e-3), example, **kwargs)
+    task = vae.vae(encoder, decoder, optimizer or adam(3e-3), example, **kwargs)
     compiled = (
         "init",
         "train_step",
@@ -45,6 +48,12 @@ def make_task(optimizer=None, shape=SHAPE, **kwargs):
         "interpolate",
     )
     return task._replace(**{name: jax.jit(getattr(task, name)) for name in compiled})
+
+
+@functools.cache
+def initial():
+    """Parameters of MODEL."""
+    return jax.jit(functools.partial(vae.init_params, MODEL))(KEY, make_batch(1))
 
 
 def linear_model():
@@ -75,14 +84,19 @@ def linear_model():
 
 def test_linear_gaussian_elbo_is_the_likelihood_of_probabilistic_pca():
     model, params, batch, expected = linear_model()
+
     # With q the exact posterior each weight is p(x): any k, any noise, no variance.
-    for samples in (1, 5):
-        terms = vae.importance_loss(model, params, batch, KEY, samples)
-        np.testing.assert_allclose(-terms["loss"], expected, rtol=2e-4)
-    found = vae.negative_log_likelihood(model, params, batch, KEY, 7)
-    np.testing.assert_allclose(-found, expected, rtol=2e-4)
-    elbo = -vae.elbo_loss(model, params, batch, KEY, samples=200)["loss"]
-    assert abs(float(elbo.mean()) - expected.mean()) < 0.05
+    @jax.jit
+    def estimates(params):
+        arguments = model, params, batch, KEY
+        losses = [vae.importance_loss(*arguments, samples)["loss"] for samples in (1, 5)]
+        elbo = vae.elbo_loss(*arguments, samples=200)["loss"]
+        return *losses, vae.negative_log_likelihood(*arguments, 7), elbo
+
+    *exact, elbo = estimates(params)
+    for found in exact:
+        np.testing.assert_allclose(-found, expected, rtol=2e-4)
+    assert abs(-float(elbo.mean()) - expected.mean()) < 0.05
 
 
 def test_at_the_optimum_the_gradient_of_the_elbo_vanishes():
@@ -91,44 +105,50 @@ def test_at_the_optimum_the_gradient_of_the_elbo_vanishes():
     def loss(params):
         return vae.elbo_loss(model, params, batch, KEY, samples=400)["loss"].mean()
 
-    at_optimum = optax.global_norm(jax.grad(loss)(params))
+    norm = jax.jit(lambda params: optax.global_norm(jax.grad(loss)(params)))
     moved = jax.tree.map(lambda leaf: leaf * 1.05, params)
-    assert at_optimum < 0.1 * optax.global_norm(jax.grad(loss)(moved))
+    assert norm(params) < 0.1 * norm(moved)
 
 
 def test_the_importance_bound_rises_with_k():
-    batch = make_batch(64)
-    params = vae.init_params(MODEL, KEY, batch)
+    batch, params = make_batch(64), initial()
 
-    def mean(estimate, *args):
-        keys = jax.random.split(KEY, 8)  # the same eight binarisations for every k
-        return float(
-            jnp.mean(jax.vmap(lambda key: estimate(MODEL, params, batch, key, *args))(keys))
-        )
+    @jax.jit
+    def bounds_of(keys):
+        def one(key):
+            arguments = MODEL, params, batch, key
+            losses = [vae.importance_loss(*arguments, k)["loss"] for k in (1, 5, 50)]
+            return *losses, vae.negative_log_likelihood(*arguments, 1000)
 
-    loss = lambda *args: vae.importance_loss(*args)["loss"]
-    first, fifth, fiftieth = (mean(loss, k) for k in (1, 5, 50))
-    assert first > fifth > fiftieth > mean(vae.negative_log_likelihood, 1000) - 1e-3
+        return [jnp.mean(values) for values in jax.vmap(one)(keys)]
+
+    # The same eight binarisations for every k.
+    first, fifth, fiftieth, nll = map(float, bounds_of(jax.random.split(KEY, 8)))
+    assert first > fifth > fiftieth > nll - 1e-3
 
 
 @pytest.mark.parametrize("samples", [7, 50, 120])
 def test_the_chunked_nll_is_the_plain_estimate_on_the_same_noise(samples):
     batch = make_batch(5)
-    params = vae.init_params(MODEL, KEY, batch)
-    x, condition, mean, log_std = vae.encode(MODEL, params, batch, KEY)
-    chunk = min(vae.NLL_CHUNK, samples)
-    parts = []
-    for number in range(-(-samples // chunk)):
-        key = jax.random.fold_in(jax.random.fold_in(KEY, 2), number)
-        parts.append(vae.draw_latents(mean, log_std, key, batch["index"], chunk))
-    z = jnp.concatenate(parts)[:samples]
-    log_weights = (
-        MODEL.likelihood.log_prob(x, vae.decode(MODEL, params, z, condition))
-        + bounds.gaussian_log_prob(z)
-        - bounds.gaussian_log_prob(z, mean, log_std)
-    )
-    found = vae.negative_log_likelihood(MODEL, params, batch, KEY, samples)
-    np.testing.assert_allclose(found, -bounds.importance_bound(log_weights), rtol=1e-5)
+
+    @jax.jit
+    def both(params):
+        x, condition, mean, log_std = vae.encode(MODEL, params, batch, KEY)
+        chunk = min(vae.NLL_CHUNK, samples)
+        parts = []
+        for number in range(-(-samples // chunk)):
+            key = jax.random.fold_in(jax.random.fold_in(KEY, 2), number)
+            parts.append(vae.draw_latents(mean, log_std, key, batch["index"], chunk))
+        z = jnp.concatenate(parts)[:samples]
+        log_weights = (
+            MODEL.likelihood.log_prob(x, vae.decode(MODEL, params, z, condition))
+            + bounds.gaussian_log_prob(z)
+            - bounds.gaussian_log_prob(z, mean[None], log_std[None])
+        )
+        found = vae.negative_log_likelihood(MODEL, params, batch, KEY, samples)
+        return found, -bounds.importance_bound(log_weights)
+
+    np.testing.assert_allclose(*both(initial()), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -155,10 +175,9 @@ def test_training_lowers_the_loss(objective):
 
 def test_free_bits_leave_small_kl_alone():
     batch = make_batch(4)
-    params = vae.init_params(MODEL, KEY, batch)
-    floor = vae.elbo_loss(MODEL, params, batch, KEY, free_bits=50.0)
+    loss = lambda params, **options: vae.elbo_loss(MODEL, params, batch, KEY, **options)
+    floor, plain = jax.jit(lambda p: (loss(p, free_bits=50.0), loss(p, beta=2.0)))(initial())
     np.testing.assert_allclose(floor["loss"], floor["reconstruction"] + 3 * 50.0, rtol=1e-5)
-    plain = vae.elbo_loss(MODEL, params, batch, KEY, beta=2.0)
     np.testing.assert_allclose(plain["loss"], plain["reconstruction"] + 2 * plain["kl"], rtol=1e-5)
 
 
@@ -211,7 +230,8 @@ def test_samples_depend_on_their_seed_and_class():
 
 def test_figures_are_images():
     task, batch = make_task(), make_batch(8)
-    figures = task.figures(task.init(KEY, batch), batch, KEY)
+    state = jax.eval_shape(task.init, KEY, batch)
+    figures = jax.eval_shape(task.figures, state, batch, KEY)
     shapes = {name: figure.shape for name, figure in figures.items()}
     assert shapes == {
         "reconstructions": (2, 8, *SHAPE),
@@ -243,7 +263,7 @@ def test_impossible_arguments_are_refused(change, message):
 )
 def test_examples_without_uint8_images_are_refused(example):
     with pytest.raises(ValueError, match="needs examples with `image` uint8"):
-        vae.vae(nets.MLPEncoder(2), nets.MLPDecoder(), optax.adam(1e-3), example)
+        vae.vae(nets.MLPEncoder(2), nets.MLPDecoder(), adam(1e-3), example)
 
 
 def test_a_strip_leads_from_one_seed_to_another():
@@ -259,7 +279,7 @@ def test_a_strip_leads_from_one_seed_to_another():
 
 
 def test_completing_an_image_rebuilds_it():
-    task, batch = make_task(optax.adam(1e-2)), make_batch(4)
+    task, batch = make_task(adam(1e-2)), make_batch(4)
     batch["image"] = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (4, *SHAPE))
     state = task.init(KEY, batch)
     for step in range(300):

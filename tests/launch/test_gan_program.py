@@ -39,7 +39,7 @@ CLASSES = {
         "penalty": "r1",
         "penalty_weight": 0.1,
         "penalty_every": 2,
-        "augment": ({"name": "jaxgen.augmentations:translation"},),
+        "augmentations": ({"name": "jaxgen.augmentations:translation"},),
     },
     "model": {
         "generator": {"name": "jaxgen.nets:DCGANGenerator", "widths": (8,)},

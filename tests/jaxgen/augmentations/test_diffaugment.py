@@ -10,20 +10,24 @@ INDEX = jnp.arange(40)
 ALL = (diffaugment.colour(), diffaugment.translation(), diffaugment.cutout())
 
 
+augment = jax.jit(diffaugment.augment, static_argnums=0)
+
+
 def images(shape=(17, 12, 3)):
-    return jax.random.uniform(KEY, (len(INDEX), *shape), minval=-1.0, maxval=1.0)
+    rng = np.random.default_rng(0)
+    return rng.uniform(-1.0, 1.0, (len(INDEX), *shape)).astype(np.float32)
 
 
-def test_an_empty_policy_and_one_of_no_size_change_nothing():
+def test_no_augmentations_and_those_of_no_size_change_nothing():
     x = images()
     assert diffaugment.augment((), x, KEY, INDEX) is x
     still = (diffaugment.colour(0.0, 0.0, 0.0), diffaugment.cutout(0.0))
-    np.testing.assert_allclose(diffaugment.augment(still, x, KEY, INDEX), x, atol=1e-6)
+    np.testing.assert_allclose(augment(still, x, KEY, INDEX), x, atol=1e-6)
 
 
 def test_translation_moves_and_fills_with_black():
     x = images()
-    moved = np.asarray(diffaugment.augment((diffaugment.translation(0.25),), x, KEY, INDEX))
+    moved = np.asarray(augment((diffaugment.translation(0.25),), x, KEY, INDEX))
     padded = np.pad(x, ((0, 0), (4, 4), (3, 3), (0, 0)), constant_values=-1.0)
     places = set()
     for row, image in enumerate(moved):
@@ -40,7 +44,7 @@ def test_translation_moves_and_fills_with_black():
 
 def test_cutout_greys_a_rectangle():
     x = images() + 2.0  # nowhere 0
-    cut = np.asarray(diffaugment.augment((diffaugment.cutout(0.5),), x, KEY, INDEX))
+    cut = np.asarray(augment((diffaugment.cutout(0.5),), x, KEY, INDEX))
     for before, after in zip(np.asarray(x), cut, strict=True):
         gone = (after == 0).all(-1)
         rows, columns = np.flatnonzero(gone.any(1)), np.flatnonzero(gone.any(0))
@@ -50,6 +54,18 @@ def test_cutout_greys_a_rectangle():
         np.testing.assert_array_equal(after[~gone], before[~gone])
 
 
+@pytest.mark.parametrize(("side", "length", "first", "last"), [(8, 4, -2, 6), (6, 3, -1, 4)])
+def test_cutout_reaches_every_place_that_the_published_code_reaches(side, length, first, last):
+    """Its centre is uniform over the image: a rectangle may reach over the edge by half."""
+    cutout, rows, columns = jax.jit(jax.vmap(diffaugment.cutout(0.5), (None, 0))), set(), set()
+    ones = jnp.ones((side, side, 1))
+    for image in np.asarray(cutout(ones, jax.random.split(KEY, 200)))[..., 0]:
+        for gone, places in (((image == 0).any(1), rows), ((image == 0).any(0), columns)):
+            places.add((int(gone.argmax()), side - int(gone[::-1].argmax())))
+    wanted = {(max(0, at), min(side, at + length)) for at in range(first, last + 1)}
+    assert rows == columns == wanted
+
+
 def test_colour_is_the_published_formula():
     image, key = np.asarray(images()[0], np.float64), jax.random.key(5)
     shift, tint, spread = np.asarray(jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0))
@@ -57,26 +73,28 @@ def test_colour_is_the_published_formula():
     grey = wanted.mean(-1, keepdims=True)
     wanted = grey + (wanted - grey) * (1 + tint)
     wanted = wanted.mean() + (wanted - wanted.mean()) * (1 + 0.5 * spread)
-    np.testing.assert_allclose(diffaugment.colour()(jnp.float32(image), key), wanted, atol=1e-5)
+    found = jax.jit(diffaugment.colour())(jnp.float32(image), key)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-def test_what_happens_to_an_image_is_its_own_affair():
+def test_an_image_is_augmented_by_its_own_key():
     x = images()
-    whole = diffaugment.augment(ALL, x, KEY, INDEX)
-    some = jnp.array([7, 3, 30])
-    found = diffaugment.augment(ALL, x[some], KEY, some)
+    whole = np.asarray(augment(ALL, x, KEY, INDEX))
+    some = np.array([7, 3, 30])
+    found = augment(ALL, x[some], KEY, some)
     np.testing.assert_allclose(found, whole[some], atol=2e-6)
-    other = diffaugment.augment(ALL, x, jax.random.key(1), INDEX)
+    other = augment(ALL, x, jax.random.key(1), INDEX)
     assert np.abs(other - whole).max() > 0.1
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_the_generator_feels_through_it(number):
-    x, direction = images(), jax.random.normal(jax.random.key(2), images().shape)
-    total = lambda x: jnp.sum(
-        direction * diffaugment.augment(ALL[number : number + 1], x, KEY, INDEX)
-    )
-    slope = jnp.sum(jax.grad(total)(x) * direction)
+def test_gradients_pass_through_it(number):
+    x = images()
+    direction = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
+    augmentation = ALL[number : number + 1]
+    total = lambda x: jnp.sum(direction * diffaugment.augment(augmentation, x, KEY, INDEX))
+    total, gradient = jax.jit(total), jax.jit(jax.grad(total))
+    slope = jnp.sum(gradient(x) * direction)
     numerical = (total(x + 1e-2 * direction) - total(x - 1e-2 * direction)) / 2e-2
     assert float(slope) == pytest.approx(float(numerical), rel=1e-2)
     assert float(slope) > 1.0

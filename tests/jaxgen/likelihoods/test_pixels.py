@@ -13,12 +13,20 @@ from jaxgen.likelihoods.pixels import binary, draw, logistic_mixture, softmax
 from tests.jaxgen.nets.test_masked import normal
 
 KEY = jax.random.key(0)
+
+
+def compiled(model):
+    """A likelihood with its functions compiled."""
+    names = ("parameters", "log_prob", "log_masses")
+    return model._replace(**{name: jax.jit(getattr(model, name)) for name in names})
+
+
 MODELS = {
-    "binary": binary(),
-    "3 levels": softmax(3),
-    "256 levels": softmax(),
-    "mixture": logistic_mixture(3),
-    "one logistic": logistic_mixture(1),
+    "binary": compiled(binary()),
+    "3 levels": compiled(softmax(3)),
+    "256 levels": compiled(softmax()),
+    "mixture": compiled(logistic_mixture(3)),
+    "one logistic": compiled(logistic_mixture(1)),
 }
 EDGES = np.concatenate([[-np.inf], (np.arange(1, 256) - 0.5) / 127.5 - 1, [np.inf]])
 
@@ -78,7 +86,7 @@ def test_ends_of_the_unit_interval_draw_no_level_of_no_mass():
     logits = np.full((200, 256), -1e9, np.float32)
     logits[:, 50:200] = 2 * normal(200, 150)
     for uniform, level in ((0.0, 50), (np.nextafter(np.float32(1), np.float32(0)), 199)):
-        found = draw(softmax(), jnp.asarray(logits), jnp.full(200, uniform, jnp.float32))
+        found = draw(MODELS["256 levels"], jnp.asarray(logits), jnp.full(200, uniform, jnp.float32))
         assert set(np.asarray(found)) == {softmax().levels[level]}
 
 
@@ -111,7 +119,7 @@ def test_binary_logits_are_log_odds():
 
 @pytest.mark.parametrize("levels", [2, 3, 10, 100, 256])
 def test_a_grey_level_is_rounded_to_a_level_and_scored_by_its_logit(levels):
-    model, logits = softmax(levels), normal(16, 16, 1, levels)
+    model, logits = softmax(levels), normal(1, 16, 16, 1, levels)
     image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     x = model.observe(image, None, None)
     level = np.arange(256) * levels // 256
@@ -130,7 +138,7 @@ def test_outputs_belong_to_channels_in_order():
 
 
 def test_a_discretised_logistic_against_scipy_and_a_known_value():
-    model = logistic_mixture(1)
+    model = MODELS["one logistic"]
     for mean, log_scale in ((0.3, -3.0), (-0.98, -2.0), (0.99, -4.0), (1.3, 0.5)):
         outputs = np.array([2.5, mean, log_scale], np.float32)
         parameters = model.parameters(np.zeros(1, np.float32), outputs)
@@ -196,7 +204,7 @@ def test_extreme_outputs_stay_finite(name, size):
     model, x = MODELS[name], values(MODELS[name], (6, 3))
     outputs = size * normal(6, model.outputs(3))
     log_prob = lambda outputs: model.log_prob(x, model.parameters(x, outputs)).sum()
-    value, slope = jax.value_and_grad(log_prob)(outputs)
+    value, slope = jax.jit(jax.value_and_grad(log_prob))(outputs)
     assert np.isfinite(value)
     assert np.isfinite(slope).all()
 

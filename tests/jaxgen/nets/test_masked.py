@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,6 @@ from hypothesis import strategies as st
 
 from jaxgen.nets import masked
 
-KEY = jax.random.key(0)
 OFFSETS = {
     "raster": masked.raster(3),
     "wide": masked.raster(5),
@@ -21,10 +22,12 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def perturbed(params, seed=0, size=0.5):
-    """Parameters with noise added to all of them, so that no bias is zero."""
+def parameters(layer, *args, seed=0, size=0.5):
+    """Random parameters of a layer, so that no bias is zero, without a compilation."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: x + size * rng.normal(size=x.shape).astype(np.float32), params)
+    init = lambda key: layer.init(key, *args, mutable=["params"])["params"]
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return jax.tree.map(lambda x: size * rng.normal(size=x.shape).astype(np.float32), shapes)
 
 
 def at(x, *place):
@@ -94,14 +97,15 @@ def test_neighbours_come_before_a_pixel(size):
     assert masked.raster(size) == tuple(p for p in square if p <= (0, 0))
 
 
-@given(st.integers(-6, 6), st.integers(1, 4), st.integers(0, 1))
-def test_moved_is_a_shift_with_zeros(steps, length, axis):
-    x = normal(length, length + 1)
-    found, wanted = masked.moved(jnp.asarray(x), steps, axis), np.zeros_like(x)
-    for i in range(x.shape[axis]):
-        if 0 <= i - steps < x.shape[axis]:
-            wanted.swapaxes(0, axis)[i] = x.swapaxes(0, axis)[i - steps]
-    np.testing.assert_array_equal(found, wanted)
+def test_moved_is_a_shift_with_zeros():
+    x, cases = normal(3, 4), [(steps, axis) for steps in range(-5, 6) for axis in (0, 1)]
+    every = jax.jit(lambda x: [masked.moved(x, *case) for case in cases])(x)
+    for (steps, axis), found in zip(cases, every, strict=True):
+        wanted = np.zeros_like(x)
+        for i in range(x.shape[axis]):
+            if 0 <= i - steps < x.shape[axis]:
+                wanted.swapaxes(0, axis)[i] = x.swapaxes(0, axis)[i - steps]
+        np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("name", OFFSETS)
@@ -119,14 +123,16 @@ def test_neighbours_against_a_loop(name):
             np.testing.assert_array_equal(here(row, column), wanted[column])
 
 
-@given(st.integers(0, 3), st.integers(0, 2))
-def test_write_replaces_a_pixel_or_a_row(row, column):
+def test_write_replaces_a_pixel_or_a_row():
     grid, pixel, line = normal(4, 3, 2, 5), normal(2, 5, seed=1), normal(3, 2, 5, seed=2)
-    wanted = grid.copy()
-    wanted[row, column] = pixel
-    np.testing.assert_array_equal(masked.write(jnp.asarray(grid), pixel, (row, column)), wanted)
-    wanted[row] = line
-    np.testing.assert_array_equal(masked.write(jnp.asarray(wanted), line, (row, None)), wanted)
+    write = jax.jit(masked.write)
+    for row, column in np.ndindex(4, 3):
+        wanted = grid.copy()
+        wanted[row, column] = pixel
+        np.testing.assert_array_equal(write(grid, pixel, (row, column)), wanted)
+        wanted[row] = line
+        np.testing.assert_array_equal(write(grid, line, (row, None))[row], line)
+        np.testing.assert_array_equal(write(wanted, line, (row, None)), wanted)
 
 
 CONVOLUTIONS = [
@@ -144,7 +150,7 @@ CONVOLUTIONS = [
 def test_a_masked_convolution_against_a_loop(name, kind, groups, parts):
     x, inputs, features = normal(2, 4, 5, 4), 4, 12
     conv = masked.MaskedConv(features, OFFSETS[name], groups, kind, parts)
-    params = perturbed(conv.init(KEY, x)["params"])
+    params = parameters(conv, x)
     offsets = [o for o in OFFSETS[name] if o != (0, 0) or kind == "B" or groups > 1]
     kernel = np.array(params["kernel"]).reshape(len(offsets), inputs, features)
     if (0, 0) in offsets:
@@ -165,14 +171,15 @@ def test_a_masked_convolution_against_a_loop(name, kind, groups, parts):
 def test_the_head_is_two_layers_masked_by_channels():
     x = normal(2, 3, 6)
     head = masked.Head(9, 3, groups=3)
-    params = perturbed(head.init(KEY, x)["params"])
+    params = parameters(head, x)
     wanted = x
     for number, (inputs, outputs) in enumerate([(6, 9), (9, 3)]):
         dense = params[f"PixelDense_{number}"]
         kernel = dense["kernel"] * brute_mask(inputs, outputs, 3, "B", 1)
         wanted = np.maximum(wanted, 0) @ kernel + dense["bias"]
-    np.testing.assert_allclose(head.apply({"params": params}, x), wanted, atol=1e-5)
-    slopes = jax.jacobian(lambda x: head.apply({"params": params}, x))(np.abs(x[0, 0]))
+    apply = jax.jit(lambda x: head.apply({"params": params}, x))
+    np.testing.assert_allclose(apply(x), wanted, atol=1e-5)
+    slopes = jax.jit(jax.jacobian(apply))(np.abs(x[0, 0]))
     assert not np.asarray(slopes[0, 2:]).any()
     assert not np.asarray(slopes[1, 4:]).any()
     assert np.asarray(slopes[2]).any()
@@ -181,8 +188,9 @@ def test_the_head_is_two_layers_masked_by_channels():
 def test_halves_of_a_float_stay_in_their_type():
     x = normal(1, 3, 3, 2)
     conv = masked.MaskedConv(4, masked.raster(3), dtype=jnp.bfloat16)
-    params = conv.init(KEY, x)["params"]
-    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    assert conv.apply({"params": params}, x).dtype == jnp.bfloat16
+    init = functools.partial(conv.init_with_output, mutable=["params"])
+    y, variables = jax.eval_shape(init, jax.random.key(0), x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    assert y.dtype == jnp.bfloat16
     grid = jnp.zeros((3, 3, 1, 2), jnp.bfloat16)
     assert masked.write(grid, jnp.ones((1, 2)), (0, 0)).dtype == jnp.bfloat16

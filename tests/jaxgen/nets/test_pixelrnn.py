@@ -5,10 +5,9 @@ import pytest
 from jaxgen.nets.pixelrnn import PixelRNN
 from jaxgen.nets.row_lstm import RowLSTM
 from tests.jaxgen import test_autoregressive
-from tests.jaxgen.nets.test_masked import at, brute_mask, normal, perturbed
+from tests.jaxgen.nets.test_masked import at, brute_mask, normal, parameters
 from tests.jaxgen.test_autoregressive import CASES, LIKELIHOODS, NETS
 
-KEY = jax.random.key(0)
 LAYERS = ("row", "diagonal")
 
 
@@ -29,17 +28,15 @@ def triangle(shape, layers):
     return found
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_value_depends_on_earlier_ones_alone(name, channels):
-    shape = (4, 4, channels)
-    for layer in LAYERS:
-        net = NETS[layer]
-        found = test_autoregressive.seen(net, shape, LIKELIHOODS[name], classes=2)
-        earlier = test_autoregressive.earlier(shape)
-        assert not (found & ~earlier).any()
-        wanted = earlier if layer == "diagonal" else triangle(shape, net.layers)
-        np.testing.assert_array_equal(found, wanted)
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(("name", "channels"), [("binary", 1), ("softmax", 3), ("mixture", 3)])
+def test_a_value_depends_on_earlier_ones_only(layer, name, channels):
+    shape, net = (4, 4, channels), NETS[layer]
+    found = test_autoregressive.seen(net, shape, LIKELIHOODS[name], classes=2)
+    earlier = test_autoregressive.earlier(shape)
+    assert not (found & ~earlier).any()
+    wanted = earlier if layer == "diagonal" else triangle(shape, net.layers)
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_the_triangle_of_one_row_lstm():
@@ -62,13 +59,10 @@ def test_the_triangle_of_one_row_lstm():
 @pytest.mark.parametrize(
     ("name", "shape", "levels", "label"),
     [
-        ("binary", (3, 3, 1), 2, None),
         ("binary", (3, 3, 1), 2, 1),
-        ("binary", (1, 3, 3), 2, 0),
+        ("binary", (1, 3, 3), 2, None),
         ("softmax", (2, 2, 1), 4, 0),
-        ("softmax", (1, 1, 3), 4, None),
-        ("mixture", (1, 1, 1), 256, None),
-        ("mixture", (1, 2, 1), 256, 1),
+        ("mixture", (1, 2, 1), 256, None),
     ],
 )
 def test_the_probabilities_of_all_images_sum_to_one(layer, name, shape, levels, label):
@@ -87,7 +81,7 @@ def test_the_net_is_that_of_table_1(groups):
     """Conv 7 x 7 of kind A, x + 1 x 1 of an LSTM of x, then twice relu and 1 x 1."""
     x, label = normal(2, 5, 4, 3), np.eye(3)[[2, 0]]
     net = PixelRNN("row", 1, 6, 9, kernel=7, outputs=3, groups=groups)
-    params = perturbed(net.init(KEY, x, label, mutable=["params"])["params"])
+    params = parameters(net, x, label)
     found = jax.jit(lambda x: net.apply({"params": params}, x, label))(x)
 
     def dense(x, params, inputs, outputs):
@@ -105,7 +99,9 @@ def test_the_net_is_that_of_table_1(groups):
         h[b, i, j] = first["bias"] + sum(s @ k for s, k in zip(seen, kernel, strict=True))
     layer = params["layer_0"]
     bias = label @ layer["Dense_0"]["kernel"]
-    lstm = RowLSTM(6, groups).apply({"params": layer["RowLSTM_0"]}, h, None, bias)
+    lstm = jax.jit(
+        lambda h: RowLSTM(6, groups).apply({"params": layer["RowLSTM_0"]}, h, None, bias)
+    )(h)
     h = h + dense(np.asarray(lstm), layer["PixelDense_0"], 6, 12)
     h = dense(np.maximum(h, 0), params["head"]["PixelDense_0"], 12, 9)
     h = dense(np.maximum(h, 0), params["head"]["PixelDense_1"], 9, 3)

@@ -1,12 +1,13 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxgen.nets.row_lstm import RowLSTM, lstm_cell
-from tests.jaxgen.nets.test_masked import at, brute_mask, normal, perturbed
+from tests.jaxgen.nets.test_masked import at, brute_mask, normal, parameters
 
-KEY = jax.random.key(0)
 SIZE, INPUTS = 5, 6
 
 
@@ -40,7 +41,7 @@ def reference(params, x, bias, groups=1):
 def make(groups=1, shape=(2, 4, 5, INPUTS)):
     x, bias = normal(*shape), normal(shape[0], 4 * SIZE, seed=1)
     layer = RowLSTM(SIZE, groups)
-    params = perturbed(layer.init(KEY, x, None, bias, mutable=["params"])["params"])
+    params = parameters(layer, x, None, bias)
     return layer, params, x, bias
 
 
@@ -72,7 +73,7 @@ def test_a_map_against_a_loop_over_pixels(groups, shape):
 def test_a_state_sees_three_pixels_above_and_one_to_the_left():
     layer, params, x, bias = make(shape=(1, 5, 7, INPUTS))
     whole = jax.jit(lambda x: layer.apply({"params": params}, x[None], None, bias)[0, 4, 3])
-    slopes = np.abs(np.asarray(jax.jacobian(whole)(x[0]))).sum((0, 3))
+    slopes = np.abs(np.asarray(jax.jit(jax.jacobian(whole))(x[0]))).sum((0, 3))
     # d rows up: from one further left than the triangle of states, to its right edge.
     wanted = [[3 - d - 1 <= column <= 3 + d for column in range(7)] for d in (4, 3, 2, 1, 0)]
     np.testing.assert_array_equal(slopes > 0, wanted)
@@ -80,7 +81,8 @@ def test_a_state_sees_three_pixels_above_and_one_to_the_left():
 
 def test_from_pixel_to_pixel_it_gives_the_map():
     layer, params, x, bias = make(3)
-    whole, state = layer.apply({"params": params}, x, None, bias, mutable=["cache"])
+    apply = functools.partial(layer.apply, {"params": params}, mutable=["cache"])
+    whole, state = jax.jit(lambda x: apply(x, None, bias))(x)
     garbage = jax.tree.map(lambda grid: grid.at[2:].set(jnp.nan), state["cache"])
 
     @jax.jit
