@@ -22,7 +22,7 @@ def cores():
     """About 90,000 parameters on crops."""
     config = ConfigDict()
     config.task = {
-        "name": "jaxseg.edge_net:edge_detector",
+        "name": "jaxseg.edge_detection:edge_detection",
         # Cues that the net sees beside the image.
         "features": (),
         # What a smaller share of the annotators marked is neither edge nor background.
@@ -30,7 +30,7 @@ def cores():
         "balance": 1.1,
     }
     config.model = {
-        "name": "jaxseg.edge_net:EdgeNet",
+        "name": "jaxseg.nets:EdgeNet",
         "widths": (16, 24, 32, 40),
         "side": 16,
         "dilation": 2,

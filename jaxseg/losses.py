@@ -71,7 +71,7 @@ def top_k(share: float = 0.25) -> Loss:
     def one(entropy, valid):
         count = jnp.ceil(share * jnp.nansum(valid))
         ranked = -jnp.sort(jnp.where(valid > 0, -entropy, jnp.inf).ravel())
-        kept = jnp.arange(ranked.size) < count
+        kept = jnp.arange(ranked.size, dtype=count.dtype) < count
         return jnp.sum(jnp.where(kept, ranked, 0.0)) / jnp.maximum(count, 1.0) * _poison(valid)
 
     return lambda logits, truth: jax.vmap(one)(pixel_cross_entropy(logits, truth), truth.valid)
@@ -173,7 +173,7 @@ def boundary() -> Loss:
         maps = jax.vmap(lambda mask: signed_distance(mask > 0), -1, -1)(wanted)
         counted = valid > 0
         terms = jnp.sum(jnp.where(counted[..., None], probability * maps, 0.0), (0, 1))
-        terms = terms / jnp.maximum(jnp.sum(counted), 1.0)
+        terms = terms / jnp.maximum(jnp.sum(counted).astype(terms.dtype), 1.0)
         return mean_present(terms, wanted.sum((0, 1))) * _poison(valid)
 
     return lambda logits, truth: jax.vmap(one)(
@@ -226,7 +226,7 @@ def mean_present(terms: jax.Array, size: jax.Array) -> jax.Array:
     """Mean of [..., K] over the classes whose true size is not 0; 0 if none is."""
     present = size > 0
     total = jnp.sum(jnp.where(present, terms, 0.0), -1)
-    return total / jnp.maximum(jnp.sum(present, -1), 1)
+    return total / jnp.maximum(jnp.sum(present, -1), 1).astype(total.dtype)
 
 
 def _poison(valid):

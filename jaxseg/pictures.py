@@ -41,8 +41,9 @@ def overlay(
     Class 0 shows the image as it is.
     """
     picture = rgb(image).astype(jnp.float32)
-    shown = ((labels > 0) * alpha)[..., None]
-    return jnp.round(picture * (1 - shown) + shown * coloured(labels, ignore)).astype(jnp.uint8)
+    shown = ((labels > 0).astype(jnp.float32) * alpha)[..., None]
+    colours = coloured(labels, ignore).astype(jnp.float32)
+    return jnp.round(picture * (1 - shown) + shown * colours).astype(jnp.uint8)
 
 
 def comparison(image, truth, prediction, ignore: int = 255) -> jax.Array:

@@ -1,1 +1,7 @@
-"""Class likelihoods, priors and MAP decisions."""
+"""Class-conditional likelihoods, priors and decisions.
+
+- `decision`: priors that are counted, posteriors, and the maximum-a-posteriori decision.
+- `likelihoods`: histograms, Gaussians and Gaussian mixtures per class, fitted by counting.
+- `potts`: label maps with short borders, by total variation.
+- `prior_shift`: correction of posteriors for other class frequencies.
+"""

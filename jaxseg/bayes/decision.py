@@ -58,7 +58,7 @@ def log_prior(
     if not np.any(sums):
         raise ValueError("the masks have no pixel of any class: there is no prior to count")
     sums = jnp.asarray(sums, jnp.float32)
-    cells, whole = sums.shape[0] * sums.shape[1], sums.sum((0, 1))
+    cells, whole = sums.shape[0] * sums.shape[1], sums.sum((0, 1), keepdims=True)
     near = filters.smooth(sums, sigma) if sigma and cells > 1 else sums
     mixed = near + smoothing * whole / cells
     shares = mixed / mixed.sum(-1, keepdims=True)
@@ -66,15 +66,23 @@ def log_prior(
 
 
 def map_decision(log_likelihood: jax.Array, log_prior: jax.Array) -> jax.Array:
-    """The most probable class, int32 [...]; the first of equally probable ones.
+    """Chooses the most probable class of every pixel; the first of equally probable ones.
 
     Args:
-      log_likelihood: log P(x | C), [..., K].
-      log_prior: log P(C), [..., K] or any shape that broadcasts to it.
+      log_likelihood: log P(x | C), float [..., K]; 0.0 lets the prior decide alone.
+      log_prior: log P(C), float [..., K]; the two broadcast.
+
+    Returns:
+      int32 [...].
     """
-    return jnp.argmax(log_likelihood + log_prior, axis=-1).astype(jnp.int32)
+    return jnp.argmax(_log_joint(log_likelihood, log_prior), axis=-1).astype(jnp.int32)
 
 
 def posterior(log_likelihood: jax.Array, log_prior: jax.Array) -> jax.Array:
-    """P(C | x) by Bayes' rule, [..., K], of the arguments of `map_decision`."""
-    return jax.nn.softmax(log_likelihood + log_prior, axis=-1)
+    """Computes P(C | x) by Bayes' rule, float [..., K]; arguments as of `map_decision`."""
+    return jax.nn.softmax(_log_joint(log_likelihood, log_prior), axis=-1)
+
+
+def _log_joint(log_likelihood, log_prior):
+    log_likelihood, log_prior = jnp.broadcast_arrays(log_likelihood, log_prior)
+    return log_likelihood + log_prior

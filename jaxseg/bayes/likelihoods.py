@@ -189,10 +189,12 @@ def component_log_prob(params: dict, features: jax.Array) -> jax.Array:
     whiten = jnp.asarray(params["whiten"])
     size = whiten.shape[-1]
     centre = jnp.einsum("kmgf,kmf->kmg", whiten, params["mean"], precision="highest")
-    scaled = jnp.einsum("...f,kmgf->...kmg", features, whiten, precision="highest") - centre
+    scaled = jnp.einsum("...f,kmgf->...kmg", features, whiten, precision="highest")
+    scaled = scaled - jnp.broadcast_to(centre, scaled.shape)
     log_scale = jnp.log(jnp.diagonal(whiten, axis1=-2, axis2=-1)).sum(-1)
     constant = params["log_weight"] + log_scale - 0.5 * size * np.log(2.0 * np.pi)
-    return constant - 0.5 * jnp.sum(scaled**2, axis=-1)
+    squares = jnp.sum(scaled**2, axis=-1)
+    return jnp.broadcast_to(constant, squares.shape) - 0.5 * squares
 
 
 def moments(share: jax.Array, features: jax.Array) -> dict[str, jax.Array]:

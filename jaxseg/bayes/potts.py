@@ -30,7 +30,7 @@ def shares(energies: jax.Array, border: float, iterations: int = 100) -> jax.Arr
         primal, ahead, dual = state
         dual = dual + step * _gradient(ahead)
         norm = jnp.sqrt((dual**2).sum(0) + 1e-12)
-        dual = dual / jnp.maximum(1.0, norm / (border / 2 + 1e-12))
+        dual = dual / jnp.maximum(1.0, norm / (border / 2 + 1e-12))[None]
         moved = _to_simplex(primal + step * (_divergence(dual) - energies))
         return moved, 2 * moved - primal, dual
 
@@ -61,6 +61,7 @@ def _to_simplex(values):
     """
     threshold = (values.sum(0) - 1) / len(values)
     for _ in range(len(values) - 1):
-        above = values > threshold
-        threshold = (jnp.where(above, values, 0).sum(0) - 1) / jnp.maximum(above.sum(0), 1)
-    return jnp.maximum(values - threshold, 0.0)
+        above = values > threshold[None]
+        count = jnp.maximum(above.sum(0), 1).astype(values.dtype)
+        threshold = (jnp.where(above, values, 0).sum(0) - 1) / count
+    return jnp.maximum(values - threshold[None], 0.0)

@@ -23,6 +23,8 @@ def shift_prior(posterior: jax.Array, old: jax.Array, new: jax.Array) -> jax.Arr
       old: the prior that the classifier was trained on, [K] or broadcastable.
       new: the prior of the target, [K] or broadcastable, say a map [H, W, K].
     """
+    axes = max(map(jnp.ndim, (posterior, old, new)))
+    posterior, old, new = (_with_axes(array, axes) for array in (posterior, old, new))
     ratio = jnp.where(old > 0, new / jnp.where(old > 0, old, 1.0), 0.0)
     weighed = posterior * ratio
     total = weighed.sum(-1, keepdims=True)
@@ -72,3 +74,8 @@ def estimate_prior(
         return (change > tolerance) & (count < steps)
 
     return jax.lax.while_loop(unfinished, step, (old, jnp.inf, 0))[0]
+
+
+def _with_axes(array, axes):
+    """Gives an array leading axes of length 1 until it has `axes` of them."""
+    return jnp.reshape(array, (1,) * (axes - jnp.ndim(array)) + jnp.shape(array))

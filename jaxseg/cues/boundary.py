@@ -117,7 +117,7 @@ def summed_tensor(tensors: jax.Array) -> jax.Array:
     distances add up where their directions agree.
     """
     weights = jnp.asarray(list(WEIGHTS.values()), tensors.dtype).T
-    share = weights / jnp.sqrt(largest(tensors) + TINY)
+    share = weights[None, None] / jnp.sqrt(largest(tensors) + TINY)
     return smooth(jnp.sum(tensors * share[..., None], (-3, -2)), AGREEMENT)
 
 
@@ -178,7 +178,8 @@ def textons(grey: jax.Array) -> jax.Array:
 def histogram(values: jax.Array, low: float, high: float, bins: int) -> jax.Array:
     """Soft membership of bins, linear between their centres: [...] -> [..., bins]."""
     place = (jnp.clip(values, low, high) - low) / (high - low) * (bins - 1)
-    return jnp.maximum(0.0, 1.0 - jnp.abs(place[..., None] - jnp.arange(bins)))
+    centres = jnp.broadcast_to(jnp.arange(bins, dtype=place.dtype), (*place.shape, bins))
+    return jnp.maximum(0.0, 1.0 - jnp.abs(place[..., None] - centres))
 
 
 def lab(image: jax.Array) -> jax.Array:
@@ -218,7 +219,7 @@ def direction(tensors: jax.Array) -> jax.Array:
 
 def suppressed(strength: jax.Array, angle: jax.Array) -> jax.Array:
     """Keeps what is no less than its neighbours on either side along `angle`: [H, W]."""
-    rows, columns = jnp.indices(strength.shape)
+    rows, columns = jnp.indices(strength.shape, dtype=strength.dtype)
     down, right = jnp.sin(angle), jnp.cos(angle)
 
     def beside(step):

@@ -83,7 +83,8 @@ def points(depth: jax.Array, focal: float, centre: tuple[float, float] | None = 
     """
     height, width = depth.shape
     row, column = centre or ((height - 1) / 2, (width - 1) / 2)
-    y, x = (jnp.arange(height)[:, None] - row) / focal, (jnp.arange(width) - column) / focal
+    y = (jnp.arange(height, dtype=depth.dtype)[:, None] - row) / focal
+    x = (jnp.arange(width, dtype=depth.dtype)[None, :] - column) / focal
     return jnp.stack([x * depth, y * depth, depth], -1)
 
 
@@ -115,11 +116,11 @@ def normals(
     if focal is not None:
         place = points(depth, focal, centre)
     else:
-        y, x = jnp.indices(depth.shape) * pitch
+        y, x = jnp.indices(depth.shape, dtype=depth.dtype) * pitch
         place = jnp.stack([x, y, depth], -1)
     down, right = (_tangent(place, depth, axis) for axis in (0, 1))
     normal = jnp.cross(down, right)  # its z is negative on what faces the camera
-    view = place if focal is not None else jnp.array([0.0, 0.0, 1.0])
+    view = place if focal is not None else jnp.array([[[0.0, 0.0, 1.0]]])
     normal = jnp.where(jnp.sum(normal * view, -1, keepdims=True) > 0, -normal, normal)
     squared = jnp.sum(normal**2, -1, keepdims=True)
     # Lengths shrink with the square of the pixel's size; only exact zeros are no normal.
@@ -210,7 +211,7 @@ def standardised(values: jax.Array, valid: jax.Array) -> jax.Array:
 
     Variation below a thousandth of the mean is not blown up.
     """
-    count = jnp.maximum(jnp.sum(valid), 1)
+    count = jnp.maximum(jnp.sum(valid), 1).astype(values.dtype)
     mean = jnp.sum(jnp.where(valid, values, 0.0)) / count
     centred = jnp.where(valid, values - mean, 0.0)
     return centred * jax.lax.rsqrt(jnp.sum(centred**2) / count + (1e-3 * mean) ** 2 + 1e-12)

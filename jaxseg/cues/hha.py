@@ -36,11 +36,12 @@ def gravity(normals: jax.Array) -> jax.Array:
         level = unit & (jnp.abs(cosine) > jnp.cos(tolerance))
         upright = unit & (jnp.abs(cosine) < jnp.sin(tolerance))
         sign = upright.astype(rows.dtype) - level.astype(rows.dtype)
-        scatter = jnp.matmul(rows.T * sign, rows, precision="highest")
+        scatter = jnp.matmul(rows.T * sign[None], rows, precision="highest")
         value, vector = jnp.linalg.eigh(scatter)
         least = vector[:, 0] * jnp.where(vector[:, 0] @ down < 0, -1.0, 1.0)
         # Where two directions explain the normals as well, the estimate stays.
-        clear = value[1] - value[0] > 1e-3 * jnp.maximum(jnp.sum(unit), 1)
+        count = jnp.maximum(jnp.sum(unit), 1).astype(rows.dtype)
+        clear = value[1] - value[0] > 1e-3 * count
         return jnp.where(clear, least, down), None
 
     return jax.lax.scan(step, jnp.array(DOWN), np.radians(np.float32(TOLERANCES)))[0]

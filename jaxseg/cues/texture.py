@@ -201,7 +201,8 @@ def local_histograms(
     if bins < 2 or high <= low:
         raise ValueError(f"need 2 bins or more and rising limits, got {bins} and {limits}")
     place = (jnp.clip(responses, low, high) - low) * ((bins - 1) / (high - low))
-    share = jnp.maximum(0.0, 1.0 - jnp.abs(place[..., None] - jnp.arange(bins)))
+    centres = jnp.broadcast_to(jnp.arange(bins, dtype=place.dtype), (*place.shape, bins))
+    share = jnp.maximum(0.0, 1.0 - jnp.abs(place[..., None] - centres))
     flat = share.reshape(*share.shape[:2], -1)
     return window_means(flat, sigma).reshape(share.shape)
 

@@ -100,7 +100,7 @@ def dense_crf(
 def features(image: jax.Array, place_sigma: float, colour_sigma: float) -> jax.Array:
     """Place and colour of every pixel in standard deviations: [H, W, 2 + C]."""
     colour = jnp.clip(jnp.nan_to_num(image), 0.0, 1.0) / colour_sigma
-    place = jnp.stack(jnp.indices(image.shape[:2]), -1) / place_sigma
+    place = jnp.stack(jnp.indices(image.shape[:2], dtype=colour.dtype), -1) / place_sigma
     return jnp.concatenate([place, colour], -1)
 
 
@@ -116,7 +116,7 @@ def exact_filter(points: jax.Array) -> Callable:
         rows = values.reshape(len(flat), -1)
 
         def one(point):
-            return jnp.exp(-0.5 * jnp.sum((flat - point) ** 2, -1)) @ rows
+            return jnp.exp(-0.5 * jnp.sum((flat - point[None]) ** 2, -1)) @ rows
 
         return jax.lax.map(one, flat, batch_size=CHUNK).reshape(values.shape)
 
@@ -137,9 +137,10 @@ def bilateral_filter(points: jax.Array, size: tuple[int, ...]) -> Callable:
     flat = points.reshape(-1, len(size))
     low = jnp.floor(flat)
     corners = jnp.asarray(list(product((0, 1), repeat=len(size))))
-    weights = jnp.where(corners[:, None], flat - low, 1.0 - (flat - low)).prod(-1)
+    above = (flat - low)[None]
+    weights = jnp.where(corners[:, None] == 1, above, 1.0 - above).prod(-1)
     strides = np.append(np.cumprod(size[:0:-1])[::-1], 1)
-    places = (low.astype(jnp.int32) @ strides) + (corners @ strides)[:, None]
+    places = (low.astype(jnp.int32) @ strides)[None] + (corners @ strides)[:, None]
     kernel = filters.gaussian_kernel(np.sqrt(2.0 / 3.0), truncate=2.5)
 
     def apply(values):

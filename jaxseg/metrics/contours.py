@@ -86,7 +86,7 @@ def _share(mask, hits):
 def _percentile95(values, mask):
     """np.percentile(values[mask], 95) of an array with a fixed shape."""
     ranked = jnp.sort(jnp.where(mask, values, FAR).ravel())
-    place = 0.95 * jnp.maximum(jnp.sum(mask) - 1, 0)
+    place = 0.95 * jnp.maximum(jnp.sum(mask) - 1, 0).astype(values.dtype)
     low = jnp.floor(place).astype(jnp.int32)
     high = jnp.ceil(place).astype(jnp.int32)
-    return ranked[low] + (place - low) * (ranked[high] - ranked[low])
+    return ranked[low] + (place - low.astype(place.dtype)) * (ranked[high] - ranked[low])

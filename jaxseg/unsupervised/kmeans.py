@@ -55,7 +55,7 @@ def kmeans(
 def distances(points: jax.Array, centres: jax.Array) -> jax.Array:
     """Squared Euclidean distances: [N, D], [K, D] -> [N, K]."""
     cross = jnp.matmul(points, centres.T, precision="highest")
-    squares = (points**2).sum(1)[:, None] - 2 * cross + (centres**2).sum(1)
+    squares = (points**2).sum(1)[:, None] - 2 * cross + (centres**2).sum(1)[None]
     return jnp.maximum(squares, 0.0)
 
 
@@ -63,11 +63,11 @@ def _plus_plus(points, clusters, key):
     """Each next centre is a point, drawn with probability of its squared distance."""
     first, *keys = jax.random.split(key, clusters)
     centre = points[jax.random.randint(first, (), 0, len(points))]
-    centres, nearest = [centre], ((points - centre) ** 2).sum(1)
+    centres, nearest = [centre], ((points - centre[None]) ** 2).sum(1)
     for one in keys:
         centre = points[jax.random.categorical(one, jnp.log(nearest + 1e-30))]
         centres.append(centre)
-        nearest = jnp.minimum(nearest, ((points - centre) ** 2).sum(1))
+        nearest = jnp.minimum(nearest, ((points - centre[None]) ** 2).sum(1))
     return jnp.stack(centres)
 
 

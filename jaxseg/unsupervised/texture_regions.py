@@ -90,14 +90,16 @@ def _responses(image):
 def _components(means):
     """Principal components of the compressed means, partly whitened: [h, w, 12]."""
     points = jnp.sqrt(means).reshape(-1, means.shape[-1])
-    points = points - points.mean(0)
-    deviation = points.std(0)
+    points = points - points.mean(0, keepdims=True)
+    deviation = points.std(0, keepdims=True)
     points = jnp.where(deviation > ROUNDING, points / jnp.maximum(deviation, ROUNDING), 0.0)
     covariance = jnp.matmul(points.T, points, precision="highest") / len(points)
     variances, axes = jnp.linalg.eigh(covariance)
     variances, axes = variances[::-1][:COMPONENTS], axes[:, ::-1][:, :COMPONENTS]
     scale = jnp.maximum(variances, 1e-6) ** (-WHITENING / 2)
-    return (jnp.matmul(points, axes, precision="highest") * scale).reshape(*means.shape[:2], -1)
+    return (jnp.matmul(points, axes, precision="highest") * scale[None]).reshape(
+        *means.shape[:2], -1
+    )
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -173,7 +175,7 @@ def _discriminate(points, members, textures):
     With the mean covariance of all textures, shrunk towards its diagonal.
     """
     flat, weights = points.reshape(-1, points.shape[-1]), members.reshape(-1, textures)
-    flat = flat - flat.mean(0)
+    flat = flat - flat.mean(0, keepdims=True)
     sizes = weights.sum(0)
     product = functools.partial(jnp.matmul, precision="highest")
     centres = product(weights.T, flat) / jnp.maximum(sizes, 1.0)[:, None]

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxseg import edge_net
+from jaxseg.nets import edge_net
 
 NET = edge_net.EdgeNet(widths=(4, 8), side=4, groups=2)
 EXAMPLE = {
