@@ -31,7 +31,7 @@ class Likelihood(NamedTuple):
         which `fit` refuses.
       fit: sums over all the data -> params, on the host, in float64.
       log_prob: (params, features [..., F]) -> log P(x | C), [..., K].
-      passes: how often the data must be read.
+      passes: number of passes over the data.
     """
 
     sums: Callable
@@ -44,8 +44,8 @@ def fit(likelihood: Likelihood, batches: Callable[[], Iterable]):
     """Fits a likelihood to (features [..., F], labels [...]) pairs.
 
     Args:
-      likelihood: see this module.
-      batches: called once per pass; gives the same pairs each time.
+      likelihood: a family of densities.
+      batches: () -> pairs; called once per pass, returns the same pairs each time.
 
     Returns:
       The parameters that `likelihood.log_prob` takes.
@@ -78,6 +78,13 @@ def histogram(
       bins: cells per feature, bins ** F in all.
       smoothing: pseudo-count of every cell; 1 is Laplace's rule.
       ignore: id of pixels that do not count.
+
+    Returns:
+      A `Likelihood`, whose parameters are float32 [K, bins ** F], log P(cell | C).
+
+    Raises:
+      ValueError: `bins` below 1, or `smoothing` not positive; when called, more than
+        MAX_CELLS cells.
     """
     if bins < 1 or smoothing <= 0:
         raise ValueError(f"need bins >= 1 and smoothing > 0, got {bins} and {smoothing}")
@@ -120,6 +127,12 @@ def gaussian(
       classes: number of classes, K.
       regularisation: variance that is added to every feature, in its units squared.
       ignore: id of pixels that do not count.
+
+    Returns:
+      A `Likelihood`; parameters as of `mixture`, with one component.
+
+    Raises:
+      ValueError: `regularisation` is not positive.
     """
     return mixture(classes, 1, 0, regularisation, ignore)
 
@@ -139,10 +152,17 @@ def mixture(
 
     Args:
       classes: number of classes, K.
-      components: densities per class.
-      steps: EM steps, a pass over the data each.
+      components: densities per class, M.
+      steps: EM steps, each a pass over the data.
       regularisation: variance that is added to every feature, in its units squared.
       ignore: id of pixels that do not count.
+
+    Returns:
+      A `Likelihood`, whose parameters are those of `component_log_prob`.
+
+    Raises:
+      ValueError: no component, several without a step of EM, or `regularisation` not
+        positive.
     """
     if components < 1 or steps < (components > 1) or regularisation <= 0:
         raise ValueError(
@@ -153,7 +173,7 @@ def mixture(
     def sums(params, features, labels):
         known, features = finite(features)
         truth = contract.truth(labels, classes, ignore, known)
-        # A mistaken id has no class to carry its NaN: it goes to all.
+        # An id outside the contract has no class: its NaN goes to all of them.
         mistaken = jnp.isnan(truth.valid)[..., None]
         share = jnp.where(mistaken, jnp.nan, truth.one_hot)[..., None]
         if params is not None:
@@ -166,7 +186,7 @@ def mixture(
         if mean.shape[1] < components:
             weight, mean, covariance = split(mean, covariance, components)
         whiten = np.linalg.inv(np.linalg.cholesky(covariance))
-        with np.errstate(divide="ignore"):  # a component may lose all its pixels
+        with np.errstate(divide="ignore"):  # a component may have no pixels
             params = {"log_weight": np.log(weight), "mean": mean, "whiten": whiten}
         return jax.tree.map(np.float32, params)
 
@@ -179,12 +199,15 @@ def mixture(
 
 
 def component_log_prob(params: dict, features: jax.Array) -> jax.Array:
-    """log weight + log N(x; mean, covariance) of each component: [..., K, M].
+    """Computes log weight + log N(x; mean, covariance) of each component.
 
     Args:
       params: log_weight [K, M], mean [K, M, F] and whiten [K, M, F, F], the inverse
         of the covariance's Cholesky factor.
-      features: [..., F].
+      features: float [..., F].
+
+    Returns:
+      float32 [..., K, M].
     """
     whiten = jnp.asarray(params["whiten"])
     size = whiten.shape[-1]
@@ -198,11 +221,14 @@ def component_log_prob(params: dict, features: jax.Array) -> jax.Array:
 
 
 def moments(share: jax.Array, features: jax.Array) -> dict[str, jax.Array]:
-    """Sums of 1, x and x x^T, weighted: count [K, M], first [..., F], second [..., F F].
+    """Sums 1, x and x x^T over pixels, weighted.
 
     Args:
-      share: weight of each pixel in each component, [..., K, M].
-      features: x, [..., F].
+      share: weight of each pixel in each component, float [..., K, M].
+      features: x, float [..., F].
+
+    Returns:
+      {"count": [K, M], "first": [K, M, F], "second": [K, M, F F]}.
     """
     classes, x = share.shape[-2], features.reshape(-1, features.shape[-1])
     columns = share.reshape(len(x), -1).T
@@ -215,10 +241,20 @@ def moments(share: jax.Array, features: jax.Array) -> dict[str, jax.Array]:
 
 
 def normals(sums: dict, regularisation: float):
-    """Moments -> weight [K, M], mean [K, M, F] and covariance [K, M, F, F], float64.
+    """Turns moments into normal densities.
 
-    A component without pixels takes the moments of its class, and a class without
-    pixels those of all classes, of which it then looks no more likely than another.
+    A component without pixels takes the moments of its class. A class without pixels takes
+    those of all classes, so that it is as likely as they are together.
+
+    Args:
+      sums: of `moments`, as numpy float64.
+      regularisation: variance that is added to every feature.
+
+    Returns:
+      Weight [K, M], mean [K, M, F] and covariance [K, M, F, F], float64.
+
+    Raises:
+      ValueError: no pixel has both a class and known features.
     """
     count, first = sums["count"], sums["first"]
     second = sums["second"].reshape(*first.shape, -1)
@@ -230,7 +266,7 @@ def normals(sums: dict, regularisation: float):
         raise ValueError("no pixel has both a class and known features: nothing to fit")
     mean = (parts[1] / parts[0])[..., 0]
     spread = parts[2] / parts[0] - mean[..., :, None] * mean[..., None, :]
-    # What rounding of the sums may have left below zero is cut off.
+    # Rounding of the sums may leave an eigenvalue below zero: it becomes 0.
     value, vector = np.linalg.eigh(spread)
     spread = np.einsum("...fi,...i,...gi->...fg", vector, np.maximum(value, 0.0), vector)
     total = count.sum(1, keepdims=True)
@@ -239,7 +275,16 @@ def normals(sums: dict, regularisation: float):
 
 
 def split(mean, covariance, components: int):
-    """One normal per class -> several, at the quantiles of its longest axis."""
+    """Splits one normal density per class into several, along its longest axis.
+
+    Args:
+      mean: [K, 1, F].
+      covariance: [K, 1, F, F].
+      components: M; their means lie at quantiles of the axis.
+
+    Returns:
+      Weight [K, M], mean [K, M, F] and covariance [K, M, F, F].
+    """
     variance, axes = np.linalg.eigh(covariance)
     longest = axes[..., -1] * np.sqrt(variance[..., -1:])
     offset = stats.norm.ppf((np.arange(components) + 0.5) / components)
@@ -248,16 +293,27 @@ def split(mean, covariance, components: int):
 
 
 def finite(features: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Which pixels of [..., F] are known, [...], and the features with the others 0."""
+    """Finds the pixels whose features are all finite.
+
+    Args:
+      features: float [..., F].
+
+    Returns:
+      bool [...], and the features with 0 for all other pixels.
+    """
     known = jnp.isfinite(features).all(-1)
     return known, jnp.where(known[..., None], features, 0.0)
 
 
 def check_sums(sums, classes: int) -> None:
-    """Refuses sums that a mistaken id has made NaN.
+    """Refuses sums that an id outside the contract has made NaN.
+
+    Args:
+      sums: tree of arrays.
+      classes: number of classes, for the message.
 
     Raises:
-      ValueError: what is wrong and what ids are meant.
+      ValueError: a sum is not finite.
     """
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(sums)):
         raise ValueError(

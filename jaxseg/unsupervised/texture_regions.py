@@ -137,7 +137,7 @@ def _refine(means, labels, textures):
         energies = _discriminate(points, _interior(labels, textures), textures)
         energies = jnp.where(near, energies, jnp.inf)
         energies = jnp.minimum(energies - energies.min(-1, keepdims=True), CAP)
-        shares = potts.shares(energies / BORDER, 2.0)
+        shares = potts.soft_labels(energies / BORDER, 2.0)
         labels = shares.argmax(-1)
         near = _near(labels, textures)
     return shares

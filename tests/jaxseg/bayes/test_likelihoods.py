@@ -64,7 +64,7 @@ def test_gaussian_is_that_of_scipy(pixels):
         np.testing.assert_allclose(found[..., number], expected, rtol=1e-3, atol=1e-3)
 
 
-def test_one_feature_and_the_class_shares_are_gaussian_naive_bayes(pixels):
+def test_one_feature_and_the_class_frequencies_are_gaussian_naive_bayes(pixels):
     features, labels = pixels[0][1:, ..., :1], pixels[1][1:]
     flat, known = features.reshape(-1, 1), labels.ravel()
     reference = GaussianNB(var_smoothing=0).fit(np.float64(flat), known)
