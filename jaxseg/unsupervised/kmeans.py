@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 
 class Clusters(NamedTuple):
-    """What k-means found.
+    """The result of k-means.
 
     Attributes:
-      centres: [K, D].
-      inertia: sum of squared distances to the nearest centre.
+      centres: float [K, D].
+      inertia: float scalar, the sum of squared distances to the nearest centre.
     """
 
     centres: jax.Array
@@ -21,17 +21,20 @@ class Clusters(NamedTuple):
 def kmeans(
     points: jax.Array, clusters: int, key: jax.Array, restarts: int = 8, iterations: int = 30
 ) -> Clusters:
-    """The best of several runs of Lloyd's algorithm, each begun by k-means++.
+    """Runs Lloyd's algorithm several times, each begun by k-means++, and keeps the best run.
 
     Arthur and Vassilvitskii 2007. A cluster that loses all its points keeps its centre.
     Deterministic given the key; jit-able with all but points and key static.
 
     Args:
-      points: [N, D], float.
+      points: float [N, D].
       clusters: K, may exceed the number of distinct points.
-      key: of `jax.random.key`.
-      restarts: how many runs.
-      iterations: of each.
+      key: a typed key.
+      restarts: number of runs.
+      iterations: of each run.
+
+    Returns:
+      The `Clusters` of least inertia.
 
     Raises:
       ValueError: no points, or clusters, restarts or iterations below 1.
@@ -53,7 +56,7 @@ def kmeans(
 
 
 def distances(points: jax.Array, centres: jax.Array) -> jax.Array:
-    """Squared Euclidean distances: [N, D], [K, D] -> [N, K]."""
+    """Computes squared Euclidean distances, not negative: [N, D], [K, D] -> [N, K]."""
     cross = jnp.matmul(points, centres.T, precision="highest")
     squares = (points**2).sum(1)[:, None] - 2 * cross + (centres**2).sum(1)[None]
     return jnp.maximum(squares, 0.0)

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from jaxseg import losses, segmenter
 from jaxseg import segmentation as seg
 from jaxseg.nets.unet import UNet
 from tests.jaxseg.optimizers import adam
@@ -124,7 +123,7 @@ def test_dropout_samples_disagree_where_the_net_is_unsure():
     assert (found["information"] <= found["entropy"] + 1e-5).all()
 
 
-def test_cues_are_seen_and_depth_has_a_unit():
+def test_features_are_channels_of_the_net_s_input():
     def metres(example):
         return example["depth"]
 
@@ -132,20 +131,6 @@ def test_cues_are_seen_and_depth_has_a_unit():
     batch = make_batch(depth=np.full((4, SIDE, SIDE, 1), 2500, np.int32))
     state = jax.eval_shape(task.init, KEY, batch)
     assert state.params["encoder0"]["Conv_0"]["kernel"].shape[2] == 4
-    model = segmenter.Model(
-        net=None,
-        classes=K,
-        ignore=255,
-        features=(metres,),
-        depth_unit=0.001,
-        loss=losses.cross_entropy(),
-        names=(),
-        flips=False,
-        passes=0,
-    )
-    x = segmenter.net_input(model, batch)
-    np.testing.assert_allclose(x[..., 3], 2.5)
-    np.testing.assert_allclose(x[..., :3], batch["image"] / 127.5 - 1, atol=1e-6)
 
 
 def test_deep_supervision_trains_every_head_and_batch_statistics_are_part_of_the_state():
@@ -160,14 +145,6 @@ def test_deep_supervision_trains_every_head_and_batch_statistics_are_part_of_the
     same = jax.tree.map(np.array_equal, jax.device_get(state.batch_stats), new.batch_stats)
     assert jax.tree.leaves(same)
     assert not any(jax.tree.leaves(same))
-
-
-def test_the_loss_is_the_mean_over_outputs_weighted_by_their_size():
-    batch = make_batch()
-    of_shape = lambda logits, truth: np.float32(logits) * truth.valid.shape[-1]
-    model = segmenter.Model(None, K, 255, (), 1.0, of_shape, (), False, 0)
-    found = segmenter.supervised_loss(model, (1.0, 10.0, 100.0), batch)
-    assert found == pytest.approx((16 + 10 * 8 / 2 + 100 * 4 / 4) / (1 + 1 / 2 + 1 / 4))
 
 
 def test_figures_show_image_truth_prediction_and_errors(trained):

@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.naive_bayes import GaussianNB
 
-from jaxseg.bayes import likelihoods
+from jaxseg.bayes import likelihoods, normal_densities
 
 CLASSES, IGNORE = 3, 255
 
@@ -81,7 +81,7 @@ def test_mixture_is_em_of_sklearn_from_the_same_start(pixels, steps):
     found = model.log_prob(params, pixels[0].reshape(-1, 2))
     for number in range(CLASSES):
         own = of_class(pixels, number)
-        weight, mean, covariance = likelihoods.split(
+        weight, mean, covariance = normal_densities.split(
             own.mean(0)[None, None], np.cov(own.T, bias=True)[None, None] + 1e-4 * np.eye(2), 2
         )
         reference = GaussianMixture(

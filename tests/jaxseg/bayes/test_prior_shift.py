@@ -44,7 +44,7 @@ def test_impossible_classes():
 
 
 def classified(rng, count, target, old):
-    """Posteriors under the frequencies `old` of normal classes that occur with frequencies `target`."""
+    """Posteriors under the frequencies `old` of normal classes with frequencies `target`."""
     truth = rng.choice(len(target), count, p=target)
     x = rng.normal(2.0 * truth, 1.0)
     joint = old * stats.norm.pdf(x[:, None], 2.0 * np.arange(len(target)))

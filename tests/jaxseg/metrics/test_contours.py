@@ -4,27 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from jaxseg import distance, labels
+from jaxseg import labels
 from jaxseg.metrics import contours
 from tests.jaxseg.reference import CLASSES, contour
 
 SHAPE = (2, 13, 17)
 sums = jax.jit(lambda p, t: contours.contour_sums(p, labels.truth(t, CLASSES), tolerance=0.06))
-
-
-@given(st.integers(0, 999), st.sampled_from([0.0, 0.02, 0.5, 1.0]))
-def test_distances_are_those_of_scipy(seed, share):
-    mask = np.random.default_rng(seed).random(SHAPE[1:]) < share
-    ours = np.asarray(distance.distance(mask))
-    if mask.any():
-        np.testing.assert_allclose(ours, ndimage.distance_transform_edt(~mask), atol=1e-5)
-    else:
-        assert (ours >= 1e6).all()
-
-
-def test_signed_distance_is_zero_without_a_border():
-    for full in (np.zeros((4, 5), bool), np.ones((4, 5), bool)):
-        assert not np.asarray(distance.signed_distance(full)).any()
 
 
 def directed(mine, yours):
