@@ -125,7 +125,17 @@ def train_step(
 
 
 def eval_step(model: Model, state: training.State, batch: dict, rng: jax.Array) -> dict:
-    """Computes the sums of a batch without training; arguments as of `train_step`."""
+    """Computes the sums of a batch without training.
+
+    Args:
+      model: the model.
+      state: the state.
+      batch: as of `train_step`.
+      rng: not used.
+
+    Returns:
+      The sums of `loss_and_sums`.
+    """
     del rng
     return loss_and_sums(model, training.ema_params(state), batch)[1]
 
@@ -196,7 +206,15 @@ def figures(
 
 
 def truth(batch: dict, classes: int) -> labels.Truth:
-    """Applies the label contract to a batch's `label`, as masks [B, 1, 1]."""
+    """Applies the label contract to a batch's labels, as masks of one pixel.
+
+    Args:
+      batch: `label` integers [B] and `mask` bool [B].
+      classes: K.
+
+    Returns:
+      A `labels.Truth` of [B, 1, 1].
+    """
     return labels.truth(batch["label"][:, None, None], classes, -1, batch["mask"][:, None, None])
 
 

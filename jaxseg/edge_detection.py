@@ -137,7 +137,13 @@ def train_step(
 
 
 def eval_step(model: Model, state: training.State, batch: dict, rng: jax.Array) -> dict:
-    """Computes the sums of a batch without training; arguments as of `train_step`.
+    """Computes the sums of a batch without training.
+
+    Args:
+      model: the model.
+      state: the state.
+      batch: as of `train_step`.
+      rng: not used.
 
     Returns:
       {"loss", "count"}, scalars, and those of `edge_sums`, [19] each.
@@ -164,7 +170,12 @@ def net_input(model: Model, batch: dict) -> jax.Array:
 
 
 def apply(model: Model, params: Any, batch: dict) -> jax.Array:
-    """Runs the net on a batch with `image` uint8 [B, H, W, C].
+    """Runs the net.
+
+    Args:
+      model: the model.
+      params: parameters of the net.
+      batch: `image` uint8 [B, H, W, C].
 
     Returns:
       Logits, float32 [B, H, W, K].
@@ -200,7 +211,15 @@ def balanced_loss(model: Model, logits: jax.Array, edges: jax.Array) -> jax.Arra
 
 
 def is_edge(share: jax.Array, consensus: float) -> jax.Array:
-    """Whether enough annotators marked a pixel: share in [0, 1], [...] -> bool [...]."""
+    """Decides whether enough annotators marked a pixel.
+
+    Args:
+      share: of the annotators, float [...] in [0, 1].
+      consensus: least share of an edge; a share of 0 never is one.
+
+    Returns:
+      bool [...].
+    """
     return (share > 0) & (share >= consensus)
 
 
@@ -236,7 +255,15 @@ def edge_sums(model: Model, logits: jax.Array, batch: dict) -> dict[str, jax.Arr
 
 
 def near(marks: jax.Array, reach: int) -> jax.Array:
-    """Whether a mark lies within `reach` rows and columns: bool [B, H, W] -> bool [B, H, W]."""
+    """Finds the pixels with a mark within `reach` rows and columns.
+
+    Args:
+      marks: bool [B, H, W].
+      reach: in pixels.
+
+    Returns:
+      bool [B, H, W].
+    """
     size = 2 * reach + 1
     return jax.lax.reduce_window(marks, False, jnp.logical_or, (1, size, size), (1, 1, 1), "SAME")
 

@@ -174,21 +174,21 @@ def lovasz_softmax() -> Loss:
       (logits, truth) -> [B].
     """
 
-    def one_class(probability, wanted, valid):
-        error = jnp.abs(wanted - probability)
+    def one_class(probability, target, valid):
+        error = jnp.abs(target - probability)
         # Ignored pixels come last in the order and add to no count.
         order = jnp.argsort(jnp.where(valid > 0, -error, jnp.inf))
-        wanted, valid, error = wanted[order], valid[order], error[order]
-        union = jnp.sum(wanted) + jnp.cumsum((1.0 - wanted) * valid)
-        overlap = jnp.sum(wanted) - jnp.cumsum(wanted)
+        target, valid, error = target[order], valid[order], error[order]
+        union = jnp.sum(target) + jnp.cumsum((1.0 - target) * valid)
+        overlap = jnp.sum(target) - jnp.cumsum(target)
         jaccard = 1.0 - overlap / jnp.maximum(union, 1.0)
         step = jnp.diff(jaccard, prepend=0.0)
         return jnp.sum(jnp.where(valid > 0, error * jax.lax.stop_gradient(step), 0.0))
 
-    def one(probability, wanted, valid):
+    def one(probability, target, valid):
         flat = lambda x: x.reshape(-1, x.shape[-1]).T
-        terms = jax.vmap(one_class, (0, 0, None))(flat(probability), flat(wanted), valid.ravel())
-        return mean_present(terms, wanted.sum((0, 1))) * _poison(valid)
+        terms = jax.vmap(one_class, (0, 0, None))(flat(probability), flat(target), valid.ravel())
+        return mean_present(terms, target.sum((0, 1))) * _poison(valid)
 
     return lambda logits, truth: jax.vmap(one)(
         jax.nn.softmax(logits.astype(jnp.float32)), truth.one_hot, truth.valid
@@ -206,12 +206,12 @@ def boundary() -> Loss:
       (logits, truth) -> [B].
     """
 
-    def one(probability, wanted, valid):
-        maps = jax.vmap(lambda mask: signed_distance(mask > 0), -1, -1)(wanted)
+    def one(probability, target, valid):
+        maps = jax.vmap(lambda mask: signed_distance(mask > 0), -1, -1)(target)
         counted = valid > 0
         terms = jnp.sum(jnp.where(counted[..., None], probability * maps, 0.0), (0, 1))
         terms = terms / jnp.maximum(jnp.sum(counted).astype(terms.dtype), 1.0)
-        return mean_present(terms, wanted.sum((0, 1))) * _poison(valid)
+        return mean_present(terms, target.sum((0, 1))) * _poison(valid)
 
     return lambda logits, truth: jax.vmap(one)(
         jax.nn.softmax(logits.astype(jnp.float32)), truth.one_hot, truth.valid

@@ -103,7 +103,16 @@ def supervised_loss(model: Model, outputs: tuple[jax.Array, ...], batch: dict) -
 
 
 def truth(model: Model, batch: dict, stride: int = 1) -> labels.Truth:
-    """Applies the label contract to every `stride`-th pixel of a batch's masks."""
+    """Applies the label contract to every `stride`-th pixel of a batch's masks.
+
+    Args:
+      model: its `classes` and `ignore` are used.
+      batch: `segmentation` ids [B, H, W, 1] and `mask` bool [B].
+      stride: in pixels.
+
+    Returns:
+      A `labels.Truth` of [B, ceil(H / stride), ceil(W / stride)].
+    """
     ids = batch["segmentation"][:, ::stride, ::stride, 0]
     return labels.truth(ids, model.classes, model.ignore, batch["mask"][:, None, None])
 

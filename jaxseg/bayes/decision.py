@@ -85,7 +85,15 @@ def map_decision(log_likelihood: jax.Array, log_prior: jax.Array) -> jax.Array:
 
 
 def posterior(log_likelihood: jax.Array, log_prior: jax.Array) -> jax.Array:
-    """Computes P(C | x) by Bayes' rule, float [..., K]; arguments as of `map_decision`."""
+    """Computes P(C | x) by Bayes' rule.
+
+    Args:
+      log_likelihood: log P(x | C), float [..., K].
+      log_prior: log P(C), float [..., K]; the two broadcast.
+
+    Returns:
+      float [..., K], which sums to 1 over K.
+    """
     return jax.nn.softmax(_log_joint(log_likelihood, log_prior), axis=-1)
 
 

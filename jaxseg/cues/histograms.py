@@ -76,7 +76,15 @@ def lab(image: jax.Array) -> jax.Array:
 
 
 def block_means(array: jax.Array, block: int) -> jax.Array:
-    """Averages over blocks of block x block pixels, [H, W, K] -> [ceil(H / b), ceil(W / b), K]."""
+    """Averages over square blocks; the last row and column are repeated to fill the last blocks.
+
+    Args:
+      array: float [H, W, K].
+      block: side of a block in pixels.
+
+    Returns:
+      float [ceil(H / block), ceil(W / block), K].
+    """
     height, width, depth = array.shape
     pads = ((0, -height % block), (0, -width % block), (0, 0))
     whole = jnp.pad(array, pads, mode="edge")

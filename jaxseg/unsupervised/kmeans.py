@@ -56,7 +56,15 @@ def kmeans(
 
 
 def distances(points: jax.Array, centres: jax.Array) -> jax.Array:
-    """Computes squared Euclidean distances, not negative: [N, D], [K, D] -> [N, K]."""
+    """Computes squared Euclidean distances, not negative.
+
+    Args:
+      points: float [N, D].
+      centres: float [K, D].
+
+    Returns:
+      float [N, K].
+    """
     cross = jnp.matmul(points, centres.T, precision="highest")
     squares = (points**2).sum(1)[:, None] - 2 * cross + (centres**2).sum(1)[None]
     return jnp.maximum(squares, 0.0)

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -62,7 +63,8 @@ def test_truth_takes_every_other_pixel_and_drops_rows_that_fill_up():
 def test_sums_of_a_batch_by_hand():
     batch = make_batch()
     logits = np.random.default_rng(1).normal(size=(4, SIDE, SIDE, K)).astype(np.float32)
-    sums = segmenter.sums_of(model(), logits, np.float32([1, 2, 4, 8]), batch)
+    terms = np.float32([1, 2, 4, 8])
+    sums = jax.device_get(segmenter.sums_of(model(), logits, terms, batch))
     assert sums["loss"] == 7
     assert sums["count"] == 3
     ids, guess = batch["segmentation"][:3, ..., 0], logits[:3].argmax(-1)
