@@ -73,6 +73,7 @@ def test_every_option_at_once_gives_finite_logits():
     net = UNet(
         classes=3,
         widths=(4, 8),
+        convolutions=1,
         block="residual",
         norm="batch",
         up="transpose",
