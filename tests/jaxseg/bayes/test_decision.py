@@ -104,7 +104,7 @@ def test_no_rule_errs_less_than_the_map_decision():
     truth = rng.random(200_000) < 0.2
     x = rng.normal(np.where(truth, 1.0, -1.0), 1.0)
     likelihood = np.stack([stats.norm.logpdf(x, -1), stats.norm.logpdf(x, 1)], -1)
-    wrong = jax.jit(decision.map_decision)(likelihood, np.log([0.8, 0.2])) != truth
+    wrong = np.asarray(jax.jit(decision.map_decision)(likelihood, np.log([0.8, 0.2]))) != truth
     edge = np.log(4.0) / 2
     expected = 0.8 * stats.norm.sf(edge, -1) + 0.2 * stats.norm.cdf(edge, 1)
     assert np.mean(wrong) == pytest.approx(expected, abs=0.003)

@@ -70,7 +70,7 @@ def test_one_feature_and_the_class_frequencies_are_gaussian_naive_bayes(pixels):
     reference = GaussianNB(var_smoothing=0).fit(np.float64(flat), known)
     model = likelihoods.gaussian(CLASSES, regularisation=1e-9)
     found = model.log_prob(likelihoods.fit(model, one_by_one(features, labels)), flat)
-    posterior = jax.nn.softmax(found + np.log(reference.class_prior_), axis=-1)
+    posterior = jax.nn.softmax(found + np.log(reference.class_prior_)[None], axis=-1)
     np.testing.assert_allclose(posterior, reference.predict_proba(flat), atol=1e-4)
 
 
