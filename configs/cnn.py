@@ -1,6 +1,6 @@
-"""A small convolutional net that names what an image shows, data only.
+"""A small convolutional net that classifies images.
 
-  python -m launch.train --config=configs/cnn.py        8 x 8 digits, shipped with us
+  python -m launch.train --config=configs/cnn.py        8 x 8 digits, part of this package
 
 Variants: (none); founding, the net and image size that the project began with
 (224 x 224 x 3, 102.8 M parameters), on a TFDS data set of photographs.
@@ -19,7 +19,7 @@ def get_config(variant=""):
 
 
 def digits():
-    """1,438 images, 10 classes."""
+    """1,438 images of 8 x 8, 10 classes."""
     config = ConfigDict()
     config.task = {"name": "jaxseg.classification:classification", "classes": 10}
     config.model = {

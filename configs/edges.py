@@ -1,4 +1,4 @@
-"""A small edge detector, trained from scratch on BSDS500: a table of variants, data only.
+"""A small edge detector, trained from scratch on BSDS500.
 
   python -m launch.train --config=configs/edges.py --config.data.path=DIR
   python -m launch.benchmarks.bsds --data=DIR --workdir=runs/edges
@@ -22,15 +22,15 @@ def cores():
     """About 90,000 parameters on crops."""
     config = ConfigDict()
     config.task = {
-        "name": "jaxseg.edge_net:edge_detector",
+        "name": "jaxseg.edge_detection:edge_detection",
         # Cues that the net sees beside the image.
         "features": (),
-        # What a smaller share of the annotators marked is neither edge nor background.
+        # Pixels that a smaller share of the annotators marked are neither edge nor background.
         "consensus": 0.3,
         "balance": 1.1,
     }
     config.model = {
-        "name": "jaxseg.edge_net:EdgeNet",
+        "name": "jaxseg.nets:EdgeNet",
         "widths": (16, 24, 32, 40),
         "side": 16,
         "dilation": 2,

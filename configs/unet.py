@@ -1,17 +1,18 @@
-"""U-Nets that label every pixel: a table of variants, data only.
+"""U-Nets that label every pixel.
 
   python -m launch.train --config=configs/unet.py                       generated scenes
   python -m launch.train --config=configs/unet.py:folder --config.data.path=DIR
 
-Variants: (none); texture, texture_cue, depth, depth_cue, depth_streams: what a cue
-is worth on scenes where only it tells; folder, camvid, camvid_large: images and masks
-in files; pets, cityscapes: stock TFDS sets.
+Variants: (none); texture, texture_cue, depth, depth_cue, depth_streams: scenes whose
+classes differ in that cue alone, without and with the cue as input; folder, camvid,
+camvid_large: images and masks in files; pets, cityscapes: stock TFDS data sets.
 """
 
 from ml_collections import ConfigDict
 
-# Of the training masks: sky, building, pole, road, pavement, tree, sign, fence, car,
-# pedestrian, bicyclist.
+# Weights of the classes sky, building, pole, road, pavement, tree, sign, fence, car,
+# pedestrian, bicyclist; square roots of median frequency over frequency of the training
+# masks: rare classes gain weight, but none dominates.
 CAMVID_WEIGHTS = (0.53, 0.45, 2.19, 0.39, 1.0, 0.65, 1.96, 1.41, 0.89, 2.53, 2.97)
 
 
@@ -64,7 +65,7 @@ def scenes():
     config = ConfigDict()
     config.task = {
         "name": "jaxseg.segmentation:segmentation",
-        # As many as the data names.
+        # The number of classes that the data set names.
         "classes": -1,
         "loss": {
             "name": "jaxseg.losses:weighted",
@@ -77,7 +78,7 @@ def scenes():
         "features": (),
         "ignore": 255,
         "depth_unit": 0.001,  # scenes give millimetres
-        # Of predictions: average over the mirror image; dropout samples.
+        # Predictions: average over the mirror image; number of dropout samples.
         "flips": False,
         "passes": 0,
     }
@@ -103,7 +104,7 @@ def scenes():
         "ema": 0.99,
     }
     config.data = {"name": "scenes/rgb", "batch_size": 16, "resident": True}
-    # Flips only: resampling would blur the speckle that one class is known by.
+    # Flips only: resampling would blur the speckle that distinguishes one class.
     config.data.augment = [{"name": "jaxseg.augment:warp", "flip": True}]
     config.train = {"steps": 1500}
     config.eval = {"split": "test", "every": 500, "batch_size": 50}
@@ -117,12 +118,12 @@ def scenes():
 
 
 def texture(config):
-    """Regions differ in texture alone: what the net makes of grey values by itself."""
+    """Regions differ in texture alone; the net sees grey values only."""
     config.data.name = "scenes/texture"
 
 
 def texture_cue(config):
-    """The same with local energies of Gabor filters, in an encoder of their own."""
+    """As `texture`, with local energies of Gabor filters in an encoder of their own."""
     texture(config)
     cue = {
         "name": "jaxseg.cues.texture:channels",
@@ -139,20 +140,20 @@ def depth(config):
 
 
 def depth_cue(config):
-    """The same with depth beside the image; one image in ten is trained without it."""
+    """As `depth`, with depth beside the image; one example in ten is trained without it."""
     depth(config)
     config.task.features = ({"name": "jaxseg.cues.depth:channels"},)
     config.data.augment.append({"name": "jaxseg.cues.depth:drop", "rate": 0.1})
 
 
 def depth_streams(config):
-    """Depth has an encoder of its own; gates at each level let it through."""
+    """As `depth_cue`, but depth has an encoder of its own, joined by gates at each level."""
     depth_cue(config)
     config.model.second_stream = 6
 
 
 def folder(config):
-    """Own images and masks in config.data.path; see launch/data/folders.py."""
+    """Your own images and masks in config.data.path; see launch/data/folders.py."""
     config.task.depth_unit = 1.0
     config.data.update(name="launch.data.folders:folder", path="", batch_size=8, resident=False)
     config.data.kwargs = {"classes": 0, "ignore": 255, "size": (0, 0), "limit": 512}
@@ -168,7 +169,6 @@ def camvid(config):
     """367 road scenes at 180 x 240: 23 minutes on two cores, mean IoU 0.469."""
     folder(config)
     config.data.kwargs.update(classes=11, ignore=11, size=(180, 240))
-    # Square roots of median frequency over frequency: rare classes count, none rules.
     config.task.loss.terms = (
         {"name": "jaxseg.losses:cross_entropy", "class_weights": CAMVID_WEIGHTS},
         {"name": "jaxseg.losses:dice"},
@@ -180,7 +180,7 @@ def camvid(config):
 
 
 def camvid_large(config):
-    """The same at 360 x 480 with a wider net, in bfloat16; for a GPU."""
+    """As `camvid`, at 360 x 480 with a wider net, in bfloat16; for a GPU."""
     camvid(config)
     config.data.kwargs.size = (360, 480)
     config.dtype = "bfloat16"

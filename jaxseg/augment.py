@@ -1,7 +1,7 @@
-"""Augmentation of one example: what its arrays share is warped together.
+"""Augmentation of one example: all its arrays are warped together.
 
 Functions (example, rng, ...) -> example for `config.data.augment`, compiled into the
-training step; noise is a function of (seed, step, example).
+training step. The random numbers depend on (seed, step, example) alone.
 """
 
 import jax
@@ -10,8 +10,8 @@ from jax.scipy.ndimage import map_coordinates
 
 from jaxseg.labels import IGNORE
 
-# How each array is resampled, and what stands where the source has no pixel: an
-# image is black, depth not known, a boundary absent; labels have the ignore id.
+# How each array is resampled, and its value outside the source: black in an image,
+# unknown depth, no edge; labels get the ignore id.
 LINEAR = {"image": 0.0, "edges": 0.0}
 NEAREST = {"depth": 0.0}
 
@@ -31,17 +31,20 @@ def warp(
 
     Args:
       example: arrays [H, W, C]: `image` and `edges` are resampled linearly, `depth`
-        and `segmentation` take the nearest pixel; others stay as they are.
+        and `segmentation` take the nearest pixel; others stay unchanged.
       rng: a key.
       crop: (height, width) of the result; that of the example unless given. Its place
         is drawn so that it lies inside the source where it fits.
       flip: whether half of the examples are mirrored left to right.
-      scale: range that the enlargement is drawn from, uniform in its logarithm.
+      scale: range of the enlargement, which is drawn uniformly in its logarithm.
       rotate: largest angle in degrees, either way.
       elastic: standard deviation in pixels of a smooth random displacement, drawn on
         a grid x grid mesh over the crop.
-      grid: meshes of it along each side.
-      ignore: id of the pixels of `segmentation` that the source does not have.
+      grid: points of that mesh along each side.
+      ignore: id of the pixels of `segmentation` that lie outside the source.
+
+    Returns:
+      The example with arrays [h, w, C] of the same dtypes.
     """
     height, width = example["image"].shape[:2]
     size = tuple(crop) or (height, width)
@@ -61,7 +64,7 @@ def colour(
     saturation: float = 0.2,
     noise: float = 0.0,
 ) -> dict:
-    """Changes the image's brightness, contrast, saturation, and adds noise.
+    """Changes the image's brightness, contrast and saturation, and adds noise.
 
     Args:
       example: with `image` uint8 [H, W, C].
@@ -70,6 +73,9 @@ def colour(
       contrast: largest relative change of the distance to the mean.
       saturation: largest relative change of the distance to grey.
       noise: standard deviation of Gaussian pixel noise, as a share of the range.
+
+    Returns:
+      The example with the changed `image` uint8 [H, W, C].
     """
     image = example["image"].astype(jnp.float32) / 255.0
     shift, gain, tint = jax.random.uniform(rng, (3,), minval=-1.0, maxval=1.0)
@@ -82,7 +88,7 @@ def colour(
 
 
 def _source_places(rng, source, size, flip, scale, rotate, elastic, grid):
-    """Where each pixel of the result lies in the source: (y, x), each [h, w]."""
+    """Finds where each pixel of the result lies in the source: (y, x), each [h, w]."""
     keys = jax.random.split(rng, 5)
     centred = [jnp.arange(n, dtype=jnp.float32) - (n - 1) / 2 for n in size]
     y, x = jnp.meshgrid(*centred, indexing="ij")
@@ -109,7 +115,7 @@ def _source_places(rng, source, size, flip, scale, rotate, elastic, grid):
 
 
 def _resample(array, places, linear, fill):
-    """Takes [h, w] places of an array [H, W, C], in its own dtype."""
+    """Samples an array [H, W, C] at (y, x), each [h, w]: [h, w, C] of the same dtype."""
     height, width = array.shape[:2]
     y, x = places
     inside = (y > -0.5) & (y < height - 0.5) & (x > -0.5) & (x < width - 0.5)

@@ -3,16 +3,21 @@
 import jax
 import jax.numpy as jnp
 
-# Stands for "no such pixel": larger than any squared distance, its root finite.
+# The squared distance if there is no True pixel: larger than any other, and finite.
 FAR = 1e12
 
 
 def squared_distance(mask: jax.Array) -> jax.Array:
-    """Squared distance of every pixel to the nearest True pixel: bool [H, W] -> [H, W].
+    """Computes the squared distance of every pixel to the nearest True pixel.
 
     The separable lower envelope of Felzenszwalb and Huttenlocher (2012), by brute
-    force along each axis: H W (H + W) additions, which a vector unit does at once.
-    Everywhere `FAR` where the mask is empty.
+    force along each axis: H W (H + W) additions, which vector units do in parallel.
+
+    Args:
+      mask: bool [H, W].
+
+    Returns:
+      float32 [H, W], in squared pixels; `FAR` everywhere if the mask is empty.
     """
     height, width = mask.shape
     start = jnp.where(mask, 0.0, FAR)
@@ -21,16 +26,29 @@ def squared_distance(mask: jax.Array) -> jax.Array:
 
 
 def distance(mask: jax.Array) -> jax.Array:
-    """Distance of every pixel to the nearest True pixel, in pixels: [H, W]."""
+    """Computes the distance of every pixel to the nearest True pixel.
+
+    Args:
+      mask: bool [H, W].
+
+    Returns:
+      float32 [H, W], in pixels; sqrt(FAR) everywhere if the mask is empty.
+    """
     return jnp.sqrt(squared_distance(mask))
 
 
 def signed_distance(mask: jax.Array) -> jax.Array:
-    """Distance to the region's border: positive outside, negative inside, [H, W].
+    """Computes the distance to the region's border: positive outside, negative inside.
 
     Outside it is the distance to the region, inside minus (distance to the rest - 1),
-    so that border pixels are 0 (Kervadec et al. 2019). Zero everywhere where the
-    region is empty or covers the image: there is no border then.
+    so that border pixels are 0 (Kervadec et al. 2019).
+
+    Args:
+      mask: bool [H, W], the region.
+
+    Returns:
+      float32 [H, W], in pixels; 0 everywhere if the region is empty or covers the image,
+      because then there is no border.
     """
     outside, inside = distance(mask), distance(~mask)
     signed = jnp.where(mask, 1.0 - inside, outside)

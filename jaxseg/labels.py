@@ -1,8 +1,9 @@
-"""The label contract: what a class id may be, and what happens when it is not.
+"""The label contract: which ids a mask may hold, and what happens with others.
 
-Ids lie in [0, K) or are the ignore id. JAX's own functions treat any other id
+An id is a class, in [0, K), or the ignore id. JAX's own functions accept any other id
 silently, each in its own way: `one_hot` drops it, indexing clamps or wraps it. Here
-it makes the loss NaN, and with it the gradient, so that training stops at that step.
+such an id makes the loss NaN, and with it the gradient, so that training stops at
+that step.
 """
 
 from typing import NamedTuple
@@ -37,7 +38,10 @@ def truth(
       segmentation: integer ids [..., H, W] or [..., H, W, 1].
       classes: K.
       ignore: the id of pixels that neither train nor score.
-      mask: bool, broadcastable to the ids: False where a pixel shall not count.
+      mask: bool, broadcastable to the ids; False where a pixel does not count.
+
+    Returns:
+      A `Truth`.
     """
     if segmentation.shape[-1] == 1 and segmentation.ndim > 3:
         segmentation = segmentation[..., 0]
@@ -53,7 +57,11 @@ def truth(
 
 
 def check_ids(classes: int, ignore: int = IGNORE) -> None:
-    """Refuses numbers of classes and ignore ids that cannot be meant.
+    """Refuses numbers of classes and ignore ids that contradict the label contract.
+
+    Args:
+      classes: K.
+      ignore: the ignore id.
 
     Raises:
       ValueError: fewer than two classes, or an ignore id that is a class.

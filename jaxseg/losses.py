@@ -1,13 +1,13 @@
 """Losses of a segmentation: factories of functions (logits, truth) -> [B].
 
-`logits` is [B, H, W, K], `truth` a `jaxseg.labels.Truth` of [B, H, W]. Every loss is
-one number per example, so that a batch, micro-batches or several devices give the
-same mean. Ignored pixels count nowhere; an id that is no class makes the loss NaN.
+`logits` is float [B, H, W, K], `truth` a `jaxseg.labels.Truth` of [B, H, W]. Every loss
+is one number per example, so that a batch, micro-batches or several devices give the
+same mean. Ignored pixels do not count; an id that is no class makes the loss NaN.
 
-What is empty: an example without a labelled pixel has loss 0. The losses of regions
-(Dice, Tversky, Lovász, boundary) average over the classes that an example's truth
-holds; a class it does not hold is left out, and only costs where it takes pixels
-from those that are there.
+An example without a labelled pixel has loss 0. The losses of regions (Dice, Tversky,
+Lovász, boundary) average over the classes that an example's truth holds. A class that
+it does not hold is left out of the mean; predicting it still costs, because it takes
+probability from the classes that are present.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,19 @@ Loss = Callable[[jax.Array, Truth], jax.Array]
 
 
 def cross_entropy(smoothing: float = 0.0, class_weights: tuple[float, ...] = ()) -> Loss:
-    """Cross-entropy, the weighted mean over an example's labelled pixels.
+    """Cross-entropy in nats, the weighted mean over an example's labelled pixels.
 
     Args:
       smoothing: share of each target spread evenly over all classes (Szegedy et
         al. 2016).
-      class_weights: a weight per class; the mean divides by the weights it used.
+      class_weights: a weight per class; the mean divides by the sum of the weights of
+        the pixels.
+
+    Returns:
+      (logits, truth) -> [B].
+
+    Raises:
+      ValueError: `smoothing` outside [0, 1]; when called, not one weight >= 0 per class.
     """
     _check_share(smoothing=smoothing)
 
@@ -43,8 +50,14 @@ def focal(gamma: float = 2.0, class_weights: tuple[float, ...] = ()) -> Loss:
     """Focal loss (1 - p)^gamma * -log p, mean over pixels (Lin et al. 2017).
 
     Args:
-      gamma: 0 gives the cross-entropy.
-      class_weights: a weight per class, their alpha; as in `cross_entropy`.
+      gamma: the exponent; 0 gives the cross-entropy.
+      class_weights: a weight per class (alpha in the paper); as in `cross_entropy`.
+
+    Returns:
+      (logits, truth) -> [B].
+
+    Raises:
+      ValueError: a negative `gamma`; when called, not one weight >= 0 per class.
     """
     if gamma < 0:
         raise ValueError(f"gamma must not be negative, got {gamma}")
@@ -63,6 +76,15 @@ def top_k(share: float = 0.25) -> Loss:
 
     Online hard example mining (Shrivastava et al. 2016), as nnU-Net's top-k loss;
     at least one pixel is kept.
+
+    Args:
+      share: of the labelled pixels, in (0, 1].
+
+    Returns:
+      (logits, truth) -> [B].
+
+    Raises:
+      ValueError: `share` outside (0, 1].
     """
     _check_share(share=share)
     if share == 0:
@@ -71,7 +93,7 @@ def top_k(share: float = 0.25) -> Loss:
     def one(entropy, valid):
         count = jnp.ceil(share * jnp.nansum(valid))
         ranked = -jnp.sort(jnp.where(valid > 0, -entropy, jnp.inf).ravel())
-        kept = jnp.arange(ranked.size) < count
+        kept = jnp.arange(ranked.size, dtype=count.dtype) < count
         return jnp.sum(jnp.where(kept, ranked, 0.0)) / jnp.maximum(count, 1.0) * _poison(valid)
 
     return lambda logits, truth: jax.vmap(one)(pixel_cross_entropy(logits, truth), truth.valid)
@@ -88,6 +110,9 @@ def tversky(alpha: float = 0.5, beta: float = 0.5, smooth: float = 1.0, gamma: f
       beta: weight of false negatives.
       smooth: pixels added to numerator and denominator.
       gamma: power of each class's term.
+
+    Returns:
+      (logits, truth) -> [B].
     """
 
     def loss(logits, truth):
@@ -107,6 +132,9 @@ def dice(smooth: float = 1.0) -> Loss:
 
     Args:
       smooth: pixels added to numerator and denominator; 0 is the bare ratio.
+
+    Returns:
+      (logits, truth) -> [B].
     """
 
     def loss(logits, truth):
@@ -122,6 +150,9 @@ def generalised_dice() -> Loss:
     """One Dice ratio over all classes, each weighted by 1 / |T|^2 (Sudre et al. 2017).
 
     Classes that the truth does not hold have no weight.
+
+    Returns:
+      (logits, truth) -> [B].
     """
 
     def loss(logits, truth):
@@ -137,24 +168,27 @@ def generalised_dice() -> Loss:
 def lovasz_softmax() -> Loss:
     """The Lovász extension of the Jaccard loss (Berman et al. 2018), per example.
 
-    Equals 1 - IoU, mean over present classes, where the prediction is certain.
+    Equals 1 - IoU, mean over present classes, where all probabilities are 0 or 1.
+
+    Returns:
+      (logits, truth) -> [B].
     """
 
-    def one_class(probability, wanted, valid):
-        error = jnp.abs(wanted - probability)
+    def one_class(probability, target, valid):
+        error = jnp.abs(target - probability)
         # Ignored pixels come last in the order and add to no count.
         order = jnp.argsort(jnp.where(valid > 0, -error, jnp.inf))
-        wanted, valid, error = wanted[order], valid[order], error[order]
-        union = jnp.sum(wanted) + jnp.cumsum((1.0 - wanted) * valid)
-        overlap = jnp.sum(wanted) - jnp.cumsum(wanted)
+        target, valid, error = target[order], valid[order], error[order]
+        union = jnp.sum(target) + jnp.cumsum((1.0 - target) * valid)
+        overlap = jnp.sum(target) - jnp.cumsum(target)
         jaccard = 1.0 - overlap / jnp.maximum(union, 1.0)
         step = jnp.diff(jaccard, prepend=0.0)
         return jnp.sum(jnp.where(valid > 0, error * jax.lax.stop_gradient(step), 0.0))
 
-    def one(probability, wanted, valid):
+    def one(probability, target, valid):
         flat = lambda x: x.reshape(-1, x.shape[-1]).T
-        terms = jax.vmap(one_class, (0, 0, None))(flat(probability), flat(wanted), valid.ravel())
-        return mean_present(terms, wanted.sum((0, 1))) * _poison(valid)
+        terms = jax.vmap(one_class, (0, 0, None))(flat(probability), flat(target), valid.ravel())
+        return mean_present(terms, target.sum((0, 1))) * _poison(valid)
 
     return lambda logits, truth: jax.vmap(one)(
         jax.nn.softmax(logits.astype(jnp.float32)), truth.one_hot, truth.valid
@@ -164,17 +198,20 @@ def lovasz_softmax() -> Loss:
 def boundary() -> Loss:
     """Mean over pixels of p times the signed distance to its class's region, in pixels.
 
-    Kervadec et al. 2019; negative where the prediction lies inside. Mean over the
-    classes present. It has no pull towards regions that are far from found: add it
-    to a regional loss, with a weight of a few hundredths.
+    Kervadec et al. 2019, mean over the classes present; negative where the prediction
+    lies inside. Its gradient hardly moves a prediction that lies far from the region: add
+    it to a regional loss, with a weight of a few hundredths.
+
+    Returns:
+      (logits, truth) -> [B].
     """
 
-    def one(probability, wanted, valid):
-        maps = jax.vmap(lambda mask: signed_distance(mask > 0), -1, -1)(wanted)
+    def one(probability, target, valid):
+        maps = jax.vmap(lambda mask: signed_distance(mask > 0), -1, -1)(target)
         counted = valid > 0
         terms = jnp.sum(jnp.where(counted[..., None], probability * maps, 0.0), (0, 1))
-        terms = terms / jnp.maximum(jnp.sum(counted), 1.0)
-        return mean_present(terms, wanted.sum((0, 1))) * _poison(valid)
+        terms = terms / jnp.maximum(jnp.sum(counted).astype(terms.dtype), 1.0)
+        return mean_present(terms, target.sum((0, 1))) * _poison(valid)
 
     return lambda logits, truth: jax.vmap(one)(
         jax.nn.softmax(logits.astype(jnp.float32)), truth.one_hot, truth.valid
@@ -182,7 +219,18 @@ def boundary() -> Loss:
 
 
 def weighted(terms: tuple[Loss, ...], weights: tuple[float, ...] = ()) -> Loss:
-    """A weighted sum of losses; all weights 1 unless given."""
+    """A weighted sum of losses.
+
+    Args:
+      terms: losses.
+      weights: one per loss; all 1 unless given.
+
+    Returns:
+      (logits, truth) -> [B].
+
+    Raises:
+      ValueError: no loss, or another number of weights than of losses.
+    """
     weights = weights or (1.0,) * len(terms)
     if not terms or len(terms) != len(weights):
         raise ValueError(f"{len(terms)} terms with {len(weights)} weights")
@@ -192,13 +240,33 @@ def weighted(terms: tuple[Loss, ...], weights: tuple[float, ...] = ()) -> Loss:
 
 
 def pixel_cross_entropy(logits: jax.Array, truth: Truth, smoothing: float = 0.0) -> jax.Array:
-    """-log p of the true class at each pixel, nats, [B, H, W]; finite where ignored."""
+    """-log p of the true class at each pixel, in nats; 0 where a pixel is ignored.
+
+    Args:
+      logits: float [B, H, W, K].
+      truth: of the same pixels.
+      smoothing: share of each target spread evenly over all classes.
+
+    Returns:
+      float32 [B, H, W]; finite where ignored.
+    """
     target = optax.smooth_labels(truth.one_hot, smoothing) if smoothing else truth.one_hot
     return -jnp.sum(target * jax.nn.log_softmax(logits.astype(jnp.float32)), -1)
 
 
 def pixel_weights(truth: Truth, class_weights: tuple[float, ...]) -> jax.Array:
-    """`truth.valid`, times the weight of each pixel's class where weights are given."""
+    """Returns `truth.valid`, times the weight of each pixel's class where weights are given.
+
+    Args:
+      truth: labels of [B, H, W].
+      class_weights: a weight per class, or ().
+
+    Returns:
+      float32 [B, H, W].
+
+    Raises:
+      ValueError: not one weight >= 0 per class.
+    """
     if not class_weights:
         return truth.valid
     classes = truth.one_hot.shape[-1]
@@ -208,14 +276,31 @@ def pixel_weights(truth: Truth, class_weights: tuple[float, ...]) -> jax.Array:
 
 
 def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
-    """Mean over the pixels [B, H, W] of each example, 0 where nothing has weight: [B]."""
+    """Averages over the pixels of each example; 0 where nothing has weight.
+
+    Args:
+      values: float [B, H, W].
+      weights: float [B, H, W].
+
+    Returns:
+      [B].
+    """
     total = jnp.sum(weights, (1, 2))
     value = jnp.sum(jnp.where(weights == 0, 0.0, values * weights), (1, 2))
     return value / jnp.where(total == 0, 1.0, total)
 
 
 def soft_counts(logits: jax.Array, truth: Truth) -> tuple[jax.Array, ...]:
-    """Soft true positives, false positives, false negatives and true size, [B, K] each."""
+    """Sums probabilities over the labelled pixels of each example.
+
+    Args:
+      logits: float [B, H, W, K].
+      truth: of the same pixels.
+
+    Returns:
+      Soft true positives, false positives, false negatives, and the true size in pixels,
+      [B, K] each.
+    """
     probability = jax.nn.softmax(logits.astype(jnp.float32)) * truth.valid[..., None]
     hit = jnp.sum(probability * truth.one_hot, (1, 2))
     size = jnp.sum(truth.one_hot, (1, 2))
@@ -223,10 +308,18 @@ def soft_counts(logits: jax.Array, truth: Truth) -> tuple[jax.Array, ...]:
 
 
 def mean_present(terms: jax.Array, size: jax.Array) -> jax.Array:
-    """Mean of [..., K] over the classes whose true size is not 0; 0 if none is."""
+    """Averages over the classes whose true size is not 0; 0 if there is none.
+
+    Args:
+      terms: float [..., K].
+      size: pixels of each class, float [..., K].
+
+    Returns:
+      [...].
+    """
     present = size > 0
     total = jnp.sum(jnp.where(present, terms, 0.0), -1)
-    return total / jnp.maximum(jnp.sum(present, -1), 1)
+    return total / jnp.maximum(jnp.sum(present, -1), 1).astype(total.dtype)
 
 
 def _poison(valid):

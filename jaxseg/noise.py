@@ -1,4 +1,4 @@
-"""Noise that belongs to an example: a function of (key, index) alone."""
+"""Random numbers per example: functions of (key, index) alone."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,27 @@ import jax
 
 
 def example_keys(rng: jax.Array, index: jax.Array) -> jax.Array:
-    """One key per example [B], whatever batch or device the example is in."""
+    """Derives one key per example, independent of batch and device.
+
+    Args:
+      rng: a typed key.
+      index: int32 [B], numbers of the examples.
+
+    Returns:
+      Typed keys [B].
+    """
     return jax.vmap(lambda i: jax.random.fold_in(rng, i))(index)
 
 
 def per_example(draw: Callable, rng: jax.Array, index: jax.Array) -> jax.Array:
-    """Stacks draw(key) of each example, with a key from (rng, index[i]): [B, ...]."""
+    """Draws for each example with its own key.
+
+    Args:
+      draw: (key) -> array.
+      rng: a typed key.
+      index: int32 [B], numbers of the examples.
+
+    Returns:
+      The results, stacked: [B, ...].
+    """
     return jax.vmap(draw)(example_keys(rng, index))

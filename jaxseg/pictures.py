@@ -1,4 +1,4 @@
-"""Label maps as pictures."""
+"""Label maps as images for people."""
 
 import colorsys
 
@@ -11,10 +11,16 @@ RIGHT, WRONG = (60, 140, 70), (230, 40, 40)
 
 
 def palette(classes: int = 256) -> np.ndarray:
-    """Colours that neighbours in the list differ in: uint8 [classes, 3].
+    """Builds a table of colours in which neighbours differ.
 
-    Class 0, the background as a rule, is black, and 255, what is ignored, grey; the hues
+    Class 0, usually the background, is black; 255, the usual ignore id, is grey. The hues
     of the others advance by the golden ratio, and their brightness alternates.
+
+    Args:
+      classes: number of colours.
+
+    Returns:
+      uint8 [classes, 3].
     """
     colours = [(0.0, 0.0, 0.0)]
     for number in range(1, classes):
@@ -28,7 +34,15 @@ def palette(classes: int = 256) -> np.ndarray:
 
 
 def coloured(labels: jax.Array, ignore: int = 255) -> jax.Array:
-    """Label maps [..., H, W] -> uint8 [..., H, W, 3]; ids above 255 share colours."""
+    """Colours label maps with `palette`; ids above 255 reuse the colours.
+
+    Args:
+      labels: integer ids [..., H, W].
+      ignore: id of pixels that become grey.
+
+    Returns:
+      uint8 [..., H, W, 3].
+    """
     colours = jnp.asarray(palette())[labels.astype(jnp.int32) % 256]
     return jnp.where((labels == ignore)[..., None], jnp.uint8(IGNORED), colours)
 
@@ -36,19 +50,36 @@ def coloured(labels: jax.Array, ignore: int = 255) -> jax.Array:
 def overlay(
     image: jax.Array, labels: jax.Array, ignore: int = 255, alpha: float = 0.5
 ) -> jax.Array:
-    """Labels [..., H, W] over their image uint8 [..., H, W, C]: uint8 [..., H, W, 3].
+    """Blends label maps over their images; class 0 shows the image unchanged.
 
-    Class 0 shows the image as it is.
+    Args:
+      image: uint8 [..., H, W, C].
+      labels: integer ids [..., H, W].
+      ignore: id of pixels that become grey.
+      alpha: opacity of the labels, in [0, 1].
+
+    Returns:
+      uint8 [..., H, W, 3].
     """
     picture = rgb(image).astype(jnp.float32)
-    shown = ((labels > 0) * alpha)[..., None]
-    return jnp.round(picture * (1 - shown) + shown * coloured(labels, ignore)).astype(jnp.uint8)
+    shown = ((labels > 0).astype(jnp.float32) * alpha)[..., None]
+    colours = coloured(labels, ignore).astype(jnp.float32)
+    return jnp.round(picture * (1 - shown) + shown * colours).astype(jnp.uint8)
 
 
 def comparison(image, truth, prediction, ignore: int = 255) -> jax.Array:
-    """Rows of image, truth, prediction and errors: uint8 [B, 4, H, W, 3].
+    """Puts image, truth, prediction and errors side by side.
 
-    Errors are red, right pixels green, ignored ones grey.
+    Wrong pixels are red, right ones green, ignored ones grey.
+
+    Args:
+      image: uint8 [B, H, W, C].
+      truth: integer ids [B, H, W].
+      prediction: integer ids [B, H, W].
+      ignore: id of pixels of the truth that do not count.
+
+    Returns:
+      uint8 [B, 4, H, W, 3].
     """
     errors = jnp.where(
         (truth == ignore)[..., None],
@@ -60,7 +91,7 @@ def comparison(image, truth, prediction, ignore: int = 255) -> jax.Array:
 
 
 def rgb(image: jax.Array) -> jax.Array:
-    """[..., C] -> [..., 3]: grey is repeated, channels after the third are left out."""
+    """Converts [..., C] to [..., 3]: grey is repeated, channels after the third are dropped."""
     if image.shape[-1] >= 3:
         return image[..., :3]
     return jnp.repeat(image[..., :1], 3, axis=-1)

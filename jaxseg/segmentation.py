@@ -11,19 +11,24 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from jaxseg import labels, losses, pictures
+from jaxseg import examples, labels, losses, pictures, segmenter, training
+from jaxseg.inference import posterior
 from jaxseg.metrics import contours, pixel_scores
+from jaxseg.segmenter import Model
 from jaxseg.task import Task
 
 
 class State(NamedTuple):
-    """What training changes.
+    """What training changes: `training.State` and the frequencies of the classes.
 
-    `class_frequencies` is the sum over steps of each class's share of all pixels, from which the
-    prior that the net learnt follows (see `prior` and `jaxseg.bayes.prior_shift`).
+    Attributes:
+      params: parameters of the net.
+      opt_state: state of the optimiser.
+      batch_stats: running statistics of batch norms; {} for a net without them.
+      class_frequencies: float32 [K], the sum over steps of each class's share of the
+        batch's pixels; `prior` normalises it.
     """
 
     params: Any
@@ -32,36 +37,10 @@ class State(NamedTuple):
     class_frequencies: jax.Array
 
 
-class Model(NamedTuple):
-    """The net and what it is about; every function below takes it first.
-
-    Attributes:
-      net: module (x, index, train) -> logits, or a tuple of them, finest first.
-      classes: K.
-      ignore: the id that neither trains nor scores.
-      features: functions of an example -> [H, W, F], concatenated to the image.
-      depth_unit: metres per unit of `depth`.
-      loss: (logits, truth) -> [B].
-      names: of the classes.
-      flips: whether predictions are averaged over mirror images.
-      passes: dropout samples that a prediction averages; 0 for none.
-    """
-
-    net: Any
-    classes: int
-    ignore: int
-    features: tuple[Callable, ...]
-    depth_unit: float
-    loss: losses.Loss
-    names: tuple[str, ...]
-    flips: bool
-    passes: int
-
-
 def segmentation(
     model,
     optimizer: optax.GradientTransformation,
-    example: dict[str, jax.ShapeDtypeStruct],
+    example: examples.Example,
     classes: int,
     loss: losses.Loss | None = None,
     features: tuple[Callable, ...] = (),
@@ -75,41 +54,48 @@ def segmentation(
 
     Args:
       model: module (x [B, H, W, C], index [B], train) -> logits [B, H, W, K] or, in
-        training, a tuple of logits at 1, 1/2, 1/4, ... of the size, whose losses are
-        averaged with these weights. An attribute `classes` is set to K; `passes`
-        needs it to take `drop`, which turns dropout on outside training.
+        training, a tuple of logits at 1, 1/2, 1/4, ... of the size; the loss averages
+        over them with these weights. Its attribute `classes`, where it has one, is set
+        to K. With `passes` it takes `drop`, which turns dropout on outside training.
       optimizer: an optax transformation; evaluation uses its moving average of the
         parameters, named `ema`, where it keeps one.
       example: shape and dtype of each array of one example: `image` uint8 [H, W, C],
-        `segmentation` integer [H, W, 1], and `depth` [H, W, 1] where a feature wants
-        it (0 where it is not known).
+        `segmentation` integer [H, W, 1], and `depth` [H, W, 1] where a feature uses it
+        (0 where depth is unknown).
       classes: K.
       loss: (logits, truth) -> [B], see `jaxseg.losses`; cross-entropy by default.
       features: cues that the net sees beside the image, each a function of the
         example (`image` float in [0, 1], `depth` in metres) -> [H, W, F].
       ignore: id of pixels that neither train nor score.
       depth_unit: metres per unit of `depth`, e.g. 0.001 for millimetres.
-      names: of the classes, for metrics.
+      names: names of the classes, for metrics.
       flips: predict the mean over the image and its mirror image.
-      passes: predict the mean of this many dropout samples (Gal and Ghahramani
-        2016), and how far they differ; 0 predicts without dropout.
+      passes: predict the mean of this many dropout samples, and how far they differ;
+        0 predicts without dropout.
 
     Returns:
-      A `Task`. Metrics: loss, those of `metrics.scores`, calibration_error, and from
+      A `Task`. Metrics: loss, those of `pixel_scores.scores`, calibration_error, and from
       score_step boundary_f1 and hausdorff95 in pixels.
 
     Raises:
-      ValueError: an argument that cannot be meant, or an example without its arrays.
+      ValueError: an option is out of range, the number of names is not K, `passes` is
+        given to a net without dropout, or the example lacks an array.
     """
     labels.check_ids(classes, ignore)
     _check_example(example)
     if names and len(names) != classes:
         raise ValueError(f"{len(names)} names for {classes} classes: {', '.join(names)}")
     _check_dropout(model, passes)
-    net = model.clone(classes=classes) if hasattr(model, "classes") else model
-    loss = loss or losses.cross_entropy()
     model = Model(
-        net, classes, ignore, tuple(features), depth_unit, loss, tuple(names), flips, passes
+        net=model.clone(classes=classes) if hasattr(model, "classes") else model,
+        classes=classes,
+        ignore=ignore,
+        features=tuple(features),
+        depth_unit=depth_unit,
+        loss=loss or losses.cross_entropy(),
+        names=tuple(names),
+        flips=flips,
+        passes=passes,
     )
     return Task(
         init=partial(init, model, optimizer),
@@ -117,117 +103,98 @@ def segmentation(
         eval_step=partial(eval_step, model),
         finish=partial(finish, model),
         figures=partial(figures, model),
-        predict=partial(predict, model),
         score_step=partial(eval_step, model, thorough=True),
+        predict=partial(predict, model),
     )
 
 
-def init(model: Model, optimizer, rng: jax.Array, batch: dict) -> State:
-    """Fresh parameters and optimiser state."""
-    one = jax.tree.map(lambda leaf: leaf[:1], batch)
-    variables = model.net.init(
-        {"params": rng, "dropout": rng}, observe(model, one), one["index"], True
-    )
-    params = variables["params"]
-    shares = jnp.zeros(model.classes)
-    return State(params, optimizer.init(params), variables.get("batch_stats", {}), shares)
-
-
-def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Array):
-    """One step on the mean loss of the batch: the new state, and its sums."""
-
-    def mean_loss(params):
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        outputs, stats = apply(model, variables, batch, rng, train=True)
-        terms = supervised_loss(model, outputs, batch)
-        return jnp.mean(terms), (terms, outputs[0], stats)
-
-    grads, (terms, logits, stats) = jax.grad(mean_loss, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | pixel_scores.loss_sums(
-        terms, batch["mask"]
-    )
-    shares = state.class_frequencies + jnp.sum(sums["confusion"], 1) / batch["segmentation"].size
-    return State(params, opt_state, stats, shares), sums
-
-
-def eval_step(model: Model, state: State, batch: dict, rng: jax.Array, thorough=False) -> dict:
-    """Sums of a batch without training; `thorough` adds the scores of contours."""
-    logits = apply(model, evaluated(state), batch, rng)[0][0]
-    terms = supervised_loss(model, (logits,), batch)
-    sums = pixel_sums(model, jax.nn.softmax(logits), batch) | pixel_scores.loss_sums(
-        terms, batch["mask"]
-    )
-    if thorough:
-        sums["contours"] = contours.contour_sums(jnp.argmax(logits, -1), truth(model, batch))
-    return sums
-
-
-def observe(model: Model, batch: dict) -> jax.Array:
-    """What the net sees: [B, H, W, C + F], the image in [-1, 1] and the features."""
-    image = batch["image"].astype(jnp.float32) / 255.0
-    example = {"image": image}
-    if "depth" in batch:
-        example["depth"] = batch["depth"].astype(jnp.float32) * model.depth_unit
-    cues = [jax.vmap(feature)(example) for feature in model.features]
-    return jnp.concatenate([2.0 * image - 1.0, *cues], axis=-1)
-
-
-def apply(model: Model, variables: dict, batch: dict, rng: jax.Array, train=False, drop=False):
-    """Runs the net.
+def init(
+    model: Model, optimizer: optax.GradientTransformation, rng: jax.Array, batch: dict
+) -> State:
+    """Draws fresh parameters.
 
     Args:
       model: the model.
-      variables: {"params", "batch_stats"}.
-      batch: with `image`, `index`, and what the features want.
-      rng: of dropout.
-      train: whether dropout is on, and norms take the batch's statistics.
-      drop: whether dropout is on all the same outside training.
+      optimizer: an optax transformation.
+      rng: a key.
+      batch: `image` uint8 [B, H, W, C], `index` int32 [B], and `depth` [B, H, W, 1] where
+        a feature uses it.
 
     Returns:
-      A tuple of logits, finest first; and the new batch statistics.
+      The state before the first step.
     """
-    x, dropout = observe(model, batch), {"dropout": rng}
-    stats = variables["batch_stats"]
-    if train:
-        outputs, changed = model.net.apply(
-            variables, x, batch["index"], True, rngs=dropout, mutable=["batch_stats"]
-        )
-        stats = changed.get("batch_stats", stats)
-    elif drop:
-        outputs = model.net.apply(variables, x, batch["index"], False, drop=True, rngs=dropout)
-    else:
-        outputs = model.net.apply(variables, x, batch["index"], False)
-    return (outputs if isinstance(outputs, tuple) else (outputs,)), stats
+    one = jax.tree.map(lambda leaf: leaf[:1], batch)
+    keys = {"params": rng, "dropout": rng}
+    variables = model.net.init(keys, segmenter.net_input(model, one), one["index"], True)
+    return State(
+        *training.init_state(optimizer, variables), class_frequencies=jnp.zeros(model.classes)
+    )
 
 
-def supervised_loss(model: Model, outputs: tuple, batch: dict) -> jax.Array:
-    """Loss per example [B]: the weighted mean over the depths of supervision."""
-    total = weight = 0.0
-    for level, logits in enumerate(outputs):
-        target = truth(model, batch, stride=2**level)
-        total, weight = total + model.loss(logits, target) / 2**level, weight + 1 / 2**level
-    return total / weight
+def train_step(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    batch: dict,
+    rng: jax.Array,
+) -> tuple[State, dict]:
+    """Follows the gradient of the batch's mean loss once.
+
+    Args:
+      model: the model.
+      optimizer: an optax transformation.
+      state: the state.
+      batch: as of `init`, with `segmentation` ids [B, H, W, 1] and `mask` bool [B].
+      rng: the key of dropout.
+
+    Returns:
+      The new state, and the sums {"loss", "count", "confusion" [K, K], "calibration"}.
+    """
+
+    def mean_loss(params):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        outputs, stats = segmenter.apply(model, variables, batch, rng, train=True)
+        terms = segmenter.supervised_loss(model, outputs, batch)
+        return jnp.mean(terms), (stats, (terms, outputs[0]))
+
+    new, (terms, logits) = training.gradient_step(optimizer, mean_loss, state)
+    sums = segmenter.sums_of(model, logits, terms, batch)
+    share = jnp.sum(sums["confusion"], 1) / batch["segmentation"].size
+    return new._replace(class_frequencies=state.class_frequencies + share), sums
 
 
-def truth(model: Model, batch: dict, stride: int = 1) -> labels.Truth:
-    """The batch's labels under the contract, every `stride`-th pixel of them."""
-    ids = batch["segmentation"][:, ::stride, ::stride, 0]
-    return labels.truth(ids, model.classes, model.ignore, batch["mask"][:, None, None])
+def eval_step(model: Model, state: State, batch: dict, rng: jax.Array, thorough=False) -> dict:
+    """Computes the sums of a batch without training.
 
+    Args:
+      model: the model.
+      state: the state.
+      batch: as of `train_step`.
+      rng: a key; without effect, as dropout is off.
+      thorough: whether to add the scores of contours.
 
-def pixel_sums(model: Model, probability: jax.Array, batch: dict) -> dict:
-    """Confusion matrix and calibration bins of a batch."""
-    target = truth(model, batch)
-    return {
-        "confusion": pixel_scores.confusion(jnp.argmax(probability, -1), target),
-        "calibration": pixel_scores.calibration(probability, target),
-    }
+    Returns:
+      The sums of `train_step`; with `thorough` also "contours".
+    """
+    logits = segmenter.apply(model, training.ema_variables(state), batch, rng)[0][0]
+    terms = segmenter.supervised_loss(model, (logits,), batch)
+    sums = segmenter.sums_of(model, logits, terms, batch)
+    if thorough:
+        target = segmenter.truth(model, batch)
+        sums["contours"] = contours.contour_sums(jnp.argmax(logits, -1), target)
+    return sums
 
 
 def finish(model: Model, sums: dict) -> dict[str, float]:
-    """Sums over images -> metrics; see `segmentation`."""
+    """Turns sums over images into the metrics that `segmentation` lists.
+
+    Args:
+      model: its `names` are used.
+      sums: of `train_step` or `eval_step`, as numpy arrays.
+
+    Returns:
+      {name: value}.
+    """
     scores = {"loss": float(sums["loss"] / sums["count"])}
     scores |= pixel_scores.scores(sums["confusion"], model.names)
     scores["calibration_error"] = pixel_scores.calibration_error(sums["calibration"])
@@ -237,90 +204,66 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
 
 
 def predict(model: Model, state: State, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
-    """Posterior of every pixel; needs `image`, `index` and what the features want.
+    """Computes the posterior of every pixel; see `inference.posterior.predict`.
+
+    Args:
+      model: the model.
+      state: the state.
+      batch: as of `init`.
+      rng: the key of dropout samples.
 
     Returns:
-      probability [B, H, W, K]; entropy [B, H, W] in nats; and with dropout samples
-      information [B, H, W], the mutual information of label and parameters in
-      nats, which is large where the samples disagree (Houlsby et al. 2011).
+      `probability` [B, H, W, K], `entropy` [B, H, W], and with `passes` `information`
+      [B, H, W].
     """
-    if not model.passes:
-        probability = _posterior(model, state, batch, rng, False)
-        return {"probability": probability, "entropy": entropy(probability)}
+    variables = training.ema_variables(state)
 
-    def add(total, number):
-        one = _posterior(model, state, batch, jax.random.fold_in(rng, number), True)
-        return (total[0] + one, total[1] + entropy(one)), None
+    def logits_of(arrays, key, drop):
+        return segmenter.apply(model, variables, arrays, key, drop=drop)[0][0]
 
-    like = jax.eval_shape(lambda: _posterior(model, state, batch, rng, True))
-    start = jnp.zeros(like.shape), jnp.zeros(like.shape[:-1])
-    (total, spread), _ = jax.lax.scan(add, start, jnp.arange(model.passes))
-    probability = total / model.passes
-    whole = entropy(probability)
-    information = jnp.maximum(whole - spread / model.passes, 0.0)
-    return {"probability": probability, "entropy": whole, "information": information}
-
-
-def entropy(probability: jax.Array) -> jax.Array:
-    """Entropy of [..., K] in nats: [...]."""
-    return jnp.sum(jax.scipy.special.entr(probability), -1)
+    return posterior.predict(logits_of, batch, rng, flips=model.flips, passes=model.passes)
 
 
 def figures(model: Model, state: State, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
-    """Image, truth, prediction and errors of the first examples, side by side.
+    """Shows image, truth, prediction and errors of the first eight examples.
 
-    Black where rows of the batch are no examples.
+    Args:
+      model: the model; its `passes` are not used.
+      state: the state.
+      batch: as of `train_step`; rows that only fill up the batch are black.
+      rng: a key; without effect, as dropout is off.
+
+    Returns:
+      {"predictions": uint8 [min(B, 8), 4, H, W, 3]}.
     """
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
     guess = jnp.argmax(predict(model._replace(passes=0), state, first, rng)["probability"], -1)
     ids = first["segmentation"][..., 0].astype(jnp.int32)
     rows = pictures.comparison(first["image"], ids, guess, model.ignore)
-    return {"predictions": rows * first["mask"][:, None, None, None, None]}
-
-
-def evaluated(state: State) -> dict:
-    """Variables to evaluate with: the parameters' moving average where there is one."""
-    params = optax.tree.get(state.opt_state, "ema", state.params)
-    return {"params": params, "batch_stats": state.batch_stats}
+    return {"predictions": rows * first["mask"][:, None, None, None, None].astype(rows.dtype)}
 
 
 def prior(state: State) -> jax.Array:
-    """P(C_i) of the pixels trained on: [K]; uniform before the first step."""
+    """Returns P(C_i) of the pixels trained on, [K]; uniform before the first step."""
     total = jnp.sum(state.class_frequencies)
     classes = state.class_frequencies.shape[0]
     return jnp.where(total > 0, state.class_frequencies / jnp.maximum(total, 1e-12), 1.0 / classes)
 
 
-def _posterior(model, state, batch, rng, drop):
-    """softmax of the logits, averaged over the mirror image if asked for."""
-
-    def once(examples):
-        logits = apply(model, evaluated(state), examples, rng, drop=drop)[0][0]
-        return jax.nn.softmax(logits.astype(jnp.float32))
-
-    if not model.flips:
-        return once(batch)
-    mirror = {key: leaf[:, :, ::-1] if leaf.ndim == 4 else leaf for key, leaf in batch.items()}
-    return 0.5 * (once(batch) + once(mirror)[:, :, ::-1])
-
-
 def _check_dropout(net, passes):
     if passes < 0:
         raise ValueError(f"passes must not be negative, got {passes}")
-    takes = inspect.signature(type(net).__call__).parameters
-    if passes and ("drop" not in takes or getattr(net, "dropout", 1.0) == 0.0):
+    arguments = inspect.signature(type(net).__call__).parameters
+    if passes and ("drop" not in arguments or getattr(net, "dropout", 1.0) == 0.0):
         name = type(net).__name__
         raise ValueError(f"passes={passes} needs a net with dropout; this {name} was built without")
 
 
 def _check_example(example):
-    found = {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in example.items()}
-    image, ids = example.get("image"), example.get("segmentation")
-    if image is None or len(image.shape) != 3 or image.dtype != np.uint8:
-        raise ValueError(f"needs examples with `image` uint8 [H, W, C]; these have {found}")
-    fits = ids is not None and ids.dtype.kind in "iu" and ids.shape == (*image.shape[:2], 1)
-    if not fits:
+    examples.check_image(example)
+    image, ids = example["image"], example.get("segmentation")
+    if ids is None or ids.dtype.kind not in "iu" or ids.shape != (*image.shape[:2], 1):
         raise ValueError(
-            f"needs examples with `segmentation`, integer [H, W, 1] as large as the image; "
-            f"these have {found}"
+            "needs examples with `segmentation`, integer [H, W, 1] as large as the image; "
+            f"these have {examples.described(example)}"
         )

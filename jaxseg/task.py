@@ -1,7 +1,8 @@
-"""What a trainable segmenter is: a NamedTuple of pure functions.
+"""Task: one training problem as a NamedTuple of pure functions.
 
-The same contract as every task of the engine, so that one loop drives them all;
-`predict` is what a segmenter has beside it.
+The engine drives every task by these functions alone. A segmenter provides the five
+required ones, `score_step` (adds scores of contours, too slow for every evaluation
+during training) and `predict`; the fields that make images are None.
 """
 
 from collections.abc import Callable
@@ -12,23 +13,45 @@ class Task(NamedTuple):
     """Pure functions that define one training problem.
 
     A `batch` is a dict of arrays with a leading batch axis: `image` uint8
-    [B, H, W, C], `segmentation` ids [B, H, W, 1], perhaps `depth`; `index`
-    int32 [B], an example's place in its split; and `mask` bool [B], False on
-    rows that only fill up the batch. Noise is drawn per example from
-    (rng, index). `sums` is a dict of arrays that are added over micro-batches,
-    batches, devices and hosts; ratios are taken once, in `finish`.
+    [B, H, W, C]; `segmentation` integer ids [B, H, W, 1], or `edges` uint8
+    [B, H, W, 1], or `label` integers [B]; `depth` [B, H, W, 1] where a task uses it;
+    `index` int32 [B], the example's number in its split; and `mask` bool [B], False
+    for rows that only fill up the batch. An `rng` is a typed key that depends on
+    (seed, step) alone. Noise is drawn per example from (rng, index), so neither the
+    batch size nor the number of devices changes it.
+
+    `sums` is a dict of arrays that are added over micro-batches, batches, devices and
+    hosts. Ratios are taken once, in `finish`.
 
     Attributes:
       init: (rng, batch) -> state, any pytree of arrays.
       train_step: (state, batch, rng) -> (state, sums).
-      eval_step: (state, batch, rng) -> sums; cheap, run during training.
+      eval_step: (state, batch, rng) -> sums; cheap, runs during training.
       finish: (sums as numpy float64) -> {name: float}, with a "loss".
-      figures: (state, batch, rng) -> {name: images}, images [N, H, W, C] or
-        [rows, columns, H, W, C], uint8 or float in [0, 1].
-      predict: (state, batch, rng) -> {name: [B, H, W, ...]}; needs no truth.
-      score_step: like eval_step, but thorough: what an evaluation of a finished
-        run computes. Optional; eval_step serves where it is None.
-      sample: None; segmenters draw nothing.
+      figures: (state, batch, rng) -> {name: images}, images [N, H, W, C], or
+        [rows, columns, H, W, C] for a fixed layout; uint8, or float in [0, 1].
+
+    Optional; None where a task does not have the function:
+      score_step: like eval_step but thorough, for the evaluation of a finished run;
+        where it is None, eval_step serves.
+      sample: (state, batch, rng) -> images [B, H, W, C] in [0, 1], new ones. No task of
+        this package samples.
+      complete: (state, batch, rng) -> images [B, H, W, C] made from the batch's array
+        `given`. No task of this package completes images.
+      given: name of the array that `complete` starts from.
+      interpolate: (state, batch, rng) -> [B, steps, H, W, C], images between two
+        samples. No task of this package interpolates.
+      log_prob: (state, batch, rng) -> [B], exact log p(image) in nats. No task of this
+        package has a density of images.
+      conditionals: (state, x, batch) -> [B, H, W, C, K], parameters of p(x_i | x_<i).
+        No task of this package is autoregressive.
+      predict: (state, batch, rng) -> {name: [B, H, W, ...]}; needs no labels. A
+        segmenter gives `probability` [B, H, W, K], an edge detector `strength`
+        [B, H, W].
+      recover: (state) -> the state with which training goes on after it returns to a
+        good checkpoint; where it is None, the checkpoint's own state.
+      accumulates: whether adding the gradients of micro-batches gives the step of the
+        whole batch; if not, training refuses `train.accumulate` > 1.
     """
 
     init: Callable
@@ -36,6 +59,13 @@ class Task(NamedTuple):
     eval_step: Callable
     finish: Callable
     figures: Callable
-    predict: Callable | None = None
     score_step: Callable | None = None
     sample: Callable | None = None
+    complete: Callable | None = None
+    given: str = ""
+    interpolate: Callable | None = None
+    log_prob: Callable | None = None
+    conditionals: Callable | None = None
+    predict: Callable | None = None
+    recover: Callable | None = None
+    accumulates: bool = True

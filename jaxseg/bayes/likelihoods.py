@@ -14,9 +14,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 from jaxseg import labels as contract
+from jaxseg.bayes import normal_densities
 
 MAX_CELLS = 1 << 27  # of a histogram over all classes: half a gigabyte
 
@@ -31,7 +31,7 @@ class Likelihood(NamedTuple):
         which `fit` refuses.
       fit: sums over all the data -> params, on the host, in float64.
       log_prob: (params, features [..., F]) -> log P(x | C), [..., K].
-      passes: how often the data must be read.
+      passes: number of passes over the data.
     """
 
     sums: Callable
@@ -44,8 +44,8 @@ def fit(likelihood: Likelihood, batches: Callable[[], Iterable]):
     """Fits a likelihood to (features [..., F], labels [...]) pairs.
 
     Args:
-      likelihood: see this module.
-      batches: called once per pass; gives the same pairs each time.
+      likelihood: a family of densities.
+      batches: () -> pairs; called once per pass, returns the same pairs each time.
 
     Returns:
       The parameters that `likelihood.log_prob` takes.
@@ -78,6 +78,13 @@ def histogram(
       bins: cells per feature, bins ** F in all.
       smoothing: pseudo-count of every cell; 1 is Laplace's rule.
       ignore: id of pixels that do not count.
+
+    Returns:
+      A `Likelihood`, whose parameters are float32 [K, bins ** F], log P(cell | C).
+
+    Raises:
+      ValueError: `bins` below 1, or `smoothing` not positive; when called, more than
+        MAX_CELLS cells.
     """
     if bins < 1 or smoothing <= 0:
         raise ValueError(f"need bins >= 1 and smoothing > 0, got {bins} and {smoothing}")
@@ -120,6 +127,12 @@ def gaussian(
       classes: number of classes, K.
       regularisation: variance that is added to every feature, in its units squared.
       ignore: id of pixels that do not count.
+
+    Returns:
+      A `Likelihood`; parameters as of `mixture`, with one component.
+
+    Raises:
+      ValueError: `regularisation` is not positive.
     """
     return mixture(classes, 1, 0, regularisation, ignore)
 
@@ -139,10 +152,18 @@ def mixture(
 
     Args:
       classes: number of classes, K.
-      components: densities per class.
-      steps: EM steps, a pass over the data each.
+      components: densities per class, M.
+      steps: EM steps, each a pass over the data.
       regularisation: variance that is added to every feature, in its units squared.
       ignore: id of pixels that do not count.
+
+    Returns:
+      A `Likelihood`, whose parameters are those of
+        `normal_densities.component_log_prob`.
+
+    Raises:
+      ValueError: no component, several without a step of EM, or `regularisation` not
+        positive.
     """
     if components < 1 or steps < (components > 1) or regularisation <= 0:
         raise ValueError(
@@ -153,109 +174,53 @@ def mixture(
     def sums(params, features, labels):
         known, features = finite(features)
         truth = contract.truth(labels, classes, ignore, known)
-        # A mistaken id has no class to carry its NaN: it goes to all.
+        # An id outside the contract has no class: its NaN goes to all of them.
         mistaken = jnp.isnan(truth.valid)[..., None]
         share = jnp.where(mistaken, jnp.nan, truth.one_hot)[..., None]
         if params is not None:
-            share *= jax.nn.softmax(component_log_prob(params, features), axis=-1)
-        return moments(share, features)
+            share *= jax.nn.softmax(normal_densities.component_log_prob(params, features), axis=-1)
+        return normal_densities.moments(share, features)
 
     def fit(sums):
         check_sums(sums, classes)
-        weight, mean, covariance = normals(sums, regularisation)
+        weight, mean, covariance = normal_densities.normals(sums, regularisation)
         if mean.shape[1] < components:
-            weight, mean, covariance = split(mean, covariance, components)
+            weight, mean, covariance = normal_densities.split(mean, covariance, components)
         whiten = np.linalg.inv(np.linalg.cholesky(covariance))
-        with np.errstate(divide="ignore"):  # a component may lose all its pixels
+        with np.errstate(divide="ignore"):  # a component may have no pixels
             params = {"log_weight": np.log(weight), "mean": mean, "whiten": whiten}
         return jax.tree.map(np.float32, params)
 
     def log_prob(params, features):
         known, features = finite(features)
-        mixed = jax.nn.logsumexp(component_log_prob(params, features), axis=-1)
+        mixed = jax.nn.logsumexp(normal_densities.component_log_prob(params, features), axis=-1)
         return jnp.where(known[..., None], mixed, 0.0)
 
     return Likelihood(sums, fit, log_prob, 1 + steps * (components > 1))
 
 
-def component_log_prob(params: dict, features: jax.Array) -> jax.Array:
-    """log weight + log N(x; mean, covariance) of each component: [..., K, M].
-
-    Args:
-      params: log_weight [K, M], mean [K, M, F] and whiten [K, M, F, F], the inverse
-        of the covariance's Cholesky factor.
-      features: [..., F].
-    """
-    whiten = jnp.asarray(params["whiten"])
-    size = whiten.shape[-1]
-    centre = jnp.einsum("kmgf,kmf->kmg", whiten, params["mean"], precision="highest")
-    scaled = jnp.einsum("...f,kmgf->...kmg", features, whiten, precision="highest") - centre
-    log_scale = jnp.log(jnp.diagonal(whiten, axis1=-2, axis2=-1)).sum(-1)
-    constant = params["log_weight"] + log_scale - 0.5 * size * np.log(2.0 * np.pi)
-    return constant - 0.5 * jnp.sum(scaled**2, axis=-1)
-
-
-def moments(share: jax.Array, features: jax.Array) -> dict[str, jax.Array]:
-    """Sums of 1, x and x x^T, weighted: count [K, M], first [..., F], second [..., F F].
-
-    Args:
-      share: weight of each pixel in each component, [..., K, M].
-      features: x, [..., F].
-    """
-    classes, x = share.shape[-2], features.reshape(-1, features.shape[-1])
-    columns = share.reshape(len(x), -1).T
-    products = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
-    count, first, second = (
-        jnp.matmul(columns, part, precision="highest").reshape(classes, -1, part.shape[-1])
-        for part in (jnp.ones((len(x), 1)), x, products)
-    )
-    return {"count": count[..., 0], "first": first, "second": second}
-
-
-def normals(sums: dict, regularisation: float):
-    """Moments -> weight [K, M], mean [K, M, F] and covariance [K, M, F, F], float64.
-
-    A component without pixels takes the moments of its class, and a class without
-    pixels those of all classes, of which it then looks no more likely than another.
-    """
-    count, first = sums["count"], sums["first"]
-    second = sums["second"].reshape(*first.shape, -1)
-    parts = count[..., None, None], first[..., None], second
-    for axes in ((1,), (0, 1)):
-        missing = parts[0] < 1e-6
-        parts = tuple(np.where(missing, p.sum(axes, keepdims=True), p) for p in parts)
-    if not parts[0].all():
-        raise ValueError("no pixel has both a class and known features: nothing to fit")
-    mean = (parts[1] / parts[0])[..., 0]
-    spread = parts[2] / parts[0] - mean[..., :, None] * mean[..., None, :]
-    # What rounding of the sums may have left below zero is cut off.
-    value, vector = np.linalg.eigh(spread)
-    spread = np.einsum("...fi,...i,...gi->...fg", vector, np.maximum(value, 0.0), vector)
-    total = count.sum(1, keepdims=True)
-    weight = np.where(total > 0, count / np.where(total > 0, total, 1.0), 1.0 / count.shape[1])
-    return weight, mean, spread + regularisation * np.eye(mean.shape[-1])
-
-
-def split(mean, covariance, components: int):
-    """One normal per class -> several, at the quantiles of its longest axis."""
-    variance, axes = np.linalg.eigh(covariance)
-    longest = axes[..., -1] * np.sqrt(variance[..., -1:])
-    offset = stats.norm.ppf((np.arange(components) + 0.5) / components)
-    weight = np.full((len(mean), components), 1.0 / components)
-    return weight, mean + offset[:, None] * longest, np.repeat(covariance, components, axis=1)
-
-
 def finite(features: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Which pixels of [..., F] are known, [...], and the features with the others 0."""
+    """Finds the pixels whose features are all finite.
+
+    Args:
+      features: float [..., F].
+
+    Returns:
+      bool [...], and the features with 0 for all other pixels.
+    """
     known = jnp.isfinite(features).all(-1)
     return known, jnp.where(known[..., None], features, 0.0)
 
 
 def check_sums(sums, classes: int) -> None:
-    """Refuses sums that a mistaken id has made NaN.
+    """Refuses sums that an id outside the contract has made NaN.
+
+    Args:
+      sums: tree of arrays.
+      classes: number of classes, for the message.
 
     Raises:
-      ValueError: what is wrong and what ids are meant.
+      ValueError: a sum is not finite.
     """
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(sums)):
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Labels that fit the evidence and have short borders: the Potts model, relaxed.
+"""Label maps that fit the evidence and have short borders: the Potts model, relaxed.
 
-The sum over pixels of the energy of the pixel's label, plus the length of all borders,
-is hard to minimise over labels, but convex over shares of labels (Chambolle, Cremers
-and Pock 2012; the relaxation of Zach et al. 2008).
+The energy of a label map, the sum over pixels of the energy of the pixel's label plus
+the length of all borders, is hard to minimise over labels, but convex over soft labels
+(Chambolle, Cremers and Pock 2012; the relaxation of Zach et al. 2008).
 """
 
 import math
@@ -11,17 +11,20 @@ import jax
 import jax.numpy as jnp
 
 
-def shares(energies: jax.Array, border: float, iterations: int = 100) -> jax.Array:
-    """Each pixel's shares of the labels: [H, W, K] -> [H, W, K], each pixel's sum is 1.
+def soft_labels(energies: jax.Array, border: float, iterations: int = 100) -> jax.Array:
+    """Finds each pixel's soft label, weights of the labels that sum to 1.
 
-    Minimises sum(shares * energies) + border / 2 * sum over labels of total variation,
-    by the primal-dual algorithm of Chambolle and Pock 2011. The largest share is the
-    label. Jit-able with all but energies static, and differentiable.
+    Minimises sum(weights * energies) + border / 2 * sum over labels of total variation,
+    by the primal-dual algorithm of Chambolle and Pock 2011. The label of the largest weight
+    is the decision. Jit-able with all but energies static, and differentiable.
 
     Args:
-      energies: of each label at each pixel, such as minus a log-likelihood.
+      energies: of each label at each pixel, float [H, W, K], such as minus a log-likelihood.
       border: price of a border of one pixel's length.
-      iterations: of the algorithm; information travels about a pixel in each.
+      iterations: of the algorithm; information travels about one pixel in each.
+
+    Returns:
+      float [H, W, K], not negative.
     """
     energies = jnp.moveaxis(energies, -1, 0)  # labels first: rows of pixels are contiguous
     step = 1 / math.sqrt(8)  # the gradient's norm is below sqrt(8)
@@ -30,7 +33,7 @@ def shares(energies: jax.Array, border: float, iterations: int = 100) -> jax.Arr
         primal, ahead, dual = state
         dual = dual + step * _gradient(ahead)
         norm = jnp.sqrt((dual**2).sum(0) + 1e-12)
-        dual = dual / jnp.maximum(1.0, norm / (border / 2 + 1e-12))
+        dual = dual / jnp.maximum(1.0, norm / (border / 2 + 1e-12))[None]
         moved = _to_simplex(primal + step * (_divergence(dual) - energies))
         return moved, 2 * moved - primal, dual
 
@@ -61,6 +64,7 @@ def _to_simplex(values):
     """
     threshold = (values.sum(0) - 1) / len(values)
     for _ in range(len(values) - 1):
-        above = values > threshold
-        threshold = (jnp.where(above, values, 0).sum(0) - 1) / jnp.maximum(above.sum(0), 1)
-    return jnp.maximum(values - threshold, 0.0)
+        above = values > threshold[None]
+        count = jnp.maximum(above.sum(0), 1).astype(values.dtype)
+        threshold = (jnp.where(above, values, 0).sum(0) - 1) / count
+    return jnp.maximum(values - threshold[None], 0.0)

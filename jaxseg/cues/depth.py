@@ -1,4 +1,4 @@
-"""The depth cue: metres with unknown pixels, what they tell of surfaces, and layers.
+"""The depth cue: metres with unknown pixels, normals, depth edges.
 
 Depth is float32 [H, W] in metres along the optical axis; 0, negative, NaN and infinity
 mean unknown. Camera coordinates have x to the right, y down and z into the scene.
@@ -10,21 +10,24 @@ import jax
 import jax.numpy as jnp
 
 UNITS = ("metres", "millimetres", "cityscapes_disparity")
-EDGE = 0.1  # relative jump from which two neighbours belong to two surfaces
+EDGE = 0.1  # relative jump from which on two neighbours belong to two surfaces
 
 
 def to_metres(
     raw: jax.Array, unit: str, baseline: float | None = None, focal: float | None = None
 ) -> jax.Array:
-    """A sensor's values -> depth in metres, float32, 0 where unknown.
+    """Converts a sensor's values to depth in metres.
 
     Args:
-      raw: [...], any number type.
+      raw: [...], of any number type.
       unit: "metres"; "millimetres" (uint16 of Kinect, RealSense and NYUv2, 0 unknown);
         or "cityscapes_disparity": uint16 p, whose disparity is (p - 1) / 256 pixels
         where p > 0, and the depth baseline * focal / disparity.
       baseline: distance of the stereo cameras in metres.
-      focal: focal length in pixels of the image whose disparity this is.
+      focal: focal length in pixels of the disparity's image.
+
+    Returns:
+      float32 [...], 0 where unknown.
 
     Raises:
       ValueError: an unknown unit, or disparity without its camera.
@@ -43,17 +46,22 @@ def to_metres(
 
 
 def known(depth: jax.Array) -> jax.Array:
-    """Where depth is known: positive and finite, bool [...]."""
+    """Finds where depth is known: positive and finite, [...] -> bool [...]."""
     return jnp.isfinite(depth) & (depth > 0)
 
 
 def fill(depth: jax.Array) -> jax.Array:
-    """Fills unknown pixels smoothly and keeps known ones exactly: [H, W].
+    """Fills unknown pixels smoothly and keeps known ones exactly.
 
     Push-pull interpolation (Gortler et al. 1996, section 3.4, as Grossman and Dally
     1998): means of the known pixels over ever larger blocks, then from coarse to fine
-    each unknown pixel reads the coarser level, interpolated. All zero where nothing
-    is known.
+    each unknown pixel takes the value of the coarser level, interpolated.
+
+    Args:
+      depth: float32 [H, W] in metres.
+
+    Returns:
+      float32 [H, W]; all zero where nothing is known.
     """
     valid = known(depth)
     return jnp.where(valid, depth, _fill(jnp.where(valid, depth, 0.0), valid.astype(jnp.float32)))
@@ -68,22 +76,26 @@ def _fill(total, weight):
     odd = ((0, height % 2), (0, width % 2))
     blocks = (jnp.pad(part, odd).reshape((height + 1) // 2, 2, -1, 2) for part in (total, weight))
     coarse = _fill(*(block.sum((1, 3)) for block in blocks))
-    # Its pixels are blocks of two, of which the last may reach beyond the image.
+    # A coarse pixel is a block of 2 x 2; the last may reach beyond the image.
     shape = (2 * coarse.shape[0], 2 * coarse.shape[1])
     return jnp.where(weight > 0, mean, jax.image.resize(coarse, shape, "linear")[:height, :width])
 
 
 def points(depth: jax.Array, focal: float, centre: tuple[float, float] | None = None) -> jax.Array:
-    """Camera coordinates (x, y, z) of each pixel in metres: [H, W, 3].
+    """Computes the camera coordinates (x, y, z) of each pixel.
 
     Args:
-      depth: [H, W].
+      depth: float [H, W] in metres.
       focal: focal length in pixels.
       centre: row and column of the optical axis; the middle of the image by default.
+
+    Returns:
+      float [H, W, 3] in metres.
     """
     height, width = depth.shape
     row, column = centre or ((height - 1) / 2, (width - 1) / 2)
-    y, x = (jnp.arange(height)[:, None] - row) / focal, (jnp.arange(width) - column) / focal
+    y = (jnp.arange(height, dtype=depth.dtype)[:, None] - row) / focal
+    x = (jnp.arange(width, dtype=depth.dtype)[None, :] - column) / focal
     return jnp.stack([x * depth, y * depth, depth], -1)
 
 
@@ -93,17 +105,20 @@ def normals(
     pitch: float | None = None,
     centre: tuple[float, float] | None = None,
 ) -> jax.Array:
-    """Unit normals (x, y, z) of the surface, toward the camera: [H, W, 3].
+    """Computes unit normals (x, y, z) of the surface, toward the camera.
 
-    The cross product of differences along the rows and columns: of both neighbours
-    where they are known and no depth edge lies between, else of one. Zero where depth
-    is unknown, and where one direction has no such neighbour.
+    The cross product of differences along the rows and columns. A difference spans both
+    neighbours if they are known and no depth edge lies between, otherwise one.
 
     Args:
-      depth: [H, W].
+      depth: float [H, W] in metres.
       focal: focal length in pixels, of a perspective camera.
       pitch: or the size of a pixel in metres, of an orthographic one.
       centre: row and column of the optical axis; the middle of the image by default.
+
+    Returns:
+      float [H, W, 3]; zero where depth is unknown, and where one direction has no such
+      neighbour.
 
     Raises:
       ValueError: not exactly one of focal and pitch.
@@ -115,14 +130,14 @@ def normals(
     if focal is not None:
         place = points(depth, focal, centre)
     else:
-        y, x = jnp.indices(depth.shape) * pitch
+        y, x = jnp.indices(depth.shape, dtype=depth.dtype) * pitch
         place = jnp.stack([x, y, depth], -1)
     down, right = (_tangent(place, depth, axis) for axis in (0, 1))
-    normal = jnp.cross(down, right)  # its z is negative on what faces the camera
-    view = place if focal is not None else jnp.array([0.0, 0.0, 1.0])
+    normal = jnp.cross(down, right)  # z is negative on surfaces that face the camera
+    view = place if focal is not None else jnp.array([[[0.0, 0.0, 1.0]]])
     normal = jnp.where(jnp.sum(normal * view, -1, keepdims=True) > 0, -normal, normal)
     squared = jnp.sum(normal**2, -1, keepdims=True)
-    # Lengths shrink with the square of the pixel's size; only exact zeros are no normal.
+    # Lengths shrink with the square of the pixel's size: only an exact 0 is no normal.
     unit = normal * jax.lax.rsqrt(jnp.where(squared > 0, squared, 1.0))
     return jnp.where(valid[..., None], unit, 0.0)
 
@@ -145,12 +160,19 @@ def _shifted(array, axis, step):
 
 
 def jumps(depth: jax.Array, axis: int) -> jax.Array:
-    """Relative depth discontinuity from each pixel to the next along an axis: [H, W].
+    """Computes the relative depth discontinuity from each pixel to the next along an axis.
 
-    Inverse depth is linear in the pixel on every plane, so the jump of a pair is its
-    difference in inverse depth, or what is left of that when the slope on either side
-    is taken off, where this is less, over the pair's mean: about |z1 - z2| / z. It is
-    0 on any plane, however steep, and where a depth is unknown; small at creases.
+    Inverse depth is linear in the pixel on every plane. So the jump of a pair is its
+    difference in inverse depth, or what remains of that after subtracting the slope on
+    either side, where this is less, over the pair's mean: about |z1 - z2| / z. It is 0 on
+    any plane, however steep, and small at creases.
+
+    Args:
+      depth: float [H, W] in metres.
+      axis: 0 for the pixel below, 1 for the pixel to the right.
+
+    Returns:
+      float [H, W]; 0 where one of the two depths is unknown.
     """
     valid = known(depth)
     inverse = jnp.where(valid, 1.0 / jnp.where(valid, depth, 1.0), 0.0)
@@ -159,7 +181,8 @@ def jumps(depth: jax.Array, axis: int) -> jax.Array:
     change = after - inverse
     left = jnp.where(has_before, jnp.abs(change - (inverse - before)), 0.0)
     right = jnp.where(has_second, jnp.abs(change - (second - after)), 0.0)
-    # The larger: where a mixed pixel lies between two surfaces, one side explains it.
+    # The larger of the two: at a mixed pixel between two surfaces, one side's slope
+    # explains the change.
     unexplained = jnp.where(has_before | has_second, jnp.maximum(left, right), jnp.inf)
     both = valid & has_after
     least = jnp.where(both, jnp.minimum(jnp.abs(change), unexplained), 0.0)
@@ -167,14 +190,21 @@ def jumps(depth: jax.Array, axis: int) -> jax.Array:
 
 
 def edges(depth: jax.Array) -> jax.Array:
-    """Strength of the depth edge at each pixel, the largest of its four jumps: [H, W]."""
+    """Computes the strength of the depth edge at each pixel, the largest of its four jumps.
+
+    Args:
+      depth: float [H, W] in metres.
+
+    Returns:
+      float [H, W]; see `jumps`.
+    """
     down, right = jumps(depth, 0), jumps(depth, 1)
     across = jnp.maximum(down, _shifted(down, 0, -1))
     return jnp.maximum(across, jnp.maximum(right, _shifted(right, 1, -1)))
 
 
 def channels(focal: float | None = None) -> Callable:
-    """The depth cue as input of a network: function example -> [H, W, 6].
+    """Builds the depth cue as input of a network.
 
     The channels are inverse depth, standardised over the image's known pixels; the
     normal's x, y and z; the depth edge in [0, 1), half at a jump of 10 %; and whether
@@ -184,6 +214,9 @@ def channels(focal: float | None = None) -> Callable:
     Args:
       focal: focal length in pixels; None for the longer side of the image, an angle of
         view of 53 degrees.
+
+    Returns:
+      (example with `image` [H, W, C], perhaps `depth` [H, W, 1]) -> float32 [H, W, 6].
     """
 
     def compute(example):
@@ -206,26 +239,35 @@ def channels(focal: float | None = None) -> Callable:
 
 
 def standardised(values: jax.Array, valid: jax.Array) -> jax.Array:
-    """Values [H, W] with mean 0 and variance 1 over the valid pixels, 0 elsewhere.
+    """Scales values to mean 0 and variance 1 over the valid pixels.
 
-    Variation below a thousandth of the mean is not blown up.
+    Variation below a thousandth of the mean is not enlarged to variance 1.
+
+    Args:
+      values: float [H, W].
+      valid: bool [H, W].
+
+    Returns:
+      float [H, W], 0 where not valid.
     """
-    count = jnp.maximum(jnp.sum(valid), 1)
+    count = jnp.maximum(jnp.sum(valid), 1).astype(values.dtype)
     mean = jnp.sum(jnp.where(valid, values, 0.0)) / count
     centred = jnp.where(valid, values - mean, 0.0)
     return centred * jax.lax.rsqrt(jnp.sum(centred**2) / count + (1e-3 * mean) ** 2 + 1e-12)
 
 
 def drop(example: dict, rng: jax.Array, rate: float = 0.2) -> dict:
-    """An augmentation that makes the whole `depth` of an example unknown.
+    """Makes the whole `depth` of an example unknown, at random; an augmentation.
 
-    Modality dropout (Neverova et al. 2016): a network that meets it in training does
-    not fail where the sensor does.
+    Modality dropout (Neverova et al. 2016): the network learns to work without the sensor.
 
     Args:
       example: with `depth` [H, W, 1].
       rng: the example's key.
       rate: probability.
+
+    Returns:
+      The example, its `depth` kept or all 0.
 
     Raises:
       ValueError: an example without depth.

@@ -9,12 +9,18 @@ MATRIX = 1024
 
 
 def gaussian_kernel(sigma: float, order: int = 0, truncate: float = 4.0) -> np.ndarray:
-    """A sampled Gaussian or its derivative, float64 [2 r + 1] with r = truncate * sigma.
+    """Samples a Gaussian or its derivative.
 
     Args:
       sigma: standard deviation in pixels.
       order: 0 (weights sum to 1), 1 or 2, the derivative along the axis.
       truncate: radius in standard deviations.
+
+    Returns:
+      float64 [2 r + 1] with r = truncate * sigma, rounded, at least 1.
+
+    Raises:
+      ValueError: another order.
     """
     radius = max(1, int(truncate * sigma + 0.5))
     x = np.arange(-radius, radius + 1, dtype=np.float64)
@@ -31,10 +37,18 @@ def gaussian_kernel(sigma: float, order: int = 0, truncate: float = 4.0) -> np.n
 
 
 def correlate(image: jax.Array, kernel: np.ndarray, axis: int) -> jax.Array:
-    """Correlates an array with a kernel [2 r + 1] along one axis, mirrored at the ends.
+    """Correlates an array with a kernel along one axis, mirrored at the ends.
 
-    As a product with a banded matrix where the axis is short: more arithmetic than a
+    Along a short axis this is a product with a banded matrix: more arithmetic than a
     sum of shifted copies, but far faster for wide kernels, and quick to compile.
+
+    Args:
+      image: float array of any shape.
+      kernel: [2 r + 1].
+      axis: the axis.
+
+    Returns:
+      An array of the image's shape.
     """
     size = image.shape[axis]
     if size <= MATRIX:
@@ -50,22 +64,32 @@ def correlate(image: jax.Array, kernel: np.ndarray, axis: int) -> jax.Array:
 
 
 def smooth(image: jax.Array, sigma: float, order: tuple[int, int] = (0, 0)) -> jax.Array:
-    """Gaussian smoothing, or a Gaussian derivative, of [H, W, ...], mirrored at the border.
+    """Smooths with a Gaussian or takes a Gaussian derivative, mirrored at the border.
 
     Args:
-      image: [H, W] or [H, W, C], float.
+      image: float [H, W] or [H, W, C].
       sigma: standard deviation in pixels.
       order: order of the derivative along y and along x.
+
+    Returns:
+      An array of the image's shape.
     """
     down = correlate(image, gaussian_kernel(sigma, order[0]), 0)
     return correlate(down, gaussian_kernel(sigma, order[1]), 1)
 
 
 def filter_bank(image: jax.Array, kernels: np.ndarray) -> jax.Array:
-    """Correlates a grey image [H, W] with kernels [F, k, k] -> [H, W, F].
+    """Correlates a grey image with each kernel of a bank.
 
-    Done by FFT, on the image mirrored by half a kernel: a bank of 48 kernels of
-    49 x 49 costs 48 transforms, where a convolution would cost 115,000 products a pixel.
+    By FFT, on the image mirrored by half a kernel: a bank of 48 kernels of 49 x 49 costs
+    48 transforms; a convolution would cost 115,000 products a pixel.
+
+    Args:
+      image: float [H, W].
+      kernels: [F, k, k], k odd.
+
+    Returns:
+      float [H, W, F].
     """
     side = kernels.shape[-1]
     radius = side // 2
@@ -83,20 +107,29 @@ def filter_bank(image: jax.Array, kernels: np.ndarray) -> jax.Array:
 
 
 def pad_mirrored(image: jax.Array, radius: int, axes: tuple[int, ...]) -> jax.Array:
-    """Mirrors an array at its borders (d c b a | a b c d), however small it is."""
+    """Mirrors an array at its borders (d c b a | a b c d), however small it is.
+
+    Args:
+      image: array of any shape.
+      radius: entries added at either end of each of the axes.
+      axes: the axes.
+
+    Returns:
+      The padded array.
+    """
     widths = [(radius, radius) if axis in axes else (0, 0) for axis in range(image.ndim)]
     return jnp.pad(image, widths, mode="symmetric")
 
 
 def luminance(image: jax.Array) -> jax.Array:
-    """[H, W, C] -> [H, W]: Rec. 709 luma of RGB, or the only channel."""
+    """Computes Rec. 709 luma of RGB, or takes the only channel: float [H, W, C] -> [H, W]."""
     if image.shape[-1] == 1:
         return image[..., 0]
     return image[..., :3] @ jnp.asarray([0.2126, 0.7152, 0.0722], image.dtype)
 
 
 def _smooth_size(size):
-    """The next size whose only factors are 2, 3 and 5, which FFTs are fast at."""
+    """The next size with no factors but 2, 3 and 5, for which FFTs are fast."""
     while True:
         rest = size
         for factor in (2, 3, 5):

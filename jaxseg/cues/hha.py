@@ -19,14 +19,17 @@ TOLERANCES = (45.0,) * 5 + (15.0,) * 5
 
 
 def gravity(normals: jax.Array) -> jax.Array:
-    """The direction of gravity in camera coordinates, a unit vector [3].
+    """Estimates the direction of gravity from the normals of surfaces.
 
     Starting from the camera's y axis, alternates between choosing the normals that are
     nearly parallel or nearly orthogonal to the estimate, and taking the direction
     that is most parallel to the former and most orthogonal to the latter.
 
     Args:
-      normals: [H, W, 3] as of `jaxseg.cues.depth.normals`; zero where unknown.
+      normals: float [H, W, 3], of `jaxseg.cues.depth.normals`; zero where unknown.
+
+    Returns:
+      A unit vector float [3] in camera coordinates.
     """
     rows = normals.reshape(-1, 3)
     unit = jnp.sum(rows**2, -1) > 0.5
@@ -36,26 +39,30 @@ def gravity(normals: jax.Array) -> jax.Array:
         level = unit & (jnp.abs(cosine) > jnp.cos(tolerance))
         upright = unit & (jnp.abs(cosine) < jnp.sin(tolerance))
         sign = upright.astype(rows.dtype) - level.astype(rows.dtype)
-        scatter = jnp.matmul(rows.T * sign, rows, precision="highest")
+        scatter = jnp.matmul(rows.T * sign[None], rows, precision="highest")
         value, vector = jnp.linalg.eigh(scatter)
         least = vector[:, 0] * jnp.where(vector[:, 0] @ down < 0, -1.0, 1.0)
-        # Where two directions explain the normals as well, the estimate stays.
-        clear = value[1] - value[0] > 1e-3 * jnp.maximum(jnp.sum(unit), 1)
+        # Where two directions explain the normals equally well, the estimate stays.
+        count = jnp.maximum(jnp.sum(unit), 1).astype(rows.dtype)
+        clear = value[1] - value[0] > 1e-3 * count
         return jnp.where(clear, least, down), None
 
     return jax.lax.scan(step, jnp.array(DOWN), np.radians(np.float32(TOLERANCES)))[0]
 
 
 def hha(depth: jax.Array, focal: float) -> jax.Array:
-    """Inverse depth (1/m), height above the lowest point (m) and angle (radians): [H, W, 3].
+    """Computes inverse depth, height and angle with gravity of every pixel.
 
     The angle is that of the normal with the upward direction: 0 on the ground, pi / 2
-    on a wall. All are 0 where depth is unknown; the angle also where the normal is. No
-    gradient flows through the estimate of gravity.
+    on a wall. No gradient flows through the estimate of gravity.
 
     Args:
-      depth: [H, W] in metres.
+      depth: float [H, W] in metres.
       focal: focal length in pixels.
+
+    Returns:
+      float [H, W, 3]: inverse depth (1/m), height above the lowest point (m) and angle
+      (radians). All are 0 where depth is unknown; the angle also where the normal is.
     """
     valid = cue.known(depth)
     safe = jnp.where(valid, depth, 1.0)
@@ -74,7 +81,7 @@ def hha(depth: jax.Array, focal: float) -> jax.Array:
 
 
 def channels(focal: float | None = None) -> Callable:
-    """HHA as input of a network: function example -> [H, W, 4].
+    """Builds HHA as input of a network.
 
     Inverse depth and height, standardised over the image's known pixels; the cosine
     of the angle with the upward direction; and whether depth is known. All are 0 where
@@ -83,6 +90,9 @@ def channels(focal: float | None = None) -> Callable:
     Args:
       focal: focal length in pixels; None for the longer side of the image, an angle of
         view of 53 degrees.
+
+    Returns:
+      (example with `image` [H, W, C], perhaps `depth` [H, W, 1]) -> float32 [H, W, 4].
     """
 
     def compute(example):

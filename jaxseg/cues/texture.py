@@ -1,7 +1,7 @@
 """Texture as features of every pixel: local energies, patterns, statistics and histograms.
 
-All are jit-able, and differentiable but for `local_binary_pattern`, whose codes are
-integers. They take a grey image [H, W]; `filters.luminance` makes one.
+All functions are jit-able, and differentiable except `local_binary_pattern`, whose codes
+are integers. They take a grey image [H, W]; `filters.luminance` makes one.
 """
 
 import math
@@ -14,20 +14,21 @@ import numpy as np
 
 from jaxseg.cues import filters, texture_filters
 
-# Gabor magnitudes of photographs, before and after the logarithm: what is too faint to
-# be texture, and the mean and standard deviation of the rest, over three octaves.
+# Gabor magnitudes of photographs: the level below which they are noise, and the mean and
+# standard deviation of log(magnitude + FAINT) over three octaves.
 FAINT, MEAN, DEVIATION = 0.005, -4.2, 0.7
-# Of the responses of maximum response filters, Varma and Zisserman 2005, equation 4.
+# Varma and Zisserman 2005, equation 4.
 WEBER = 0.03
 
 
 class StructureTensor(NamedTuple):
-    """Attributes are [H, W].
+    """The structure tensor of every pixel.
 
-    orientation: direction of the strongest change, in radians in (-pi/2, pi/2], from the
-      x axis towards y (down); a grating's stripes run across it.
-    coherence: 0 where all directions change alike, 1 where only one does.
-    energy: mean squared gradient.
+    Attributes:
+      orientation: [H, W], direction of the strongest change, in radians in (-pi/2, pi/2],
+        from the x axis towards y (down); a grating's stripes run across it.
+      coherence: [H, W], 0 where all directions change alike, 1 where only one does.
+      energy: [H, W], mean squared gradient.
     """
 
     orientation: jax.Array
@@ -36,11 +37,18 @@ class StructureTensor(NamedTuple):
 
 
 def window_means(values: jax.Array, sigma: float, step: int = 1) -> jax.Array:
-    """Means in Gaussian windows, on a grid: [H, W, F] -> [ceil(H / step), ceil(W / step), F].
+    """Averages in Gaussian windows, on a grid that spreads evenly over the image.
 
-    As two products with matrices, which for wide windows is many times as fast as the
-    taps of `filters.smooth`, and with step 1 the same. Mirrored at the border; the grid
-    spreads evenly over the image.
+    Two products with matrices: for wide windows many times as fast as the taps of
+    `filters.smooth`, and with step 1 the same. Mirrored at the border.
+
+    Args:
+      values: float [H, W, F].
+      sigma: of the window, in pixels.
+      step: pixels per cell of the grid.
+
+    Returns:
+      float [ceil(H / step), ceil(W / step), F].
     """
     height, width = values.shape[:2]
     down, right = (
@@ -68,10 +76,21 @@ def magnitudes(
     wavelengths: tuple[float, ...] = (3.5, 6.0, 11.0, 20.0),
     orientations: int = 6,
 ) -> jax.Array:
-    """Magnitudes of Gabor responses: [H, W] -> [H, W, S N], the scale changing slowest.
+    """Computes magnitudes of Gabor responses.
 
     The amplitude of the local wave whatever its phase: a sine of amplitude a gives
     about pi/4 a in the filter of its own wavelength and direction.
+
+    Args:
+      image: float [H, W].
+      wavelengths: S of them, in pixels.
+      orientations: N.
+
+    Returns:
+      float [H, W, S N]; the scale changes slowest.
+
+    Raises:
+      ValueError: wavelengths or orientations that `texture_filters.gabor` refuses.
     """
     kernels = texture_filters.gabor(wavelengths, orientations)
     even, odd = jnp.split(filters.filter_bank(image, kernels), 2, axis=-1)
@@ -85,9 +104,21 @@ def local_energies(
     orientations: int = 4,
     spread: float = 0.5,
 ) -> jax.Array:
-    """Gabor magnitudes, smoothed with a sigma of `spread` wavelengths: [H, W, S N]."""
-    found = magnitudes(image, wavelengths, orientations)
-    scales = jnp.split(found, len(wavelengths), axis=-1)
+    """Computes Gabor magnitudes, smoothed in proportion to their wavelength.
+
+    Args:
+      image: float [H, W].
+      wavelengths: S of them, in pixels.
+      orientations: N.
+      spread: sigma of the smoothing, in wavelengths.
+
+    Returns:
+      float [H, W, S N]; the scale changes slowest.
+
+    Raises:
+      ValueError: wavelengths or orientations that `texture_filters.gabor` refuses.
+    """
+    scales = jnp.split(magnitudes(image, wavelengths, orientations), len(wavelengths), axis=-1)
     smoothed = [
         window_means(scale, spread * wavelength)
         for scale, wavelength in zip(scales, wavelengths, strict=True)
@@ -96,10 +127,16 @@ def local_energies(
 
 
 def maximum_responses(image: jax.Array) -> jax.Array:
-    """MR8: [H, W] -> [H, W, 8], nearly the same however the texture is turned.
+    """Computes MR8 features, which nearly do not change when the texture is rotated.
 
     The strongest of 6 orientations for edges and bars of 3 widths (by magnitude), a
     Gaussian and a Laplacian; contrast normalised (Varma and Zisserman 2005, section 2.3).
+
+    Args:
+      image: float [H, W].
+
+    Returns:
+      float [H, W, 8].
     """
     responses = filters.filter_bank(image, texture_filters.maximum_response())
     turned, still = responses[..., :36], responses[..., 36:]
@@ -108,18 +145,35 @@ def maximum_responses(image: jax.Array) -> jax.Array:
 
 
 def weber(responses: jax.Array) -> jax.Array:
-    """Weber's law on vectors of responses [..., F]: r log(1 + |r| / 0.03) / |r|."""
+    """Applies Weber's law to vectors of responses: r log(1 + |r| / 0.03) / |r|.
+
+    Varma and Zisserman 2005, equation 4.
+
+    Args:
+      responses: r, float [..., F].
+
+    Returns:
+      float [..., F].
+    """
     norm = jnp.sqrt(jnp.sum(responses**2, axis=-1, keepdims=True) + 1e-12)
     return responses * jnp.log1p(norm / WEBER) / norm
 
 
 def local_binary_pattern(image: jax.Array, points: int = 8, radius: float = 1.0) -> jax.Array:
-    """Uniform rotation invariant patterns LBP riu2: [H, W] -> int32 in [0, points + 1].
+    """Computes uniform rotation invariant patterns, LBP riu2.
 
     The number of neighbours on the circle that are at least as bright as the pixel,
     where bright and dark change at most twice around it; points + 1 for all other
     patterns (Ojala, Pietikainen and Maenpaa 2002, equation 9). Neighbours between
     pixels are interpolated bilinearly; the image is mirrored at its border.
+
+    Args:
+      image: float [H, W].
+      points: neighbours on the circle.
+      radius: of the circle, in pixels.
+
+    Returns:
+      int32 [H, W] in [0, points + 1].
 
     Raises:
       ValueError: fewer than 3 points, or a radius that is not positive.
@@ -153,14 +207,17 @@ def local_binary_pattern(image: jax.Array, points: int = 8, radius: float = 1.0)
 
 
 def structure_tensor(image: jax.Array, sigma: float, scale: float = 1.0) -> StructureTensor:
-    """Orientation and coherence of [H, W] from the smoothed outer product of the gradient.
+    """Computes orientation and coherence from the smoothed outer product of the gradient.
 
     Bigun and Granlund 1987.
 
     Args:
-      image: [H, W].
+      image: float [H, W].
       sigma: of the window, in pixels.
       scale: of the Gaussian derivatives, in pixels.
+
+    Returns:
+      A `StructureTensor`.
     """
     dy, dx = filters.smooth(image, scale, (1, 0)), filters.smooth(image, scale, (0, 1))
     products = jnp.stack([dy * dy, dx * dx, dx * dy], axis=-1)
@@ -174,7 +231,15 @@ def structure_tensor(image: jax.Array, sigma: float, scale: float = 1.0) -> Stru
 
 
 def local_statistics(image: jax.Array, sigma: float) -> jax.Array:
-    """Mean and standard deviation in a Gaussian window: [H, W] -> [H, W, 2]."""
+    """Computes mean and standard deviation in a Gaussian window.
+
+    Args:
+      image: float [H, W].
+      sigma: of the window, in pixels.
+
+    Returns:
+      float [H, W, 2].
+    """
     mean = window_means(image[..., None], sigma)
     variance = window_means((image[..., None] - mean) ** 2, sigma)
     return jnp.concatenate([mean, jnp.sqrt(variance + 1e-12)], axis=-1)
@@ -183,16 +248,19 @@ def local_statistics(image: jax.Array, sigma: float) -> jax.Array:
 def local_histograms(
     responses: jax.Array, bins: int, limits: tuple[float, float], sigma: float
 ) -> jax.Array:
-    """Local spectral histograms: [H, W, F] -> [H, W, F, bins], each summing to 1.
+    """Computes local spectral histograms.
 
     The histogram of every filter's responses in a Gaussian window (Liu and Wang 2006).
     A value is shared by the two bins it lies between, so histograms are differentiable.
 
     Args:
-      responses: of filters, or the image itself as one channel.
-      bins: whose centres spread evenly over the limits.
-      limits: values beyond count as the limit.
+      responses: of F filters, or the image itself as one channel, float [H, W, F].
+      bins: number of bins, whose centres spread evenly over the limits.
+      limits: lowest and highest centre; values beyond count as the limit.
       sigma: of the window, in pixels.
+
+    Returns:
+      float [H, W, F, bins], which sums to 1 over the bins.
 
     Raises:
       ValueError: fewer than 2 bins, or limits that do not rise.
@@ -201,7 +269,8 @@ def local_histograms(
     if bins < 2 or high <= low:
         raise ValueError(f"need 2 bins or more and rising limits, got {bins} and {limits}")
     place = (jnp.clip(responses, low, high) - low) * ((bins - 1) / (high - low))
-    share = jnp.maximum(0.0, 1.0 - jnp.abs(place[..., None] - jnp.arange(bins)))
+    centres = jnp.broadcast_to(jnp.arange(bins, dtype=place.dtype), (*place.shape, bins))
+    share = jnp.maximum(0.0, 1.0 - jnp.abs(place[..., None] - centres))
     flat = share.reshape(*share.shape[:2], -1)
     return window_means(flat, sigma).reshape(share.shape)
 
@@ -209,10 +278,17 @@ def local_histograms(
 def channels(
     wavelengths: tuple[float, ...] = (4.0, 8.0, 16.0), orientations: int = 4
 ) -> Callable[[dict], jax.Array]:
-    """A network's texture input: function(example) -> float32 [H, W, S N].
+    """Builds the texture cue as input of a network.
 
     Logarithms of local energies, shifted and scaled by constants so that photographs
-    have about zero mean and unit deviation. S N is 12 by default.
+    have about zero mean and unit deviation.
+
+    Args:
+      wavelengths: S of them, in pixels.
+      orientations: N.
+
+    Returns:
+      (example with `image` [H, W, C]) -> float32 [H, W, S N]; S N is 12 by default.
 
     Raises:
       ValueError: wavelengths or orientations that `texture_filters.gabor` refuses.

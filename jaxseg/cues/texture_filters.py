@@ -1,9 +1,9 @@
 """Filter banks for texture, as kernels [F, k, k] for `filters.filter_bank`.
 
 Every kernel has zero mean and L1 norm 1, the plain Gaussians too, so constant light
-gives no response and the responses of all filters compare. Leung-Malik, Schmid and the
-maximum response bank have the parameters published with the texture classification
-experiments of Varma and Zisserman 2005 (IJCV 62), section 2.
+gives no response and the responses of all filters are comparable. Leung-Malik, Schmid
+and the maximum response bank have the parameters published with the texture
+classification experiments of Varma and Zisserman 2005 (IJCV 62), section 2.
 """
 
 import math
@@ -23,20 +23,23 @@ def gabor(
     orientations: int = 6,
     bandwidth: float = 1.0,
 ) -> np.ndarray:
-    """Gabor filters in quadrature: float64 [2 S N, k, k], all even ones, then all odd ones.
+    """Builds Gabor filters in quadrature: first all even ones, then all odd ones.
 
     Within each half the scale changes slowest; orientation i is a wave along the
-    direction pi i / N. The even ones have their mean removed by a share of the envelope.
-    Their envelope is round, which suits up to about 6 orientations (Jain and Farrokhnia
-    1991).
+    direction pi i / N. The even filters have their mean removed by subtracting a multiple
+    of the envelope. The envelope is round, which suits up to about 6 orientations (Jain
+    and Farrokhnia 1991).
 
     Args:
-      wavelengths: in pixels, at least 2.
+      wavelengths: S of them, in pixels, at least 2.
       orientations: N.
       bandwidth: in octaves, at half the height.
 
+    Returns:
+      float64 [2 S N, k, k].
+
     Raises:
-      ValueError: a wavelength that pixels cannot carry, no orientation, or a bandwidth
+      ValueError: a wavelength below 2 pixels or none, no orientation, or a bandwidth
         that is not positive.
     """
     if not wavelengths or min(wavelengths) < 2:
@@ -58,17 +61,33 @@ def gabor(
 
 
 def laplacians(sigmas: tuple[float, ...]) -> np.ndarray:
-    """Laplacians of Gaussians, which answer to spots of any orientation: float64 [S, k, k]."""
+    """Builds Laplacians of Gaussians, which respond to spots of any orientation.
+
+    Args:
+      sigmas: S standard deviations in pixels.
+
+    Returns:
+      float64 [S, k, k].
+    """
     radius = math.ceil(4 * max(sigmas))
     return _normalised([_laplacian(radius, sigma) for sigma in sigmas])
 
 
 def leung_malik(support: int = SUPPORT) -> np.ndarray:
-    """The 48 filters of Leung and Malik 2001: float64 [48, support, support].
+    """Builds the 48 filters of Leung and Malik 2001.
 
     18 edges and 18 bars (sigma 2^(1/2), 2, 2^(3/2), three times as long as wide, 6
     orientations), 8 Laplacians of Gaussians (sigma 2^(1/2) to 4, and three times that),
     4 Gaussians (sigma 2^(1/2) to 4).
+
+    Args:
+      support: side of the kernels in pixels, odd.
+
+    Returns:
+      float64 [48, support, support].
+
+    Raises:
+      ValueError: an even support, or one below 3.
     """
     widths = [math.sqrt(2) ** power for power in (1, 2, 3, 4)]
     radius = _radius(support)
@@ -85,9 +104,18 @@ def leung_malik(support: int = SUPPORT) -> np.ndarray:
 
 
 def schmid(support: int = SUPPORT) -> np.ndarray:
-    """The 13 rotation invariant filters of Schmid 2001: float64 [13, support, support].
+    """Builds the 13 rotation invariant filters of Schmid 2001.
 
     cos(pi tau r / sigma) exp(-r^2 / (2 sigma^2)) for the pairs `SCHMID`.
+
+    Args:
+      support: side of the kernels in pixels, odd.
+
+    Returns:
+      float64 [13, support, support].
+
+    Raises:
+      ValueError: an even support, or one below 3.
     """
     radius = _radius(support)
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
@@ -98,10 +126,19 @@ def schmid(support: int = SUPPORT) -> np.ndarray:
 
 
 def maximum_response(support: int = SUPPORT) -> np.ndarray:
-    """The 38 filters behind MR8: float64 [38, support, support].
+    """Builds the 38 filters behind MR8 (Varma and Zisserman 2005).
 
     18 edges, then 18 bars (widths 1, 2, 4, three times as long, 6 orientations each),
-    a Gaussian and a Laplacian of a Gaussian of sigma 10 (Varma and Zisserman 2005).
+    a Gaussian and a Laplacian of a Gaussian of sigma 10.
+
+    Args:
+      support: side of the kernels in pixels, odd.
+
+    Returns:
+      float64 [38, support, support].
+
+    Raises:
+      ValueError: an even support, or one below 3.
     """
     radius = _radius(support)
     kernels = [

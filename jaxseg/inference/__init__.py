@@ -1,1 +1,7 @@
-"""From a net to label maps of whole images: windows, refinement, post-processing."""
+"""From the output of a net to a label map.
+
+- `crf`: a fully connected conditional random field.
+- `posterior`: averages over the mirror image and over dropout samples.
+- `postprocess`: removal of small regions, filling of holes, the largest component.
+- `sliding`: prediction of images of any size by overlapping windows.
+"""

@@ -2,9 +2,9 @@
 
 Mean-field inference of Krähenbühl and Koltun 2011, "Efficient inference in fully
 connected CRFs with Gaussian edge potentials": every pair of pixels is linked, more
-strongly the nearer they are (smoothness) and the more alike in place and colour
-(appearance), and a label costs where linked pixels have another (Potts). It moves a
-network's coarse boundaries to the image's edges. All of it is differentiable.
+strongly the nearer they are (smoothness) and the more similar in place and colour
+(appearance), and linked pixels with different labels cost energy (Potts). Inference
+moves a network's coarse boundaries to the image's edges, and is differentiable.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ import numpy as np
 from jaxseg.cues import filters
 
 MAX_GRID = 1 << 27  # numbers in a bilateral grid: half a gigabyte
-# Pixels whose links to all others are held at once by the exact sums.
+# Pixels whose links to all others the exact sums hold in memory at once.
 CHUNK = 256
 
 
@@ -37,7 +37,7 @@ def dense_crf(
     smooth_sigma: float = 3.0,
     exact: bool = False,
 ) -> jax.Array:
-    """Refines class probabilities [H, W, K] by what the image shows.
+    """Refines class probabilities [H, W, K] by the image's places and colours.
 
     Compiled once for each size of image, iterations, sigmas and `exact`.
 
@@ -46,8 +46,8 @@ def dense_crf(
     with its Potts model. The kernels are normalised as D^-1/2 K D^-1/2, D their row
     sums, as in the authors' code, so weights do not depend on the image's size.
 
-    The defaults are mild. The authors' weights of 10 and 3, at 80 pixels, clean noisy
-    predictions, and take poles and people away from good ones.
+    The defaults are weak. The authors' weights of 10 and 3, at 80 pixels, clean noisy
+    predictions, but remove poles and people from good ones.
 
     The appearance kernel is computed on a bilateral grid (Chen, Paris and Durand 2007)
     of one cell per sigma, in time linear in the number of pixels; `exact` sums over all
@@ -98,17 +98,29 @@ def dense_crf(
 
 
 def features(image: jax.Array, place_sigma: float, colour_sigma: float) -> jax.Array:
-    """Place and colour of every pixel in standard deviations: [H, W, 2 + C]."""
+    """Computes place and colour of every pixel in standard deviations.
+
+    Args:
+      image: float [H, W, C]; clipped to [0, 1], NaN is 0.
+      place_sigma: standard deviation of the place, in pixels.
+      colour_sigma: standard deviation of the colour, in units of the image.
+
+    Returns:
+      float [H, W, 2 + C].
+    """
     colour = jnp.clip(jnp.nan_to_num(image), 0.0, 1.0) / colour_sigma
-    place = jnp.stack(jnp.indices(image.shape[:2]), -1) / place_sigma
+    place = jnp.stack(jnp.indices(image.shape[:2], dtype=colour.dtype), -1) / place_sigma
     return jnp.concatenate([place, colour], -1)
 
 
 def exact_filter(points: jax.Array) -> Callable:
-    """values [H, W, K] -> sum over pixels j of exp(-|f_i - f_j|^2 / 2) values_j.
+    """Builds the sum over all pairs, values_i -> sum over j of exp(-|f_i - f_j|^2 / 2) values_j.
 
     Args:
       points: f, float [H, W, D].
+
+    Returns:
+      A function [H, W, K] -> [H, W, K].
     """
     flat = points.reshape(-1, points.shape[-1])
 
@@ -116,7 +128,7 @@ def exact_filter(points: jax.Array) -> Callable:
         rows = values.reshape(len(flat), -1)
 
         def one(point):
-            return jnp.exp(-0.5 * jnp.sum((flat - point) ** 2, -1)) @ rows
+            return jnp.exp(-0.5 * jnp.sum((flat - point[None]) ** 2, -1)) @ rows
 
         return jax.lax.map(one, flat, batch_size=CHUNK).reshape(values.shape)
 
@@ -124,22 +136,26 @@ def exact_filter(points: jax.Array) -> Callable:
 
 
 def bilateral_filter(points: jax.Array, size: tuple[int, ...]) -> Callable:
-    """The sum of `exact_filter`, up to a factor, by a bilateral grid of unit cells.
+    """Builds the sum of `exact_filter`, up to a factor, by a bilateral grid of unit cells.
 
     Pixels are spread over the corners of their cell by multilinear weights, the grid
-    is blurred along each axis, and read at the pixels by the same weights. Both linear
-    steps blur by 1/6 of a squared cell, so the blur between adds the 2/3 that lack.
+    is blurred along each axis, and read at the pixels by the same weights. Spreading and
+    reading each blur by 1/6 of a squared cell, so the blur between them adds the missing 2/3.
 
     Args:
       points: not negative, float [H, W, D].
       size: length of each axis of the grid; points lie in [0, size - 1).
+
+    Returns:
+      A function [H, W, K] -> [H, W, K].
     """
     flat = points.reshape(-1, len(size))
     low = jnp.floor(flat)
     corners = jnp.asarray(list(product((0, 1), repeat=len(size))))
-    weights = jnp.where(corners[:, None], flat - low, 1.0 - (flat - low)).prod(-1)
+    above = (flat - low)[None]
+    weights = jnp.where(corners[:, None] == 1, above, 1.0 - above).prod(-1)
     strides = np.append(np.cumprod(size[:0:-1])[::-1], 1)
-    places = (low.astype(jnp.int32) @ strides) + (corners @ strides)[:, None]
+    places = (low.astype(jnp.int32) @ strides)[None] + (corners @ strides)[:, None]
     kernel = filters.gaussian_kernel(np.sqrt(2.0 / 3.0), truncate=2.5)
 
     def apply(values):
@@ -165,19 +181,45 @@ def bilateral_filter(points: jax.Array, size: tuple[int, ...]) -> Callable:
 
 
 def grid_size(shape: tuple[int, int, int], place_sigma: float, colour_sigma: float) -> tuple:
-    """Cells along each axis of the grid of an image [H, W, C]."""
+    """Computes the number of cells along each axis of an image's bilateral grid.
+
+    Args:
+      shape: (H, W, C) of the image.
+      place_sigma: pixels per cell.
+      colour_sigma: units of the image per cell.
+
+    Returns:
+      2 + C numbers.
+    """
     last = [(n - 1) / place_sigma for n in shape[:2]] + [1.0 / colour_sigma] * shape[2]
     return tuple(int(place) + 2 for place in last)
 
 
 def gaussian_filter(values: jax.Array, sigma: float) -> jax.Array:
-    """Spreads [H, W, K] with a Gaussian; beyond the border there is nothing."""
+    """Spreads values with a Gaussian; beyond the border there is nothing.
+
+    Args:
+      values: float [H, W, K].
+      sigma: standard deviation in pixels.
+
+    Returns:
+      float [H, W, K].
+    """
     kernel = filters.gaussian_kernel(sigma)
     return spread(spread(values, kernel, 0), kernel, 1)
 
 
 def spread(values: jax.Array, kernel: np.ndarray, axis: int) -> jax.Array:
-    """Correlates an array with a kernel [2 r + 1] along one axis, zero beyond the ends."""
+    """Correlates an array with a kernel along one axis, zero beyond the ends.
+
+    Args:
+      values: float array of any shape.
+      kernel: [2 r + 1].
+      axis: the axis.
+
+    Returns:
+      An array of the same shape.
+    """
     size, radius = values.shape[axis], len(kernel) // 2
     widths = [(radius, radius) if a == axis else (0, 0) for a in range(values.ndim)]
     padded = jnp.pad(values, widths)
@@ -188,6 +230,14 @@ def spread(values: jax.Array, kernel: np.ndarray, axis: int) -> jax.Array:
 
 
 def normalised(kernel: Callable, shape: tuple[int, ...]) -> Callable:
-    """The filter D^-1/2 K D^-1/2 of a filter K, D being K applied to ones."""
+    """Builds the filter D^-1/2 K D^-1/2 of a filter K; D is K applied to ones.
+
+    Args:
+      kernel: K, a function [H, W, k] -> [H, W, k].
+      shape: (H, W, 1).
+
+    Returns:
+      A function [H, W, k] -> [H, W, k].
+    """
     scale = jax.lax.rsqrt(kernel(jnp.ones(shape)))
     return lambda values: scale * kernel(scale * values)

@@ -1,8 +1,8 @@
-"""Cleaning label maps: small regions, holes, and all but the largest region.
+"""Cleaning of label maps: small regions, holes, and all but the largest region.
 
 Functions labels int [H, W] -> int32 [H, W] that compose in any order. Regions are
 irregular, so this runs on the host. A region is a connected set of pixels of one
-label. Ignored pixels keep their id, and no region takes it over.
+label. Ignored pixels keep their id, and no region takes that id.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,22 @@ def remove_small(
 ) -> np.ndarray:
     """Gives each region of fewer than `min_size` pixels the label around it.
 
-    A small region takes the label with which it shares the longest border (pairs of
-    4-neighbours; the smaller id where two are as long), among regions that stay. One
-    that touches none waits until its neighbours have been given theirs. Where every
-    region is small, the largest stays; one that only ignored pixels surround stays too.
+    A small region takes the label with which it has the longest common border (pairs of
+    4-neighbours; the smaller id where two are as long), among regions that stay. A small
+    region without such a neighbour waits until its neighbours have their new labels. Where
+    every region is small, the largest stays; a region surrounded by ignored pixels stays too.
 
     Args:
       labels: int [H, W].
       min_size: least number of pixels of a region.
-      ignore: id of pixels that are left as they are.
-      connectivity: 4, or 8 for regions that may hang together at corners.
+      ignore: id of pixels that stay unchanged.
+      connectivity: 4, or 8 for regions that may connect at corners.
+
+    Returns:
+      int32 [H, W].
+
+    Raises:
+      ValueError: `labels` is no map of integers, or another connectivity.
     """
     labels = _checked(labels)
     parts = regions(labels, connectivity)
@@ -43,14 +49,20 @@ def largest_component(
 ) -> np.ndarray:
     """Keeps the largest region of each of these classes; the others are absorbed.
 
-    What is not kept takes the label around it, as in `remove_small`; of equally large
-    regions the one whose first pixel comes first is kept.
+    A region that is not kept takes the label around it, as in `remove_small`. Of equally
+    large regions the one whose first pixel comes first is kept.
 
     Args:
       labels: int [H, W].
-      classes: ids of which only one region shall stay.
-      ignore: id of pixels that are left as they are.
-      connectivity: 4, or 8 for regions that may hang together at corners.
+      classes: ids of which one region stays.
+      ignore: id of pixels that stay unchanged.
+      connectivity: 4, or 8 for regions that may connect at corners.
+
+    Returns:
+      int32 [H, W].
+
+    Raises:
+      ValueError: `labels` is no map of integers, or another connectivity.
     """
     labels = _checked(labels)
     parts = regions(labels, connectivity)
@@ -67,7 +79,7 @@ def fill_holes(
     max_size: int | None = None,
     ignore: int = IGNORE,
 ) -> np.ndarray:
-    """Fills what these classes enclose.
+    """Fills the regions that these classes enclose.
 
     A hole of a class is a 4-connected set of pixels of other labels that does not
     touch the image's border, as in `scipy.ndimage.binary_fill_holes`. Where the holes
@@ -75,10 +87,16 @@ def fill_holes(
 
     Args:
       labels: int [H, W].
-      classes: ids whose holes are filled; an object's, say, but not the background's,
-        of which every object inside the image is a hole.
+      classes: ids whose holes are filled: those of objects, but not the background's, of
+        which every object inside the image is a hole.
       max_size: largest hole that is filled, in pixels; None for any.
-      ignore: id of pixels that are left as they are.
+      ignore: id of pixels that stay unchanged.
+
+    Returns:
+      int32 [H, W].
+
+    Raises:
+      ValueError: `labels` is no map of integers.
     """
     labels = _checked(labels)
     filled, largest = labels.copy(), np.zeros(labels.shape, np.int64)
@@ -96,11 +114,14 @@ def fill_holes(
 
 
 def regions(labels: np.ndarray, connectivity: int = 4) -> np.ndarray:
-    """Numbers the connected regions of equal labels: int32 [H, W] from 0, in raster order.
+    """Numbers the connected regions of equal labels from 0, in raster order.
 
     Args:
       labels: int [H, W].
       connectivity: 4 or 8 neighbours.
+
+    Returns:
+      int32 [H, W].
 
     Raises:
       ValueError: another connectivity, or labels of another shape or kind.
@@ -113,11 +134,14 @@ def regions(labels: np.ndarray, connectivity: int = 4) -> np.ndarray:
 
 
 def connected(*linked: np.ndarray) -> np.ndarray:
-    """Numbers the connected sets of pixels: int32 [H, W] from 0, in raster order.
+    """Numbers the connected sets of pixels from 0, in raster order.
 
     Args:
-      *linked: bool, whether a pixel and its neighbour hang together: down [H - 1, W] and
-        to the right [H, W - 1]; perhaps also down right and down left [H - 1, W - 1].
+      *linked: bool, whether a pixel and its neighbour are connected: down [H - 1, W] and to
+        the right [H, W - 1]; or these two and down right and down left [H - 1, W - 1].
+
+    Returns:
+      int32 [H, W].
     """
     shape = linked[0].shape[0] + 1, linked[0].shape[1]
     place = np.arange(shape[0] * shape[1]).reshape(shape)
@@ -128,13 +152,13 @@ def connected(*linked: np.ndarray) -> np.ndarray:
     )
     graph = sparse.coo_array((np.ones(len(a), bool), (a, b)), shape=(place.size, place.size))
     _, found = sparse.csgraph.connected_components(graph, directed=False)
-    # scipy numbers by discovery, which is raster order but not promised to be.
+    # scipy's numbers are in raster order today, but its documentation does not say so.
     _, first, found = np.unique(found, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[found].reshape(shape).astype(np.int32)
 
 
 def _absorb(parts, label, stays, ignore):
-    """Lets the regions that stay take over the others, round by round."""
+    """Gives the other regions the labels of those that stay, round by round."""
     label, done = label.copy(), stays | (label == ignore)
     borders = [(a[a != b], b[a != b]) for a, b in _neighbours(parts)]
     a, b = (np.concatenate([pair[end] for pair in borders]) for end in (0, 1))

@@ -19,23 +19,26 @@ def strips(
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Predicts an image window by window; runs on the host around a compiled `predict`.
 
-    In the zone that two windows share, the first and last quarter belong to the
-    window that sees further around, and between them one fades into the other. So
-    where the net's receptive field reaches no further than a quarter of that zone
+    In the zone that two windows share, the first and last quarter belong to the window
+    whose border is farther away, and between them one fades into the other. So where the
+    net's receptive field reaches no further than a quarter of that zone
     (window * overlap / 4 pixels to either side), the result is that of the whole
-    image at once. Image sides are no seam.
+    image at once. There is no fading at the image's borders.
 
     Args:
       predict: {key: [B, h, w, C], "index": int32 [B]} -> {name: [B, h, w, ...]}.
-      example: arrays [H, W, C], of which each window takes its part.
+      example: arrays [H, W, C], from which windows are cut.
       window: (h, w), multiples of `multiple`; smaller images are enlarged to it by
         repeating their last row and column, and the result cropped.
       overlap: share of the window that the next one covers again, in [0, 1).
-      multiple: windows start at multiples of it, as the net's strides want.
+      multiple: windows start at multiples of it, as the net's strides require.
       batch_size: windows at a time.
 
     Yields:
       (top, {name: float32 [n, W, ...]}): the finished rows top, ..., top + n - 1.
+
+    Raises:
+      ValueError: `overlap` outside [0, 1), or a window that is no multiple.
     """
     if not 0.0 <= overlap < 1.0:
         raise ValueError(f"overlap must be in [0, 1), got {overlap}")
@@ -60,7 +63,7 @@ def strips(
             weight[part] += weights
             for key, leaf in outputs.items():
                 sums[key][part] += leaf * _spread(weights, leaf)
-        # Rows above the next window are finished; the others move up.
+        # Rows above the next window are finished; the other rows move up.
         end = tops[row + 1] if row + 1 < len(tops) else height
         ready = end - top
         used = {
@@ -75,9 +78,18 @@ def strips(
 
 
 def starts(size: int, window: int, overlap: float, multiple: int = 1) -> list[int]:
-    """Where windows begin along one side: evenly, the last one ending with the image.
+    """Computes where windows begin along one side: evenly, the last one ending with the image.
 
     The image counts as enlarged to a multiple of `multiple`, and to a window at least.
+
+    Args:
+      size: of the side, in pixels.
+      window: of the window's side.
+      overlap: share of the window that the next one covers again, in [0, 1).
+      multiple: windows start at multiples of it.
+
+    Returns:
+      The first pixel of each window.
     """
     full = max(window, -(-size // multiple) * multiple)
     stride = max(multiple, int(window * (1.0 - overlap)) // multiple * multiple)
@@ -85,7 +97,16 @@ def starts(size: int, window: int, overlap: float, multiple: int = 1) -> list[in
 
 
 def fade(places: list[int], number: int, window: int) -> np.ndarray:
-    """Weights [window] of one window along one side; 1 towards an image side."""
+    """Computes the weights of one window along one side; 1 towards a side of the image.
+
+    Args:
+      places: first pixel of each window, of `starts`.
+      number: which of them.
+      window: pixels of the window's side.
+
+    Returns:
+      float32 [window].
+    """
     weights, inside = np.ones(window, np.float32), np.arange(window) + 0.5
     if number > 0:
         weights *= _ramp(inside, window - (places[number] - places[number - 1]))
@@ -95,7 +116,14 @@ def fade(places: list[int], number: int, window: int) -> np.ndarray:
 
 
 def whole(strips_of_image: Iterator[tuple[int, dict]]) -> dict[str, np.ndarray]:
-    """Joins strips to {name: [H, W, ...]}, for images that fit in memory."""
+    """Joins strips to whole maps, for images that fit in memory.
+
+    Args:
+      strips_of_image: of `strips`.
+
+    Returns:
+      {name: float32 [H, W, ...]}.
+    """
     parts = [rows for _, rows in strips_of_image]
     return {key: np.concatenate([rows[key] for rows in parts]) for key in parts[0]}
 

@@ -13,9 +13,15 @@ TOLERANCE = 0.0075  # of the image diagonal, as in BSDS and in SegNet's boundary
 
 
 def contour(region: jax.Array) -> jax.Array:
-    """Pixels of a region that have a 4-neighbour outside it: bool [H, W] -> [H, W].
+    """Finds the pixels of a region that have a 4-neighbour outside it.
 
-    The image border is no contour: what lies beyond it is not known.
+    The image border is no contour: the pixels beyond it are unknown.
+
+    Args:
+      region: bool [H, W].
+
+    Returns:
+      bool [H, W].
     """
     padded = jnp.pad(region, 1, mode="edge")
     around = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
@@ -23,7 +29,7 @@ def contour(region: jax.Array) -> jax.Array:
 
 
 def contour_sums(prediction: jax.Array, truth: Truth, tolerance: float = TOLERANCE) -> dict:
-    """Per class, over a batch: sums of scores and of the images that have them.
+    """Sums scores of contours over a batch, per class.
 
     For each image and class: precision is the share of predicted contour pixels
     within the tolerance of the true contour, recall the converse, F1 their harmonic
@@ -38,7 +44,8 @@ def contour_sums(prediction: jax.Array, truth: Truth, tolerance: float = TOLERAN
       tolerance: share of the image diagonal.
 
     Returns:
-      {"f1", "f1_images", "hausdorff95", "hausdorff95_images"}, [K] each.
+      {"f1", "f1_images", "hausdorff95", "hausdorff95_images"}, float32 [K] each: sums of
+      scores, and of the images for which they are defined.
     """
     height, width = prediction.shape[1:]
     reach = tolerance * math.hypot(height, width)
@@ -70,7 +77,14 @@ def contour_sums(prediction: jax.Array, truth: Truth, tolerance: float = TOLERAN
 
 
 def contour_scores(sums: dict) -> dict[str, float]:
-    """boundary_f1 and hausdorff95 (pixels): means over images, then over classes."""
+    """Averages over images, then over classes.
+
+    Args:
+      sums: of `contour_sums`, as numpy arrays.
+
+    Returns:
+      boundary_f1, and hausdorff95 in pixels; NaN where no image defines them.
+    """
     scores = {}
     for key, name in {"f1": "boundary_f1", "hausdorff95": "hausdorff95"}.items():
         images = np.asarray(sums[f"{key}_images"], np.float64)
@@ -86,7 +100,7 @@ def _share(mask, hits):
 def _percentile95(values, mask):
     """np.percentile(values[mask], 95) of an array with a fixed shape."""
     ranked = jnp.sort(jnp.where(mask, values, FAR).ravel())
-    place = 0.95 * jnp.maximum(jnp.sum(mask) - 1, 0)
+    place = 0.95 * jnp.maximum(jnp.sum(mask) - 1, 0).astype(values.dtype)
     low = jnp.floor(place).astype(jnp.int32)
     high = jnp.ceil(place).astype(jnp.int32)
-    return ranked[low] + (place - low) * (ranked[high] - ranked[low])
+    return ranked[low] + (place - low.astype(place.dtype)) * (ranked[high] - ranked[low])

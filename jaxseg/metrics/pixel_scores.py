@@ -1,4 +1,4 @@
-"""Metrics as sums: what is added over pixels and images, and the ratios in the end.
+"""Metrics as sums over pixels and images, and the ratios that follow from them.
 
 The rule for empty classes, as in mmsegmentation and nnU-Net (nan-mean): a class that
 neither truth nor prediction holds has no score and is left out of the means; a class
@@ -15,14 +15,17 @@ BINS = 15  # of the calibration error, as Guo et al. 2017
 
 
 def confusion(prediction: jax.Array, truth: Truth) -> jax.Array:
-    """Counts of pixels, rows the true class, columns the predicted one: [K, K].
+    """Counts pixels by true and predicted class.
+
+    Exact up to 2^24 pixels of one pair of classes in a call, as float32 counts; batches
+    are added in float64.
 
     Args:
       prediction: int [..., H, W], ids in [0, K).
       truth: of the same pixels; an id outside the contract makes the counts NaN.
 
-    Exact up to 2^24 pixels of one pair of classes in a call, as float32 counts; batches
-    are added in float64.
+    Returns:
+      float32 [K, K], rows the true class, columns the predicted one.
     """
     classes = truth.one_hot.shape[-1]
     guess = jax.nn.one_hot(prediction, classes) * truth.valid[..., None]
@@ -32,11 +35,11 @@ def confusion(prediction: jax.Array, truth: Truth) -> jax.Array:
 
 
 def scores(counts: np.ndarray, names: tuple[str, ...] = ()) -> dict[str, float]:
-    """Scores of a confusion matrix.
+    """Computes the scores of a confusion matrix.
 
     Args:
       counts: [K, K], rows the true class.
-      names: of the classes; "0", "1", ... unless given.
+      names: names of the classes; "0", "1", ... unless given.
 
     Returns:
       pixel_accuracy; class_accuracy (mean recall); mean_iou; mean_dice;
@@ -59,12 +62,15 @@ def scores(counts: np.ndarray, names: tuple[str, ...] = ()) -> dict[str, float]:
 
 
 def calibration(probability: jax.Array, truth: Truth, bins: int = BINS) -> dict[str, jax.Array]:
-    """Sums per bin of confidence: pixels, confidence and correct ones, [bins] each.
+    """Sums confidence and correct predictions per bin of confidence.
 
     Args:
-      probability: [..., H, W, K].
+      probability: float [..., H, W, K].
       truth: of the same pixels.
       bins: of equal width over [0, 1].
+
+    Returns:
+      {"pixels", "confidence", "correct"}, float32 [bins] each.
     """
     confidence = jnp.max(probability, -1)
     right = (jnp.argmax(probability, -1) == truth.labels).astype(jnp.float32)
@@ -79,13 +85,28 @@ def calibration(probability: jax.Array, truth: Truth, bins: int = BINS) -> dict[
 
 
 def calibration_error(sums: dict[str, np.ndarray]) -> float:
-    """Expected calibration error in [0, 1] (Guo et al. 2017), of the sums above."""
+    """Computes the expected calibration error (Guo et al. 2017).
+
+    Args:
+      sums: of `calibration`, as numpy arrays.
+
+    Returns:
+      The error in [0, 1]; NaN where nothing was labelled.
+    """
     gap = np.abs(np.asarray(sums["correct"], float) - np.asarray(sums["confidence"], float))
     return float(_ratio(gap.sum(), np.sum(sums["pixels"])))
 
 
 def loss_sums(terms: jax.Array, mask: jax.Array) -> dict:
-    """The loss [B] over the rows that are examples, and their number."""
+    """Sums the loss over the rows that are examples, and counts them.
+
+    Args:
+      terms: losses, float [B].
+      mask: bool [B].
+
+    Returns:
+      {"loss", "count"}, float32 scalars.
+    """
     loss = jnp.sum(jnp.where(mask, terms, 0.0))
     return {"loss": loss, "count": jnp.sum(mask.astype(jnp.float32))}
 

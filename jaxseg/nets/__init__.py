@@ -1,6 +1,19 @@
-"""Nets: Flax modules, named in configs as `jaxseg.nets:UNet`."""
+"""Nets: Flax modules, named in configs as `jaxseg.nets:UNet`.
 
-from jaxseg.nets.cnn import CNN
-from jaxseg.nets.unet import UNet
+A net's file is imported when the net is first used.
+"""
 
-__all__ = ["CNN", "UNet"]
+import importlib
+
+_MODULES = {"CNN": "cnn", "EdgeNet": "edge_net", "UNet": "unet"}
+__all__ = ["CNN", "EdgeNet", "UNet"]
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__():
+    return __all__

@@ -1,4 +1,4 @@
-"""The small convolutional net that the project began with: what is in the image?"""
+"""The small convolutional net for classification that the project began with."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from jaxseg.nets.unet import HE, ChannelDropout
 class CNN(nn.Module):
     """Two convolutions, pooling, dropout, a dense layer, class logits.
 
-    Called as (x [B, H, W, C], index [B], train) -> logits [B, K], float32. For
-    224 x 224 x 3 the dense layer holds 102.8 of its 102.8 million parameters.
+    Called as (x float [B, H, W, C], index int32 [B], train) -> logits float32 [B, K]. For
+    224 x 224 x 3 the dense layer holds 102.8 of the net's 102.8 million parameters.
 
     Attributes:
       classes: K; set by the task.
       widths: channels of the convolutions, 3 x 3.
       hidden: size of the dense layer.
       dropout: rate at which channels are dropped after pooling.
-      dtype: what it computes in; parameters are float32.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     classes: int = 0
@@ -30,7 +30,7 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x, index, train=False, drop=False):
-        """Logits of a batch; see the class."""
+        """Computes the logits of a batch; `drop` turns dropout on outside training."""
         x = x.astype(self.dtype)
         for features in self.widths:
             x = nn.relu(nn.Conv(features, (3, 3), kernel_init=HE, dtype=self.dtype)(x))

@@ -15,11 +15,11 @@ HE = nn.initializers.he_normal()
 class UNet(nn.Module):
     """Encoder, decoder, and a skip at every resolution.
 
-    Called as (x [B, H, W, C], index [B], train) -> logits [B, H, W, K], float32; or,
-    in training with deep supervision, a tuple of logits at 1, 1/2, 1/4, ... of the
-    size. `drop` turns dropout on outside training. Images whose sides the strides do
-    not divide are padded below and at the right (edge pixels repeated), and the
-    logits cropped.
+    Called as (x float [B, H, W, C], index int32 [B], train) -> logits float32 [B, H, W, K];
+    or, in training with deep supervision, a tuple of logits at 1, 1/2, 1/4, ... of the
+    size. `drop` turns dropout on outside training. Images whose sides are no multiples of
+    the strides are padded below and at the right (edge pixels repeated), and the logits
+    cropped.
 
     Attributes:
       classes: K; set by the task.
@@ -27,17 +27,20 @@ class UNet(nn.Module):
       convolutions: 3 x 3 convolutions of a level's block.
       block: "plain", or "residual" (He et al. 2016).
       norm: "group" (Wu and He 2018), "batch" or "none". Group statistics are those
-        of the image at hand, so a window's logits depend on all of the window.
-      groups: of the group norm; lowered where the width is not a multiple.
+        of the whole input, so the logits of a window depend on all of the window.
+      groups: groups of the group norm; lowered where the width is not a multiple.
       dropout: rate at which whole channels are dropped at the end of each block of
-        the two deepest levels and of the decoder's (Tompson et al. 2015).
+        the two deepest levels and of the decoder (Tompson et al. 2015).
       deep_supervision: logits at every decoder level in training (Lee et al. 2015).
       up: "resize" (bilinear, then a convolution) or "transpose".
       stem: stride of the first convolution; logits are resized back by it.
-      second_stream: channels, counted from the last, that an encoder of their own
-        takes, half as wide; 0 for one encoder. Each level adds what a gate lets
-        through (SE fusion, as ESANet, Seichter et al. 2021).
-      dtype: what it computes in; parameters are float32.
+      second_stream: channels, counted from the last, that have an encoder of their own,
+        half as wide; 0 for one encoder. At each level a gate adds its features to the
+        others (SE fusion, as ESANet, Seichter et al. 2021).
+      dtype: dtype of the computation; parameters are float32.
+
+    Raises:
+      ValueError: when called, if an attribute is out of range.
     """
 
     classes: int = 0
@@ -55,12 +58,12 @@ class UNet(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """What the padded sides are multiples of."""
+        """The number of which the padded sides are multiples: the product of all strides."""
         return self.stem * 2 ** (len(self.widths) - 1)
 
     @nn.compact
     def __call__(self, x, index, train=False, drop=False):
-        """Logits of a batch; see the class."""
+        """Computes the logits of a batch; see the class."""
         _check(self)
         mode = (index, train, train or drop)
         height, width = x.shape[1:3]
@@ -135,7 +138,17 @@ class UNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Convolution, norm and activation, some times over; then dropout."""
+    """Convolution, norm and activation, `convolutions` times; then dropout.
+
+    Attributes:
+      features: output channels.
+      convolutions: their number.
+      kind: "plain" or "residual".
+      norm: "group", "batch" or "none".
+      groups: groups of the group norm.
+      dropout: rate at which whole channels are dropped.
+      dtype: dtype of the computation.
+    """
 
     features: int
     convolutions: int
@@ -147,7 +160,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, index, train, drop):
-        """[B, H, W, C] -> [B, H, W, features]."""
+        """Maps [B, H, W, C] to [B, H, W, features]; see the class."""
         inputs = x
         for number in range(self.convolutions):
             x = nn.Conv(
@@ -175,14 +188,19 @@ class Block(nn.Module):
 
 
 class ChannelDropout(nn.Module):
-    """Drops whole channels, each example by a key of its own, so that neither the
-    batch size nor the device count changes what is dropped."""
+    """Drops whole channels of each example by the example's own key.
+
+    So neither the batch size nor the number of devices changes which are dropped.
+
+    Attributes:
+      rate: probability with which a channel is dropped.
+    """
 
     rate: float
 
     @nn.compact
     def __call__(self, x, index, drop):
-        """[B, H, W, C] -> the same, scaled by 1 / (1 - rate) where it is kept."""
+        """Returns x [B, H, W, C], kept channels scaled by 1 / (1 - rate), others 0."""
         if not (drop and self.rate):
             return x
         draw = lambda key: jax.random.bernoulli(key, 1.0 - self.rate, (1, 1, x.shape[-1]))
@@ -191,7 +209,13 @@ class ChannelDropout(nn.Module):
 
 
 class Up(nn.Module):
-    """Doubles the resolution."""
+    """Doubles the resolution.
+
+    Attributes:
+      features: output channels.
+      kind: "resize" or "transpose".
+      dtype: dtype of the computation.
+    """
 
     features: int
     kind: str
@@ -199,7 +223,7 @@ class Up(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        """[B, H, W, C] -> [B, 2 H, 2 W, features]."""
+        """Maps [B, H, W, C] to [B, 2 H, 2 W, features]."""
         if self.kind == "transpose":
             return nn.ConvTranspose(
                 self.features, (2, 2), (2, 2), kernel_init=HE, dtype=self.dtype
@@ -209,14 +233,21 @@ class Up(nn.Module):
 
 
 class Gate(nn.Module):
-    """Adds a second stream to the first, channel by channel as much as it is worth."""
+    """Adds a second stream to the first, with a weight per channel that the net learns.
+
+    Squeeze and excitation (Hu et al. 2018) of both streams gives the weights.
+
+    Attributes:
+      features: channels of the first stream.
+      dtype: dtype of the computation.
+    """
 
     features: int
     dtype: Any
 
     @nn.compact
     def __call__(self, x, other):
-        """[B, H, W, C] and [B, H, W, D] -> [B, H, W, C]."""
+        """Adds other [B, H, W, D] to x [B, H, W, C]: [B, H, W, C]."""
         other = nn.Conv(self.features, (1, 1), kernel_init=HE, dtype=self.dtype)(other)
         pooled = jnp.mean(jnp.concatenate([x, other], -1), (1, 2), keepdims=True)
         hidden = nn.relu(nn.Conv(max(4, self.features // 4), (1, 1), dtype=self.dtype)(pooled))
@@ -225,13 +256,29 @@ class Gate(nn.Module):
 
 
 def pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
-    """Repeats the last row and column of [B, H, W, C] until the sides are multiples."""
+    """Repeats the last row and column until both sides are multiples.
+
+    Args:
+      x: [B, H, W, C].
+      multiple: the number of which the sides become multiples.
+
+    Returns:
+      [B, H', W', C]; `x` itself where nothing is missing.
+    """
     pads = [(0, -size % multiple) for size in x.shape[1:3]]
     return jnp.pad(x, ((0, 0), *pads, (0, 0)), mode="edge") if any(map(any, pads)) else x
 
 
 def resize(x: jax.Array | None, factor: int) -> jax.Array | None:
-    """Enlarges [B, H, W, C] bilinearly by a whole factor."""
+    """Enlarges bilinearly by a whole factor.
+
+    Args:
+      x: [B, H, W, C], or None.
+      factor: at least 1.
+
+    Returns:
+      [B, factor H, factor W, C]; `x` itself where it is None or the factor is 1.
+    """
     if x is None or factor == 1:
         return x
     batch, height, width, channels = x.shape

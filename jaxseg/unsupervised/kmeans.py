@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 
 class Clusters(NamedTuple):
-    """What k-means found.
+    """The result of k-means.
 
     Attributes:
-      centres: [K, D].
-      inertia: sum of squared distances to the nearest centre.
+      centres: float [K, D].
+      inertia: float scalar, the sum of squared distances to the nearest centre.
     """
 
     centres: jax.Array
@@ -21,17 +21,20 @@ class Clusters(NamedTuple):
 def kmeans(
     points: jax.Array, clusters: int, key: jax.Array, restarts: int = 8, iterations: int = 30
 ) -> Clusters:
-    """The best of several runs of Lloyd's algorithm, each begun by k-means++.
+    """Runs Lloyd's algorithm several times, each begun by k-means++, and keeps the best run.
 
     Arthur and Vassilvitskii 2007. A cluster that loses all its points keeps its centre.
     Deterministic given the key; jit-able with all but points and key static.
 
     Args:
-      points: [N, D], float.
+      points: float [N, D].
       clusters: K, may exceed the number of distinct points.
-      key: of `jax.random.key`.
-      restarts: how many runs.
-      iterations: of each.
+      key: a typed key.
+      restarts: number of runs.
+      iterations: of each run.
+
+    Returns:
+      The `Clusters` of least inertia.
 
     Raises:
       ValueError: no points, or clusters, restarts or iterations below 1.
@@ -53,9 +56,17 @@ def kmeans(
 
 
 def distances(points: jax.Array, centres: jax.Array) -> jax.Array:
-    """Squared Euclidean distances: [N, D], [K, D] -> [N, K]."""
+    """Computes squared Euclidean distances, not negative.
+
+    Args:
+      points: float [N, D].
+      centres: float [K, D].
+
+    Returns:
+      float [N, K].
+    """
     cross = jnp.matmul(points, centres.T, precision="highest")
-    squares = (points**2).sum(1)[:, None] - 2 * cross + (centres**2).sum(1)
+    squares = (points**2).sum(1)[:, None] - 2 * cross + (centres**2).sum(1)[None]
     return jnp.maximum(squares, 0.0)
 
 
@@ -63,11 +74,11 @@ def _plus_plus(points, clusters, key):
     """Each next centre is a point, drawn with probability of its squared distance."""
     first, *keys = jax.random.split(key, clusters)
     centre = points[jax.random.randint(first, (), 0, len(points))]
-    centres, nearest = [centre], ((points - centre) ** 2).sum(1)
+    centres, nearest = [centre], ((points - centre[None]) ** 2).sum(1)
     for one in keys:
         centre = points[jax.random.categorical(one, jnp.log(nearest + 1e-30))]
         centres.append(centre)
-        nearest = jnp.minimum(nearest, ((points - centre) ** 2).sum(1))
+        nearest = jnp.minimum(nearest, ((points - centre[None]) ** 2).sum(1))
     return jnp.stack(centres)
 
 

@@ -9,24 +9,27 @@ from jaxseg.cues import depth as cue
 from jaxseg.inference import postprocess
 from jaxseg.labels import IGNORE
 
-BINS = 256  # of log depth, between which layers are cut
-SPREAD = 0.15  # of log depth within layers, root mean square, where there are enough
+BINS = 256  # bins of log depth; layers are cut between bins
+SPREAD = 0.15  # root mean square of log depth within layers, below which no more are cut
 
 
 def layers(depth: np.ndarray, count: int | None = None, ignore: int = IGNORE) -> np.ndarray:
-    """Cuts a scene into layers of distance, 0 the nearest: int32 [H, W].
+    """Cuts a scene into layers of distance, 0 the nearest.
 
     The cuts are those of exact k-means of log depth (natural breaks, Fisher 1958), so a
     layer's depth varies by about the same ratio near and far.
 
     Args:
-      depth: [H, W] in metres; unknown pixels get the ignore id.
+      depth: float [H, W] in metres; unknown pixels get the ignore id.
       count: number of layers; fewer where there are not as many depths. None takes the
         fewest within which depth varies by 15 % (root mean square of its logarithm).
       ignore: id of pixels of unknown depth.
 
+    Returns:
+      int32 [H, W].
+
     Raises:
-      ValueError: a count below 1, or of more layers than are told apart.
+      ValueError: a count outside [1, BINS).
     """
     if count is not None and not 1 <= count < BINS:
         raise ValueError(f"count={count}: give 1 to {BINS - 1} layers, or None to estimate")
@@ -39,15 +42,18 @@ def layers(depth: np.ndarray, count: int | None = None, ignore: int = IGNORE) ->
 
 
 def surfaces(depth: np.ndarray, jump: float = cue.EDGE, min_size: int = 20) -> np.ndarray:
-    """Surfaces that depth edges separate, from 1 in raster order: int32 [H, W].
+    """Finds the surfaces that depth edges separate, numbered from 1 in raster order.
 
     Neighbours belong together where their relative jump is less than `jump`, see
-    `jaxseg.cues.depth.jumps`; pixels of unknown depth are 0.
+    `jaxseg.cues.depth.jumps`.
 
     Args:
-      depth: [H, W] in metres.
+      depth: float [H, W] in metres.
       jump: relative depth discontinuity that separates, 0.1 for 10 %.
       min_size: surfaces of fewer pixels join the neighbour of the longest border.
+
+    Returns:
+      int32 [H, W]; 0 where depth is unknown.
     """
     valid = np.asarray(cue.known(depth))
     linked = [
@@ -62,7 +68,7 @@ def surfaces(depth: np.ndarray, jump: float = cue.EDGE, min_size: int = 20) -> n
 
 
 def _cuts(values, count):
-    """Where to cut sorted numbers so that the squared deviations within are least."""
+    """Finds the cuts of numbers that give the least squared deviations within parts."""
     low, high = values.min(), values.max()
     edges = np.linspace(low, high + 1e-9, BINS + 1)
     bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, BINS - 1)

@@ -1,10 +1,10 @@
 """Regions from edges: watershed, and the ultrametric contour map.
 
-A watershed of a boundary map cuts the image into many regions; merging, again and again,
-the two neighbours whose common boundary is weakest makes them a hierarchy. The strength
+A watershed of a boundary map cuts the image into many regions. Repeated merging of the
+two neighbours with the weakest common boundary makes them a hierarchy. The strength
 at which two regions merge is an ultrametric, and drawn at the pixels between them it is a
-contour map whose every threshold is a set of closed contours (Arbelaez 2006; Arbelaez et
-al. 2011, without the reweighting of arcs by their orientation).
+contour map; thresholded at any value, it is a set of closed contours (Arbelaez 2006; Arbelaez et
+al. 2011, without the weighting of boundaries by their orientation).
 
 Sequential by nature, so numpy and scipy on the host.
 """
@@ -22,14 +22,21 @@ _ridges = jax.jit(boundary.ridges)
 
 
 def watershed(strength: np.ndarray, smooth: float = 1.0) -> np.ndarray:
-    """The catchment basins of a boundary map: int32 [H, W], numbered from 1.
+    """Finds the catchment basins of a boundary map, numbered from 1.
 
     Every pixel belongs to the minimum that steepest descent leads to; boundaries lie
     between pixels.
 
     Args:
-      strength: [H, W] in [0, 1], not thinned (a thinned map has no slopes).
-      smooth: of the map before minima are looked for, in pixels; fewer regions.
+      strength: float [H, W] in [0, 1], not thinned (a thinned map has no slopes).
+      smooth: sigma in pixels of the smoothing before the search for minima; a larger sigma
+        gives fewer regions.
+
+    Returns:
+      int32 [H, W].
+
+    Raises:
+      ValueError: a strength that is not [H, W] or not in [0, 1].
     """
     strength = _checked(strength)
     relief = ndimage.gaussian_filter(strength, smooth, mode="nearest") if smooth else strength
@@ -37,8 +44,8 @@ def watershed(strength: np.ndarray, smooth: float = 1.0) -> np.ndarray:
     padded = np.pad(relief, 1, constant_values=np.inf)
     steps = [(row, column) for row in range(3) for column in range(3)]
     around = np.stack([padded[r : r + height, c : c + width] for r, c in steps])
-    # Each pixel flows to its lowest neighbour, of equals the first: so there is no way
-    # around in a circle, and a plateau drains into one corner.
+    # Each pixel flows to its lowest neighbour, the first of equal ones: so no path is a
+    # circle, and a plateau drains into one corner.
     rows, columns = np.divmod(around.argmin(0), 3)
     places = np.indices(relief.shape)
     end = ((places[0] + rows - 1) * width + places[1] + columns - 1).ravel()
@@ -64,8 +71,8 @@ def hierarchy(strength: np.ndarray, labels: np.ndarray) -> np.ndarray:
     count = int(labels.max())
     alive = dict.fromkeys(range(count))
     heap = []
-    for i, arcs in enumerate(between):
-        heap.extend((total / length, i, j) for j, (total, length) in arcs.items() if i < j)
+    for i, edges in enumerate(between):
+        heap.extend((total / length, i, j) for j, (total, length) in edges.items() if i < j)
     heapq.heapify(heap)
     merges, height = [], 0.0
     while heap:
@@ -75,11 +82,11 @@ def hierarchy(strength: np.ndarray, labels: np.ndarray) -> np.ndarray:
         new = count + len(merges)
         height = max(height, mean)
         merges.append((i, j, height))
-        arcs = _joined(between, i, j, new)
-        between.append(arcs)
+        edges = _joined(between, i, j, new)
+        between.append(edges)
         del alive[i], alive[j]
         alive[new] = None
-        for k, (total, length) in arcs.items():
+        for k, (total, length) in edges.items():
             heapq.heappush(heap, (total / length, k, new))
     return np.array(merges, float).reshape(-1, 3)
 
@@ -87,17 +94,20 @@ def hierarchy(strength: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def segment(
     strength: np.ndarray, ridges: np.ndarray | None = None, smooth: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The finest regions of a boundary map, and their hierarchy.
+    """Computes the finest regions of a boundary map, and their hierarchy.
 
     Args:
-      strength: [H, W] in [0, 1], not thinned: it says where regions end.
-      ridges: the same map thinned: it says how strongly they are divided, so that a
+      strength: float [H, W] in [0, 1], not thinned; it determines where regions end.
+      ridges: the same map thinned; it determines how strong each boundary is, so that a
         line across the flank of a strong boundary counts little. By default
         `boundary.ridges(strength)`.
       smooth: see `watershed`.
 
     Returns:
-      labels int32 [H, W], and the merges of `hierarchy`.
+      Labels int32 [H, W], and the merges of `hierarchy`.
+
+    Raises:
+      ValueError: a map that is not [H, W] or not in [0, 1].
     """
     labels = watershed(strength, smooth)
     if ridges is None:
@@ -106,14 +116,22 @@ def segment(
 
 
 def ucm(strength: np.ndarray, ridges: np.ndarray | None = None, smooth: float = 1.0) -> np.ndarray:
-    """The ultrametric contour map: [H, W] in [0, 1], 0 inside the finest regions.
+    """Computes the ultrametric contour map.
 
-    A contour's height is that at which the regions on its two sides become one. It is
+    A contour's height is that at which the regions on its two sides merge. It is
     drawn at the pixel right of or below which another region begins; the pixels of at
     least some threshold are the contours of `regions_at` that threshold.
 
     Args:
-      strength, ridges, smooth: see `segment`.
+      strength: see `segment`.
+      ridges: see `segment`.
+      smooth: see `watershed`.
+
+    Returns:
+      float64 [H, W] in [0, 1], 0 inside the finest regions.
+
+    Raises:
+      ValueError: a map that is not [H, W] or not in [0, 1].
     """
     labels, tree = segment(strength, ridges, smooth)
     contours = np.zeros(labels.shape)
@@ -131,13 +149,21 @@ def regions_at(
     ridges: np.ndarray | None = None,
     smooth: float = 1.0,
 ) -> np.ndarray:
-    """The regions that contours of at least `threshold` separate: int32 [H, W], from 1.
+    """Finds the regions that contours of at least `threshold` separate, numbered from 1.
 
     Regions at a lower threshold lie inside those at a higher one.
 
     Args:
-      strength, ridges, smooth: see `segment`.
+      strength: see `segment`.
       threshold: in [0, 1].
+      ridges: see `segment`.
+      smooth: see `watershed`.
+
+    Returns:
+      int32 [H, W].
+
+    Raises:
+      ValueError: a map that is not [H, W] or not in [0, 1].
     """
     labels, tree = segment(strength, ridges, smooth)
     count = int(labels.max())
@@ -190,17 +216,17 @@ def _boundaries(strength, labels):
 
 
 def _joined(between, i, j, new):
-    """The boundaries of node `new`, made of i and j; their neighbours are told."""
-    arcs = {}
+    """The boundaries of node `new`, made of i and j; updates those of the neighbours."""
+    edges = {}
     for old in (i, j):
         for k, (total, length) in between[old].items():
             if k in (i, j):
                 continue
             del between[k][old]
-            before = arcs.get(k, (0.0, 0))
-            arcs[k] = between[k][new] = (before[0] + total, before[1] + length)
+            before = edges.get(k, (0.0, 0))
+            edges[k] = between[k][new] = (before[0] + total, before[1] + length)
         between[old] = {}
-    return arcs
+    return edges
 
 
 def _heights(tree, first, second):

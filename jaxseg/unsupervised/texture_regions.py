@@ -1,13 +1,13 @@
 """Unsupervised segmentation of an image into its textures.
 
-1. Every place is described by Gabor magnitudes and Laplacians, averaged in a wide window.
+1. Gabor magnitudes and Laplacians, averaged in a wide window, describe every place.
 2. k-means on their partly whitened principal components finds the textures.
-3. In a narrow window, which blurs borders less, linear discriminant analysis tells the
-   textures so found apart, and a Potts model makes their borders short; twice, the second
-   time without what was found only in the seams of others.
+3. In a narrow window, which blurs borders less, linear discriminant analysis separates
+   these textures, and a Potts model makes their borders short. This is done twice, the
+   second time without textures that occur only in the seams between others.
 
-All this on a grid as fine as the narrow window, a third of the wide one; the shares of
-the textures are interpolated between its places.
+All this runs on a grid with the step of the narrow window, a third of the wide one; the
+soft labels of the textures are interpolated between its places.
 """
 
 import functools
@@ -23,19 +23,19 @@ from jaxseg.unsupervised import kmeans
 NARROW = 3  # times narrower than the wide window; also the step of the grid
 LAPLACIANS = (0.7, 1.2, 2.0, 3.5, 6.0)
 COMPONENTS = 12
-# Divides the components by the square root of their deviation: whitening them entirely
-# would give noise the same say as the differences of textures.
+# Divides the components by the square root of their deviation: full whitening would give
+# noise the same weight as the differences of textures.
 WHITENING = 0.5
-ROUNDING = 1e-3  # a root of a magnitude that varies less is the same everywhere
+ROUNDING = 1e-3  # a root of a magnitude that varies less counts as constant
 FAINT = 1e-3  # magnitudes below it are equal, on the logarithmic scale
-INTERIOR = 3  # grid steps from other textures: what the wide window does not mix
-SEAM, REACH = 2, 4  # grid steps: narrower parts are seams; how far the rest may grow
+INTERIOR = 3  # grid steps from other textures, beyond which the wide window mixes none
+SEAM, REACH = 2, 4  # grid steps: parts narrower are seams; reach of the other parts
 SHRINKAGE = 0.05
-CAP, BORDER = 8.0, 10.0  # the most that one place can say, and the price of a border
+CAP, BORDER = 8.0, 10.0  # largest energy of one place, and the price of a border
 ROUNDS = 2
-# One texture more is believed when it divides the scatter within textures by GAIN, and
-# the interior of every texture is at least SOLID of it: what k-means finds after the
-# last texture are seams, where the wide window mixes two.
+# One texture more is accepted if it divides the scatter within textures by GAIN, and if
+# at least the share SOLID of every texture is interior: after the last texture k-means
+# finds seams, where the wide window mixes two textures.
 GAIN, SOLID = 1.135, 0.58
 
 
@@ -46,18 +46,22 @@ def segment(
     max_textures: int = 8,
     seed: int = 0,
 ) -> np.ndarray:
-    """Segments an image [H, W, C] into its textures: int32 [H, W], from 0 in raster order.
+    """Segments an image into its textures, numbered from 0 in raster order.
 
     Regions of the same texture have the same label, connected or not. Colour is not
-    looked at. Compiles for every new shape and number of textures.
+    used. Compiles for every new shape and number of textures.
 
     Args:
-      image: float in [0, 1], one channel or RGB.
-      textures: how many; None to estimate it. Fewer come back where the image has fewer.
+      image: float [H, W, C] in [0, 1], one channel or RGB.
+      textures: their number; None to estimate it. The result has fewer where the image has
+        fewer.
       window: sigma of the wide window in pixels: about the period of the coarsest
         texture. Regions much narrower than it are not found.
       max_textures: the largest estimate.
       seed: of the starts of k-means.
+
+    Returns:
+      int32 [H, W].
 
     Raises:
       ValueError: an image that is not [H, W, C] or not finite, or a number of textures
@@ -71,8 +75,8 @@ def segment(
     if textures is None:
         textures = _estimate(wide, max_textures, key)
     labels, _ = _cluster(wide, textures, key)
-    shares = _refine(means(sigma=window / NARROW), labels, textures)
-    full = jax.image.resize(shares, (*image.shape[:2], textures), "linear").argmax(-1)
+    soft = _refine(means(sigma=window / NARROW), labels, textures)
+    full = jax.image.resize(soft, (*image.shape[:2], textures), "linear").argmax(-1)
     return _in_raster_order(np.asarray(full))
 
 
@@ -90,14 +94,16 @@ def _responses(image):
 def _components(means):
     """Principal components of the compressed means, partly whitened: [h, w, 12]."""
     points = jnp.sqrt(means).reshape(-1, means.shape[-1])
-    points = points - points.mean(0)
-    deviation = points.std(0)
+    points = points - points.mean(0, keepdims=True)
+    deviation = points.std(0, keepdims=True)
     points = jnp.where(deviation > ROUNDING, points / jnp.maximum(deviation, ROUNDING), 0.0)
     covariance = jnp.matmul(points.T, points, precision="highest") / len(points)
     variances, axes = jnp.linalg.eigh(covariance)
     variances, axes = variances[::-1][:COMPONENTS], axes[:, ::-1][:, :COMPONENTS]
     scale = jnp.maximum(variances, 1e-6) ** (-WHITENING / 2)
-    return (jnp.matmul(points, axes, precision="highest") * scale).reshape(*means.shape[:2], -1)
+    return (jnp.matmul(points, axes, precision="highest") * scale[None]).reshape(
+        *means.shape[:2], -1
+    )
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -129,20 +135,20 @@ def _solidity(labels, textures):
 
 @functools.partial(jax.jit, static_argnums=2)
 def _refine(means, labels, textures):
-    """Shares of the textures on the grid, from the narrow window: [h, w, K]."""
+    """Soft labels of the textures on the grid, from the narrow window: [h, w, K]."""
     points, near = jnp.log(means + FAINT), True
     for _ in range(ROUNDS):
         energies = _discriminate(points, _interior(labels, textures), textures)
         energies = jnp.where(near, energies, jnp.inf)
         energies = jnp.minimum(energies - energies.min(-1, keepdims=True), CAP)
-        shares = potts.shares(energies / BORDER, 2.0)
-        labels = shares.argmax(-1)
+        soft = potts.soft_labels(energies / BORDER, 2.0)
+        labels = soft.argmax(-1)
         near = _near(labels, textures)
-    return shares
+    return soft
 
 
 def _near(labels, textures):
-    """Which textures have a part near that is no seam: bool [h, w, K], any of K is True.
+    """Which textures have a part nearby that is no seam: bool [h, w, K], one of K is True.
 
     A seam mixes two textures and so may look like a third.
     """
@@ -151,7 +157,7 @@ def _near(labels, textures):
 
 
 def _interior(labels, textures):
-    """One-hot labels without those near a border, but for textures that are all border."""
+    """One-hot labels, 0 near a border; textures that are all border keep theirs."""
     inside = _inside(labels, textures, INTERIOR)
     return jnp.where(inside.sum((0, 1)) > 0, inside, jax.nn.one_hot(labels, textures))
 
@@ -173,12 +179,12 @@ def _discriminate(points, members, textures):
     With the mean covariance of all textures, shrunk towards its diagonal.
     """
     flat, weights = points.reshape(-1, points.shape[-1]), members.reshape(-1, textures)
-    flat = flat - flat.mean(0)
+    flat = flat - flat.mean(0, keepdims=True)
     sizes = weights.sum(0)
     product = functools.partial(jnp.matmul, precision="highest")
     centres = product(weights.T, flat) / jnp.maximum(sizes, 1.0)[:, None]
     residuals = (flat - product(weights, centres)) * weights.sum(1, keepdims=True)
-    share = product(weights, 1 / jnp.maximum(sizes, 1.0)) / textures  # textures count alike
+    share = product(weights, 1 / jnp.maximum(sizes, 1.0)) / textures  # textures count equally
     covariance = product((residuals * share[:, None]).T, residuals)
     diagonal = jnp.diag(jnp.diag(covariance) + 1e-4)
     factor = jnp.linalg.cholesky((1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal)

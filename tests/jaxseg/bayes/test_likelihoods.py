@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.naive_bayes import GaussianNB
 
-from jaxseg.bayes import likelihoods
+from jaxseg.bayes import likelihoods, normal_densities
 
 CLASSES, IGNORE = 3, 255
 
@@ -64,13 +64,13 @@ def test_gaussian_is_that_of_scipy(pixels):
         np.testing.assert_allclose(found[..., number], expected, rtol=1e-3, atol=1e-3)
 
 
-def test_one_feature_and_the_class_shares_are_gaussian_naive_bayes(pixels):
+def test_one_feature_and_the_class_frequencies_are_gaussian_naive_bayes(pixels):
     features, labels = pixels[0][1:, ..., :1], pixels[1][1:]
     flat, known = features.reshape(-1, 1), labels.ravel()
     reference = GaussianNB(var_smoothing=0).fit(np.float64(flat), known)
     model = likelihoods.gaussian(CLASSES, regularisation=1e-9)
     found = model.log_prob(likelihoods.fit(model, one_by_one(features, labels)), flat)
-    posterior = jax.nn.softmax(found + np.log(reference.class_prior_), axis=-1)
+    posterior = jax.nn.softmax(found + np.log(reference.class_prior_)[None], axis=-1)
     np.testing.assert_allclose(posterior, reference.predict_proba(flat), atol=1e-4)
 
 
@@ -81,7 +81,7 @@ def test_mixture_is_em_of_sklearn_from_the_same_start(pixels, steps):
     found = model.log_prob(params, pixels[0].reshape(-1, 2))
     for number in range(CLASSES):
         own = of_class(pixels, number)
-        weight, mean, covariance = likelihoods.split(
+        weight, mean, covariance = normal_densities.split(
             own.mean(0)[None, None], np.cov(own.T, bias=True)[None, None] + 1e-4 * np.eye(2), 2
         )
         reference = GaussianMixture(

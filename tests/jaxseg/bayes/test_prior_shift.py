@@ -9,7 +9,7 @@ from scipy import stats
 from jaxseg.bayes import prior_shift
 
 estimate = jax.jit(prior_shift.estimate_prior)
-shares = hnp.arrays(np.float32, (4,), elements=st.floats(0.015625, 1, width=32))
+frequencies = hnp.arrays(np.float32, (4,), elements=st.floats(0.015625, 1, width=32))
 outputs = hnp.arrays(np.float32, (5, 4), elements=st.floats(0.0009765625, 1, width=32))
 
 
@@ -20,7 +20,7 @@ def test_by_hand():
     np.testing.assert_allclose(found, [0.12 / 0.44, 0.32 / 0.44], rtol=1e-6)
 
 
-@given(outputs, shares, shares, st.floats(0.1, 10))
+@given(outputs, frequencies, frequencies, st.floats(0.1, 10))
 def test_shift_is_bayes_rule(posterior, old, new, scale):
     posterior /= posterior.sum(-1, keepdims=True)
     shifted = prior_shift.shift_prior(posterior, old, new)
@@ -44,7 +44,7 @@ def test_impossible_classes():
 
 
 def classified(rng, count, target, old):
-    """Posteriors under the shares `old` of normal classes that occur in shares `target`."""
+    """Posteriors under the frequencies `old` of normal classes with frequencies `target`."""
     truth = rng.choice(len(target), count, p=target)
     x = rng.normal(2.0 * truth, 1.0)
     joint = old * stats.norm.pdf(x[:, None], 2.0 * np.arange(len(target)))
@@ -67,8 +67,8 @@ def test_em_is_the_maximum_of_the_likelihood():
     _, posterior = classified(np.random.default_rng(1), 2000, (0.2, 0.5, 0.3), old)
     found = np.asarray(estimate(posterior, old))
 
-    def log_likelihood(shares):
-        return np.log(posterior @ (shares / old)).mean()
+    def log_likelihood(frequencies):
+        return np.log(posterior @ (frequencies / old)).mean()
 
     for other in np.random.default_rng(2).dirichlet(200 * found + 1e-3, 200):
         assert log_likelihood(found) >= log_likelihood(other) - 1e-6

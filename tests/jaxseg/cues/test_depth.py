@@ -204,3 +204,36 @@ def test_drop_takes_all_depth_of_some_examples():
     assert (depth.drop(example, keys[0], 0.0)["depth"] == 1).all()
     with pytest.raises(ValueError, match="these have image"):
         depth.drop({"image": example["image"]}, keys[0])
+
+
+def test_normals_are_of_unit_length_however_small_the_pixels_and_zero_without_neighbours():
+    z = plane((0.3, -0.6, -1.0), -3.0) * np.float32(1e-3)  # millimetres from the camera
+    np.testing.assert_allclose(np.linalg.norm(perspective(z), axis=-1), 1.0, rtol=1e-4)
+    alone = np.zeros((HEIGHT, WIDTH), np.float32)
+    alone[5, 7] = 2.0
+    assert (np.asarray(perspective(alone)) == 0).all()
+
+
+@pytest.mark.parametrize(("ratio", "linked"), [(1.09, True), (1.12, False)])
+def test_neighbours_more_than_ten_percent_apart_belong_to_two_surfaces(ratio, linked):
+    z = np.where(np.arange(WIDTH) < 16, 2.0, 2.0 * ratio) * np.ones((HEIGHT, 1))
+    found = np.asarray(perspective(np.float32(z)))
+    assert (np.abs(found[:, 15:17, 0]).max() > 0.1) == linked
+
+
+def test_jumps_by_hand():
+    row = np.float32([2.0, 2.0, 4.0, 4.0, 0.0, 1.0, 1.0, 1.5])
+    found = np.asarray(jax.jit(partial(depth.jumps, axis=1))(np.tile(row, (2, 1))))[0]
+    # Inverse depths 1/2, 1/4: difference over mean; pairs with the unknown pixel are 0.
+    last = 2 * (1 - 1 / 1.5) / (1 + 1 / 1.5)
+    np.testing.assert_allclose(found, [0, 0.25 / 0.375, 0, 0, 0, 0, last, 0], atol=1e-6)
+    down = np.asarray(jax.jit(partial(depth.jumps, axis=0))(np.tile(row, (2, 1)).T))[:, 0]
+    np.testing.assert_array_equal(down, found)
+
+
+def test_the_edge_channel_is_one_half_at_a_jump_of_ten_percent():
+    wall, _ = room()
+    image = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    found = np.asarray(compute({"image": image, "depth": wall[..., None]}))[..., 4]
+    jump = np.asarray(edges(wall))
+    np.testing.assert_allclose(found, jump / (jump + 0.1), rtol=1e-5)

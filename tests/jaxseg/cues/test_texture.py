@@ -161,7 +161,7 @@ def test_local_histograms_against_one_hot():
 
 def test_local_histograms_sum_to_one_and_keep_the_mean():
     values = 3 * noise((16, 16, 1)) - 1
-    found = compiled(texture.local_histograms, 7, (-0.5, 1.5), 2.0)(values)
+    found = np.asarray(compiled(texture.local_histograms, 7, (-0.5, 1.5), 2.0)(values))
     np.testing.assert_allclose(found.sum(-1), 1.0, atol=1e-5)
     mean = compiled(filters.smooth, 2.0)(np.clip(values, -0.5, 1.5))
     np.testing.assert_allclose((found * np.linspace(-0.5, 1.5, 7)).sum(-1), mean, atol=1e-5)

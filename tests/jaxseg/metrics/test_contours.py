@@ -1,30 +1,19 @@
 import jax
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from jaxseg import distance, labels
+from jaxseg import labels
 from jaxseg.metrics import contours
 from tests.jaxseg.reference import CLASSES, contour
 
 SHAPE = (2, 13, 17)
 sums = jax.jit(lambda p, t: contours.contour_sums(p, labels.truth(t, CLASSES), tolerance=0.06))
-
-
-@given(st.integers(0, 999), st.sampled_from([0.0, 0.02, 0.5, 1.0]))
-def test_distances_are_those_of_scipy(seed, share):
-    mask = np.random.default_rng(seed).random(SHAPE[1:]) < share
-    ours = np.asarray(distance.distance(mask))
-    if mask.any():
-        np.testing.assert_allclose(ours, ndimage.distance_transform_edt(~mask), atol=1e-5)
-    else:
-        assert (ours >= 1e6).all()
-
-
-def test_signed_distance_is_zero_without_a_border():
-    for full in (np.zeros((4, 5), bool), np.ones((4, 5), bool)):
-        assert not np.asarray(distance.signed_distance(full)).any()
+line_sums = jax.jit(
+    lambda p, t: contours.contour_sums(p, labels.truth(t, CLASSES), tolerance=2 / np.hypot(5, 30))
+)
 
 
 def directed(mine, yours):
@@ -67,3 +56,17 @@ def test_an_id_outside_the_contract_never_scores():
     ids = np.zeros(SHAPE, int)
     ids[0, 0, 0] = 77
     assert np.isnan(np.asarray(sums(ids * 0, ids)["f1"])).all()
+
+
+def test_hausdorff95_of_a_line_and_a_point_is_95_percent_of_the_way():
+    """A true point and predicted lines that begin there: distances 0, 1, ... n - 1."""
+    height, width = 5, 30
+    for length in (1, 2, 12, 21):
+        truth, guess = np.zeros((2, 1, height, width), int)
+        truth[0, 2, 3], guess[0, 2, 3 : 3 + length] = 1, 1
+        found = jax.device_get(line_sums(guess, truth))
+        assert found["hausdorff95"][1] == pytest.approx(0.95 * (length - 1), abs=1e-5)
+        assert found["hausdorff95_images"].tolist() == [1, 1, 0]
+        # Within 2 pixels: all of the truth, the first three of the prediction.
+        precision = min(length, 3) / length
+        assert found["f1"][1] == pytest.approx(2 * precision / (1 + precision), rel=1e-5)

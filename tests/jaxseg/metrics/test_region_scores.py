@@ -94,3 +94,36 @@ def test_mistakes_are_told():
         region_scores.overlaps(labels, labels, ignore=0)
     with pytest.raises(ValueError, match="overlap must be"):
         region_scores.correct_segments(np.eye(2), overlap=0.5)
+
+
+@pytest.mark.parametrize(
+    ("score", "table", "expected"),
+    [
+        (region_scores.correct_segments, [[3, 0], [1, 4]], 1.0),  # 3 of 4 predicted pixels
+        (region_scores.correct_segments, [[3, 1], [0, 4]], 1.0),  # 3 of 4 true pixels
+        (region_scores.correct_segments, [[5, 0], [2, 5]], 0.0),  # 5 of 7
+        (region_scores.over_segmentation, [[3, 3], [1, 1]], 0.5),  # each piece 3 of 4
+        (region_scores.over_segmentation, [[3, 3, 2], [0, 0, 8]], 0.5),  # 6 of 8 covered
+        (region_scores.over_segmentation, [[3, 3, 3], [0, 0, 8]], 0.0),  # 6 of 9 covered
+        (region_scores.under_segmentation, [[3, 1], [3, 1]], 1.0),
+        (region_scores.under_segmentation, [[3, 0], [3, 0], [2, 8]], 2 / 3),
+        (region_scores.under_segmentation, [[3, 0], [3, 0], [3, 8]], 0.0),
+    ],
+)
+def test_an_overlap_of_exactly_75_percent_counts(score, table, expected):
+    assert score(np.array(table)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        region_scores.correct_segments,
+        region_scores.over_segmentation,
+        region_scores.under_segmentation,
+    ],
+)
+def test_overlaps_that_could_count_a_region_twice_are_refused(score):
+    for overlap in (0.5, 1.01):
+        with pytest.raises(ValueError, match="overlap must be"):
+            score(np.eye(2), overlap)
+    score(np.eye(2), 1.0)

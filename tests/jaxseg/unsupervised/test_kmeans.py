@@ -45,3 +45,26 @@ def test_mistakes_are_told():
         kmeans.kmeans(blobs(), 0, KEY)
     with pytest.raises(ValueError, match="at least 1"):
         kmeans.kmeans(np.zeros((0, 3), np.float32), 2, KEY)
+
+
+def test_seeding_never_takes_a_point_twice_while_others_are_far():
+    points = np.float32([[0, 0]] * 40 + [[10, 0], [0, 10]])
+    keys = jax.random.split(KEY, 64)
+    found = np.asarray(jax.jit(jax.vmap(lambda key: kmeans._plus_plus(points, 3, key)))(keys))
+    for centres in found:
+        assert {tuple(centre) for centre in centres} == {(0, 0), (10, 0), (0, 10)}
+
+
+def test_seeding_is_by_the_squared_distance():
+    points = np.float32([[0.0]] * 2 + [[1.0], [3.0]])
+    keys = jax.random.split(KEY, 4000)
+    found = np.asarray(jax.jit(jax.vmap(lambda key: kmeans._plus_plus(points, 2, key)))(keys))
+    second = found[found[:, 0, 0] == 0, 1, 0]
+    assert len(second) == pytest.approx(2000, abs=200)  # the first is drawn uniformly
+    assert np.mean(second == 3) == pytest.approx(9 / 10, abs=0.03)
+
+
+def test_a_step_of_lloyd_moves_centres_to_means_and_keeps_those_without_points():
+    points = np.float32([[0.0], [1.0], [5.0]])
+    found = kmeans._lloyd(points, np.float32([[0.0], [4.0], [99.0]]))
+    np.testing.assert_allclose(found, [[0.5], [5.0], [99.0]])

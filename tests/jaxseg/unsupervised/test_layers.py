@@ -83,3 +83,22 @@ def test_unknown_pixels_belong_to_no_surface():
     assert sorted(np.unique(found)) == [0, 1, 2, 3, 4]
     assert (layers.surfaces(np.zeros((4, 5))) == 0).all()
     assert (layers.surfaces(np.ones((1, 1))) == 1).all()
+
+
+def test_a_layer_may_be_a_single_bin_and_a_cut_lies_between_bins():
+    # Bins 0, 1 and 255 of the 256 between the logarithms 0 and 1.
+    found = layers.layers(np.exp([[0.0, 1.5 / 256, 1.0]]), 3)
+    assert found.tolist() == [[0, 1, 2]]
+    assert layers.layers(np.exp([[0.0, 1.5 / 256, 1.0]]), 2).tolist() == [[0, 0, 1]]
+
+
+@pytest.mark.parametrize("count", [-1, 0, layers.BINS])
+def test_counts_out_of_range_are_refused(count):
+    with pytest.raises(ValueError, match=f"count={count}"):
+        layers.layers(np.ones((2, 2)), count)
+
+
+def test_a_jump_of_more_than_ten_percent_separates():
+    for ratio, surfaces in ((1.09, 1), (1.12, 2)):
+        depth = np.where(np.arange(12) < 6, 2.0, 2.0 * ratio) * np.ones((8, 1))
+        assert layers.surfaces(np.float32(depth)).max() == surfaces

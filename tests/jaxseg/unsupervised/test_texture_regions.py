@@ -46,7 +46,7 @@ def test_the_number_of_textures_is_estimated(mosaic):
     assert region_scores.region_scores(found, truth)["correct_overlap"] > 0.94
 
 
-@pytest.mark.parametrize("size", [(1, 1, 1), (17, 301, 3)])
+@pytest.mark.parametrize("size", [(1, 1, 1), (9, 40, 3)])
 def test_constant_images_are_one_texture(size):
     found = texture_regions.segment(np.full(size, 0.5, np.float32), 2)
     np.testing.assert_array_equal(found, np.zeros(size[:2]))
@@ -73,3 +73,35 @@ def test_a_mosaic_of_outex():
     scores = region_scores.region_scores(found, truth)
     assert scores["correct_overlap"] > 0.93
     assert scores["correct_segments"] == 1.0
+
+
+def test_textures_weigh_equally_in_the_covariance_whatever_their_size():
+    rng = np.random.default_rng(0)
+    labels = np.where(np.arange(16 * 16) < 40, 0, np.where(np.arange(16 * 16) < 90, 1, 2))
+    points = rng.normal(size=(256, 3)) * np.array([[1.0], [4.0], [0.5]])[labels] + labels[:, None]
+    members = np.eye(4)[labels]  # the fourth texture has no place
+    means = np.stack([points[labels == k].mean(0) for k in range(3)])
+    covariance = np.mean([np.cov(points[labels == k].T, bias=True) for k in range(3)], 0)
+    diagonal = np.diag(np.diag(covariance) + 1e-4)
+    inverse = np.linalg.inv(0.95 * covariance + 0.05 * diagonal)
+    residuals = points[:, None] - means
+    expected = 0.5 * np.einsum("nkf,fg,nkg->nk", residuals, inverse, residuals)
+    found = texture_regions._discriminate(
+        points.reshape(16, 16, 3).astype(np.float32),
+        members.reshape(16, 16, 4).astype(np.float32),
+        4,
+    )
+    found = np.asarray(found).reshape(256, 4)
+    np.testing.assert_allclose(found[:, :3], expected, rtol=1e-3, atol=1e-3)
+    assert (found[:, 3] == np.inf).all()
+
+
+def test_solidity_is_the_least_share_of_interior_places():
+    labels = np.zeros((20, 20), np.int32)
+    labels[:, 10:] = 1
+    labels[0:2, 0] = 2  # all border
+    assert float(texture_regions._solidity(labels[:, :, None][..., 0], 3)) == 0.0
+    halves = np.zeros((20, 20), np.int32)
+    halves[:, 10:] = 1
+    # Three places on either side of the border are not interior.
+    assert float(texture_regions._solidity(halves, 2)) == pytest.approx(0.7)

@@ -1,0 +1,74 @@
+import jax
+import numpy as np
+import pytest
+
+from jaxseg import losses, segmenter
+
+K, SIDE = 3, 16
+
+
+def model(**options):
+    defaults = {
+        "net": None,
+        "classes": K,
+        "ignore": 255,
+        "features": (),
+        "depth_unit": 1.0,
+        "loss": losses.cross_entropy(),
+        "names": (),
+        "flips": False,
+        "passes": 0,
+    }
+    return segmenter.Model(**(defaults | options))
+
+
+def make_batch():
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, K, (4, SIDE, SIDE, 1)).astype(np.uint8)
+    ids[:, 5] = 255
+    return {
+        "image": rng.integers(0, 256, (4, SIDE, SIDE, 3)).astype(np.uint8),
+        "segmentation": ids,
+        "depth": np.full((4, SIDE, SIDE, 1), 2500, np.int32),
+        "mask": np.array([True, True, True, False]),
+    }
+
+
+def test_the_net_sees_the_image_in_minus_one_to_one_and_the_features():
+    batch = make_batch()
+    metres = lambda example: example["depth"]
+    half = lambda example: 0.5 * example["image"][..., :1]
+    x = segmenter.net_input(model(features=(metres, half), depth_unit=0.001), batch)
+    assert x.shape == (4, SIDE, SIDE, 5)
+    np.testing.assert_allclose(x[..., :3], batch["image"] / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(x[..., 3], 2.5)
+    np.testing.assert_allclose(x[..., 4], batch["image"][..., 0] / 510, atol=1e-6)
+
+
+def test_the_loss_is_the_mean_over_outputs_weighted_by_their_size():
+    of_size = lambda logits, truth: logits * truth.valid.shape[-1]
+    found = segmenter.supervised_loss(model(loss=of_size), (1.0, 10.0, 100.0), make_batch())
+    assert found == pytest.approx((16 + 10 * 8 / 2 + 100 * 4 / 4) / (1 + 1 / 2 + 1 / 4))
+
+
+def test_truth_takes_every_other_pixel_and_drops_rows_that_fill_up():
+    batch = make_batch()
+    truth = segmenter.truth(model(), batch, stride=2)
+    ids = batch["segmentation"][:, ::2, ::2, 0]
+    counts = (ids != 255) & batch["mask"][:, None, None]
+    np.testing.assert_array_equal(truth.valid, counts)
+    np.testing.assert_array_equal(np.asarray(truth.labels)[counts], ids[counts])
+
+
+def test_sums_of_a_batch_by_hand():
+    batch = make_batch()
+    logits = np.random.default_rng(1).normal(size=(4, SIDE, SIDE, K)).astype(np.float32)
+    terms = np.float32([1, 2, 4, 8])
+    sums = jax.device_get(segmenter.sums_of(model(), logits, terms, batch))
+    assert sums["loss"] == 7
+    assert sums["count"] == 3
+    ids, guess = batch["segmentation"][:3, ..., 0], logits[:3].argmax(-1)
+    expected = np.zeros((K, K))
+    np.add.at(expected, (ids[ids != 255], guess[ids != 255]), 1)
+    np.testing.assert_array_equal(sums["confusion"], expected)
+    assert np.sum(sums["calibration"]["pixels"]) == (ids != 255).sum()
