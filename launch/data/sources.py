@@ -16,7 +16,7 @@ import numpy as np
 from launch import storage
 from launch.config import by_name
 from launch.config.errors import UserError
-from launch.data.images import BadFile
+from launch.data.bad_file import BadFile
 
 # Builders of ours, importable by TFDS once their module is loaded.
 EMBEDDED = {"digits": "launch.data.builtin.digits", "scenes": "launch.data.builtin.scenes"}
@@ -53,8 +53,8 @@ class Split:
             example = self.records[int(index)]
         except UserError:  # of the split that this one preprocesses
             raise
-        except BadFile as fault:  # it says itself what to do
-            raise UserError(str(fault))
+        except BadFile as bad:  # its message says what to do
+            raise UserError(str(bad))
         except Exception as error:  # riegeli, protobuf and PIL each raise their own
             raise UserError(
                 f"{self.title}: example {index} cannot be read ({_first_line(error)}). "
