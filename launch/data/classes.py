@@ -187,7 +187,7 @@ def _title(cell):
 
 
 def _add(path, place, cells, default, table):
-    """Adds the class of one line, {title: cell}, to a table; `default` is its id if none is given."""
+    """Adds the class of one line, {title: cell}, to a table; without an id it gets `default`."""
     fix = "Write lines such as `0,background` or `0,background,128,64,128`."
     number, name = cells.get("id", str(default)), cells.get("name", "")
     if not re.fullmatch(r"\d+", number) or not name:

@@ -84,9 +84,8 @@ class Tally:
         damaged = f"{title}: {count} of {size:,} records read so far are damaged: {shown}"
         problem = self._problem(new[0])
         if count > self._share * size:
-            raise UserError(
-                f"{damaged}. That is more than config.data.damaged={self._share:g} allows. {problem}"
-            )
+            limit = f"config.data.damaged={self._share:g}"
+            raise UserError(f"{damaged}. That is more than {limit} allows. {problem}")
         logger.info(f"{damaged}; left out, others replace them. {problem}")
 
     def _problem(self, index):

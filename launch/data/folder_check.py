@@ -155,7 +155,10 @@ def _check_mask(report, pair, contents, number, binary, colours):
     if wrong:
         _list_wrong_ids(report, pair, wrong, number, colours)
     elif ids == {report.ignore} and not binary:
-        problem, fix = f"all pixels are void (id {report.ignore})", "Leave the pair out, or label it."
+        problem, fix = (
+            f"all pixels are void (id {report.ignore})",
+            "Leave the pair out, or label it.",
+        )
         report.warnings.append(BadFile(pair.mask, problem, fix))
     elif number == 2 and not binary and 255 in ids and ids <= {0, 255}:
         fix = "If it means 1, save it as in the other masks: as 1."

@@ -1,7 +1,7 @@
 """Functions for `config.data.preprocess` that adapt segmentation data sets of TFDS.
 
-    config.data.name = "oxford_iiit_pet"
-    config.data.preprocess = {"name": "launch.data.stock:pets", "size": (128, 128)}
+config.data.name = "oxford_iiit_pet"
+config.data.preprocess = {"name": "launch.data.stock:pets", "size": (128, 128)}
 """
 
 import numpy as np

@@ -94,10 +94,10 @@ def make_function(restored: experiments.Restored, name: str) -> ExportedFunction
         state = [
             parameters[path] if path in parameters else zeros(leaf) for path, leaf in leaves.items()
         ]
-        batch = {
-            key: inputs[each] if (each := INPUT_NAMES.get(key, key)) in inputs else zeros(leaf, size)
-            for key, leaf in rows.items()
-        }
+        batch = {}
+        for key, leaf in rows.items():
+            given = inputs.get(INPUT_NAMES.get(key, key))
+            batch[key] = zeros(leaf, size) if given is None else given
         return _outputs(restored, name, structure.unflatten(state), batch)
 
     return ExportedFunction(name, jax.device_get(parameters), rows, inputs, call)
