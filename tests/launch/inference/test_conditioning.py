@@ -12,12 +12,11 @@ GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
 
 def restored_of(key, shape, dtype=np.uint8, classes=("a", "b", "c"), path="", **kwargs):
+    leaf = SimpleNamespace(shape=shape, dtype=np.dtype(dtype))
     return SimpleNamespace(
         config=SimpleNamespace(data=SimpleNamespace(path=str(path), kwargs=kwargs)),
         data=SimpleNamespace(split=SimpleNamespace(classes=classes), binary=False),
-        experiment=SimpleNamespace(
-            example={key: SimpleNamespace(shape=shape, dtype=np.dtype(dtype))}
-        ),
+        experiment=SimpleNamespace(example={key: leaf}),
     )
 
 

@@ -206,7 +206,7 @@ def test_refinement_and_postprocessing_run_in_their_order():
     np.testing.assert_array_equal(
         segmenter.label({"image": image}, None).labels, (image.argmax(-1) + 2) % 3
     )
-    assert restored.config.predict.refine == ()
+    assert list(restored.config.predict.refine) == []
 
 
 def test_dropout_samples_give_maps_of_the_uncertainty():
