@@ -3,8 +3,8 @@
 Scores the segmentation of texture mosaics without training, on Outex_US_00000: grey
 images of five textures with one ground truth for all (Ojala et al. 2002). DIR holds
 mosaics/000.png, 001.png, ..., and gt.png. Prints a line for each image to stderr, and one
-line of JSON to stdout: the region criteria of the Prague benchmark (Mikes and Haindl
-2021), averaged over the images.
+line of JSON to stdout: the region criteria of the Prague benchmark (Haindl and Mikes
+2008), averaged over the images.
 
 The constants of jaxseg/unsupervised/texture_regions.py were tuned on mosaics 000 to 009;
 --images=10-49 scores the others.
