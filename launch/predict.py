@@ -1,7 +1,7 @@
 """python -m launch.predict --workdir=runs/unet --images='photos/*.jpg' --out=DIR
 
-Label maps of images of any size from a trained segmenter: masks/, overlays/ and
-report.json. With --masks, exact scores at full size.
+Predicts label maps with a trained segmenter, for images of any size: writes masks/,
+overlays/ and report.json. With --masks, adds exact scores at full size.
 """
 
 import argparse
@@ -19,46 +19,40 @@ from jaxseg.metrics import pixel_scores
 from launch import cli
 from launch.config.errors import UserError
 from launch.data import classes, images, sources
+from launch.data.bad_file import BadFile
 from launch.engine import experiments, sharding, trained_runs
 from launch.inference import input_files
 from launch.inference.segmenter import Files, Segmenter
 from launch.reporting import label_files
+from launch.storage import atomic
 
 logger = logging.getLogger("segen")
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line and predicts."""
-    arguments = cli.parser("predict", "Masks, overlays and a report; images of any size.")
-    add = arguments.add_argument
-    add("--workdir", type=cli.workdir, required=True, help="a run")
-    add("--images", required=True, help="a file, a folder, or a pattern in quotes")
-    add("--out", type=Path, required=True, help="folder for what is written")
-    add("--masks", type=Path, help="folder of true masks, matched by name: adds exact scores")
-    add("--depth", type=Path, help="folder of depth, matched by name")
-    add("--prior", default="", help='class shares of these images, "0.7,0.2,0.1", or "estimate"')
-    add("--flips", action="store_true", help="average over the image and its mirror image")
-    add("--passes", type=int, default=0, help="average dropout samples, and map how they differ")
-    add("--crf", action="store_true", help="refine by a fully connected CRF")
-    add("--min_size", type=int, default=0, help="remove regions of fewer pixels")
-    add("--fill_holes", type=_ids, default=(), help="classes whose holes are filled, as 1,2")
-    add("--step", type=int, help="which checkpoint (default: the newest)")
-    add("--batch_size", type=int, default=1, help="windows at a time (default: 1)")
-    options, overrides = cli.parse(arguments, argv)
-    if options.batch_size < 1:
-        raise UserError(f"--batch_size must be at least 1, got {options.batch_size}")
-    if options.min_size < 0 or options.passes < 0:
-        raise UserError("--min_size and --passes must not be negative")
+    """Parses the command line and predicts.
+
+    Args:
+      argv: the arguments after the command's name.
+
+    Raises:
+      UserError: a mistake in the arguments, or images that could not be predicted.
+    """
+    options, overrides = _parse(argv)
     paths = input_files.find(options.images)
-    belonging = (input_files.partners(paths, folder) for folder in (options.masks, options.depth))
-    items = list(map(Files, paths, *belonging))
+    masks = input_files.partners(paths, options.masks)
+    items = list(map(Files, paths, masks, input_files.partners(paths, options.depth)))
     sharding.set_up_jax()
-    how = {"flips": options.flips, "passes": options.passes}
-    how = {key: value for key, value in how.items() if value}
-    restored = trained_runs.restore(options.workdir, overrides, options.step, None, how)
-    restored.config.predict.refine += [{"name": "jaxseg.inference.crf:dense_crf"}] * options.crf
-    restored.config.predict.postprocess += cleaning(options.min_size, options.fill_holes)
-    segmenter = Segmenter(restored, options.batch_size, options.depth is not None)
+    task = {"flips": options.flips, "passes": options.passes}
+    task = {key: value for key, value in task.items() if value}
+    restored = trained_runs.restore(options.workdir, overrides, options.step, None, task)
+    segmenter = Segmenter(
+        restored,
+        options.batch_size,
+        options.depth is not None,
+        refine=[{"name": "jaxseg.inference.crf:dense_crf"}] * options.crf,
+        postprocess=cleaning(options.min_size, options.fill_holes),
+    )
     if max(options.fill_holes, default=0) >= segmenter.classes:
         raise UserError(
             f"--fill_holes: there is no class {max(options.fill_holes)}; ids are 0 to "
@@ -73,54 +67,60 @@ def main(argv: list[str]) -> None:
 
 
 def cleaning(min_size: int, fill_holes: tuple[int, ...]) -> list[dict]:
-    """Post-processing that flags ask for, as the config names it."""
-    wanted = []
+    """Lists the post-processing that flags ask for, in the form of the config.
+
+    Args:
+      min_size: regions of fewer pixels are removed; 0 for none.
+      fill_holes: the classes whose holes are filled.
+
+    Returns:
+      Entries for `config.predict.postprocess`.
+    """
+    steps = []
     if min_size > 0:
-        wanted.append({"name": "jaxseg.inference.postprocess:remove_small", "min_size": min_size})
+        steps.append({"name": "jaxseg.inference.postprocess:remove_small", "min_size": min_size})
     if fill_holes:
-        wanted.append({"name": "jaxseg.inference.postprocess:fill_holes", "classes": fill_holes})
-    return wanted
+        steps.append({"name": "jaxseg.inference.postprocess:fill_holes", "classes": fill_holes})
+    return steps
 
 
 def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> list[str]:
-    """Predicts every image, and writes masks/, overlays/, report.json.
+    """Predicts every image, and writes masks/, overlays/ and report.json.
 
     Args:
       segmenter: the trained net.
-      items: the images.
+      items: the files of each image.
       out: the folder.
-      prior: what `segmenter.prior` returned.
+      prior: the result of `segmenter.prior`.
 
     Returns:
-      A line for each image that could not be predicted; the others are done.
+      A line for each image that could not be predicted; the others are written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    entries, failed, counts, began = [], [], 0, time.perf_counter()
+    entries, failed, counts, start = [], [], 0, time.perf_counter()
     binary = _is_binary(segmenter, items)
     for number, item in enumerate(items, 1):
         try:
             entry, confusion = predict_one(segmenter, item, out, prior, binary)
-        except ValueError as error:  # of this file; the others can do without it
-            named = isinstance(error, images.BadFile) or str(item.image) in str(error)
-            failed.append(str(error) if named else f"{item.image}: {error}")
+        except ValueError as error:  # a problem of this image; the others are not affected
+            names_file = isinstance(error, BadFile) or str(item.image) in str(error)
+            failed.append(str(error) if names_file else f"{item.image}: {error}")
             logger.info(f"{number}/{len(items)} {failed[-1]}")
             continue
         entries.append(entry)
         counts = counts + confusion
-        left = (time.perf_counter() - began) / number * (len(items) - number)
-        size = f"{entry['width']} x {entry['height']}"
-        seconds = entry["seconds"]
+        left = (time.perf_counter() - start) / number * (len(items) - number)
         logger.info(
-            f"{number}/{len(items)} {item.image.name}: {size}, {seconds:.2f} s, ETA {left:.0f} s"
+            f"{number}/{len(items)} {item.image.name}: {entry['width']} x {entry['height']}, "
+            f"{entry['seconds']:.2f} s, ETA {left:.0f} s"
         )
     report = {"step": segmenter.restored.step, "classes": list(segmenter.names)}
     if np.any(counts):
         report["scores"] = experiments.for_json(pixel_scores.scores(counts, segmenter.names))
         print(json.dumps(report["scores"]))
     report |= {"images": entries, "failed": failed}
-    working = out / "report.tmp"
-    working.write_text(json.dumps(report, indent=2) + "\n")
-    working.replace(out / "report.json")
+    with atomic.replacing(out / "report.json") as working:
+        working.write_text(json.dumps(report, indent=2) + "\n")
     logger.info(f"{len(entries)} images in {out} (masks/, overlays/, report.json)")
     return failed
 
@@ -128,47 +128,86 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
 def predict_one(
     segmenter: Segmenter, item: Files, out: Path, prior: Any, binary: bool
 ) -> tuple[dict, Any]:
-    """Predicts one image and writes its pictures; returns its report and confusion."""
-    began, name = time.perf_counter(), f"{item.image.stem}.png"
+    """Predicts one image and writes its mask, its overlay and its maps of uncertainty.
+
+    Args:
+      segmenter: the trained net.
+      item: the files of the image.
+      out: the folder.
+      prior: the result of `segmenter.prior`.
+      binary: whether 255 means class 1 in the true mask.
+
+    Returns:
+      The image's entry in report.json, and its confusion matrix: integers [K, K], truth
+      by prediction; 0 where there is no true mask.
+
+    Raises:
+      ValueError: a file of this image cannot be used.
+    """
+    start, name = time.perf_counter(), f"{item.image.stem}.png"
     example = segmenter.read(item)
     truth = _truth(segmenter, item, example["image"].shape[:2], binary)
-    found = segmenter.label(example, prior)
-    label_files.save_labels(out / "masks" / name, found.labels)
-    label_files.save_overlay(out / "overlays" / name, example["image"], found.labels)
-    for key, values in found.uncertainty.items():
+    prediction = segmenter.label(example, prior)
+    labels, count = prediction.labels, segmenter.classes
+    label_files.save_labels(out / "masks" / name, labels)
+    label_files.save_overlay(out / "overlays" / name, example["image"], labels)
+    for key, values in prediction.uncertainty.items():
         label_files.save_heat(out / key / name, values)
-    count, size = segmenter.classes, found.labels.size
-    shares = np.bincount(found.labels.ravel(), minlength=count) / size
+    shares = np.bincount(labels.ravel(), minlength=count) / labels.size
     entry = {
         "image": str(item.image),
-        "width": found.labels.shape[1],
-        "height": found.labels.shape[0],
+        "width": labels.shape[1],
+        "height": labels.shape[0],
         "shares": dict(zip(segmenter.names, shares.round(6).tolist(), strict=True)),
-        "mean_entropy": round(found.entropy, 6),
+        "mean_entropy": round(prediction.entropy, 6),
     }
     confusion = 0
     if truth is not None:
         counted = truth < count
-        pairs = truth[counted].astype(np.int64) * count + found.labels[counted]
-        confusion = np.bincount(pairs, minlength=count**2).reshape(count, count)
+        cells = truth[counted].astype(np.int64) * count + labels[counted]
+        confusion = np.bincount(cells, minlength=count**2).reshape(count, count)
         entry["scores"] = experiments.for_json(pixel_scores.scores(confusion, segmenter.names))
-    return entry | {"seconds": round(time.perf_counter() - began, 3)}, confusion
+    return entry | {"seconds": round(time.perf_counter() - start, 3)}, confusion
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    arguments = cli.parser("predict", "Masks, overlays and a report; images of any size.")
+    add = arguments.add_argument
+    add("--workdir", type=cli.workdir, required=True, help="a run")
+    add("--images", required=True, help="a file, a folder, or a pattern in quotes")
+    add("--out", type=Path, required=True, help="the folder for the results")
+    add("--masks", type=Path, help="folder of true masks, matched by name: adds exact scores")
+    add("--depth", type=Path, help="folder of depth maps, matched by name")
+    add("--prior", default="", help='class shares of these images, "0.7,0.2,0.1", or "estimate"')
+    add("--flips", action="store_true", help="average over the image and its mirror image")
+    add("--passes", type=int, default=0, help="average dropout samples, and map how they differ")
+    add("--crf", action="store_true", help="refine with a fully connected CRF")
+    add("--min_size", type=int, default=0, help="remove regions of fewer pixels")
+    add("--fill_holes", type=_ids, default=(), help="classes whose holes are filled, as 1,2")
+    add("--step", type=int, help="which checkpoint (default: the newest)")
+    add("--batch_size", type=int, default=1, help="windows at a time (default: 1)")
+    options, overrides = cli.parse(arguments, argv)
+    if options.batch_size < 1:
+        raise UserError(f"--batch_size must be at least 1, got {options.batch_size}")
+    if options.min_size < 0 or options.passes < 0:
+        raise UserError("--min_size and --passes must not be negative")
+    return options, overrides
 
 
 def _truth(segmenter, item, shape, binary):
-    """The true mask, ids and 255 where ignored; None where there is none."""
+    """The true mask [H, W]: ids, and 255 where ignored; None where there is none."""
     if item.mask is None:
         return None
     colours, table = _tables(segmenter, item.mask)
     _check_names(segmenter, item.mask.parent.parent, table)
     ids = images.read_mask(item.mask, colours)
     if ids.shape != shape:
-        raise images.other_size(item.mask, ids.shape, item.image, shape)
-    return classes.checked(item.mask, ids, segmenter.classes, _ignore(segmenter), binary)
+        raise images.wrong_size(item.mask, ids.shape, item.image, shape)
+    return classes.check_ids(item.mask, ids, segmenter.classes, _ignore(segmenter), binary)
 
 
 def _tables(segmenter, mask):
-    """Colours of the masks' folder, or else of the training data; the folder's own table."""
+    """Colours from the folder of the masks, or else of training; and the former's table."""
     roots = mask.parent.parent, sources.local_folder(segmenter.restored.config.data.path)
     tables = [classes.read_table(root) for root in roots if root]
     colours = next((table.colours for table in tables if table and table.colours), None)
@@ -180,9 +219,9 @@ def _ignore(segmenter):
 
 
 def _is_binary(segmenter, items):
-    """Whether the true masks say 255 for class 1: in training, or all of their folder do.
+    """Whether 255 means class 1 in the true masks: in training, or in their whole folder.
 
-    One mask alone does not tell: of classes 0, 1 and void (255) it may lack the 1.
+    One mask alone does not decide: with the classes 0, 1 and void (255) it may lack the 1.
     """
     if segmenter.restored.data.binary:
         return True
@@ -192,7 +231,7 @@ def _is_binary(segmenter, items):
     for folder in {item.mask.parent for item in items if item.mask}:
         for mask in sorted(folder.iterdir()):
             if mask.suffix.lower() in images.SUFFIXES:
-                with contextlib.suppress(ValueError):  # it is named when it is its turn
+                with contextlib.suppress(ValueError):  # reported when its image is predicted
                     values |= set(np.unique(images.read_mask(mask, _tables(segmenter, mask)[0])))
             if not values <= {0, 255}:
                 return False
@@ -214,7 +253,7 @@ def _check_names(segmenter, folder, table):
 
 def _ids(text):
     if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} are no ids of classes; write 1 or 1,2")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of class ids; write 1 or 1,2")
     return tuple(int(part) for part in text.split(","))
 
 

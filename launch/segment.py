@@ -3,6 +3,7 @@
 Segments images by one cue, without training. For --cue=depth the images are depth maps.
 """
 
+import argparse
 import json
 import logging
 import time
@@ -20,33 +21,24 @@ from launch.data import images
 from launch.engine import sharding
 from launch.inference import input_files
 from launch.reporting import image_files, label_files
+from launch.storage import atomic
 
 logger = logging.getLogger("segen")
 
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
+UNKNOWN = 255  # the label of pixels whose depth is unknown
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line and segments."""
-    arguments = cli.parser("segment", "Segments images by one cue, without training.")
-    add = arguments.add_argument
-    add("--cue", required=True, choices=("boundary", "texture", "depth"), help="what to look at")
-    add(
-        "--images",
-        required=True,
-        help="a file, a folder, or a pattern in quotes; depth maps "
-        "(16-bit PNG in millimetres, float TIFF or .npy in metres) for --cue=depth",
-    )
-    add("--out", type=Path, required=True, help="folder for what is written")
-    add("--threshold", type=float, default=0.37, help="boundary: weakest contour (default: 0.37)")
-    add("--textures", type=int, default=0, help="texture: their number (default: estimated)")
-    add("--layers", type=int, default=0, help="depth: their number (default: estimated)")
-    options = cli.parse_alone(arguments, argv)
-    if not 0.0 <= options.threshold <= 1.0:
-        raise UserError(f"--threshold must be in [0, 1], got {options.threshold}")
-    for name in ("textures", "layers"):
-        if getattr(options, name) < 0:
-            raise UserError(f"--{name} must not be negative, got {getattr(options, name)}")
+    """Parses the command line and segments.
+
+    Args:
+      argv: the arguments after the command's name.
+
+    Raises:
+      UserError: a mistake in the arguments, or images that could not be segmented.
+    """
+    options = _parse(argv)
     suffixes = DEPTH_SUFFIXES if options.cue == "depth" else images.SUFFIXES
     paths = input_files.find(options.images, suffixes)
     sharding.set_up_jax()
@@ -67,16 +59,16 @@ def segment(cue: Callable[[Path], np.ndarray], paths: list[Path], out: Path) -> 
     """Applies a cue to every image and writes report.json.
 
     Args:
-      cue: path -> labels [H, W]; writes its own pictures.
+      cue: path -> labels [H, W]; writes its own images.
       paths: the images.
       out: the folder.
 
     Returns:
-      A line for each image that failed; the others are done.
+      A line for each image that failed; the others are written.
     """
-    entries, failed, began = [], [], time.perf_counter()
+    entries, failed, start = [], [], time.perf_counter()
     for number, path in enumerate(paths, 1):
-        start = time.perf_counter()
+        begin = time.perf_counter()
         try:
             labels = cue(path)
         except ValueError as error:
@@ -84,24 +76,30 @@ def segment(cue: Callable[[Path], np.ndarray], paths: list[Path], out: Path) -> 
             logger.info(f"{number}/{len(paths)} {failed[-1]}")
             continue
         now = time.perf_counter()
-        count = len(np.unique(labels))
-        seconds = round(now - start, 3)
+        count, seconds = len(np.unique(labels)), round(now - begin, 3)
         entries.append({"image": str(path), "regions": count, "seconds": seconds})
-        left = (now - began) / number * (len(paths) - number)
+        left = (now - start) / number * (len(paths) - number)
         logger.info(
             f"{number}/{len(paths)} {path.name}: {count} regions, {seconds:.2f} s, ETA {left:.0f} s"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    report = {"images": entries, "failed": failed}
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    with atomic.replacing(out / "report.json") as working:
+        working.write_text(json.dumps({"images": entries, "failed": failed}, indent=2) + "\n")
     logger.info(f"{len(entries)} images in {out}")
     return failed
 
 
 def by_boundary(path: Path, out: Path, threshold: float) -> np.ndarray:
-    """Regions that contours of at least `threshold` separate.
+    """Segments an image into regions between contours.
 
-    Writes strength/ (thinned), canny/, contours/ (ultrametric), regions/, overlays/.
+    Writes strength/ (thinned), canny/, contours/ (ultrametric), regions/ and overlays/.
+
+    Args:
+      path: the image.
+      out: the folder.
+      threshold: the strength of the weakest contour that separates regions, in [0, 1].
+
+    Returns:
+      Labels [H, W].
     """
     image = images.read_image(path)
     values = image.astype(np.float32) / 255
@@ -113,14 +111,23 @@ def by_boundary(path: Path, out: Path, threshold: float) -> np.ndarray:
         "canny": jax.jit(boundary.canny)(values),
         "contours": regions.ucm(soft, thin),
     }
-    for name, found in maps.items():
-        label_files.save_grey(out / name / f"{path.stem}.png", np.asarray(found, np.float32))
+    for name, array in maps.items():
+        label_files.save_grey(out / name / f"{path.stem}.png", np.asarray(array, np.float32))
     _save_regions(out, path.stem, image, labels)
     return labels
 
 
 def by_texture(path: Path, out: Path, textures: int | None) -> np.ndarray:
-    """Textures, their number given or estimated. Writes regions/ and overlays/."""
+    """Segments an image into textures; writes regions/ and overlays/.
+
+    Args:
+      path: the image.
+      out: the folder.
+      textures: their number; None to estimate it.
+
+    Returns:
+      Labels [H, W].
+    """
     image = images.read_image(path)
     labels = texture_regions.segment(image.astype(np.float32) / 255, textures)
     _save_regions(out, path.stem, image, labels, first=1)
@@ -128,10 +135,18 @@ def by_texture(path: Path, out: Path, textures: int | None) -> np.ndarray:
 
 
 def by_depth(path: Path, out: Path, count: int | None) -> np.ndarray:
-    """Layers of distance. Writes filled/, normals/, edges/, regions/, surfaces/, overlays/.
+    """Segments a depth map into layers of similar distance.
 
-    `regions/` are the layers, 255 where depth is unknown; `surfaces/` is what depth
-    edges separate, 0 where unknown.
+    Writes filled/ (depth without holes), normals/, edges/, regions/ (the layers),
+    surfaces/ (regions between depth edges, 0 where unknown) and overlays/.
+
+    Args:
+      path: the depth map.
+      out: the folder.
+      count: the number of layers; None to estimate it.
+
+    Returns:
+      Labels [H, W], 255 where depth is unknown.
     """
     metres = images.read_depth(path)
     labels = layers.layers(metres, count)
@@ -143,18 +158,53 @@ def by_depth(path: Path, out: Path, count: int | None) -> np.ndarray:
     name = f"{path.stem}.png"
     label_files.save_grey(out / "filled" / name, grey)
     label_files.save_grey(out / "edges" / name, np.asarray(jax.jit(depth.edges)(metres)))
-    image_files.save(out / "normals" / name, np.asarray(facing)[None] / 2 + 0.5)
+    image_files.save(out / "normals" / name, normals_image(np.asarray(facing))[None])
     label_files.save_labels(out / "surfaces" / name, layers.surfaces(metres))
-    picture = np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)[..., None].repeat(3, -1)
-    _save_regions(out, path.stem, picture, labels, first=1)
+    image = np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)[..., None].repeat(3, -1)
+    _save_regions(out, path.stem, image, labels, first=1)
     return labels
 
 
+def normals_image(normals: np.ndarray) -> np.ndarray:
+    """Maps unit normals to colours: each component from [-1, 1] to [0, 1].
+
+    Args:
+      normals: float [H, W, 3].
+
+    Returns:
+      float [H, W, 3].
+    """
+    return normals / 2 + 0.5
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    arguments = cli.parser("segment", "Segments images by one cue, without training.")
+    add = arguments.add_argument
+    add("--cue", required=True, choices=("boundary", "texture", "depth"), help="the cue")
+    add(
+        "--images",
+        required=True,
+        help="a file, a folder, or a pattern in quotes; depth maps "
+        "(16-bit PNG in millimetres, float TIFF or .npy in metres) for --cue=depth",
+    )
+    add("--out", type=Path, required=True, help="the folder for the results")
+    add("--threshold", type=float, default=0.37, help="boundary: weakest contour (default: 0.37)")
+    add("--textures", type=int, default=0, help="texture: their number (default: estimated)")
+    add("--layers", type=int, default=0, help="depth: their number (default: estimated)")
+    options = cli.parse_alone(arguments, argv)
+    if not 0.0 <= options.threshold <= 1.0:
+        raise UserError(f"--threshold must be in [0, 1], got {options.threshold}")
+    for name in ("textures", "layers"):
+        if getattr(options, name) < 0:
+            raise UserError(f"--{name} must not be negative, got {getattr(options, name)}")
+    return options
+
+
 def _save_regions(out, stem, image, labels, first=0):
-    """Writes regions/ and overlays/; every region has a colour, also the first."""
+    """Writes regions/ and overlays/; label 0 is drawn in colour number `first` (0: none)."""
     label_files.save_labels(out / "regions" / f"{stem}.png", labels)
-    shown = np.where(labels == 255, 0, labels + first) if first else labels
-    label_files.save_overlay(out / "overlays" / f"{stem}.png", image, shown)
+    colours = np.where(labels == UNKNOWN, 0, labels + first) if first else labels
+    label_files.save_overlay(out / "overlays" / f"{stem}.png", image, colours)
 
 
 if __name__ == "__main__":

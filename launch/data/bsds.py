@@ -1,7 +1,8 @@
-"""BSDS500: photographs with the boundaries that several people drew.
+"""BSDS500: photographs with object boundaries that several people drew.
 
-Reads the folders as they are published: images/SPLIT/*.jpg and groundTruth/SPLIT/*.mat
-(or ground_truth/).
+Arbelaez, Maire, Fowlkes, Malik 2011, "Contour detection and hierarchical image
+segmentation". Reads the folders as they are published: images/SPLIT/*.jpg and
+groundTruth/SPLIT/*.mat (or ground_truth/).
 """
 
 from pathlib import Path
@@ -12,11 +13,16 @@ from scipy import io
 from launch.config.errors import UserError
 from launch.data.images import read_image
 
-SIZE = (321, 481)
+SIZE = (321, 481)  # height and width of a landscape image, in pixels
 
 
 class Records:
-    """Examples of a split: `image` uint8 [H, W, 3], `edges` uint8 [H, W, 1]."""
+    """The examples of a split.
+
+    Args:
+      files: (image, ground truth) of each example.
+      size: (height, width) of every example.
+    """
 
     def __init__(self, files: list[tuple[Path, Path]], size: tuple[int, int]):
         self.files, self.size = files, size
@@ -25,12 +31,24 @@ class Records:
         return len(self.files)
 
     def __getitem__(self, index) -> dict[str, np.ndarray]:
-        """One example, an upright image turned by a quarter so that all shapes agree."""
+        """Reads one example; a portrait is rotated by 90 degrees so that all shapes agree.
+
+        Args:
+          index: its place in `files`.
+
+        Returns:
+          image uint8 [H, W, 3]; edges uint8 [H, W, 1], 255 times the share of annotators
+          who drew a boundary at the pixel.
+
+        Raises:
+          BadFile: the image cannot be read.
+          ValueError: the ground truth cannot be read, or a size differs.
+        """
         image_file, truth_file = self.files[index]
-        image, drawn = read_image(image_file), read_annotations(truth_file)
-        if image.shape[:2] != drawn[0].shape:
-            raise ValueError(f"{truth_file} is {drawn[0].shape}, its image {image.shape[:2]}")
-        edges = np.round(255.0 * np.mean(drawn, axis=0)).astype(np.uint8)[..., None]
+        image, boundaries = read_image(image_file), read_annotations(truth_file)
+        if image.shape[:2] != boundaries[0].shape:
+            raise ValueError(f"{truth_file} is {boundaries[0].shape}, its image {image.shape[:2]}")
+        edges = np.round(255.0 * np.mean(boundaries, axis=0)).astype(np.uint8)[..., None]
         if image.shape[:2] == self.size[::-1]:
             image, edges = np.rot90(image), np.rot90(edges)
         if image.shape[:2] != self.size:
@@ -47,16 +65,26 @@ def bsds(split: str, path: str, size: tuple[int, int] = SIZE) -> Records:
       size: (height, width) of a landscape image.
 
     Returns:
-      Records: `image`, and `edges`, 255 times the share of annotators.
+      The examples.
+
+    Raises:
+      UserError: a folder or a ground truth is missing.
     """
     return Records([pair for part in split.split("+") for pair in pairs(path, part)], tuple(size))
 
 
 def pairs(path, split: str) -> list[tuple[Path, Path]]:
-    """(image, ground truth) files of a split, by name.
+    """Finds the files of a split.
+
+    Args:
+      path: the folder that holds images/ and groundTruth/.
+      split: "train", "val" or "test".
+
+    Returns:
+      (image, ground truth) of each example, sorted by name.
 
     Raises:
-      UserError: a folder is missing, or an image without its ground truth.
+      UserError: a folder is missing, or an image has no ground truth.
     """
     root = Path(path).expanduser()
     folders = [root / "images" / split, root / "groundTruth" / split]
@@ -70,20 +98,26 @@ def pairs(path, split: str) -> list[tuple[Path, Path]]:
             )
     images = sorted(path for path in folders[0].iterdir() if path.suffix in (".jpg", ".png"))
     files = [(image, folders[1] / f"{image.stem}.mat") for image in images]
-    lost = [truth for _, truth in files if not truth.is_file()]
-    if lost or not files:
-        raise UserError(f"{lost[0]} is missing" if lost else f"{folders[0]} holds no image")
+    missing = [truth for _, truth in files if not truth.is_file()]
+    if missing or not files:
+        raise UserError(f"{missing[0]} is missing" if missing else f"{folders[0]} holds no image")
     return files
 
 
 def read_annotations(path) -> list[np.ndarray]:
-    """Every annotator's boundaries in a ground-truth file: bool [H, W] each.
+    """Reads the boundaries that each annotator drew.
+
+    Args:
+      path: a ground-truth file.
+
+    Returns:
+      bool [H, W] for each annotator.
 
     Raises:
-      ValueError: the file is not one of BSDS500's.
+      ValueError: the file is not a ground truth of BSDS500.
     """
     try:
         cells = io.loadmat(path)["groundTruth"].ravel()
         return [cell["Boundaries"][0, 0].astype(bool) for cell in cells]
     except (KeyError, ValueError, IndexError, NotImplementedError) as error:
-        raise ValueError(f"{path} is no ground truth of BSDS500 ({error})")
+        raise ValueError(f"{path} is not a ground truth of BSDS500 ({error})")

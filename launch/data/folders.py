@@ -4,8 +4,8 @@
     DIR/val/...                   DIR/test/...
     DIR/classes.csv               id,name or id,name,red,green,blue; or classes.txt
 
-or DIR/images and DIR/masks, which are divided 80/10/10. `python -m launch.check DIR`
-lists all that is wrong with such a folder.
+A folder with only DIR/images and DIR/masks is divided 80/10/10. `python -m launch.check
+DIR` lists every problem of such a folder.
 """
 
 import contextlib
@@ -23,24 +23,24 @@ from PIL import Image
 from launch import storage
 from launch.data import classes as labels
 from launch.data import images, pairs
-from launch.data.images import BadFile
+from launch.data.bad_file import BadFile
 from launch.data.pairs import Pair
 
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """Examples of one split; `folder` makes it.
+    """The examples of one split; made by `folder`.
 
     Attributes:
       root: the folder.
       pairs: the files of each example.
-      canvas: (height, width) of every example.
+      canvas: (height, width) of every example, in pixels.
       classes: names of the classes, in the order of their ids.
-      ignore: the id of void in the files.
-      binary: whether the masks say 255 for 1.
+      ignore: the id of ignored pixels in the files.
+      binary: whether 255 means class 1 in the masks.
       colours: {colour: id} of masks in colour.
-      fingerprint: changes with the files and with how they are read.
-      folder: where the decoded examples may be kept; not among the user's files.
+      fingerprint: changes when the files change or are read in another way.
+      folder: where decoded examples may be cached; outside of the user's folder.
     """
 
     root: Path
@@ -63,7 +63,7 @@ class Folder:
 
     @property
     def scale(self) -> float:
-        """How much pictures were enlarged to fit the canvas: the median, at most 1."""
+        """The factor by which images were scaled to fit the canvas: the median, at most 1."""
         some = self.pairs[:: -(-len(self.pairs) // 100)]
         sizes = np.array([images.read_size(pair.image) for pair in some])
         return float(np.median(np.minimum(1.0, (np.array(self.canvas) / sizes).min(1))))
@@ -71,17 +71,20 @@ class Folder:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """Reads one example.
 
+        Args:
+          index: its place in `pairs`.
+
         Returns:
           image uint8 [H, W, 3]; segmentation uint8 [H, W, 1], 255 where ignored; and,
-          where there is any, depth float32 [H, W, 1] in metres, 0 where unknown.
+          where the data set has depth, depth float32 [H, W, 1] in metres, 0 where unknown.
 
         Raises:
           BadFile: a file cannot be read, sizes differ, or an id is out of range.
         """
         pair = self.pairs[index]
-        with _pointing(self.root):
+        with _mention_check(self.root):
             arrays = read_pair(pair, self.colours)
-            arrays["segmentation"] = labels.checked(
+            arrays["segmentation"] = labels.check_ids(
                 pair.mask, arrays["segmentation"], len(self.classes), self.ignore, self.binary
             )
         outside = {"image": 0, "segmentation": labels.IGNORED, "depth": 0}
@@ -104,34 +107,30 @@ def folder(
       split: "train", "val" or "test"; parts such as "train[:100]" or "train[90%:]";
         several joined by "+".
       path: the folder.
-      classes: K; 0 for what classes.csv or classes.txt says, or else the masks: one
-        more than their largest id, or two where they hold nothing but 0 and 255.
-      ignore: the id in the files that means void.
+      classes: K; 0 takes the number from classes.csv or classes.txt, or else from the
+        masks: one more than their largest id, or 2 if they hold only 0 and 255.
+      ignore: the id that means void in the files.
       size: (height, width) of the examples, or one number for both. Larger images are
-        scaled down to fit, smaller ones padded (image 0, mask ignored) below and at
-        the right. 0 for the largest height and the largest width of the folder.
-      limit: the longest side that size 0 gives.
-      seed: of the division of a folder without splits.
+        scaled down to fit, smaller ones are padded (image 0, mask ignored) below and at
+        the right. 0 takes the largest height and the largest width of the folder.
+      limit: the longest side that `size=0` gives, in pixels.
+      seed: changes how a folder without splits is divided.
+
+    Returns:
+      The examples.
 
     Raises:
-      BadFile: what is wrong with the folder, the file, and what to do.
+      BadFile: a problem of the folder, with the file and how to fix it.
       ValueError: an argument out of range.
     """
-    canvas = (size, size) if isinstance(size, int) else tuple(size)
-    canvas = canvas * 2 if len(canvas) == 1 else canvas
-    if (0 in canvas) != (canvas == (0, 0)):
-        raise ValueError(f"size={size}: give both sides, or 0 for the largest of the folder")
-    if len(canvas) != 2 or min(canvas) < 0 or limit < 1:
-        raise ValueError(f"size and limit must be whole pixels, got {size} and {limit}")
-    if not 0 <= classes <= labels.MOST:
-        raise ValueError(f"classes must be 0 (find out) to {labels.MOST}, got {classes}")
+    canvas = _check_arguments(size, limit, classes)
     root = Path(path).expanduser()
-    parts, faults = pairs.find(root, seed)
-    if faults:
-        _refuse(faults, root)
-    chosen = select(parts, split, root)
-    everything = tuple(pair for part in parts.values() for pair in part)
-    with _pointing(root):
+    splits, problems = pairs.find(root, seed)
+    if problems:
+        raise _first_of(problems, root)
+    chosen = select(splits, split, root)
+    everything = tuple(pair for part in splits.values() for pair in part)
+    with _mention_check(root):
         table = labels.read_table(root)
         colours = table.colours if table else {}
         stamp = _stamp(everything, root)
@@ -144,59 +143,54 @@ def folder(
         if 0 in canvas:
             canvas = _canvas(tuple(pair.image for pair in everything), limit, stamp)
     names = labels.names(table, count, ignore)
-    how = (canvas, names, ignore, binary, sorted(colours.items()))
-    fingerprint = _hash(_stamp(chosen, root), how)
-    kept = storage.cache_dir() / "folders" / f"{root.name}-{_hash(root.absolute())}"
-    return Folder(root, chosen, canvas, names, ignore, binary, colours, fingerprint, kept)
-
-
-def _refuse(faults, root):
-    fault, *others = faults
-    more = f" ({len(others)} more: {_checking(root)})" if others else ""
-    raise BadFile(fault.path, fault.what + more, fault.cure, fault.place)
-
-
-@contextlib.contextmanager
-def _pointing(root):
-    """Adds to a fault how all of them are listed."""
-    try:
-        yield
-    except BadFile as fault:
-        cure = f"{fault.cure} `{_checking(root)}` lists all faults."
-        raise BadFile(fault.path, fault.what, cure, fault.place)
-
-
-def _checking(root):
-    return f"python -m launch.check {shlex.quote(str(root))}"
+    reading = (canvas, names, ignore, binary, sorted(colours.items()))
+    fingerprint = _hash(_stamp(chosen, root), reading)
+    cache = storage.cache_dir() / "folders" / f"{root.name}-{_hash(root.absolute())}"
+    return Folder(root, chosen, canvas, names, ignore, binary, colours, fingerprint, cache)
 
 
 def read_pair(pair: Pair, colours: dict) -> dict[str, np.ndarray]:
-    """The arrays of an example as its files hold them, of one size.
+    """Reads the files of an example and compares their sizes.
+
+    Args:
+      pair: the files.
+      colours: {(red, green, blue): id} of masks in colour.
+
+    Returns:
+      image uint8 [H, W, 3], segmentation integers [H, W] as in the file, and, where
+      there is a depth map, depth float32 [H, W] in metres.
 
     Raises:
       BadFile: a file cannot be read, or sizes differ.
     """
     image = images.read_image(pair.image)
-    found = {"image": image, "segmentation": images.read_mask(pair.mask, colours)}
+    arrays = {"image": image, "segmentation": images.read_mask(pair.mask, colours)}
     if pair.depth:
-        found["depth"] = images.read_depth(pair.depth)
-    for path, array in zip(pair.files, found.values(), strict=True):
+        arrays["depth"] = images.read_depth(pair.depth)
+    for path, array in zip(pair.files, arrays.values(), strict=True):
         if array.shape[:2] != image.shape[:2]:
-            raise images.other_size(path, array.shape, pair.image, image.shape)
-    return found
+            raise images.wrong_size(path, array.shape, pair.image, image.shape)
+    return arrays
 
 
 def fit(array: np.ndarray, canvas: tuple[int, int], outside: int) -> np.ndarray:
-    """Scales [H, W, ...] down until it fits a canvas, and pads it below and at the right.
+    """Scales an array down until it fits a canvas, and pads it below and at the right.
 
-    A picture is averaged; ids and depth, [H, W], are taken from the nearest pixel.
+    Args:
+      array: an image [H, W, C], which is averaged, or ids or depth [H, W], which take
+        the nearest pixel.
+      canvas: (height, width).
+      outside: the value of the padding.
+
+    Returns:
+      [height, width, ...] of the same dtype.
     """
     height, width = array.shape[:2]
     scale = min(canvas[0] / height, canvas[1] / width)
     if scale < 1:
         shape = max(1, round(width * scale)), max(1, round(height * scale))
-        how = Image.Resampling.BILINEAR if array.ndim == 3 else Image.Resampling.NEAREST
-        array = np.asarray(Image.fromarray(array).resize(shape, how))
+        filtering = Image.Resampling.BILINEAR if array.ndim == 3 else Image.Resampling.NEAREST
+        array = np.asarray(Image.fromarray(array).resize(shape, filtering))
     if array.shape[:2] == canvas:
         return array
     padded = np.full((*canvas, *array.shape[2:]), outside, array.dtype)
@@ -204,19 +198,27 @@ def fit(array: np.ndarray, canvas: tuple[int, int], outside: int) -> np.ndarray:
     return padded
 
 
-def select(parts: dict[str, list[Pair]], split: str, root) -> tuple[Pair, ...]:
-    """The pairs that a split expression means.
+def select(splits: dict[str, list[Pair]], expression: str, root) -> tuple[Pair, ...]:
+    """Picks the pairs that a split expression names.
+
+    Args:
+      splits: {split: pairs}.
+      expression: such as "train[:100]+val".
+      root: the folder, for messages.
+
+    Returns:
+      The pairs, in the order of the expression.
 
     Raises:
-      BadFile: an unknown split, or an empty one.
+      BadFile: an unknown split, or no pair.
     """
     chosen = []
-    for part in split.split("+"):
+    for part in expression.split("+"):
         match = re.fullmatch(r"\s*(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*", part)
-        if not match or match[1] not in parts:
-            cure = f"It has {', '.join(parts)}; parts are written train[:100] or train[90%:]."
-            raise BadFile(root, f"has no split {part!r}", cure)
-        whole = parts[match[1]]
+        if not match or match[1] not in splits:
+            fix = f"It has {', '.join(splits)}; parts are written train[:100] or train[90%:]."
+            raise BadFile(root, f"has no split {part!r}", fix)
+        whole = splits[match[1]]
         ends = [
             round(len(whole) * int(end[:-1]) / 100)
             if end and end.endswith("%")
@@ -225,20 +227,25 @@ def select(parts: dict[str, list[Pair]], split: str, root) -> tuple[Pair, ...]:
         ]
         chosen += whole[slice(*ends)]
     if not chosen:
-        cure = "Give it more, or make the folders train, val and test yourself."
-        raise BadFile(root, f"no example of {sum(map(len, parts.values()))} is in {split!r}", cure)
+        total = sum(map(len, splits.values()))
+        fix = "Give it more, or make the folders train, val and test yourself."
+        raise BadFile(root, f"no example of {total} is in {expression!r}", fix)
     return tuple(chosen)
 
 
 @functools.lru_cache(maxsize=8)
 def survey(masks: tuple[Path, ...], colours: tuple, known: bool, stamp: str) -> set[int]:
-    """Ids that occur in masks; only until one is neither 0 nor 255, if the rest is known.
+    """Collects the ids that occur in masks.
 
     Args:
       masks: the files.
       colours: items of {colour: id}.
-      known: whether the number of classes is known.
-      stamp: of the files, so that it is done once while they stay the same.
+      known: whether the number of classes is known; then the search stops at the first
+        id other than 0 and 255, which shows that the masks are not binary.
+      stamp: a hash of the files; with the same stamp the cached result is returned.
+
+    Returns:
+      The ids.
     """
     del stamp
     read = lambda path: set(np.unique(images.read_mask(path, dict(colours))).tolist())
@@ -251,8 +258,43 @@ def survey(masks: tuple[Path, ...], colours: tuple, known: bool, stamp: str) -> 
     return values
 
 
+def _check_arguments(size, limit, classes):
+    """The canvas that `size` means, (0, 0) for the largest of the folder."""
+    canvas = (size, size) if isinstance(size, int) else tuple(size)
+    canvas = canvas * 2 if len(canvas) == 1 else canvas
+    if (0 in canvas) != (canvas == (0, 0)):
+        raise ValueError(f"size={size}: give both sides, or 0 for the largest of the folder")
+    if len(canvas) != 2 or min(canvas) < 0 or limit < 1:
+        raise ValueError(f"size and limit must be whole pixels, got {size} and {limit}")
+    if not 0 <= classes <= labels.MOST:
+        raise ValueError(f"classes must be 0 (find out) to {labels.MOST}, got {classes}")
+    return canvas
+
+
+def _first_of(problems, root):
+    """The first problem as an error that says how many more there are."""
+    first, *others = problems
+    more = f" ({len(others)} more: {_check_command(root)})" if others else ""
+    return BadFile(first.path, first.problem + more, first.fix, first.place)
+
+
+@contextlib.contextmanager
+def _mention_check(root):
+    """Adds to a BadFile the command that lists all problems."""
+    try:
+        yield
+    except BadFile as bad:
+        fix = f"{bad.fix} `{_check_command(root)}` lists all problems."
+        raise BadFile(bad.path, bad.problem, fix, bad.place)
+
+
+def _check_command(root):
+    return f"python -m launch.check {shlex.quote(str(root))}"
+
+
 @functools.lru_cache(maxsize=8)
 def _canvas(paths, limit, stamp):
+    """The largest height and width of images, scaled until both are within the limit."""
     del stamp
     sizes = np.array([images.read_size(path) for path in paths])
     height, width = sizes.max(0)
@@ -261,13 +303,13 @@ def _canvas(paths, limit, stamp):
 
 
 def _stamp(chosen, root):
-    """A hash of names, sizes and times of files."""
+    """A hash of the names, sizes and times of files."""
     try:
-        found = [(path, path.stat()) for pair in chosen for path in pair.files]
-    except OSError as error:  # a link that leads nowhere
-        cure = "Copy it again, or mend the link."
-        raise BadFile(error.filename, f"cannot be read ({error.strerror})", cure)
-    return _hash(*((path.relative_to(root), it.st_size, it.st_mtime_ns) for path, it in found))
+        stats = [(path, path.stat()) for pair in chosen for path in pair.files]
+    except OSError as error:  # a link to a file that does not exist
+        fix = "Copy it again, or correct the link."
+        raise BadFile(error.filename, f"cannot be read ({error.strerror})", fix)
+    return _hash(*((path.relative_to(root), it.st_size, it.st_mtime_ns) for path, it in stats))
 
 
 def _hash(*parts):

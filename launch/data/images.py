@@ -1,101 +1,105 @@
-"""Reads images, masks and depth from files, as people have them; names what it cannot read."""
+"""Reads images, masks and depth maps from files; a BadFile says why one cannot be read."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-# Pillow refuses large pictures from strangers; these are the user's own.
+from launch.data.bad_file import BadFile, pixel
+
+# Pillow refuses very large images as possible attacks; these are the user's own files.
 Image.MAX_IMAGE_PIXELS = None
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp")
-# Pillow spreads PNG's 2 and 4 bit greys over 0 to 255; an id must be taken back.
-STRETCH = {"L;2": 85, "L;4": 17}
-
-
-class BadFile(ValueError):
-    """What is wrong with a file, where, and what to do about it.
-
-    Attributes:
-      path: the file.
-      place: "x 17, y 4", or "".
-      what: what is wrong.
-      cure: what to do.
-    """
-
-    def __init__(self, path, what: str, cure: str, place: str = ""):
-        self.path, self.place, self.what, self.cure = str(path), place, what, cure
-        super().__init__(f"{path}{f' ({place})' if place else ''}: {what}. {cure}")
-
-    def __reduce__(self):  # it crosses from worker processes
-        return BadFile, (self.path, self.what, self.cure, self.place)
+# Pillow multiplies the greys of a PNG of 2 or 4 bits so that they span 0 to 255; ids are
+# divided by the same factor.
+GREY_FACTOR = {"L;2": 85, "L;4": 17}
+ORIENTATION = 0x0112  # the EXIF tag; values of 5 and more swap height and width
 
 
 def read_image(path) -> np.ndarray:
-    """Reads a picture as uint8 [H, W, 3], turned upright as its EXIF data say.
+    """Reads an image and turns it upright according to its EXIF orientation.
 
-    Grey is repeated, palettes are looked up, transparency is dropped (the colours
-    stay as they are stored), and 16 bits are divided by 257.
+    Grey is repeated over the three channels, palettes are looked up, transparency is
+    dropped (colours stay as they are stored), and 16 bits are divided by 257.
+
+    Args:
+      path: the file.
+
+    Returns:
+      uint8 [H, W, 3].
 
     Raises:
-      BadFile: the file cannot be read, holds several pictures, or floats.
+      BadFile: the file cannot be read, holds several images, or holds floats.
     """
     image, _, _ = _load(path)
     if image.mode == "F":
-        cure = "Save it with 8 or 16 bits, all images scaled alike."
-        raise BadFile(path, "holds floats, whose range is not known", cure)
+        fix = "Save it with 8 or 16 bits, all images scaled alike."
+        raise BadFile(path, "holds floats, whose range is not known", fix)
     if not image.mode.startswith("I"):
         return np.array(image.convert("RGB"))
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
-        what = f"holds grey values of {values.min()} to {values.max()}"
-        raise BadFile(path, what, "Save it with 8 or 16 bits.")
+        problem = f"holds grey values of {values.min()} to {values.max()}"
+        raise BadFile(path, problem, "Save it with 8 or 16 bits.")
     return np.repeat(np.round(values / 257).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def read_mask(path, colours: dict[tuple[int, int, int], int] | None = None) -> np.ndarray:
-    """Reads a mask as integer ids [H, W].
+    """Reads a mask: one integer id for each pixel.
 
-    Grey values are ids, of 1, 2, 4, 8, 16 or 32 bits. With a palette the index is the
-    id, unless there are `colours`; then its colours are looked up as those of RGB
-    are. RGB with three equal channels is grey, and so is a GIF whose palette is: who
-    writes one numbers the greys anew. Transparency is dropped.
+    Grey values of 1, 2, 4, 8, 16 or 32 bits are ids. In an image with a palette, the
+    index is the id; with `colours`, the colour of the index is looked up, as in an RGB
+    image. An RGB image with three equal channels counts as grey. So does a GIF whose
+    palette is grey, because programs that write GIF renumber the greys. Transparency is
+    dropped.
 
     Args:
       path: the file.
       colours: {(red, green, blue): id}.
 
+    Returns:
+      Integers [H, W].
+
     Raises:
-      BadFile: the file cannot be read; floats; RGB without `colours`; a colour that is
-        not among them; a JPEG, unless it has no values but 0 and 255.
+      BadFile: the file cannot be read; it holds floats; it is RGB and there are no
+        `colours`; it has a colour that `colours` lacks; it is a JPEG with other values
+        than 0 and 255.
     """
-    image, form, stretch = _load(path)
+    image, form, grey_factor = _load(path)
     if image.mode == "F":
         values = np.asarray(image)
-        place = (values != np.round(values)).argmax()
-        what = f"a mask of floats, such as {values.flat[place]:.6g}"
-        raise BadFile(path, what, "Save the ids as a PNG of 8 or 16 bits.", pixel(place, values))
+        index = (values != np.round(values)).argmax()
+        problem = f"a mask of floats, such as {values.flat[index]:.6g}"
+        raise BadFile(path, problem, "Save the ids as a PNG of 8 or 16 bits.", pixel(index, values))
     if image.mode in ("LA", "PA"):
         image = image.getchannel(0)
     if image.mode in ("1", "L") or image.mode.startswith("I"):
         ids = np.array(image)
-        ids = ids.astype(np.uint8) if ids.dtype == bool else ids // stretch
+        ids = ids.astype(np.uint8) if ids.dtype == bool else ids // grey_factor
     elif image.mode == "P" and not colours and not (form == "GIF" and _is_grey(image)):
         ids = np.array(image)
     else:
         ids = _ids_of_colours(path, np.asarray(image.convert("RGB")), colours)
     if form in ("JPEG", "MPO"):
-        _refuse_between(path, ids)
+        _check_jpeg(path, ids)
     return ids
 
 
 def read_depth(path) -> np.ndarray:
-    """Reads a depth map as float32 [H, W] in metres, 0 where unknown.
+    """Reads a depth map.
 
-    Integers (a 16-bit PNG or an .npy) are millimetres; floats (a TIFF or an .npy)
-    are metres, and unknown where they are not finite.
+    Integers (a 16-bit PNG or an .npy file) are millimetres. Floats (a TIFF or an .npy
+    file) are metres; where they are not finite, the depth is unknown.
+
+    Args:
+      path: the file.
+
+    Returns:
+      float32 [H, W] in metres, 0 where the depth is unknown.
 
     Raises:
-      BadFile: the file cannot be read, has 8 bits or several channels, or is negative.
+      BadFile: the file cannot be read, has 8 bits or several channels, or holds a
+        negative depth.
     """
     if Path(path).suffix.lower() == ".npy":
         try:
@@ -105,52 +109,62 @@ def read_depth(path) -> np.ndarray:
         values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
     else:
         values = np.asarray(_load(path)[0])
-    cure = "Save millimetres as a 16-bit PNG, or metres as float TIFF or .npy."
     if values.ndim != 2 or values.dtype == np.uint8 or values.dtype.kind not in "iuf":
-        raise BadFile(path, f"depth as {values.dtype}{list(values.shape)} has no unit", cure)
+        fix = "Save millimetres as a 16-bit PNG, or metres as float TIFF or .npy."
+        raise BadFile(path, f"depth as {values.dtype}{list(values.shape)} has no unit", fix)
     depth = values.astype(np.float32)
     if values.dtype.kind == "f":
         depth[~np.isfinite(depth)] = 0
     else:
         depth /= 1000
     if depth.size and depth.min() < 0:
-        place = depth.argmin()
-        what = f"a depth of {depth.flat[place]:g} m"
-        raise BadFile(path, what, "Write 0 where it is unknown.", pixel(place, depth))
+        index = depth.argmin()
+        problem = f"a depth of {depth.flat[index]:g} m"
+        raise BadFile(path, problem, "Write 0 where it is unknown.", pixel(index, depth))
     return depth
 
 
 def read_size(path) -> tuple[int, int]:
-    """Height and width of a picture, upright, from its header.
+    """Reads the size of an image from its header.
+
+    Args:
+      path: the file.
+
+    Returns:
+      (height, width) of the upright image.
 
     Raises:
-      BadFile: it has no header that can be read.
+      BadFile: the header cannot be read.
     """
     try:
         with Image.open(path) as image:
-            sideways = image.getexif().get(0x0112, 1) >= 5  # the EXIF orientation
+            sideways = image.getexif().get(ORIENTATION, 1) >= 5
             return image.size if sideways else image.size[::-1]
-    except Exception as error:  # Pillow's plugins raise what they like
+    except Exception as error:  # Pillow's plugins raise errors of any type
         raise _unreadable(path, error)
 
 
-def other_size(path, shape, image, wanted) -> BadFile:
-    """The fault of a mask or depth map [H, W] whose image is [H', W']."""
-    what = f"is {shape[1]} x {shape[0]}, its image {wanted[1]} x {wanted[0]}"
-    cure = f"Export it at the size of {Path(image).name}."
-    if tuple(shape[:2]) == tuple(wanted[1::-1]):
-        cure = "One of them lies on its side: export both upright, without EXIF orientation."
-    return BadFile(path, what, cure)
+def wrong_size(path, shape: tuple, image, image_shape: tuple) -> BadFile:
+    """Makes the error for a mask or depth map of another size than its image.
 
+    Args:
+      path: the mask or depth map.
+      shape: its shape, (H, W, ...).
+      image: the file of the image.
+      image_shape: the shape of the image, (H', W', ...).
 
-def pixel(place: int, array: np.ndarray) -> str:
-    """Words for the pixel at a flat index of an [H, W] array."""
-    y, x = divmod(int(place), array.shape[1])
-    return f"x {x}, y {y}"
+    Returns:
+      The error, which the caller raises or keeps.
+    """
+    problem = f"is {shape[1]} x {shape[0]}, its image {image_shape[1]} x {image_shape[0]}"
+    fix = f"Export it at the size of {Path(image).name}."
+    if tuple(shape[:2]) == tuple(image_shape[1::-1]):
+        fix = "One of them lies on its side: export both upright, without EXIF orientation."
+    return BadFile(path, problem, fix)
 
 
 def _load(path):
-    """An upright image, its format, and by how much Pillow has multiplied its greys."""
+    """Opens an image: upright, its format, and the factor by which Pillow multiplied greys."""
     try:
         with Image.open(path) as image:
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -158,26 +172,27 @@ def _load(path):
             raw = raw if isinstance(raw, str) else raw[0]
             image.load()
             upright = ImageOps.exif_transpose(image)
-    except Exception as error:  # Pillow's plugins raise what they like
+    except Exception as error:  # Pillow's plugins raise errors of any type
         raise _unreadable(path, error)
     if frames > 1:
-        raise BadFile(path, f"holds {frames} pictures", "Save each as a file of its own.")
-    return upright, image.format, STRETCH.get(str(raw)[:3], 1)
+        raise BadFile(path, f"holds {frames} images", "Save each as a file of its own.")
+    return upright, image.format, GREY_FACTOR.get(str(raw)[:3], 1)
 
 
 def _unreadable(path, error):
+    """Makes the error for a file that cannot be opened, with the most helpful reason."""
     path = Path(path)
     if not path.is_file():
         return BadFile(path, "no such file", "Check the path.")
     try:
         with path.open("rb") as file:
             start = file.read(40)
-    except OSError as refused:
-        return BadFile(path, f"cannot be read ({refused.strerror})", "Change its permissions.")
+    except OSError as denied:
+        return BadFile(path, f"cannot be read ({denied.strerror})", "Change its permissions.")
     if not start:
         return BadFile(path, "the file is empty", "Copy or export it again.")
     if start.startswith(b"version https://git-lfs"):
-        return BadFile(path, "a Git LFS pointer, not the picture itself", "Run `git lfs pull`.")
+        return BadFile(path, "a Git LFS pointer, not the image itself", "Run `git lfs pull`.")
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     reason = reason.replace(f" {str(path)!r}", "").replace(f" {path}", "")
     return BadFile(path, f"cannot be read ({reason})", "Copy or export it again.")
@@ -190,36 +205,40 @@ def _is_grey(image):
 
 
 def _ids_of_colours(path, rgb, colours):
+    """Ids [H, W] of a mask in colours [H, W, 3]."""
     red, green, blue = (rgb[..., channel].astype(np.int32) for channel in range(3))
     if not colours:
         mixed = (red != green) | (green != blue)
         if not mixed.any():
             return rgb[..., 0].copy()
-        cure = (
+        fix = (
             "Say what they mean in classes.csv beside the folders (columns "
             "id,name,red,green,blue), or save ids."
         )
-        raise BadFile(path, *_colour("a mask in colours, such as {}", rgb, mixed, cure))
+        raise _bad_colour(path, "a mask in colours, such as {}", fix, rgb, mixed)
     codes = np.array([r << 16 | g << 8 | b for r, g, b in colours], np.int32)
     ids = np.array(list(colours.values()), np.int32)
     order = np.argsort(codes)
     code = red << 16 | green << 8 | blue
-    found = order[np.minimum(np.searchsorted(codes[order], code), len(codes) - 1)]
-    unknown = codes[found] != code
+    row = order[np.minimum(np.searchsorted(codes[order], code), len(codes) - 1)]
+    unknown = codes[row] != code
     if unknown.any():
-        cure = "Add it there with its id (that of ignore if it is void)."
-        raise BadFile(path, *_colour("colour {} is not in classes.csv", rgb, unknown, cure))
-    return ids[found]
+        fix = "Add it there with its id (the ignored id if it means void)."
+        raise _bad_colour(path, "colour {} is not in classes.csv", fix, rgb, unknown)
+    return ids[row]
 
 
-def _colour(what, rgb, wrong, cure):
-    place = wrong.argmax()
-    return what.format(tuple(map(int, rgb.reshape(-1, 3)[place]))), cure, pixel(place, wrong)
+def _bad_colour(path, problem, fix, rgb, wrong):
+    """Makes the error for the first pixel where `wrong` [H, W] is true."""
+    index = wrong.argmax()
+    colour = tuple(map(int, rgb.reshape(-1, 3)[index]))
+    return BadFile(path, problem.format(colour), fix, pixel(index, wrong))
 
 
-def _refuse_between(path, ids):
+def _check_jpeg(path, ids):
+    """Refuses ids from a JPEG, unless they are only 0 and 255."""
     between = (ids != 0) & (ids != 255)
     if between.any():
-        place = between.argmax()
-        what = f"a JPEG mask: its compression changes ids (here {ids.flat[place]})"
-        raise BadFile(path, what, "Export the mask as PNG from its source.", pixel(place, ids))
+        index = between.argmax()
+        problem = f"a JPEG mask: its compression changes ids (here {ids.flat[index]})"
+        raise BadFile(path, problem, "Export the mask as PNG from its source.", pixel(index, ids))

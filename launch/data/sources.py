@@ -12,7 +12,7 @@ import numpy as np
 from launch import storage
 from launch.config import by_name
 from launch.config.errors import UserError
-from launch.data.images import BadFile
+from launch.data.bad_file import BadFile
 
 DAMAGED = "damaged"  # key of an example: whether another stands in for it; see launch.data.damage
 

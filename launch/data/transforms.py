@@ -1,15 +1,15 @@
-"""Functions example -> example for `config.data.preprocess`, on numpy arrays."""
+"""Functions for `config.data.preprocess`: an example of numpy arrays in, an example out."""
 
 import numpy as np
 from PIL import Image
 
 
 def square(example: dict, size: int) -> dict:
-    """Crops the centre square of `image` and resizes it, so that photos make batches.
+    """Crops the centre square of `image` and resizes it, so that photos fit into a batch.
 
     Args:
       example: with `image` uint8 [H, W, C], C = 1 or 3, of any size.
-      size: side of the result in pixels.
+      size: the side of the result in pixels.
 
     Returns:
       The example with `image` uint8 [size, size, C].
@@ -23,5 +23,13 @@ def square(example: dict, size: int) -> dict:
 
 
 def keep(example: dict, keys: tuple[str, ...]) -> dict:
-    """Keeps only these keys of an example."""
+    """Keeps some keys of an example and drops the others.
+
+    Args:
+      example: {key: array}.
+      keys: those to keep.
+
+    Returns:
+      {key: array} of these keys.
+    """
     return {key: example[key] for key in keys}

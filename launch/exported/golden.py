@@ -1,32 +1,50 @@
-"""Golden inputs and outputs: what the run itself gives, for a copy of it to be held to."""
+"""Golden inputs and outputs of a run, which its exported function must reproduce."""
 
 import jax
 import numpy as np
 
-from launch.engine import trained_runs
-from launch.exported.tracing import OUTSIDE, ExportedFunction, finished
+from launch.engine import sharding, trained_runs
+from launch.exported.tracing import INPUT_NAMES, ExportedFunction, to_outputs
 
-SIZES = (1, 3)  # rows of each golden call
+SIZES = (1, 3)  # numbers of rows of the golden calls
 
 
-def make(restored: trained_runs.Restored, subject: ExportedFunction) -> dict[str, np.ndarray]:
-    """{"ROWS/in/NAME": array, "ROWS/out/NAME": array} for each of SIZES."""
-    inputs = examples(restored, subject, sum(SIZES))
-    outputs, found, first = reference(restored, subject, inputs), {}, 0
+def make(restored: trained_runs.Restored, function: ExportedFunction) -> dict[str, np.ndarray]:
+    """Computes the golden inputs and outputs of a function.
+
+    Args:
+      restored: the run.
+      function: a function of the run.
+
+    Returns:
+      {"ROWS/in/NAME" or "ROWS/out/NAME": [ROWS, ...]} for each of SIZES.
+    """
+    inputs = examples(restored, function, sum(SIZES))
+    outputs = reference(restored, function, inputs)
+    golden, first = {}, 0
     for size in SIZES:
         for kind, arrays in (("in", inputs), ("out", outputs)):
             for name, array in arrays.items():
-                found[f"{size}/{kind}/{name}"] = array[first : first + size]
+                golden[f"{size}/{kind}/{name}"] = array[first : first + size]
         first += size
-    return found
+    return golden
 
 
 def examples(
-    restored: trained_runs.Restored, subject: ExportedFunction, count: int
+    restored: trained_runs.Restored, function: ExportedFunction, count: int
 ) -> dict[str, np.ndarray]:
-    """Rows of every input: the first seeds, and noise, for a run may lack its data."""
-    rng, found = np.random.default_rng(0), {}
-    for name, leaf in subject.inputs.items():
+    """Makes inputs without the data of the run: the first seeds, and noise.
+
+    Args:
+      restored: the run.
+      function: a function of the run.
+      count: the number of rows.
+
+    Returns:
+      {input: [count, ...]}.
+    """
+    rng, arrays = np.random.default_rng(0), {}
+    for name, leaf in function.inputs.items():
         shape, values = (count, *leaf.shape), allowed(restored, name)
         if name == "seeds":
             array = np.arange(count)
@@ -36,12 +54,20 @@ def examples(
             array = rng.integers(0, min(np.iinfo(leaf.dtype).max, 4_000) + 1, shape)
         else:
             array = rng.uniform(0.0, 4.0, shape)
-        found[name] = array.astype(leaf.dtype)
-    return found
+        arrays[name] = array.astype(leaf.dtype)
+    return arrays
 
 
 def allowed(restored: trained_runs.Restored, name: str) -> list[int] | None:
-    """The values that an input may have, for class ids; None where all of its dtype may."""
+    """Lists the values that an input may have.
+
+    Args:
+      restored: the run.
+      name: of the input.
+
+    Returns:
+      Class ids, sorted; None where every value of the dtype is allowed.
+    """
     task = restored.config.task
     classes = task.get("classes", 0) or len(restored.data.split.classes)
     if not classes or name not in ("labels", "segmentation"):
@@ -51,16 +77,25 @@ def allowed(restored: trained_runs.Restored, name: str) -> list[int] | None:
 
 
 def reference(
-    restored: trained_runs.Restored, subject: ExportedFunction, inputs: dict[str, np.ndarray]
+    restored: trained_runs.Restored, function: ExportedFunction, inputs: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """What launch's own compiled program gives, on whatever devices the run is on."""
+    """Computes outputs with the compiled functions of the run, on its devices.
+
+    Args:
+      restored: the run.
+      function: a function of the run.
+      inputs: {input: [B, ...]}.
+
+    Returns:
+      {output: [B, ...]}.
+    """
     compiled, mesh = restored.experiment.compiled, restored.experiment.mesh
     count = len(next(iter(inputs.values())))
     batch = {}
-    for key, leaf in subject.rows.items():
-        batch[key] = np.zeros((-(-count // mesh.size) * mesh.size, *leaf.shape), leaf.dtype)
-        if (name := OUTSIDE.get(key, key)) in inputs:
+    for key, leaf in function.rows.items():
+        batch[key] = np.zeros((sharding.round_up(count, mesh), *leaf.shape), leaf.dtype)
+        if (name := INPUT_NAMES.get(key, key)) in inputs:
             batch[key][:count] = inputs[name]
-    found = getattr(compiled, subject.what)(restored.state, compiled.put_batch(batch))
-    found = finished(jax.device_get(found))
-    return {name: np.asarray(leaf)[:count] for name, leaf in found.items()}
+    results = getattr(compiled, function.name)(restored.state, compiled.put_batch(batch))
+    outputs = to_outputs(jax.device_get(results))
+    return {name: np.asarray(leaf)[:count] for name, leaf in outputs.items()}

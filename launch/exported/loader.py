@@ -1,4 +1,4 @@
-"""A trained model in one file; jax is all that it needs.
+"""A trained model in one file; it needs jax and nothing else.
 
     import sys
     sys.path.insert(0, "model.zip")
@@ -8,8 +8,8 @@
     print(model.inputs, model.outputs)
     images = model(seeds=[1, 2, 3])["images"]
 
-`python model.zip` says what is inside, checks that it is whole, and compares what it
-gives here with what the model gave where it was exported.
+`python model.zip` says what the file contains, checks that it is not damaged, and compares
+its outputs on this machine with its outputs where it was exported.
 """
 
 import hashlib
@@ -28,16 +28,12 @@ import jax
 import ml_dtypes
 import numpy as np
 
-PROGRAM, PARAMETERS, GOLDEN, CARD = (
-    "program.bin",
-    "parameters.safetensors",
-    "golden.npz",
-    "card.json",
-)
+PROGRAM, PARAMETERS = "program.bin", "parameters.safetensors"
+GOLDEN, CARD = "golden.npz", "card.json"
 VENDOR = "vendor"  # a folder of the archive: packages that jax needs and does not install
 
-# How safetensors names types of numbers.
-TYPES = {
+# The dtypes by their names in safetensors.
+DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
     "F16": np.float16,
@@ -55,12 +51,12 @@ TYPES = {
 
 
 class Difference(NamedTuple):
-    """How far one output is from its golden values.
+    """The difference between one output and its golden values.
 
     Attributes:
-      greatest: the greatest absolute difference; NaN where there is no number.
-      differing: how many values differ at all.
-      count: of how many.
+      greatest: the greatest absolute difference; NaN if a value is NaN.
+      differing: how many values differ.
+      count: how many values there are.
     """
 
     greatest: float
@@ -69,12 +65,19 @@ class Difference(NamedTuple):
 
 
 class Model:
-    """A function of arrays: called with each of `inputs` by its name.
+    """A function of arrays; call it with one keyword argument for each of `inputs`.
+
+    Args:
+      card: the content of card.json.
+      call: (parameters, {name: [B, ...]}) -> {name: [B, ...]}.
+      parameters: {name: array}.
+      golden: {"ROWS/in/NAME" or "ROWS/out/NAME": array}.
 
     Attributes:
-      card: what card.json says of it.
-      inputs, outputs: {name: {"dtype": ..., "shape": ["B", ...], ...}}; B is any number
-        of rows, the same for all.
+      card: the content of card.json.
+      inputs: {name: {"dtype": ..., "shape": ["B", ...], "values": ...}}. B is any number
+        of rows, the same for all; "values" lists what is allowed, or is None.
+      outputs: {name: {"dtype": ..., "shape": ["B", ...], "tolerance": ..., "share": ...}}.
     """
 
     def __init__(self, card: dict, call: Callable, parameters: dict, golden: dict):
@@ -83,65 +86,84 @@ class Model:
         self._parameters = jax.device_put(parameters)
 
     def __call__(self, **arrays: Any) -> dict[str, np.ndarray]:
-        """The outputs by name; each new number of rows compiles once.
+        """Computes the outputs; each new number of rows compiles once.
+
+        Args:
+          **arrays: {name: [B, ...]} for each of `inputs`.
+
+        Returns:
+          {name: [B, ...]} for each of `outputs`.
 
         Raises:
-          ValueError: an input is missing or unknown, or has another shape or dtype.
+          ValueError: an input is missing or unknown, or has another shape, another dtype
+            or a value that is not allowed.
         """
         if arrays.keys() != self.inputs.keys():
-            raise ValueError(f"takes {_listed(self.inputs)}; got {_listed(arrays)}")
-        rows = {name: _row(name, value, self.inputs[name]) for name, value in arrays.items()}
+            raise ValueError(f"takes {_join(self.inputs)}; got {_join(arrays)}")
+        rows = {name: _check_input(name, arrays[name], self.inputs[name]) for name in arrays}
         sizes = {name: len(array) for name, array in rows.items()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"inputs must have the same number of rows; got {sizes}")
         return jax.device_get(self._call(self._parameters, rows))
 
     def differences(self) -> dict[str, Difference]:
-        """How far each output is here from its golden values."""
-        found = {}
+        """Computes the golden outputs again, and compares: {output: difference}."""
+        parts = {}
         for size in sorted({name.split("/")[0] for name in self._golden}):
-            inputs, outputs = (
-                {
-                    name.split("/")[2]: array
-                    for name, array in self._golden.items()
-                    if name.startswith(f"{size}/{kind}/")
-                }
-                for kind in ("in", "out")
-            )
-            given = self(**inputs)
-            for name, wanted in outputs.items():
-                found.setdefault(name, []).append(_difference(given[name], wanted))
-        return {name: _joined(parts) for name, parts in found.items()}
+            outputs = self(**self._golden_arrays(f"{size}/in/"))
+            for name, golden in self._golden_arrays(f"{size}/out/").items():
+                parts.setdefault(name, []).append(_difference(outputs[name], golden))
+        return {name: _merge(differences) for name, differences in parts.items()}
 
     def check(self) -> float:
-        """The greatest difference of any output to its golden values; see `beyond`."""
-        return max((found.greatest for found in self.differences().values()), key=_nan_last)
+        """Returns the greatest difference of any output; see `differences`."""
+        return max((each.greatest for each in self.differences().values()), key=_nan_last)
 
-    def beyond(self, differences: dict[str, Difference]) -> list[str]:
-        """Which outputs differ by more than the card allows.
+    def beyond_tolerance(self, differences: dict[str, Difference]) -> list[str]:
+        """Names the outputs that differ by more than the card allows.
 
-        Of floats each may differ by `tolerance`. Of integers a `share` may differ, or one
-        where that is less than one: where a value lies between two, rounding decides.
+        Every value may differ by `tolerance`. A share of them may differ at all, and at
+        least one, because rounding may take an integer to either side.
+
+        Args:
+          differences: the result of `differences`.
+
+        Returns:
+          Names of outputs.
         """
         return [
             name
-            for name, found in differences.items()
-            if not found.greatest <= self.outputs[name]["tolerance"]
-            or found.differing > max(1, self.outputs[name]["share"] * found.count)
+            for name, difference in differences.items()
+            if not difference.greatest <= self.outputs[name]["tolerance"]
+            or difference.differing > max(1, self.outputs[name]["share"] * difference.count)
         ]
+
+    def _golden_arrays(self, prefix):
+        return {
+            name.removeprefix(prefix): array
+            for name, array in self._golden.items()
+            if name.startswith(prefix)
+        }
 
 
 def load(path: str | Path | None = None) -> Model:
-    """Opens a model; without a path the one that this module lies in.
+    """Opens a model.
+
+    Args:
+      path: the file; None for the one that this module is in.
+
+    Returns:
+      The model, its parameters on the default device.
 
     Raises:
-      ValueError: no model, damaged, or written by a jax that this one cannot read.
+      ValueError: the file is not a model, is damaged, or was written by a version of jax
+        that this one cannot read.
     """
     path = Path(__file__).parent if path is None else Path(path)
     members, card = read(path)
     try:
         exported = _deserialize(members[PROGRAM], path)
-    except Exception as error:  # jax has no error of its own for what it cannot read
+    except Exception as error:  # jax has no error type of its own for this
         raise ValueError(
             f"{path} was written with jax {card['versions']['jax']}, and jax {jax.__version__} "
             f"cannot read it; install that version ({type(error).__name__}: {error})"
@@ -152,10 +174,16 @@ def load(path: str | Path | None = None) -> Model:
 
 
 def read(path: Path) -> tuple[dict[str, bytes], dict]:
-    """All members of an archive, and its card.
+    """Reads an archive and compares the hash of every member with the card.
+
+    Args:
+      path: the file.
+
+    Returns:
+      {member: content}, and the card.
 
     Raises:
-      ValueError: no such archive, or a member is not what was written.
+      ValueError: the file is not a model, or is damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -163,29 +191,43 @@ def read(path: Path) -> tuple[dict[str, bytes], dict]:
         card = json.loads(members[CARD])
         hashes = card["sha256"]
     except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is no exported model, or damaged: {error}") from error
-    for name, wanted in hashes.items():
-        if name not in members or hashlib.sha256(members[name]).hexdigest() != wanted:
-            fault = "has changed since it was written" if name in members else "is missing"
-            raise ValueError(f"{path} is damaged: {name} {fault}; get it anew")
+        raise ValueError(f"{path} is not an exported model, or damaged: {error}") from error
+    for name, expected in hashes.items():
+        if name not in members or hashlib.sha256(members[name]).hexdigest() != expected:
+            problem = "has changed since it was written" if name in members else "is missing"
+            raise ValueError(f"{path} is damaged: {name} {problem}; get it again")
     return members, card
 
 
 def tensors(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file: a length, a header in JSON, the numbers."""
+    """Reads a safetensors file: the length of its header, the header in JSON, the numbers.
+
+    Args:
+      data: the content of the file.
+
+    Returns:
+      {name: array}, each a view of `data`.
+    """
     (length,) = struct.unpack("<Q", data[:8])
     header, body = json.loads(data[8 : 8 + length]), memoryview(data)[8 + length :]
-    found = {}
-    for name, told in header.items():
+    arrays = {}
+    for name, entry in header.items():
         if name != "__metadata__":
-            first, last = told["data_offsets"]
-            values = np.frombuffer(body[first:last], TYPES[told["dtype"]])
-            found[name] = values.reshape(told["shape"])
-    return found
+            first, last = entry["data_offsets"]
+            values = np.frombuffer(body[first:last], DTYPES[entry["dtype"]])
+            arrays[name] = values.reshape(entry["shape"])
+    return arrays
 
 
 def main(path: str | Path | None = None) -> int:
-    """Says what an archive holds and checks it; returns the exit code."""
+    """Prints what an archive contains, and checks it.
+
+    Args:
+      path: the file; None for the one that this module is in.
+
+    Returns:
+      The exit code: 0 if the outputs are as close as the card allows, else 1.
+    """
     try:
         model = load(path)
     except ValueError as error:
@@ -194,20 +236,24 @@ def main(path: str | Path | None = None) -> int:
     print("\n".join(about(model)))
     differences = model.differences()
     print(f"parity on {jax.default_backend()} with golden outputs of {model.card['golden_on']}:")
-    for name, found in differences.items():
-        print(f"  {name}: {told(found)}")
-    if beyond := model.beyond(differences):
-        print(f"FAILED: {_listed(beyond)} differ by more than the card allows", file=sys.stderr)
+    for name, difference in differences.items():
+        print(f"  {name}: {describe(difference)}")
+    if beyond := model.beyond_tolerance(differences):
+        print(f"FAILED: {_join(beyond)} differ by more than the card allows", file=sys.stderr)
         return 1
-    print("whole, and gives what it gave when it was exported")
+    print("not damaged, and the outputs are those of the export")
     return 0
 
 
 def about(model: Model) -> list[str]:
-    """What a person wants to know of a model, in lines."""
+    """Describes a model: its function, inputs, outputs, classes and size, a line each.
+
+    Args:
+      model: the model.
+    """
     card = model.card
     lines = [
-        f"{card['what']} of {card['task']}, step {card['step']:,}; jax "
+        f"{card['function']} of {card['task']}, step {card['step']:,}; jax "
         f"{card['versions']['jax']}, for {', '.join(card['platforms'])}"
     ]
     for kind, leaves in (("in", model.inputs), ("out", model.outputs)):
@@ -220,62 +266,69 @@ def about(model: Model) -> list[str]:
     return [*lines, f"  {count} arrays of parameters, {size / 2**20:.2f} MiB"]
 
 
-def told(found: Difference) -> str:
-    """A difference in words."""
-    share = f"{100 * found.differing / found.count:.2f} % of {found.count:,} values differ"
-    return f"greatest difference {found.greatest:.2g} ({share})"
+def describe(difference: Difference) -> str:
+    """Describes a difference in words.
+
+    Args:
+      difference: of one output.
+    """
+    percent = 100 * difference.differing / difference.count
+    return (
+        f"greatest difference {difference.greatest:.2g} "
+        f"({percent:.2f} % of {difference.count:,} values differ)"
+    )
 
 
 def _deserialize(program, path):
-    """The program of its bytes.
+    """Reads an exported program.
 
-    jax reads them by the package flatbuffers, which it does not install: where there is
-    none, the copy in the archive serves.
+    jax needs the package flatbuffers for it, and does not install it. Where the package is
+    missing, the copy in the archive is used.
     """
     missing = importlib.util.find_spec("flatbuffers") is None
-    place = f"{path}/{VENDOR}"
+    vendor = f"{path}/{VENDOR}"
     if missing:
-        sys.path.append(place)
+        sys.path.append(vendor)
     try:
-        from jax import export  # here, for versions that cannot even import it
+        from jax import export  # here, because without flatbuffers some versions fail to import it
 
         return export.deserialize(bytearray(program))
     finally:
         if missing:
-            sys.path.remove(place)
+            sys.path.remove(vendor)
 
 
-def _row(name, value, told):
-    """One input as the program takes it."""
-    array, wanted, shape = np.asarray(value), np.dtype(told["dtype"]), tuple(told["shape"][1:])
-    if array.ndim == 0 or len(array) == 0 or array.shape[1:] != shape or not _fits(array, wanted):
-        expected = ", ".join(map(str, told["shape"]))
+def _check_input(name, value, spec):
+    """One input as an array of the dtype that the program takes."""
+    array, dtype, shape = np.asarray(value), np.dtype(spec["dtype"]), tuple(spec["shape"][1:])
+    if array.ndim == 0 or len(array) == 0 or array.shape[1:] != shape or not _fits(array, dtype):
+        expected = ", ".join(map(str, spec["shape"]))
         raise ValueError(
-            f"{name} must be {wanted} [{expected}] with at least one row; "
+            f"{name} must be {dtype} [{expected}] with at least one row; "
             f"got {array.dtype} {list(array.shape)}"
         )
-    if told["values"] is not None and not np.isin(array, told["values"]).all():
-        bad = array[~np.isin(array, told["values"])].flat[0]
-        raise ValueError(f"{name}: {bad} is none of {_listed(map(str, told['values']))}")
-    return array.astype(wanted)
+    if spec["values"] is not None and not np.isin(array, spec["values"]).all():
+        bad = array[~np.isin(array, spec["values"])].flat[0]
+        raise ValueError(f"{name}: {bad} is not one of {_join(map(str, spec['values']))}")
+    return array.astype(dtype)
 
 
-def _fits(array, wanted):
-    """Whether numbers can be taken for that dtype and mean the same."""
-    if array.dtype == wanted:
+def _fits(array, dtype):
+    """Whether an array can be converted to a dtype with the same meaning."""
+    if array.dtype == dtype:
         return True
-    if wanted.kind in "iu":
-        limits = np.iinfo(wanted)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
         return array.dtype.kind in "iu" and limits.min <= array.min() <= array.max() <= limits.max
-    return wanted.kind == "f" and array.dtype.kind in "iuf"
+    return dtype.kind == "f" and array.dtype.kind in "iuf"
 
 
-def _difference(found, wanted):
-    apart = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
+def _difference(output, golden):
+    apart = np.abs(output.astype(np.float64) - golden.astype(np.float64))
     return Difference(float(apart.max()), int(np.count_nonzero(apart)), apart.size)
 
 
-def _joined(parts):
+def _merge(parts):
     greatest = max((part.greatest for part in parts), key=_nan_last)
     return Difference(greatest, *(sum(part[i] for part in parts) for i in (1, 2)))
 
@@ -284,5 +337,5 @@ def _nan_last(value):
     return (np.isnan(value), value)
 
 
-def _listed(names):
+def _join(names):
     return ", ".join(names) or "nothing"

@@ -1,1 +1,1 @@
-"""Trained runs applied to the files of a user."""
+"""Applies trained runs to the files of a user."""

@@ -1,4 +1,4 @@
-"""Which files a person means."""
+"""Finds the files that a user names on the command line."""
 
 import glob
 from collections import defaultdict
@@ -8,73 +8,90 @@ from launch.config.errors import UserError
 from launch.data import images, pairs
 
 
-def listed(pattern: str, suffixes: tuple[str, ...], flag: str) -> list[Path]:
-    """The files that a path, a folder or a glob pattern stands for, in order.
+def expand(pattern: str, suffixes: tuple[str, ...], flag: str) -> list[Path]:
+    """Lists the files that a path, a folder or a glob pattern names.
 
     Args:
       pattern: "a.jpg", "photos", or "photos/*.jpg" ("**" for any depth).
-      suffixes: of the files that are taken from a folder.
-      flag: where the pattern comes from, for the message.
+      suffixes: those of files that are taken from a folder, in lower case.
+      flag: the argument that holds the pattern, for the message.
+
+    Returns:
+      The files, sorted.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no such file.
     """
     if Path(pattern).is_file():
-        found = [Path(pattern)]
+        paths = [Path(pattern)]
     elif Path(pattern).is_dir():
-        found = [
+        paths = [
             path
             for path in sorted(Path(pattern).iterdir())
             if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
         ]
     else:
-        found = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
-    if not found:
+        paths = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
+    if not paths:
         raise UserError(f"{flag}={pattern}: no such file (known: {', '.join(suffixes)})")
-    return found
+    return paths
 
 
 def find(pattern: str, suffixes: tuple[str, ...] = images.SUFFIXES) -> list[Path]:
-    """Like `listed`, for --images whose results are written under the files' stems.
+    """Lists the files of --images, whose results are named after their stems.
+
+    Args:
+      pattern: see `expand`.
+      suffixes: those of files that are taken from a folder, in lower case.
+
+    Returns:
+      The files, sorted.
 
     Raises:
-      UserError: there is none, or two share a stem.
+      UserError: there is no such file, or two files share a stem.
     """
-    found = listed(pattern, suffixes, "--images")
+    paths = expand(pattern, suffixes, "--images")
     stems = {}
-    for path in found:
+    for path in paths:
         if path.stem in stems:
             raise UserError(
                 f"--images: {stems[path.stem]} and {path} would share one name in --out"
             )
         stems[path.stem] = path
-    return found
+    return paths
 
 
 def partners(paths: list[Path], folder: Path | None) -> list[Path | None]:
-    """The file in `folder` that belongs to each path; None where there is no folder.
+    """Finds the mask or depth map of each image.
 
-    Names are compared as `launch.data.pairs` does: without suffix and letter case, and
-    without an ending such as `_mask` where no name is the same with it.
+    Names are compared as in `launch.data.pairs`: without suffix and letter case. Where no
+    name matches, an ending such as `_mask` is dropped.
+
+    Args:
+      paths: the images.
+      folder: the folder of masks or depth maps; None where there is none.
+
+    Returns:
+      A file for each image; None for each where there is no folder.
 
     Raises:
-      UserError: there is none for a path, or more than one.
+      UserError: an image has no partner, or more than one.
     """
     if folder is None:
         return [None] * len(paths)
     if not folder.is_dir():
         raise UserError(f"no such directory: {folder}")
-    whole, plain = defaultdict(list), defaultdict(list)
+    exact, shortened = defaultdict(list), defaultdict(list)
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in (*images.SUFFIXES, ".npy") and not file.name.startswith("."):
-            whole[file.stem.casefold()].append(file)
-            plain[pairs.without_ending(file.stem.casefold())].append(file)
+            exact[file.stem.casefold()].append(file)
+            shortened[pairs.without_ending(file.stem.casefold())].append(file)
     chosen = []
     for path in paths:
         key = path.stem.casefold()
-        found = whole.get(key) or plain.get(key, ())
-        if len(found) != 1:
-            what = f"{len(found)} files" if found else "no file"
-            raise UserError(f"{path}: {what} of the stem {path.stem!r} in {folder}")
-        chosen += found
+        files = exact.get(key) or shortened.get(key, ())
+        if len(files) != 1:
+            number = f"{len(files)} files" if files else "no file"
+            raise UserError(f"{path}: {number} of the stem {path.stem!r} in {folder}")
+        chosen += files
     return chosen

@@ -1,7 +1,7 @@
-"""A trained segmenter applied to files: reading, windows, prior, refinement, labels."""
+"""Applies a trained segmenter to files: read, predict in windows, correct the prior, refine."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,16 +15,23 @@ from launch.config import by_name
 from launch.config.errors import UserError
 from launch.data import images
 from launch.data.classes import MOST
-from launch.engine import trained_runs
+from launch.engine import sharding, trained_runs
 
 logger = logging.getLogger("segen")
 
-# Pixels into an estimate of the prior: every so many each way, and so many an image.
-SAMPLING, SAMPLED = 4, 4096
+# The prior is estimated from every 4th row and column, or fewer: about 4096 pixels an image.
+STRIDE, PIXELS = 4, 4096
+ROWS = 256  # of a prediction that are enlarged at a time
 
 
 class Files(NamedTuple):
-    """Files that belong to one image; None where there is none."""
+    """The files of one example.
+
+    Attributes:
+      image: the image.
+      mask: its true mask, or None.
+      depth: its depth map, or None.
+    """
 
     image: Path
     mask: Path | None
@@ -32,12 +39,12 @@ class Files(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """What is known of an image.
+    """The prediction for one image.
 
     Attributes:
-      labels: uint8 [H, W].
-      entropy: its mean over the image, in nats.
-      uncertainty: maps [H, W] by name, of a net that predicts by dropout samples.
+      labels: uint8 [H, W], the class of each pixel.
+      entropy: of the class probabilities, in nats: the mean over the pixels.
+      uncertainty: {name: float [H, W]}, for a net that predicts by dropout samples.
     """
 
     labels: np.ndarray
@@ -46,53 +53,75 @@ class Labelled(NamedTuple):
 
 
 class Segmenter:
-    """Labels images of any size, as the config's section `predict` says.
+    """Labels images of any size, with the settings of the config's section `predict`.
 
     Args:
       restored: a trained run.
       batch_size: windows at a time, rounded up to a multiple of the devices.
-      depth: whether depth will be given.
+      depth: whether the files include depth maps.
+      refine: functions that run after those of `config.predict.refine`, as in a config.
+      postprocess: functions that run after those of `config.predict.postprocess`.
+
+    Attributes:
+      restored: the run.
+      classes: K, the number of classes.
+      names: K names, or numbers where the classes have none.
+      scale: the factor by which images are scaled before prediction.
 
     Raises:
-      UserError: the task cannot predict, or wants other channels than files have.
+      UserError: the task cannot predict, or needs channels that files do not have.
     """
 
-    def __init__(self, restored: trained_runs.Restored, batch_size: int, depth: bool):
+    def __init__(
+        self,
+        restored: trained_runs.Restored,
+        batch_size: int,
+        depth: bool,
+        refine: Sequence[dict] = (),
+        postprocess: Sequence[dict] = (),
+    ):
         config, example = restored.config, restored.experiment.example
         if restored.experiment.compiled.predict is None:
             raise UserError(f"{config.task.name} has no predict()")
         self.restored, self.classes = restored, config.task.get("classes", 0)
         if not 2 <= self.classes <= MOST:
             raise UserError(
-                f"{config.task.name} has {self.classes} classes; masks can be written of tasks "
-                f"with 2 to {MOST}"
+                f"{config.task.name} has {self.classes} classes; masks can hold 2 to {MOST}"
             )
-        named = config.task.get("names") or restored.data.split.classes
-        plain = tuple(map(str, range(self.classes)))
-        self.names = tuple(named) if len(named) == self.classes else plain
+        names = config.task.get("names") or restored.data.split.classes
+        numbers = tuple(map(str, range(self.classes)))
+        self.names = tuple(names) if len(names) == self.classes else numbers
         self.channels, self.depth = example["image"].shape[-1], "depth" in example
         if self.channels not in (1, 3):
             raise UserError(
                 f"the run was trained on images of {self.channels} channels; files have 1 or 3"
             )
         if depth and not self.depth:
-            logger.info("trained without depth: --depth is not looked at")
+            logger.info("trained without depth: --depth is not used")
         if self.depth and config.task.get("features") and not depth:
-            logger.info("trained with depth, and no --depth is given: taken as unknown everywhere")
-        self.batch_size = (
-            -(-batch_size // restored.experiment.mesh.size) * restored.experiment.mesh.size
-        )
+            logger.info("trained with depth, but there is no --depth: depth is unknown everywhere")
+        self.batch_size = sharding.round_up(batch_size, restored.experiment.mesh)
         self.window, self.multiple = _window(restored)
         self.scale = config.predict.scale or restored.data.scale
-        self._refine = _bound(config.predict.refine, "config.predict.refine")
-        self._clean = _bound(config.predict.postprocess, "config.predict.postprocess")
+        settings = config.predict
+        self._refine = _functions([*settings.refine, *refine], "config.predict.refine")
+        self._postprocess = _functions(
+            [*settings.postprocess, *postprocess], "config.predict.postprocess"
+        )
 
     def read(self, files: Files) -> dict[str, np.ndarray]:
-        """An image with its depth in the units that the net was trained on.
+        """Reads an image, and its depth if the net was trained with depth.
+
+        Args:
+          files: the image, and its depth map or None.
+
+        Returns:
+          image uint8 [H, W, C]; and depth float32 [H, W, 1] in the unit of training, 0
+          where unknown.
 
         Raises:
-          ValueError: a file cannot be read, sizes differ, or the image has colours
-            where the net was trained on grey ones.
+          ValueError: a file cannot be read, sizes differ, or the image is coloured but
+            the net was trained on grey images.
         """
         image = images.read_image(files.image)
         if self.channels == 1:
@@ -105,7 +134,7 @@ class Segmenter:
         if files.depth:
             metres = images.read_depth(files.depth)
         if metres.shape[:2] != image.shape[:2]:
-            raise images.other_size(files.depth, metres.shape, files.image, image.shape)
+            raise images.wrong_size(files.depth, metres.shape, files.image, image.shape)
         unit = np.float32(self.restored.config.task.get("depth_unit", 1.0))
         return {"image": image, "depth": metres.reshape(*image.shape[:2], 1) / unit}
 
@@ -113,15 +142,18 @@ class Segmenter:
         """Labels one image: windows, prior, refinement, MAP decision, post-processing.
 
         Args:
-          example: what `read` returned.
-          prior: class shares of training and of the target; None leaves them.
+          example: the result of `read`.
+          prior: class shares [K] of training and of the target; None for no correction.
+
+        Returns:
+          The prediction.
         """
         rows, total, maps = [], 0.0, {}
         for part in self.posterior(example):
             probability = part.pop("probability")
             if prior is not None:
                 probability = np.asarray(shift_prior(probability, *prior))
-            # Whole maps of all classes are only kept for functions that need them.
+            # The probabilities of a whole image are only kept for refinement.
             rows.append(probability if self._refine else _decide(probability))
             total += float(part["entropy"].sum(dtype=np.float64))
             if self.restored.config.task.get("passes"):
@@ -133,13 +165,20 @@ class Segmenter:
             for function in self._refine:
                 result = np.asarray(function(picture, result))
             result = _decide(result)
-        for function in self._clean:
+        for function in self._postprocess:
             result = np.asarray(function(result.astype(np.int32))).astype(np.uint8)
         uncertainty = {key: np.concatenate(parts) for key, parts in maps.items()}
         return Labelled(result, total / result.size, uncertainty)
 
     def posterior(self, example: dict) -> Iterator[dict[str, np.ndarray]]:
-        """Strips of rows of the whole image, from the top: {name: [n, W, ...]}."""
+        """Predicts an image of any size in strips, so that memory holds a few rows at a time.
+
+        Args:
+          example: the result of `read`.
+
+        Yields:
+          {name: [n, W, ...]}: the next n rows of the prediction, from the top.
+        """
         height, width = example["image"].shape[:2]
         if self.scale == 1.0:
             for _, part in self._strips(example):
@@ -148,47 +187,58 @@ class Segmenter:
         small = max(1, round(height * self.scale)), max(1, round(width * self.scale))
         scaled = {key: _scaled(array, small) for key, array in example.items()}
         whole = sliding.whole(self._strips(scaled))
-        for top in range(0, height, 256):
-            rows = (top, min(height, top + 256))
+        for top in range(0, height, ROWS):
+            rows = (top, min(height, top + ROWS))
             yield {key: _enlarged(leaf, rows, (height, width)) for key, leaf in whole.items()}
 
-    def prior(self, asked: str, items: list[Files]) -> tuple[np.ndarray, np.ndarray] | None:
-        """The class shares of training and of the target; None for no correction.
+    def prior(self, value: str, items: list[Files]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Finds the class shares of training and of the target.
 
         Args:
-          asked: "", shares as "0.5,0.3,0.2", or "estimate", by EM over all images.
+          value: of --prior: "" for no correction, shares such as "0.5,0.3,0.2", or
+            "estimate", which runs EM over all images (Saerens et al. 2002).
           items: the images.
 
+        Returns:
+          Shares [K] of training and of the target, each with the sum 1; None for no
+          correction.
+
         Raises:
-          UserError: shares that are none, or a task that keeps none of its own.
+          UserError: the value is not shares, the state of the task has no class
+            frequencies, or no image can be read.
         """
-        if not asked:
+        if not value:
             return None
-        shares = getattr(self.restored.state, "class_frequencies", None)
-        if shares is None:
-            raise UserError(f"--prior: {self.restored.config.task.name} keeps no class shares")
-        old = np.asarray(shares) / max(float(np.sum(shares)), 1e-12)
-        if asked != "estimate":
-            return old, _shares(asked, len(old))
+        frequencies = getattr(self.restored.state, "class_frequencies", None)
+        if frequencies is None:
+            name = self.restored.config.task.name
+            raise UserError(f"--prior: the state of {name} has no class_frequencies")
+        old = np.asarray(frequencies) / max(float(np.sum(frequencies)), 1e-12)
+        if value != "estimate":
+            return old, _shares(value, len(old))
+        new = np.asarray(jax.jit(estimate_prior)(self._sample(items, len(old)), old))
+        shares = (f"{name} {share:.3f}" for name, share in zip(self.names, new, strict=True))
+        logger.info("estimated class shares: " + ", ".join(shares))
+        return old, new
+
+    def _sample(self, items, classes):
+        """Class probabilities [N, K] of some pixels of every image that can be read."""
         sample = []
         for files in items:
             try:
                 example = self.read(files)
-                stride = max(SAMPLING, round(np.sqrt(example["image"][..., 0].size / SAMPLED)))
+                stride = max(STRIDE, round(np.sqrt(example["image"][..., 0].size / PIXELS)))
                 inner = slice(stride // 2, None, stride)
-                parts = self.posterior(example)
-                sample += [part["probability"][inner, inner] for part in parts]
+                for part in self.posterior(example):
+                    sample.append(part["probability"][inner, inner].reshape(-1, classes))
             except ValueError as error:
                 logger.info(f"left out of the estimate: {error}")
         if not sample:
             raise UserError("--prior=estimate: no image could be read")
-        flat = np.concatenate([part.reshape(-1, len(old)) for part in sample])
-        if not len(flat):
-            raise UserError("--prior=estimate: the images are too small to estimate anything from")
-        new = np.asarray(jax.jit(estimate_prior)(flat, old))
-        named = zip(self.names, new, strict=True)
-        logger.info("estimated class shares: " + ", ".join(f"{name} {s:.3f}" for name, s in named))
-        return old, new
+        pixels = np.concatenate(sample)
+        if not len(pixels):
+            raise UserError("--prior=estimate: the images are too small for an estimate")
+        return pixels
 
     def _strips(self, example):
         overlap = self.restored.config.predict.overlap
@@ -197,12 +247,12 @@ class Segmenter:
         )
 
     def _predict(self, batch):
-        program = self.restored.experiment.compiled
-        return jax.device_get(program.predict(self.restored.state, program.put_batch(batch)))
+        compiled = self.restored.experiment.compiled
+        return jax.device_get(compiled.predict(self.restored.state, compiled.put_batch(batch)))
 
 
 def _window(restored):
-    """The window, in pixels that the net sees, and what its sides are multiples of."""
+    """The window (height, width) in pixels, and the number that its sides are multiples of."""
     net = restored.config.model
     levels = len(net.widths) - 1 if "widths" in net else 5
     multiple = net.get("stem", 1) * 2**levels
@@ -211,7 +261,8 @@ def _window(restored):
     return tuple(-(-n // multiple) * multiple for n in shape), multiple
 
 
-def _bound(specs, where):
+def _functions(specs, where):
+    """The functions that a list in the config names, with their arguments."""
     return [by_name.partial(spec, f"{where}[{number}]") for number, spec in enumerate(specs)]
 
 
@@ -221,28 +272,30 @@ def _decide(probability):
 
 
 def _scaled(array, size):
-    """Resizes [H, W, C]: a picture is averaged, depth takes the nearest pixel."""
-    how = Image.Resampling.BILINEAR if array.dtype == np.uint8 else Image.Resampling.NEAREST
+    """Resizes [H, W, C] to (height, width): images are averaged, depth is not."""
+    filtering = Image.Resampling.BILINEAR if array.dtype == np.uint8 else Image.Resampling.NEAREST
     planes = [Image.fromarray(np.ascontiguousarray(array[..., c])) for c in range(array.shape[-1])]
-    return np.stack([np.asarray(plane.resize(size[::-1], how)) for plane in planes], -1)
+    return np.stack([np.asarray(plane.resize(size[::-1], filtering)) for plane in planes], -1)
 
 
 def _enlarged(array, rows, shape):
-    """Rows of [h, w, ...] resized bilinearly to `shape`: [rows, W, ...]."""
+    """Resizes [h, w, ...] bilinearly to `shape` and gives some rows: [rows, W, ...]."""
     low_y, high_y, y = _neighbours(np.arange(*rows), shape[0], array.shape[0], array.ndim, 0)
     low_x, high_x, x = _neighbours(np.arange(shape[1]), shape[1], array.shape[1], array.ndim, 1)
     across = array[low_y] * (1 - y) + array[high_y] * y
     return across[:, low_x] * (1 - x) + across[:, high_x] * x
 
 
-def _neighbours(places, full, small, dimensions, axis):
-    source = np.clip((places + 0.5) * small / full - 0.5, 0, small - 1).astype(np.float32)
+def _neighbours(indices, full, small, dimensions, axis):
+    """For indices on an axis of length `full`: both neighbours of `small`, and the weight."""
+    source = np.clip((indices + 0.5) * small / full - 0.5, 0, small - 1).astype(np.float32)
     low = source.astype(int)
     weight = (source - low).reshape([-1 if d == axis else 1 for d in range(dimensions)])
     return low, np.minimum(low + 1, small - 1), weight
 
 
 def _shares(text, classes):
+    """The shares [K] of --prior, scaled to the sum 1."""
     try:
         shares = np.array([float(part) for part in text.split(",")])
     except ValueError:

@@ -4,13 +4,18 @@ import pytest
 
 from launch import inspect, train
 from launch.config.errors import CommandExit, UserError
+from tests.launch.exported import families
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory, request):
-    small = request.getfixturevalue("small_config")
+def workdir(tmp_path_factory):
+    """A run of 40 steps that keeps two of its saves."""
+    config = families.config_of("spots")
+    config.update_from_flattened_dict(
+        {"train.steps": 40, "eval.every": 20, "checkpoint.every": 10, "log.every": 20}
+    )
     folder = tmp_path_factory.mktemp("inspected") / "run"
-    train.train(small, folder)
+    train.train(config, folder)
     return folder
 
 
@@ -21,15 +26,22 @@ def lines(capsys, *arguments):
 
 def test_a_whole_run(capsys, workdir):
     found = lines(capsys, workdir)
-    assert found[0].endswith("jaxgen.vae:vae on digits; 40 of 40 steps saved")
-    assert [line.split()[:2] for line in found[1:3]] == [["step", "30"], ["step", "40"]]
-    assert all(" whole" in line for line in found[1:3])
+    name = "tests.launch.exported.families"
+    assert found[0] == f"{workdir}: {name}:spots on {name}:images; 40 of 40 steps saved"
+    steps = [line.split() for line in found[1:3]]
+    assert [step[:2] for step in steps] == [["step", "30"], ["step", "40"]]
+    assert [step[3:5] for step in steps] == [["MiB", "whole"]] * 2
+    assert steps[1][5:] == ["loss", "8"]  # of the evaluation at this step
     assert "versions: as installed now" in found
-    assert any(line.startswith("  test negative_elbo") for line in found)
+    metrics = [line.split() for line in found[found.index("metrics:") + 1 : -1]]
+    assert ["test", "loss", "8", "->", "8"] in metrics
+    assert not any("images_per_second" in line or "data_wait" in line for line in metrics)
+    assert found[-1] == f"curves: {workdir / 'figures' / 'curves.png'}"
 
 
 def test_damage_is_named_and_ends_with_1(capsys, workdir):
-    file = max((workdir / "checkpoints" / "40").rglob("*"), key=lambda p: p.stat().st_size)
+    files = (path for path in (workdir / "checkpoints" / "40").rglob("*") if path.is_file())
+    file = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     whole = file.read_bytes()
@@ -59,7 +71,31 @@ def test_versions_and_keys_that_differ_are_listed(capsys, workdir):
     assert "  seed: 0 here, 3 there" in found
 
 
-def test_a_half_line_and_what_was_cut_off_or_set_aside_are_told(capsys, tmp_path, workdir):
+def test_a_config_that_is_the_same(capsys, workdir):
+    record = json.loads((workdir / "config.json").read_text())
+    other = inspect.ConfigDict(record["config"])
+    assert inspect.differences(workdir, record, other)[-1] == "config: the same"
+
+
+def test_the_first_and_the_last_value_of_each_metric(tmp_path):
+    written = [
+        {"step": 1, "split": "train", "loss": 2.0, "data_wait": 0.5, "iou/sky": 0.5},
+        {"step": 2, "split": "train", "loss": None},
+        {"step": 3, "split": "test", "loss": 7},
+        {"step": 4, "split": "train", "loss": 0.123456, "kl": 1e-7},
+    ]
+    text = "\n".join(map(json.dumps, written))
+    (tmp_path / "metrics.jsonl").write_text(text)
+    expected = ["metrics:", "  train loss  2 -> 0.1235", "  test loss   7 -> 7"]
+    expected.append("  train kl    1e-07 -> 1e-07")
+    assert inspect.describe_metrics(tmp_path) == expected
+    (tmp_path / "metrics.jsonl").write_text(text + "\n{\n[]\n")
+    assert inspect.describe_metrics(tmp_path)[-1].startswith("  2 lines of metrics.jsonl cannot be")
+    (tmp_path / "metrics.jsonl").unlink()
+    assert inspect.describe_metrics(tmp_path) == ["no metrics yet"]
+
+
+def test_half_a_line_and_files_that_a_run_leaves_are_listed(capsys, tmp_path, workdir):
     (tmp_path / "config.json").write_text((workdir / "config.json").read_text())
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "split": "train", "loss": 2.0}\n{"st')
     (tmp_path / "checkpoints" / "10.orbax-checkpoint-tmp").mkdir(parents=True)
@@ -68,18 +104,16 @@ def test_a_half_line_and_what_was_cut_off_or_set_aside_are_told(capsys, tmp_path
     (tmp_path / "nonfinite" / "step-00000007.npz").touch()
     found = "\n".join(lines(capsys, tmp_path))
     assert "none of 40 steps saved" in found
-    assert "10.orbax-checkpoint-tmp: a save that was cut off" in found
+    assert "10.orbax-checkpoint-tmp: an interrupted save" in found
     assert "damaged/20: set aside" in found
     assert "nonfinite/step-00000007.npz: a batch whose loss was not finite" in found
-    assert "1 lines cannot be read" in found
+    assert "  1 line of metrics.jsonl cannot be read" in found
 
 
-def test_what_is_no_run_is_a_mistake(tmp_path):
+def test_nothing_is_saved_yet(tmp_path):
+    assert inspect.describe_steps(tmp_path) == ([], ["  nothing is saved yet"])
+
+
+def test_a_folder_that_is_not_a_run_is_a_mistake(tmp_path):
     with pytest.raises(UserError, match=r"is not a run: it has no config\.json"):
         inspect.main([str(tmp_path)])
-
-
-def test_a_sparkline_shows_where_values_are_no_numbers():
-    assert inspect.sparkline([0.0, float("nan"), 6.0, 8.0]) == "▁x▇█"
-    assert inspect.sparkline([3.0]) == "▁"
-    assert len(inspect.sparkline(list(range(1000)))) == inspect.WIDTH

@@ -1,35 +1,37 @@
-"""From a folder of images and masks to a trained net, masks, overlays and scores."""
+"""Masks, overlays, scores and mistakes of predict; the segmenter has a test of its own."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
-from sklearn import metrics as theirs
+from sklearn import metrics as sklearn_metrics
 
 from jaxseg.inference.postprocess import regions
 from launch import evaluate, predict, train
 from launch.config import loading
 from launch.config.errors import UserError
-from launch.engine import trained_runs
-from launch.inference.segmenter import Segmenter
+from launch.data import images
+from launch.inference.segmenter import Files, Labelled
 
 COLOURS = np.array([[30, 30, 30], [220, 60, 60], [60, 60, 220]], np.uint8)
 SMALL = {
     "task": {"name": "jaxseg.segmentation:segmentation", "classes": -1},
     "model": {
         "name": "jaxseg.nets:UNet",
-        "widths": (8, 8),
+        "widths": (8,),
         "convolutions": 1,
-        "norm": "batch",
+        "norm": "none",
         "dropout": 0.1,
     },
-    "optimizer": {"name": "optax:adam", "learning_rate": 1e-2},
+    "optimizer": {"name": "optax:adam", "learning_rate": 3e-2},
     "data": {"name": "launch.data.folders:folder", "batch_size": 8},
-    "train": {"steps": 40},
-    "eval": {"every": 40, "batch_size": 4},
-    "checkpoint": {"every": 40},
-    "log": {"every": 20},
+    "train": {"steps": 30},
+    "eval": {"every": 30, "batch_size": 4},
+    "checkpoint": {"every": 30},
+    "log": {"every": 30},
     "mesh": {"data": 1},
 }
 
@@ -48,6 +50,197 @@ def write(folder, seed, shape=(24, 32)):
     for name, array in {"images": image, "masks": ids}.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         Image.fromarray(array).save(folder / name / f"s{seed}.png")
+    return Files(folder / "images" / f"s{seed}.png", folder / "masks" / f"s{seed}.png", None)
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+class Threshold:
+    """A segmenter without a net: the id is the nearest colour's."""
+
+    def __init__(self, classes=3, binary=False, known=(), path="", ignore=255):
+        self.classes, self.names = classes, tuple("abc"[:classes])
+        data = SimpleNamespace(kwargs={"ignore": ignore}, path=str(path))
+        split = SimpleNamespace(classes=known)
+        self.restored = SimpleNamespace(
+            step=7,
+            config=SimpleNamespace(data=data),
+            data=SimpleNamespace(binary=binary, split=split),
+        )
+
+    def read(self, files):
+        return {"image": images.read_image(files.image)}
+
+    def label(self, example, prior):
+        apart = np.abs(example["image"][..., None, :].astype(int) - COLOURS).sum(-1)
+        labels = apart[..., : self.classes].argmin(-1).astype(np.uint8)
+        return Labelled(labels, 0.25, {"information": apart[..., 0] / 600})
+
+
+def test_the_report_of_one_image(tmp_path):
+    item = write(tmp_path, 3, (17, 40))
+    ids = read(item.mask).copy()
+    ids[:, :8], ids[3, 9] = 255, (ids[3, 9] + 1) % 3
+    Image.fromarray(ids).save(item.mask)
+    out = tmp_path / "out"
+    entry, confusion = predict.predict_one(Threshold(), item, out, None, False)
+    labels = scene(3, (17, 40))[1]
+    assert (entry["width"], entry["height"]) == (40, 17)
+    assert entry["image"] == str(item.image)
+    assert entry["mean_entropy"] == 0.25
+    assert entry["seconds"] > 0
+    shares = np.bincount(labels.ravel(), minlength=3) / labels.size
+    assert list(entry["shares"].values()) == pytest.approx(shares, abs=1e-6)
+    assert list(entry["shares"]) == ["a", "b", "c"]
+    expected = sklearn_metrics.confusion_matrix(ids[:, 8:].ravel(), labels[:, 8:].ravel())
+    np.testing.assert_array_equal(confusion, expected)
+    assert entry["scores"]["pixel_accuracy"] == pytest.approx(1 - 1 / (17 * 32))
+    np.testing.assert_array_equal(read(out / "masks" / "s3.png"), labels)
+    assert read(out / "information" / "s3.png").shape == (17, 40)
+    overlay, image = read(out / "overlays" / "s3.png"), read(item.image)
+    np.testing.assert_array_equal(overlay[labels == 0], image[labels == 0])
+    assert (overlay[labels == 1] != image[labels == 1]).any()
+
+
+def test_the_report_of_all_images(tmp_path, capsys):
+    items = [write(tmp_path, seed, (16, 24)) for seed in (1, 2)]
+    items.append(write(tmp_path, 3)._replace(mask=None))
+    bad = tmp_path / "images" / "bad.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
+    failed = predict.predict(Threshold(), [*items, Files(bad, None, None)], tmp_path / "out", None)
+    assert len(failed) == 1
+    assert failed[0].startswith(f"{bad}: cannot be read")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["step"], report["classes"], report["failed"]) == (7, ["a", "b", "c"], failed)
+    assert [entry["image"] for entry in report["images"]] == [str(item.image) for item in items]
+    assert ["scores" in entry for entry in report["images"]] == [True, True, False]
+    assert report["scores"]["mean_iou"] == 1.0
+    streams = capsys.readouterr()
+    assert json.loads(streams.out) == report["scores"]
+    assert "1/4 s1.png: 24 x 16, " in streams.err
+    assert ", ETA 0 s" in streams.err
+    assert f"4/4 {failed[0]}" in streams.err
+
+
+def test_scores_add_up_over_the_images(tmp_path):
+    """The confusion of all pixels, not the mean over images of other sizes."""
+    items = [write(tmp_path, 1, (8, 8)), write(tmp_path, 2, (32, 40))]
+    Image.fromarray((scene(1, (8, 8))[1] + 1) % 3).save(items[0].mask)
+    predict.predict(Threshold(), items, tmp_path / "out", None)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["scores"]["pixel_accuracy"] == pytest.approx(1280 / 1344)
+
+
+def test_without_masks_there_are_no_scores(tmp_path, capsys):
+    item = write(tmp_path, 1)._replace(mask=None)
+    assert predict.predict(Threshold(), [item], tmp_path / "out", None) == []
+    assert "scores" not in json.loads((tmp_path / "out" / "report.json").read_text())
+    assert capsys.readouterr().out == ""
+
+
+def test_an_error_that_does_not_name_its_image_gets_its_name(tmp_path):
+    item = write(tmp_path, 1)
+    segmenter = Threshold()
+    segmenter.read = lambda files: {"image": int("x")}
+    (line,) = predict.predict(segmenter, [item], tmp_path / "out", None)
+    assert line.startswith(f"{item.image}: invalid literal")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ids": 7}, r"s3.png \(x 5, y 2\): id 7"),
+        ({"shape": (24, 31)}, r"masks/s3.png: is 31 x 24, its image 32 x 24"),
+        ({"names": "0,red\n1,dark\n2,blue\n"}, "id 0 is 'red' there, but 'dark' in the data of"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(tmp_path, change, message):
+    item = write(tmp_path, 3)
+    ids = np.zeros(change.get("shape", (24, 32)), np.uint8)
+    ids[2, 5] = change.get("ids", 0)
+    Image.fromarray(ids).save(item.mask)
+    (tmp_path / "classes.csv").write_text(change.get("names", "0,dark\n1,red\n2,blue\n7,more\n"))
+    segmenter = Threshold(known=("dark", "red", "blue"))
+    with pytest.raises(ValueError, match=message):
+        predict.predict_one(segmenter, item, tmp_path / "out", None, False)
+
+
+@pytest.mark.parametrize("beside", ["masks", "training"])
+def test_masks_in_colours(tmp_path, beside):
+    item = write(tmp_path / "new", 3)
+    table = "0,a,30,30,30\n1,b,220,60,60\n2,c,60,60,220\n"
+    folder = tmp_path / ("new" if beside == "masks" else "old")
+    folder.mkdir(exist_ok=True)
+    (folder / "classes.csv").write_text(table)
+    Image.fromarray(COLOURS[scene(3)[1]]).save(item.mask)
+    segmenter = Threshold(path=tmp_path / "old")
+    entry, _ = predict.predict_one(segmenter, item, tmp_path / "out", None, False)
+    assert entry["scores"]["pixel_accuracy"] == 1.0
+
+
+def two_valued(tmp_path, *others):
+    """An image of two classes; its mask of 0 and 255; and other masks in the same folder."""
+    item = write(tmp_path, 3)
+    ids = scene(3)[1] % 2
+    Image.fromarray(COLOURS[ids]).save(item.image)
+    Image.fromarray(ids * np.uint8(255)).save(item.mask)
+    for number, other in enumerate(others):
+        Image.fromarray(other).save(item.mask.with_name(f"other{number}.png"))
+    return item, ids
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "others", "binary"),
+    [
+        (Threshold(2), (), True),
+        (Threshold(2), (np.zeros((2, 2), np.uint8),), True),
+        (Threshold(2), (np.eye(2, dtype=np.uint8),), False),
+        (Threshold(2, ignore=9), (), False),
+        (Threshold(3), (), False),
+        (Threshold(3, binary=True), (), True),
+    ],
+)
+def test_255_is_void_unless_all_masks_of_the_folder_say_0_and_255(
+    tmp_path, segmenter, others, binary
+):
+    item, _ = two_valued(tmp_path, *others)
+    (item.mask.parent / "notes.txt").write_text("no mask")
+    (item.mask.parent / "bad.png").write_text("reported when its turn comes")
+    assert predict._is_binary(segmenter, [item]) == binary
+
+
+def test_in_binary_masks_255_is_1(tmp_path):
+    item, ids = two_valued(tmp_path)
+    _, confusion = predict.predict_one(Threshold(2), item, tmp_path / "out", None, True)
+    np.testing.assert_array_equal(confusion, np.diag(np.bincount(ids.ravel(), minlength=2)))
+
+
+def test_masks_of_zeros_are_not_binary(tmp_path):
+    item, _ = two_valued(tmp_path)
+    Image.fromarray(np.zeros((24, 32), np.uint8)).save(item.mask)
+    assert not predict._is_binary(Threshold(2), [item])
+    assert not predict._is_binary(Threshold(2), [item._replace(mask=None)])
+
+
+def test_void_does_not_count(tmp_path):
+    item, ids = two_valued(tmp_path, np.eye(2, dtype=np.uint8))
+    _, confusion = predict.predict_one(Threshold(2), item, tmp_path / "out", None, False)
+    np.testing.assert_array_equal(confusion, [[np.sum(ids == 0), 0], [0, 0]])
+
+
+def test_flags_name_the_postprocessing():
+    small = {"name": "jaxseg.inference.postprocess:remove_small", "min_size": 1}
+    holes = {"name": "jaxseg.inference.postprocess:fill_holes", "classes": (0,)}
+    assert predict.cleaning(0, ()) == []
+    assert predict.cleaning(1, ()) == [small]
+    assert predict.cleaning(0, (0,)) == [holes]
+    assert predict.cleaning(1, (0,)) == [small, holes]
+
+
+# The command, from a folder of images and masks to a trained net.
 
 
 @pytest.fixture(scope="module")
@@ -58,24 +251,21 @@ def run(tmp_path_factory):
         for seed in seeds:
             write(root / "data" / split, seed)
     (root / "data" / "classes.csv").write_text("id,name\n0,dark\n1,red\n2,blue\n")
-    from ml_collections import ConfigDict
-
-    config = loading.complete(ConfigDict(SMALL), "small")
-    config.data.path = str(root / "data")
-    train.train(config, root / "run")
+    train.train(config_of(root / "data"), root / "run")
     return root / "data", root / "run"
 
 
+def config_of(data):
+    config = loading.complete(ConfigDict(SMALL), "small")
+    config.data.path = str(data)
+    return config
+
+
 def call(capsys, module, *arguments):
-    """Runs a command in this process; returns its JSON and what it said."""
+    """Runs a command in this process; returns its JSON and its messages."""
     module.main(list(map(str, arguments)))
-    said = capsys.readouterr()
-    return (json.loads(said.out) if said.out else None), said.err
-
-
-def read(path):
-    with Image.open(path) as image:
-        return np.asarray(image)
+    streams = capsys.readouterr()
+    return (json.loads(streams.out) if streams.out else None), streams.err
 
 
 def test_the_number_of_classes_and_their_names_come_from_the_data(run):
@@ -88,164 +278,49 @@ def test_the_number_of_classes_and_their_names_come_from_the_data(run):
     assert lines[-1]["split"] == "test"
     assert lines[-1]["mean_iou"] > 0.9
     names = {path.name for path in (workdir / "figures").iterdir()}
-    assert names == {"curves.png", "classes-00000040.png", "predictions-00000040.png"}
+    assert names == {"curves.png", "classes-00000030.png", "predictions-00000030.png"}
 
 
 def test_a_run_goes_on_though_its_config_does_not_say_how_many_classes(run):
-    from ml_collections import ConfigDict
-
     data, workdir = run
-    config = loading.complete(ConfigDict(SMALL), "small")
-    config.data.path = str(data)
-    train.train(config, workdir)  # is done: neither refused nor begun again
-    assert config.task.classes == 3
+    train.train(config_of(data), workdir)  # is done: neither refused nor begun again
 
 
 def test_masks_overlays_and_exact_scores(run, tmp_path, capsys):
     data, workdir = run
-    images, masks = data / "test" / "images", data / "test" / "masks"
-    scores, said = call(
-        capsys,
-        predict,
-        f"--workdir={workdir}",
-        f"--images={images}/*.png",
-        f"--masks={masks}",
-        f"--out={tmp_path}",
-    )
+    test = data / "test"
+    arguments = (f"--images={test}/images/*.png", f"--masks={test}/masks", f"--out={tmp_path}")
+    scores, _ = call(capsys, predict, f"--workdir={workdir}", *arguments)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["scores"] == scores
-    assert report["failed"] == []
     assert len(report["images"]) == 6
     found = np.stack([read(path) for path in sorted((tmp_path / "masks").iterdir())])
-    truth = np.stack([read(path) for path in sorted(masks.iterdir())])
-    every = theirs.jaccard_score(truth.ravel(), found.ravel(), average=None)
+    truth = np.stack([read(path) for path in sorted((test / "masks").iterdir())])
+    every = sklearn_metrics.jaccard_score(truth.ravel(), found.ravel(), average=None)
     assert scores["mean_iou"] == pytest.approx(every.mean())
     assert scores["iou/red"] == pytest.approx(every[1])
-    assert "ETA" in said
-    # The window is as large as the training images, so this is what evaluate says.
+    # The window is as large as the training images, so evaluate gives the same.
     evaluated, _ = call(capsys, evaluate, f"--workdir={workdir}")
     assert evaluated["mean_iou"] == pytest.approx(scores["mean_iou"], abs=1e-9)
-    overlay = read(tmp_path / "overlays" / "s20.png")
-    image, ids = read(images / "s20.png"), found[0]
-    np.testing.assert_array_equal(overlay[ids == 0], image[ids == 0])
-    assert (overlay[ids == 1] != image[ids == 1]).any()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (17, 301), (100, 90)])
-def test_images_of_any_size(run, tmp_path, capsys, shape):
-    _, workdir = run
-    write(tmp_path, 7, shape)
-    call(
-        capsys,
-        predict,
-        f"--workdir={workdir}",
-        f"--images={tmp_path}/images",
-        f"--out={tmp_path}/out",
-        "--batch_size=2",
-    )
-    found = read(tmp_path / "out" / "masks" / "s7.png")
-    assert found.shape == shape
-    if min(shape) > 1:
-        assert (found == scene(7, shape)[1]).mean() > 0.95
-
-
-def test_images_of_many_sizes_are_one_compilation(run):
-    _, workdir = run
-    restored = trained_runs.restore(workdir, [], None, None)
-    segmenter = Segmenter(restored, 1, False)
-    for shape in ((5, 9), (24, 32), (40, 33), (31, 80)):
-        segmenter.label({"image": scene(3, shape)[0]}, None)
-    assert restored.experiment.compiled.predict._cache_size() == 1
-
-
-def test_images_are_scaled_as_in_training(run, tmp_path, capsys):
-    """A net that saw blocks of 8 pixels labels blocks of 16 as well at half the scale."""
-    _, workdir = run
-    image, ids = scene(9)
-    large = Image.fromarray(image).resize((64, 48), Image.Resampling.NEAREST)
-    (tmp_path / "images").mkdir()
-    large.save(tmp_path / "images" / "large.png")
-    call(
-        capsys,
-        predict,
-        f"--workdir={workdir}",
-        f"--images={tmp_path}/images",
-        f"--out={tmp_path}/out",
-        "--config.predict.scale=0.5",
-    )
-    found = read(tmp_path / "out" / "masks" / "large.png")
-    assert found.shape == (48, 64)
-    assert (found == ids.repeat(2, 0).repeat(2, 1)).mean() > 0.9
-
-
-def test_refinement_and_postprocessing_are_named(run, tmp_path, capsys):
+def test_flags_change_the_prediction(run, tmp_path, capsys):
     data, workdir = run
-    out = {}
-    for name, change in {
-        "plain": [],
-        "clean": ["--min_size=200", "--fill_holes=1,2"],
-        "crf": ["--crf"],
+    common = (f"--workdir={workdir}", f"--images={data}/test/images/s20.png")
+    found = {}
+    for name, flags in {
+        "refined": ("--crf", "--passes=2", "--flips"),
+        "clean": ("--min_size=200", "--fill_holes=1,2"),
+        "prior": ("--prior=1,0,0",),
     }.items():
-        call(
-            capsys,
-            predict,
-            f"--workdir={workdir}",
-            f"--images={data}/test/images/s20.png",
-            f"--out={tmp_path / name}",
-            *change,
-        )
-        out[name] = read(tmp_path / name / "masks" / "s20.png")
-    sizes = [
-        np.unique(regions(labels), return_counts=True)[1] for labels in (out["plain"], out["clean"])
-    ]
-    assert sizes[0].min() < 200 <= sizes[1].min()
-    assert (out["crf"] == scene(20)[1]).mean() > 0.9
-
-
-def test_the_prior_of_the_target_can_be_given_or_estimated(run, tmp_path, capsys):
-    data, workdir = run
-    base = [f"--workdir={workdir}", f"--images={data}/test/images"]
-    call(capsys, predict, *base, f"--out={tmp_path}/a", "--prior=1,0,0")
-    assert not any(read(path).any() for path in (tmp_path / "a" / "masks").iterdir())
-    _, said = call(capsys, predict, *base, f"--out={tmp_path}/b", "--prior=estimate")
-    shares = dict(part.split() for part in said.split("shares: ")[1].split("\n")[0].split(", "))
-    truth = [read(path) for path in (data / "test" / "masks").iterdir()]
-    expected = np.bincount(np.ravel(truth), minlength=3) / np.size(truth)
-    for name, share in zip(("dark", "red", "blue"), expected, strict=True):
-        assert float(shares[name]) == pytest.approx(share, abs=0.03)
-
-
-def test_dropout_samples_give_a_map_of_the_uncertainty(run, tmp_path, capsys):
-    data, workdir = run
-    call(
-        capsys,
-        predict,
-        f"--workdir={workdir}",
-        f"--images={data}/test/images/s20.png",
-        f"--out={tmp_path}",
-        "--passes=4",
-        "--flips",
-    )
-    assert read(tmp_path / "information" / "s20.png").shape == (24, 32)
-
-
-def test_one_bad_image_does_not_cost_the_others(run, tmp_path, capsys):
-    _, workdir = run
-    for seed in (1, 2):
-        write(tmp_path, seed)
-    (tmp_path / "images" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
-    (tmp_path / "images" / "._s1.png").write_bytes(b"of another system, and hidden")
-    with pytest.raises(UserError, match=r"1 of 3 images could not be predicted.*\n.*bad.png"):
-        call(
-            capsys,
-            predict,
-            f"--workdir={workdir}",
-            f"--images={tmp_path}/images",
-            f"--out={tmp_path}/out",
-        )
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert len(report["images"]) == 2
-    assert "bad.png" in report["failed"][0]
+        call(capsys, predict, *common, f"--out={tmp_path / name}", *flags)
+        found[name] = read(tmp_path / name / "masks" / "s20.png")
+    truth = scene(20)[1]
+    assert np.unique(regions(truth), return_counts=True)[1].min() < 200
+    assert np.unique(regions(found["clean"]), return_counts=True)[1].min() >= 200
+    assert (found["refined"] == truth).mean() > 0.9
+    assert read(tmp_path / "refined" / "information" / "s20.png").shape == (24, 32)
+    assert not found["prior"].any()
 
 
 @pytest.mark.parametrize(
@@ -257,82 +332,31 @@ def test_one_bad_image_does_not_cost_the_others(run, tmp_path, capsys):
             "no file of the stem 's20'",
         ),
         (["--images={data}/test/images", "--prior=0.5,0.5"], "give 3 shares"),
-        (["--images={data}/test/images", "--batch_size=0"], "at least 1"),
+        (["--images={data}/test/images", "--batch_size=0"], "at least 1, got 0"),
+        (["--images={data}/test/images", "--min_size=-1"], "must not be negative"),
+        (["--images={data}/test/images", "--passes=-1"], "must not be negative"),
         (["--images={data}/test/images", "--fill_holes=1,3"], "no class 3; ids are 0 to 2"),
         (["--images={data}/test/images", "--config.predict.overlap=1.5"], "overlap"),
+        (["--images={bad}"], r"1 of 1 images could not be predicted; the others .*\n.*bad.png"),
     ],
 )
-def test_mistakes_are_named(run, tmp_path, capsys, arguments, message):
+def test_mistakes_are_named(run, tmp_path, arguments, message):
     data, workdir = run
-    arguments = [argument.format(data=data) for argument in arguments]
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    arguments = [argument.format(data=data, bad=bad) for argument in arguments]
     with pytest.raises(UserError, match=message):
-        call(capsys, predict, f"--workdir={workdir}", f"--out={tmp_path}", *arguments)
+        predict.main([f"--workdir={workdir}", f"--out={tmp_path}/out", *arguments])
 
 
-def test_masks_whose_ids_mean_something_else_are_refused(run, tmp_path, capsys):
-    _, workdir = run
-    write(tmp_path, 3)
-    (tmp_path / "classes.csv").write_text("id,name\n0,red\n1,dark\n2,blue\n")
-    with pytest.raises(UserError, match="id 0 is 'red' there, but 'dark' in the data of training"):
-        call(
-            capsys,
-            predict,
-            f"--workdir={workdir}",
-            f"--images={tmp_path}/images",
-            f"--masks={tmp_path}/masks",
-            f"--out={tmp_path}/out",
-        )
-
-
-def test_an_id_that_is_no_class_never_scores(run, tmp_path, capsys):
-    _, workdir = run
-    write(tmp_path, 3)
-    ids = scene(3)[1]
-    ids[2, 5] = 7
-    Image.fromarray(ids).save(tmp_path / "masks" / "s3.png")
-    with pytest.raises(UserError, match=r"s3.png \(x 5, y 2\): id 7"):
-        call(
-            capsys,
-            predict,
-            f"--workdir={workdir}",
-            f"--images={tmp_path}/images",
-            f"--masks={tmp_path}/masks",
-            f"--out={tmp_path}/out",
-        )
-
-
-def test_255_is_void_unless_all_masks_of_the_folder_say_0_and_255(tmp_path, capsys):
-    from ml_collections import ConfigDict
-
-    data, masks = tmp_path / "data", tmp_path / "masks"
-    for split, seed in {"train": 1, "test": 2}.items():
-        write(data / split, seed)
-        path = data / split / "masks" / f"s{seed}.png"
-        ids = read(path) % 2
-        ids[:, :5] = 255
-        Image.fromarray(ids).save(path)
-    config = loading.complete(ConfigDict(SMALL | {"train": {"steps": 1}}), "small")
-    config.data.path = str(data)
-    train.train(config, tmp_path / "run")
-    masks.mkdir()
-    ids = np.where(np.arange(32) < 12, 255, np.zeros((24, 1), int)).astype(np.uint8)
-    Image.fromarray(ids).save(masks / "S2_mask.png")
-    arguments = [f"--workdir={tmp_path}/run", f"--images={data}/test/images", f"--masks={masks}"]
-    Image.fromarray(ids // 255).save(masks / "other.png")
-    scores, _ = call(capsys, predict, *arguments, f"--out={tmp_path}/out")
-    found = read(tmp_path / "out" / "masks" / "s2.png")
-    assert scores["pixel_accuracy"] == pytest.approx(np.mean(found[:, 12:] == 0))
-    (masks / "other.png").unlink()
-    scores, _ = call(capsys, predict, *arguments, f"--out={tmp_path}/out")
-    assert scores["pixel_accuracy"] == pytest.approx(np.mean(found == ids // 255))
+def test_ids_are_a_list_of_numbers(capsys):
+    with pytest.raises(SystemExit):
+        predict.main(["--workdir=w", "--images=i", "--out=o", "--fill_holes=1,x"])
+    assert "'1,x' is not a list of class ids; write 1 or 1,2" in capsys.readouterr().err
 
 
 def test_augmentation_that_fails_is_named_before_anything_compiles(run, tmp_path):
-    from ml_collections import ConfigDict
-
-    data, _ = run
-    config = loading.complete(ConfigDict(SMALL), "small")
-    config.data.path = str(data)
+    config = config_of(run[0])
     config.data.augment = [{"name": "jaxseg.cues.depth:drop"}]
     with pytest.raises(UserError, match=r"config.data.augment.*drop needs examples with `depth`"):
         train.train(config, tmp_path / "run")

@@ -53,7 +53,47 @@ def test_depth_has_layers_and_unknown_pixels_none(halves):
     assert (labels[10:, :24] == 0).all()
     assert (labels[:, 24:] == 1).all()
     assert len(np.unique(read(halves / "out" / "surfaces" / "depth.png"))) == 3
-    assert read(halves / "out" / "normals" / "depth.png").shape[-1] == 3
+    normals = read(halves / "out" / "normals" / "depth.png")
+    assert normals.shape == (40, 48, 3)
+    facing = normals[20, 5]  # in a plane that faces the camera
+    assert facing[:2].tolist() == [128, 128]
+    assert facing[2] in (0, 255)
+    assert read(halves / "out" / "filled" / "depth.png")[20, [5, 40]].tolist() == [0, 255]
+
+
+def test_normals_are_colours():
+    normals = np.array([[[-1.0, 0.0, 1.0], [0.5, -0.5, 0.25]]])
+    np.testing.assert_allclose(segment.normals_image(normals), [[[0, 0.5, 1], [0.75, 0.25, 0.625]]])
+
+
+def test_a_report_of_a_cue(tmp_path, capsys):
+    paths = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
+
+    def cue(path):
+        if path.name == "b.png":
+            raise ValueError("is odd")
+        return np.arange(12).reshape(3, 4) % (3 if path.name == "a.png" else 5)
+
+    failed = segment.segment(cue, paths, tmp_path / "out")
+    assert failed == [f"{paths[1]}: is odd"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["failed"] == failed
+    assert [entry["regions"] for entry in report["images"]] == [3, 5]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("1/3 a.png: 3 regions, 0.00 s, ETA 0 s")
+    assert lines[1:] == [f"2/3 {failed[0]}", lines[2], f"2 images in {tmp_path / 'out'}"]
+
+
+def test_label_0_has_a_colour_where_it_is_a_region(tmp_path):
+    image = np.full((2, 3, 3), 100, np.uint8)
+    labels = np.array([[0, 1, 255]] * 2, np.uint8)
+    overlays = {}
+    for first in (0, 1):
+        segment._save_regions(tmp_path / str(first), "x", image, labels, first)
+        overlays[first] = read(tmp_path / str(first) / "overlays" / "x.png")[0]
+    changed = lambda overlay: (overlay != 100).any(-1).tolist()
+    assert changed(overlays[0]) == [False, True, True]
+    assert changed(overlays[1]) == [True, True, False]  # unknown stays as it is
 
 
 def test_textures_are_found(tmp_path):
@@ -89,6 +129,8 @@ def test_one_bad_image_does_not_cost_the_others(halves):
         (["--cue=texture", "--images=nowhere"], "no such file"),
         (["--cue=boundary", "--images=.", "--threshold=2"], "threshold"),
         (["--cue=depth", "--images=.", "--layers=-1"], "layers"),
+        (["--cue=texture", "--images=.", "--textures=-1"], "textures"),
+        (["--cue=boundary", "--images=.", "--threshold=-0.1"], "threshold"),
         (["--cue=depth", "--images=.", "--config.seed=1"], "takes no config"),
     ],
 )

@@ -1,8 +1,8 @@
-"""`digits`: the 1,797 handwritten digits that scikit-learn ships, as TFDS.
+"""`digits`: the 1,797 handwritten digits of scikit-learn as a TFDS data set.
 
-8 x 8 grey images of the UCI "optical recognition of handwritten digits" data
-set (Alpaydin and Kaynak 1998), its test part. Prepared from the installed
-package: no network, no TensorFlow.
+8 x 8 grey images: the test part of the UCI data set "optical recognition of handwritten
+digits" (Alpaydin and Kaynak 1998). Prepared from the installed package, without network
+and without TensorFlow.
 """
 
 import io
@@ -12,11 +12,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn.datasets import load_digits
 
-LEVELS = 16  # scikit-learn gives counts of 0 to 16 ink pixels per 4 x 4 block
+LEVELS = 16  # a pixel of scikit-learn counts the ink in a 4 x 4 block: 0 to 16
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """1,438 training and 359 test images; every fifth is a test image."""
+    """1,438 training and 359 test images: every fifth image is for testing."""
 
     name = "digits"
     VERSION = tfds.core.Version("1.0.0")
@@ -24,7 +24,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     @classmethod
     def _get_pkg_dir_path(cls):
-        # TFDS looks here for a README and checksums; the docstring serves instead.
+        # TFDS looks here for a README and checksums; we give it the docstring instead.
         from etils import epath
 
         return epath.Path(__file__).parent
@@ -53,7 +53,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         pixels = np.round(counts * 255 / LEVELS).astype(np.uint8).reshape(-1, 8, 8)
         for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
             if (number % 5 == 4) == test:
-                # Encoded here, because TFDS's own encoder is TensorFlow's.
+                # Encoded here, because the encoder of TFDS needs TensorFlow.
                 yield number, {"image": _png(image), "label": int(label)}
 
 

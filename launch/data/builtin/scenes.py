@@ -1,16 +1,16 @@
-"""`scenes`: generated pictures of objects, with depth and a label map, as TFDS.
+"""`scenes`: generated images of objects, with depth and a label map, as a TFDS data set.
 
-Objects stand before a textured wall, hide one another, and are seen by a noisy
-camera and a noisy depth sensor with blind spots. Textures are pieces of the two
-photographs that scikit-learn ships, and one class is its handwritten digits; the
-splits share neither. Three configs ask three questions:
+Objects stand in front of a textured wall and hide one another. A noisy camera and a noisy
+depth sensor with blind spots observe them. Textures are pieces of the two photographs of
+scikit-learn, and one class is its handwritten digits; the splits share neither. What
+distinguishes the classes depends on the config:
 
-- `rgb`: what is it? Outline and pattern tell; every class comes in every colour.
-- `texture`: what is it made of? Every region holds the same grey values (quantiles of
-  one normal distribution) in another order, and outlines tell nothing.
-- `depth`: how does it stand? Outlines and surfaces tell nothing, only depth does.
+- `rgb`: outline and pattern. Every class occurs in every colour.
+- `texture`: the power spectrum of the surface. Every region holds the same grey values
+  (quantiles of one normal distribution) in another order; outlines do not matter.
+- `depth`: the shape of the front. Outlines and surfaces do not matter.
 
-Drawn on the spot from fixed seeds: no network, no TensorFlow.
+Drawn from fixed seeds, without network and without TensorFlow.
 """
 
 import io
@@ -46,7 +46,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     @classmethod
     def _get_pkg_dir_path(cls):
-        # TFDS looks here for a README and checksums; the docstring serves instead.
+        # TFDS looks here for a README and checksums; we give it the docstring instead.
         from etils import epath
 
         return epath.Path(__file__).parent
@@ -58,8 +58,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 {
                     "image": tfds.features.Image(shape=(SIDE, SIDE, 3), dtype=np.uint8),
                     "segmentation": tfds.features.Image(shape=(SIDE, SIDE, 1), dtype=np.uint8),
-                    # Millimetres, 0 where unknown. Not an Image: TFDS reads 16-bit PNG
-                    # only with TensorFlow or OpenCV.
+                    # Millimetres, 0 where unknown. A tensor, because TFDS reads PNG of 16
+                    # bits only with TensorFlow or OpenCV.
                     "depth": tfds.features.Tensor(
                         shape=(SIDE, SIDE, 1), dtype=np.uint16, encoding="zlib"
                     ),
@@ -76,21 +76,21 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split):
         for number in range(SIZES[split]):
             image, labels, depth = scene(self.builder_config.name, split, number)
-            # Encoded here, because TFDS's own encoder is TensorFlow's.
+            # Encoded here, because the encoder of TFDS needs TensorFlow.
             yield number, {"image": _png(image), "segmentation": _png(labels), "depth": depth}
 
 
 def scene(config: str, split: str, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One scene.
+    """Draws one scene.
 
     Args:
       config: "rgb", "texture" or "depth".
       split: "train", "val" or "test".
-      number: which one; with config and split it decides everything.
+      number: from 0; config, split and number decide everything.
 
     Returns:
-      image uint8 [64, 64, 3]; labels uint8 [64, 64], 255 at pixels that an edge
-      halves; depth uint16 [64, 64, 1] in millimetres, 0 where unknown.
+      image uint8 [64, 64, 3]; labels uint8 [64, 64], 255 at pixels that an edge divides
+      in half; depth uint16 [64, 64, 1] in millimetres, 0 where unknown.
     """
     seed = [list(CLASSES).index(config), list(SIZES).index(split), number]
     rng = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def scene(config: str, split: str, number: int) -> tuple[np.ndarray, np.ndarray,
         label = CLASSES[config].index(name)
         halved = (np.abs(edge) < 0.1) & (labels != label)
         inside = edge < 0
-        # A blend of two materials would be a third one.
+        # A blend of two materials would look like a third one.
         share = inside if config == "texture" else drawing.coverage(edge)
         image = image + share[..., None] * (surface - image)
         depth = np.where(inside, front, depth)
@@ -117,31 +117,32 @@ def scene(config: str, split: str, number: int) -> tuple[np.ndarray, np.ndarray,
         labels[halved] = IGNORED
         owner[inside] = place
     image = _same_histogram(image, owner, rng) if config == "texture" else _lit(image, rng)
-    return _seen(image, rng), labels, _sensed(depth, rng)
+    return _camera(image, rng), labels, _depth_sensor(depth, rng)
 
 
 def _things(config, wall, rng):
-    """Names and distances in metres of a scene's objects, in the order of painting."""
+    """Names and distances (metres) of a scene's objects, in the order of painting."""
     names = CLASSES[config]
     first = 0 if config == "depth" else 1
     chosen = [names[label] for label in rng.integers(first, len(names), rng.integers(2, 5))]
-    chosen.sort(key=("wall", "recess").__contains__, reverse=True)  # what is on the wall
+    chosen.sort(key=("wall", "recess").__contains__, reverse=True)  # those on the wall first
     return zip(chosen, -np.sort(-rng.uniform(1.2, wall - 0.9, len(chosen))), strict=True)
 
 
 def _pose(rng):
-    """A centre on the canvas, a radius and an angle."""
+    """A random centre on the canvas, a radius and an angle."""
     return rng.uniform(8, SIDE - 8, 2), rng.uniform(11, 20), rng.uniform(0, 2 * np.pi)
 
 
 def _any_outline(rng):
+    """A random outline with its centre, radius and angle."""
     centre, radius, angle = _pose(rng)
     kind = drawing.OUTLINES[rng.integers(len(drawing.OUTLINES))]
     return centre, radius, angle, drawing.outline(kind, centre, radius, angle)
 
 
 def _thing(name, split, rng, distance, wall, light):
-    """Config `rgb`: outline and pattern are the class, colours are not."""
+    """Config `rgb`: outline and pattern depend on the class, colours do not."""
     centre, radius, angle = _pose(rng)
     front = drawing.plane(distance, centre, rng.uniform(0, 0.01), angle)
     if name == "ball":
@@ -165,14 +166,14 @@ def _shaded(colour, centre, radius, light):
 
 
 def _material(name, split, rng, distance, wall, light):
-    """Config `texture`: the spectrum of the surface is the class."""
+    """Config `texture`: the power spectrum of the surface depends on the class."""
     centre, _, angle, edge = _any_outline(rng)
     front = drawing.plane(distance, centre, rng.uniform(0, 0.01), angle)
     return edge, drawing.noise(name, rng)[..., None], front
 
 
 def _stance(name, split, rng, distance, wall, light):
-    """Config `depth`: the front is the class; a picture on the wall is wall."""
+    """Config `depth`: the front depends on the class; a picture on the wall is wall."""
     centre, radius, _, edge = _any_outline(rng)
     surface = drawing.recoloured(drawing.photograph(split, rng), rng)
     slope, height, hollow, turn = rng.uniform((0.035, 0.4, 0.3, 0), (0.05, 0.6, 0.8, 2 * np.pi))
@@ -189,7 +190,7 @@ _OBJECTS = {"rgb": _thing, "texture": _material, "depth": _stance}
 
 
 def _same_histogram(image, owner, rng):
-    """Gives every region the same grey values, quantiles of one normal distribution."""
+    """Gives every region the same grey values: quantiles of one normal distribution."""
     grey = image[..., 0] + rng.normal(0, 0.02, (SIDE, SIDE))
     level, spread = rng.uniform(0.4, 0.6), rng.uniform(0.1, 0.16)
     for place in np.unique(owner):
@@ -200,20 +201,20 @@ def _same_histogram(image, owner, rng):
 
 
 def _lit(image, rng):
-    """Uneven light over the whole picture."""
+    """Lights the whole image unevenly."""
     along, _ = drawing.turned((SIDE / 2, SIDE / 2), rng.uniform(0, 2 * np.pi))
     return image * (rng.uniform(0.8, 1.1) + rng.uniform(0, 0.25) * along / SIDE)[..., None]
 
 
-def _seen(image, rng):
-    """The camera: noise, and 8 bits."""
+def _camera(image, rng):
+    """Adds the noise of a camera and rounds to 8 bits."""
     noisy = image + rng.normal(0, rng.uniform(0.01, 0.03), image.shape)
     return np.round(255 * np.clip(noisy, 0, 1)).astype(np.uint8)
 
 
-def _sensed(depth, rng):
-    """The depth sensor: noise that grows with distance, and blind spots (0)."""
-    # Nguyen et al. 2012, the axial noise of a Kinect: sigma = 1.2 mm + 1.9 mm (z - 0.4 m)^2.
+def _depth_sensor(depth, rng):
+    """Adds noise that grows with distance, and blind spots (0); gives millimetres."""
+    # The axial noise of a Kinect, Nguyen et al. 2012: sigma = 1.2 mm + 1.9 mm (z - 0.4 m)^2.
     sigma = 0.0012 + 0.0019 * (depth - 0.4) ** 2
     millimetres = 1000 * (depth + rng.normal(size=depth.shape) * sigma)
     jump = np.abs(np.diff(depth, axis=1, append=depth[:, -1:])) > 0.15

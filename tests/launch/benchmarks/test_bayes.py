@@ -73,6 +73,5 @@ def test_a_few_road_scenes(capsys):
     few = ("--train=train[:6]", "--test=test[:2]")
     colour = run(capsys, CAMVID, *few)
     place = run(capsys, CAMVID, *few, "--likelihood=none")
-    neither = run(capsys, CAMVID, *few, "--likelihood=none", "--prior=global")
     assert colour["iou/sky"] > 0.7
-    assert neither["mean_iou"] < 0.05 < place["mean_iou"] < colour["mean_iou"] < 0.4
+    assert 0.05 < place["mean_iou"] < colour["mean_iou"] < 0.4

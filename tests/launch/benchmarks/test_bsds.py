@@ -49,8 +49,8 @@ def test_portraits_are_turned_and_turned_back():
         shapes.append(image.shape)
         return image[..., 1]
 
-    np.testing.assert_array_equal(bsds.sideways(middle, image), image[..., 1])
-    np.testing.assert_array_equal(bsds.sideways(middle, image[:3]), image[:3, :, 1])
+    np.testing.assert_array_equal(bsds.as_landscape(middle, image), image[..., 1])
+    np.testing.assert_array_equal(bsds.as_landscape(middle, image[:3]), image[:3, :, 1])
     assert shapes == [(4, 6, 3), (3, 4, 3)]
 
 

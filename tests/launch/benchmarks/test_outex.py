@@ -10,27 +10,43 @@ from launch.config.errors import UserError
 SIZE = 64
 
 
+@pytest.fixture(autouse=True)
+def segment(monkeypatch):
+    """Stands in for the segmentation, which has tests of its own: finds bright pixels."""
+    calls = []
+
+    def threshold(image, textures):
+        assert image.shape == (SIZE, SIZE, 1)
+        assert image.dtype == np.float32
+        calls.append(textures)
+        return (image[..., 0] > 0.5).astype(np.int32)
+
+    monkeypatch.setattr(outex.texture_regions, "segment", threshold)
+    return calls
+
+
 @pytest.fixture
 def data(tmp_path):
-    """Two mosaics of two textures: upright stripes beside noise."""
+    """Two mosaics of a dark and a bright half; of the second, the bright part is smaller."""
     (tmp_path / "d" / "mosaics").mkdir(parents=True)
     _, x = np.mgrid[:SIZE, :SIZE]
     for number in range(2):
-        rough = np.random.default_rng(number).normal(size=(SIZE, SIZE))
-        image = 128 + 40 * np.where(x < SIZE // 2, np.sin(1.5 * x), rough)
+        image = np.where(x < SIZE // 2 + 4 * number, 100, 150)
         path = tmp_path / "d" / "mosaics" / f"{number:03d}.png"
-        Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(path)
+        Image.fromarray(image.astype(np.uint8)).save(path)
     Image.fromarray(np.where(x < SIZE // 2, 0, 255).astype(np.uint8)).save(tmp_path / "d/gt.png")
     return tmp_path / "d"
 
 
-def test_scores_and_pictures(data, tmp_path, capsys):
+def test_scores_and_pictures(data, tmp_path, capsys, segment):
     outex.main([f"--data={data}", "--textures=2", f"--out={tmp_path / 'out'}"])
     streams = capsys.readouterr()
     result = json.loads(streams.out)
     assert result["images"] == 2
     assert result["textures"] == 2
-    assert result["correct_overlap"] > 0.85
+    # All pixels of the first image, and all but 4 columns of the second.
+    assert result["correct_overlap"] == pytest.approx((1 + 60 / 64) / 2, abs=1e-4)
+    assert segment == [2, 2]
     assert {"correct_segments", "over_segmentation", "under_segmentation"} <= result.keys()
     assert [line[:3] for line in streams.err.splitlines()] == ["000", "001"]
     picture = np.asarray(Image.open(tmp_path / "out" / "001.png"))
@@ -38,8 +54,9 @@ def test_scores_and_pictures(data, tmp_path, capsys):
     assert set(np.unique(picture)) == {0, 255}
 
 
-def test_chosen_images(data, capsys):
-    outex.main([f"--data={data}", "--textures=2", "--images=1"])
+def test_chosen_images(data, capsys, segment):
+    outex.main([f"--data={data}", "--textures=0", "--images=1"])
+    assert segment == [None]  # their number is estimated
     assert json.loads(capsys.readouterr().out)["images"] == 1
 
 

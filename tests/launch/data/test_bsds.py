@@ -52,7 +52,7 @@ def test_mistakes_are_named(tmp_path):
         bsds.bsds("val", tmp_path)[0]
     truth = tmp_path / "groundTruth" / "val" / "two.mat"
     io.savemat(truth, {"other": np.zeros(3)})
-    with pytest.raises(ValueError, match=r"two\.mat is no ground truth"):
+    with pytest.raises(ValueError, match=r"two\.mat is not a ground truth"):
         bsds.read_annotations(truth)
     truth.unlink()
     with pytest.raises(UserError, match=r"two\.mat is missing"):

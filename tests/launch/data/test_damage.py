@@ -9,7 +9,7 @@ import pytest
 
 from launch.config import schema
 from launch.config.errors import UserError
-from launch.data import batches
+from launch.data import batches, damage, sources
 
 SIZE, BAD = 40, (3, 4, 39)
 
@@ -30,12 +30,11 @@ def holed(split):
     return Holed()
 
 
-def opened(share, said=None, **changes):
+def opened(share, **changes):
     config = schema.defaults().data
     config.update(name="tests.launch.data.test_damage:holed", batch_size=8, damaged=share)
     config.update(changes)
-    say = lambda line: said is not None and said.append(line)
-    return batches.open_data(config, "train", "config.data", say), config
+    return batches.open_data(config, "train"), config
 
 
 @pytest.mark.parametrize("cache_mib", [0, 100])
@@ -63,14 +62,13 @@ def test_damaged_records_are_left_out_of_an_evaluation(cache_mib):
     assert seen == [index for index in range(SIZE) if index not in BAD]
 
 
-def test_what_is_left_out_is_said_once_with_its_fault():
-    said = []
-    data, config = opened(0.1, said, cache_mib=0)
+def test_damaged_records_are_logged_once_with_their_error(capsys):
+    data, config = opened(0.1, cache_mib=0)
     for batch in itertools.islice(batches.train_batches(data, config, seed=1), 12):
         assert batch["mask"].all()
-    assert sum(line.count("are damaged") for line in said) <= len(BAD)
-    text = "\n".join(said)
-    assert "3 of 40 records met so far are damaged" in text
+    text = capsys.readouterr().err
+    assert 1 <= text.count("are damaged") <= len(BAD)
+    assert "3 of 40 records read so far are damaged" in text
     assert "image file is truncated" in text
 
 
@@ -84,12 +82,63 @@ def test_more_damage_than_stated_stops_the_run(cache_mib):
         read()
 
 
+class Three:
+    """Ten records; those of `bad` cannot be read."""
+
+    def __init__(self, bad):
+        self.bad = bad
+
+    def __getitem__(self, index):
+        if index in self.bad:
+            raise OSError("torn")
+        return {"x": np.int32(index)}
+
+
+def split_of(*bad):
+    return damage.tolerate(sources.Split(Three(bad), 10, "ten"))
+
+
+def test_exactly_the_allowed_share_passes_and_one_more_does_not(capsys):
+    tally = damage.Tally(split_of(1, 2, 3), 0.2)
+    tally.note(np.array([1, 2]))
+    assert "ten: 2 of 10 records read so far are damaged: 1, 2; left out" in capsys.readouterr().err
+    tally.note(np.array([2, 1]))  # known
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match=r"3 of 10 .* damaged: 3\. .*damaged=0\.2 allows.*torn"):
+        tally.note(np.array([1, 3]))
+
+
+def test_few_indices_are_listed(capsys):
+    damage.Tally(split_of(), 1.0).note(np.arange(damage.SHOWN + 1))
+    found = capsys.readouterr().err
+    assert "damaged: 0, 1, 2, 3, 4, ...; left out" in found
+    assert "It can be read now." in found
+    damage.Tally(split_of(), 1.0).note(np.arange(damage.SHOWN))
+    assert "damaged: 0, 1, 2, 3, 4; left out" in capsys.readouterr().err
+
+
+def test_the_next_readable_record_replaces_a_damaged_one():
+    records = split_of(8, 9).records
+    assert [int(records[index]["x"]) for index in (7, 8, 9)] == [7, 0, 0]
+    assert [bool(records[index][damage.KEY]) for index in (7, 8, 9)] == [False, True, True]
+    with pytest.raises(UserError, match="example 4 cannot be read"):
+        split_of(*range(10)).records[4]
+
+
+def test_arrays_in_memory_and_unknown_content_need_no_mark():
+    arrays = sources.Split({"x": np.arange(3)}, 3, "whole")
+    assert damage.tolerate(arrays) is arrays
+    assert split_of().fingerprint == ""
+    known = sources.Split(Three(()), 10, "ten", "abc")
+    assert damage.tolerate(known).fingerprint == "abc-tolerant"
+
+
 def test_without_a_share_the_first_damaged_record_stops_the_run():
     with pytest.raises(UserError, match=r"example 3 cannot be read.*truncated"):
         opened(0.0)
 
 
-def test_a_flipped_byte_in_array_record_is_one_record_left_out(data_dir, tmp_path):
+def test_a_flipped_byte_in_array_record_is_one_record_left_out(data_dir, tmp_path, capsys):
     config = schema.defaults().data
     config.update(data_dir=data_dir, batch_size=32)
     whole = batches.open_data(config, "test")
@@ -103,10 +152,9 @@ def test_a_flipped_byte_in_array_record_is_one_record_left_out(data_dir, tmp_pat
     content[33_000] ^= 1  # of the 65,744 bytes that are not padding
     file.write_bytes(content)
     config.update(data_dir=str(tmp_path), damaged=0.01)
-    said = []
-    damaged = batches.open_data(config, "test", "config.data", said.append)
+    damaged = batches.open_data(config, "test")
     (bad,) = np.flatnonzero(damaged.damaged)
-    assert any(f"are damaged: {bad};" in line for line in said)
+    assert f"are damaged: {bad};" in capsys.readouterr().err
     kept = np.delete(np.arange(len(damaged.damaged)), bad)
     np.testing.assert_array_equal(
         damaged.arrays["image"][kept], np.asarray(whole.arrays["image"])[kept]

@@ -7,9 +7,9 @@ from PIL import Image
 
 from launch.config import schema
 from launch.config.errors import UserError
-from launch.data import cache, folders, pairs, sources
+from launch.data import cache, folders, sources
+from launch.data.bad_file import BadFile
 from launch.data.folders import folder
-from launch.data.images import BadFile
 
 CAMVID = Path(__file__).resolve().parents[4] / "shared" / "data" / "camvid"
 
@@ -63,38 +63,6 @@ def test_names_come_from_the_class_file(root):
         folder("val", root, classes=2)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "id,name\n0,wall\n2,window\n1,door\n255,void\n",
-        "0;wall\n1;door\n2;window\n",
-        "\ufeffName\tID\nwall\t0\ndoor\t1\nwindow\t2\n",
-        "name,r,g,b\nwall,1,1,1\ndoor,2,2,2\nwindow,3,3,3\n",
-        "index,class\n0,wall\n1,door\n\n2,window\n",
-    ],
-)
-def test_tolerant_class_files(root, text):
-    (root / "classes.csv").write_text(text, "utf-8")
-    assert folder("train", root).classes == ("wall", "door", "window")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("0,wall\n0,door\n", r"classes.csv \(line 2\): id 0 comes twice"),
-        ("0,wall\nx,door\n", r"line 2\): no id and name in 'x,door'. Write lines such as"),
-        ("0,wall,1,2\n", "no colour in '1,2,'"),
-        ("0,wall,1,2,300\n", "no colour in '1,2,300'"),
-        ("0,wall,1,2,3\n1,door,1,2,3\n", r"colour \(1, 2, 3\) comes twice"),
-        ("id,name\n", "names no class"),
-    ],
-)
-def test_bad_class_files_are_named(root, text, message):
-    (root / "classes.csv").write_text(text)
-    with pytest.raises(BadFile, match=message):
-        folder("train", root)
-
-
 def test_masks_in_colour(root):
     colours = np.array([(128, 64, 128), (70, 70, 70), (0, 0, 0)], np.uint8)
     for path in root.glob("*/masks/*.png"):
@@ -140,7 +108,7 @@ def test_an_id_out_of_range_is_named(root):
     save(path, mask.astype(np.uint16) * 300)
     with pytest.raises(BadFile, match=r"\(x \d+, y 0\): id [36]00"):
         folder("train", root, classes=3)[1]
-    with pytest.raises(BadFile, match=r"hold 0, 1, 2, 300, 600.*may be no ids.*launch.check"):
+    with pytest.raises(BadFile, match=r"hold 0, 1, 2, 300, 600.*may not be ids.*launch.check"):
         folder("train", root)
 
 
@@ -186,43 +154,6 @@ def test_scaling_averages_the_image_and_picks_ids():
     np.testing.assert_array_equal(wide[5:], 255)
 
 
-def test_a_folder_without_splits_is_divided_for_good(tmp_path):
-    for number in range(150):
-        save(tmp_path / "images" / f"photo {number}.png", np.zeros((1, 1, 3), np.uint8))
-        save(tmp_path / "masks" / f"photo {number}_mask.png", np.zeros((1, 1), np.uint8))
-    parts, faults = pairs.find(tmp_path)
-    assert not faults
-    sizes = {split: len(part) for split, part in parts.items()}
-    assert sum(sizes.values()) == 150
-    assert 105 < sizes["train"] < 135
-    assert min(sizes["val"], sizes["test"]) >= 7
-    for path in [*tmp_path.glob("images/*[3-9].png"), *tmp_path.glob("masks/*[3-9]_mask.png")]:
-        path.unlink()
-    fewer, _ = pairs.find(tmp_path)
-    assert all(set(fewer[split]) <= set(parts[split]) for split in parts)
-    assert pairs.find(tmp_path, seed=1)[0] != fewer
-    assert len(folder("train+val+test", tmp_path)) == 45
-
-
-def test_names_match_without_suffix_case_and_ending(tmp_path):
-    for image, mask in [
-        ("A 1.PNG", "a 1_mask.png"),
-        ("b_gt.png", "B_GT.png"),
-        ("c.png", "c-labels.tif"),
-        ("sub/d.png", "sub/d.gif"),
-        ("e_mask.png", "e_mask_label.png"),
-        ("f.png", "f.PNG"),
-    ]:
-        save(tmp_path / "train" / "images" / image, np.zeros((1, 1, 3), np.uint8))
-        save(tmp_path / "train" / "masks" / mask, np.zeros((1, 1), np.uint8))
-    (tmp_path / "train" / "masks" / "Thumbs.db").write_text("not an image")
-    (tmp_path / "train" / "masks" / ".hidden.png").write_text("nor this")
-    place = tmp_path / "train" / "images"
-    save(place / ".ipynb_checkpoints" / "g.png", np.zeros((1, 1, 3), np.uint8))
-    (place / "sub" / "back").symlink_to(place)
-    assert len(folder("train", tmp_path)) == 6
-
-
 def test_split_expressions(root):
     for expression, count in {
         "train+val": 3,
@@ -244,7 +175,7 @@ def test_what_is_wrong_with_a_folder_is_said(root, tmp_path):
     with pytest.raises(BadFile, match=r"has no folder images \(it holds d\). Arrange it as DIR"):
         folder("train", tmp_path)
     save(root / "train" / "images" / "0.jpg", example(0)[0])
-    with pytest.raises(BadFile, match=r"its name comes twice. Keep one of it and 0.jpg"):
+    with pytest.raises(BadFile, match=r"its name occurs twice. Keep either this file or 0.jpg"):
         folder("train", root)
     os.remove(root / "train" / "images" / "0.jpg")
     os.remove(root / "train" / "masks" / "0.png")
@@ -261,12 +192,42 @@ def test_a_link_to_nothing_is_named_and_the_check_can_be_copied(tmp_path):
     with pytest.raises(BadFile) as caught:
         folder("train", root)
     assert "images/a.png: cannot be read (No such file" in str(caught.value)
-    assert f"`python -m launch.check '{root}'` lists all faults" in str(caught.value)
+    assert f"`python -m launch.check '{root}'` lists all problems" in str(caught.value)
+
+
+def test_the_canvas_is_the_largest_within_the_limit(root):
+    assert folder("train", root, limit=16).canvas == (12, 16)
+    assert folder("train", root, limit=8).canvas == (6, 8)
+    assert folder("train", root, size=(7, 9)).canvas == (7, 9)
+    assert folder("train", root, limit=1).canvas == (1, 1)
+
+
+def test_the_scale_is_by_how_much_images_were_reduced(root):
+    assert folder("train", root).scale == 1.0
+    assert folder("train", root, size=(6, 16)).scale == 0.5
+    assert folder("train", root, size=(24, 32)).scale == 1.0
+
+
+def test_the_fingerprint_follows_what_is_read(root):
+    prints = [folder("train", root, classes=3, **k).fingerprint for k in ({}, {"size": 8})]
+    prints.append(folder("val", root, classes=3).fingerprint)
+    assert len(set(prints)) == 3
+    assert folder("train", root, classes=3).fingerprint == prints[0]
+
+
+def test_the_survey_stops_where_the_masks_are_not_binary(tmp_path):
+    masks = []
+    for number in range(70):
+        value = {2: 7, 69: 9}.get(number, 255)
+        masks.append(save(tmp_path / f"{number}.png", np.full((1, 1), value, np.uint8)))
+    assert folders.survey(tuple(masks), (), False, "a") == {7, 9, 255}
+    assert folders.survey(tuple(masks), (), True, "b") == {7, 255}  # of the first 64
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"size": (0, 5)}, r"size=\(0, 5\): give both sides, or 0"),
         ({"size": -1}, "size and limit must be whole pixels, got -1 and 512"),
         ({"size": (1, 2, 3)}, "size and limit must be whole pixels"),
         ({"limit": 0}, "size and limit must be whole pixels"),
@@ -287,25 +248,24 @@ def test_sizes_that_differ_are_named(root):
         folder("train", root)[0]
 
 
-def test_a_config_opens_a_folder_and_its_cache_follows_the_files(root):
+def test_a_config_opens_a_folder_and_its_cache_follows_the_files(root, capsys):
     config = schema.defaults().data
     config.name, config.kwargs = "launch.data.folders:folder", {"path": str(root), "classes": 3}
     first = sources.open_split(config, "train")
-    said = []
-    arrays = cache.arrays_of(first, 100, said.append)
+    arrays = cache.arrays_of(first, 100)
     assert isinstance(arrays["image"], np.memmap)
-    assert len(said) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
     assert first.classes == ("class 0", "class 1", "class 2")
-    cache.arrays_of(sources.open_split(config, "train"), 100, said.append)
-    assert len(said) == 1  # from the cache
+    cache.arrays_of(sources.open_split(config, "train"), 100)
+    assert capsys.readouterr().err == ""  # from the cache
     save(root / "train" / "masks" / "0.png", np.zeros((12, 16), np.uint8))
-    changed = cache.arrays_of(sources.open_split(config, "train"), 100, said.append)
-    assert len(said) == 2
+    changed = cache.arrays_of(sources.open_split(config, "train"), 100)
+    assert len(capsys.readouterr().err.splitlines()) == 1
     assert not changed["segmentation"][0].any()
     assert sorted(path.name for path in root.iterdir()) == ["test", "train", "val"]
 
 
-def test_a_fault_reaches_the_user_as_it_is(root):
+def test_a_bad_file_reaches_the_user_as_it_is(root):
     config = schema.defaults().data
     config.name, config.kwargs = "launch.data.folders:folder", {"path": str(root), "classes": 2}
     config.preprocess = {"name": "launch.data.transforms:keep", "keys": ("segmentation",)}

@@ -1,12 +1,11 @@
 import io
-import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from launch.data import images
-from launch.data.images import BadFile
+from launch.data.bad_file import BadFile
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (17, 31, 3), np.uint8)
@@ -64,7 +63,7 @@ def test_sixteen_bits_and_one_bit(tmp_path):
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_photographs_are_upright(tmp_path, orientation):
-    turns = {1: 0, 3: 2, 6: 1, 8: 3}[orientation]  # quarter turns that the file needs undone
+    turns = {1: 0, 3: 2, 6: 1, 8: 3}[orientation]  # of 90 degrees, by which the file is rotated
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path, np.rot90(RGB, turns).copy(), "a.png", exif=exif)
@@ -188,7 +187,10 @@ def png():
         (b"", "the file is empty. Copy or export it again"),
         (png()[:300], r"cannot be read \(.*\)"),
         (b"not a picture at all", r"cannot be read \(cannot identify image file\)"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer.*git lfs pull"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid",
+            "a Git LFS pointer.*git lfs pull",
+        ),
     ],
 )
 def test_files_that_cannot_be_read_are_named(tmp_path, content, message):
@@ -209,13 +211,39 @@ def test_refused_images(tmp_path):
         images.read_mask(saved(tmp_path, RGB))
     pages = [Image.fromarray(GREY) for _ in range(3)]
     path = saved(tmp_path, pages[0], "b.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(BadFile, match=r"holds 3 pictures\. Save each"):
+    with pytest.raises(BadFile, match=r"holds 3 images\. Save each"):
         images.read_image(path)
     with pytest.raises(BadFile, match="grey values of -1 to 70000"):
         images.read_image(saved(tmp_path, np.array([[-1, 70000]], np.int32), "c.tif"))
 
 
-def test_a_fault_crosses_between_processes():
-    fault = pickle.loads(pickle.dumps(BadFile("f.png", "is odd", "Mend it.", "x 1, y 2")))
-    assert str(fault) == "f.png (x 1, y 2): is odd. Mend it."
-    assert fault.place == "x 1, y 2"
+def test_a_grey_that_is_out_of_range_by_one_is_refused(tmp_path):
+    for low, high in ((-1, 5), (0, 65536)):
+        with pytest.raises(BadFile, match=f"grey values of {low} to {high}"):
+            images.read_image(saved(tmp_path, np.array([[low, high]], np.int32), "c.tif"))
+    read = images.read_image(saved(tmp_path, np.array([[0, 65535]], np.int32), "d.tif"))
+    np.testing.assert_array_equal(read[0, :, 0], [0, 255])
+
+
+def test_the_first_wrong_pixel_is_named(tmp_path):
+    ids = np.zeros((16, 24), np.uint8)
+    depth = np.ones((16, 24), np.float32)
+    depth[9, 20] = -0.5
+    np.save(tmp_path / "d.npy", depth)
+    with pytest.raises(BadFile, match=r"x 20, y 9\): a depth of -0.5 m"):
+        images.read_depth(tmp_path / "d.npy")
+    picture = np.repeat(ids[..., None], 3, -1)
+    picture[3, 17] = (0, 0, 1)
+    with pytest.raises(BadFile, match=r"x 17, y 3\): a mask in colours, such as \(0, 0, 1\)"):
+        images.read_mask(saved(tmp_path, picture))
+    floats = np.zeros((16, 24), np.float32)
+    floats[5, 6] = 1.25
+    with pytest.raises(BadFile, match=r"x 6, y 5\): a mask of floats, such as 1.25"):
+        images.read_mask(saved(tmp_path, floats, "f.tif"))
+
+
+def test_a_mask_of_another_size_than_its_image():
+    bad = images.wrong_size("m.png", (5, 7), "folder/i.png", (6, 7, 3))
+    assert str(bad) == "m.png: is 7 x 5, its image 7 x 6. Export it at the size of i.png."
+    bad = images.wrong_size("m.png", (5, 7), "i.png", (7, 5, 3))
+    assert bad.fix.startswith("One of them lies on its side")

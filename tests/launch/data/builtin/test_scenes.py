@@ -5,19 +5,19 @@ import pytest
 
 from launch.config import schema
 from launch.data import sources, tfds_sets
-from launch.data.builtin import drawing, scenes
+from launch.data.builtin import scenes
 
 
 @functools.cache
-def drawn(config):
+def examples(config):
     """Images, labels and depths of 60 scenes."""
-    examples = [scenes.scene(config, "train", number) for number in range(60)]
-    return tuple(np.stack(arrays) for arrays in zip(*examples, strict=True))
+    drawn = [scenes.scene(config, "train", number) for number in range(60)]
+    return tuple(np.stack(arrays) for arrays in zip(*drawn, strict=True))
 
 
 @pytest.fixture(scope="module", params=list(scenes.CLASSES))
 def some(request):
-    return request.param, *drawn(request.param)
+    return request.param, *examples(request.param)
 
 
 def test_the_builder_gives_what_scene_draws(tmp_path, monkeypatch):
@@ -86,7 +86,7 @@ def test_colour_alone_does_not_solve_it(some):
 
 def test_materials_share_their_grey_values():
     greys = [[] for _ in scenes.CLASSES["texture"]]
-    for image, labels in zip(*drawn("texture")[:2], strict=True):
+    for image, labels in zip(*examples("texture")[:2], strict=True):
         grey = image.mean(-1)
         grey = (grey - grey.mean()) / grey.std()
         for label, values in enumerate(greys):
@@ -96,23 +96,3 @@ def test_materials_share_their_grey_values():
     np.testing.assert_allclose([values.std() for values in greys], 1, atol=0.02)
     deciles = [np.quantile(values, np.linspace(0.1, 0.9, 9)) for values in greys]
     np.testing.assert_allclose(deciles, np.broadcast_to(deciles[0], (5, 9)), atol=0.03)
-
-
-def test_splits_share_no_tile_and_no_digit():
-    tiles, digits = {}, {}
-    for split in scenes.SIZES:
-        tiles[split] = {tile.tobytes() for tile in drawing._tiles(split)}
-        digits[split] = len(drawing._glyphs(split))
-    assert all(tiles.values())
-    assert sum(map(len, tiles.values())) == len(set.union(*tiles.values()))
-    assert sum(digits.values()) == 1797
-
-
-@pytest.mark.parametrize("kind", drawing.OUTLINES)
-def test_outlines_are_distances(kind):
-    """Near the edge, the distance grows by one per pixel."""
-    edge = drawing.outline(kind, (32, 32), 18, 0.3)
-    slope = np.hypot(*np.gradient(edge))[np.abs(edge) < 1]
-    assert np.median(slope) == pytest.approx(1, abs=0.02)
-    assert edge[32, 32] < -5
-    assert np.hypot(drawing.Y - 32, drawing.X - 32)[edge < 0].max() <= 18
