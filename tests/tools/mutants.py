@@ -121,7 +121,8 @@ def _literal(text):
 def _others(value):
     if isinstance(value, bool):
         return [repr(not value)]
-    candidates = (value + 1, value * 2, type(value)(0))
+    near = [value + 1] if abs(value) < 1000 else []  # a change of 1e12 by one is none
+    candidates = (*near, value * 2, type(value)(0))
     return [repr(other) for other in dict.fromkeys(candidates) if other != value]
 
 
