@@ -146,9 +146,9 @@ REFUSED = [
     (
         "train",
         ["--config=configs/vae.py", "--config.data.data_dir=s3://bucket/data"],
-        "only gs:// is known here; mount",
+        "only gs:// is",
     ),
-    ("evaluate", ["--workdir=s3://bucket/run"], "only gs:// is known here; mount"),
+    ("evaluate", ["--workdir=s3://bucket/run"], "only gs:// is"),
     ("evaluate", ["--workdir=nowhere"], "no such directory"),
     ("evaluate", ["--workdir=WORKDIR", "--step=7"], "has steps [180, 200]"),
     ("evaluate", ["--workdir=WORKDIR", "--batch_size=0"], "--batch_size must be at least 1"),
