@@ -1,6 +1,7 @@
-# make train and make test need only Python >= 3.11 (with venv) and make.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# make train and make test need only Python 3.11 to 3.14 (with venv) and make.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+	&& echo $$p && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 
@@ -23,7 +24,7 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml
 	touch $@
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "Segen needs Python 3.11 or newer; found none on PATH"; exit 2; }
+	@test -n "$(PYTHON)" || { echo "Segen needs Python 3.11, 3.12, 3.13 or 3.14; found none on PATH"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 clean:

@@ -25,6 +25,9 @@ jax.config.update("jax_compilation_cache_dir", str(CACHE / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "jax")  # for the commands we start
+# scikit-learn, which some tests compare with, counts cores by joblib, and that warns where a
+# machine does not tell (a chroot or container without /sys).
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 cli.quiet()
 cli.install_handler()
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools import reading
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -35,29 +37,47 @@ def installed(tmp_path_factory):
 
 
 def test_the_wheel_holds_the_packages_and_nothing_else(installed):
-    names = {path.name for path in (installed / "site").iterdir()}
-    packages = {name for name in names if not name.endswith(".dist-info")}
-    assert packages <= {"configs", "jaxgen", "jaxseg", "launch"}
-    for package in packages:
-        assert (installed / "site" / package / "py.typed").exists()
-    (info,) = (installed / "site").glob("*.dist-info")
+    site = installed / "site"
+    (info,) = site.glob("segen-*.dist-info")
     assert (info / "licenses" / "LICENSE").exists()
+    packages = ("configs", "jaxgen", "jaxseg", "launch")
+    assert {path.name for path in site.iterdir()} == {*packages, info.name}
+    files = lambda root, pattern: {
+        path.relative_to(root).as_posix()
+        for package in packages
+        for path in (root / package).rglob(pattern)
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    extra = {*files(ROOT, "cloud/*"), *(f"{package}/py.typed" for package in packages)}
+    assert {f"launch/cloud/{name}" for name in ("Dockerfile", "common.sh", "slurm.sbatch")} < extra
+    assert files(site, "*") == files(ROOT, "*.py") | extra
 
 
-def test_the_wheel_trains(installed, data_dir):
+@pytest.fixture(scope="module")
+def loaded(installed, data_dir):
+    """Files that a training by the installed wheel loads, relative to site-packages."""
     command = [
         sys.executable,
         "-c",
-        "import sys; sys.path.insert(0, 'site'); import launch.train, launch.cli; "
-        "assert launch.train.__file__.startswith(sys.argv.pop()), launch.train.__file__; "
-        "launch.cli.run(launch.train.main)",
+        f"import sys; sys.path.insert(0, 'site'); {reading.TRAIN}",
         "--config=configs/vae.py",
         f"--config.data.data_dir={data_dir}",
         "--config.train.steps=50",
         "--workdir=run",
-        str(installed / "site"),
     ]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return reading.project_files(done.stdout.splitlines(), installed / "site")
+
+
+def test_the_wheel_trains(installed, loaded):
+    assert "launch/train.py" in loaded
     assert (installed / "run" / "checkpoints" / "50").is_dir()
+
+
+def test_a_run_loads_few_files_and_lines(loaded):
+    counts = reading.count([*loaded, "configs/vae.py"])
+    assert counts["files"] <= 34
+    assert counts["lines"] <= 4800
+    assert counts["run"] <= 350

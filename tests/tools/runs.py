@@ -1,13 +1,19 @@
 """Runs of the real command line, for tests and tools: start, kill, compare."""
 
+import contextlib
 import hashlib
+import importlib
+import io
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from launch import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +49,22 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
     process = start(module, *arguments)
     stdout, stderr = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def call(module: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs `launch.<module>` in this process: its exit code, and the outputs that it prints."""
+    argv = [f"launch.{module}", *map(str, arguments)]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.chdir(ROOT))
+        stack.enter_context(mock.patch.object(sys, "argv", argv))
+        stdout = stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stderr = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        code = 0
+        try:
+            cli.run(importlib.import_module(argv[0]).main)
+        except SystemExit as left:
+            code = left.code
+    return subprocess.CompletedProcess(argv, code, stdout.getvalue(), stderr.getvalue())
 
 
 def state_hash(workdir: Path, step: int) -> str:
