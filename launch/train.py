@@ -242,15 +242,13 @@ def monitor(
     count = config.score.samples
     if not count:
         return lambda state: {}, set()
-    if jax.process_count() > 1:
-        raise UserError(
-            f"config.score.samples={count}: one process alone can score samples; give 0 here, and "
-            "score the checkpoints by `launch.evaluate --samples`"
-        )
-    known = features.build(config)
+    sample_metrics.check_one_process(count)
+    net = features.build(config.score.features, config.data, config.eval.split)
     classes = config.task.get("classes", 0)
-    score = sample_metrics.monitor(experiment, data, known, config.eval.batch_size, count, classes)
-    return score, sample_metrics.monitored(known)
+    score = sample_metrics.make_monitor(
+        experiment, data, net, config.eval.batch_size, count, classes
+    )
+    return score, sample_metrics.monitor_names(net)
 
 
 def evaluator(

@@ -24,6 +24,7 @@ from launch.config import loading
 from launch.config.errors import CommandExit, UserError
 from launch.engine import experiments
 from launch.exported import archive, loader, tracing
+from launch.inference import sampling
 from launch.reporting import image_files
 from tests.launch import (
     test_gan_program,
@@ -149,7 +150,7 @@ def test_any_number_of_seeds_and_classes_is_drawn(made, name):
     model = loader.load(file)
     assert model.card["classes"] == ["0", "1"]
     seeds = [11, 2, 2, 7, 30]
-    wanted = sample.draw(opened_of(workdir), seeds, None, 8)
+    wanted = sampling.sample_images(opened_of(workdir), seeds, None, 8)
     found = model(seeds=seeds, labels=np.array(seeds) % 2)["images"]
     assert found.dtype == np.uint8
     alike(found, np.asarray(tracing.levels(jnp.asarray(wanted))))
@@ -182,7 +183,7 @@ def test_masks_become_images(made):
     assert model.inputs["segmentation"]["values"] == [0, 1, 2, 255]
     masks = np.stack([one["segmentation"] for one in test_sample.blocks("test")[:5]])
     columns = {"segmentation": masks, "label": np.zeros(5, np.int32)}
-    wanted = sample.by_seed(
+    wanted = sampling.run_by_seed(
         restored, restored.experiment.compiled.complete, list(range(5)), columns, 8
     )
     found = model(seeds=np.arange(5), segmentation=masks)["images"]
