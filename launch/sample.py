@@ -167,12 +167,18 @@ def _read_rows(restored, options, key) -> tuple[list[int], np.ndarray, np.ndarra
             f"--seeds: {data.split.title} has {data.split.size:,} rows to complete, 0 to "
             f"{data.split.size - 1:,}; seed {max(seeds)} is beyond"
         )
-    rows = [data.split[seed] for seed in seeds]
     classes = sampling.class_count(restored)
     labels = sampling.labels_by_seed(seeds, options.label, classes)
     if options.label is None and classes:
-        labels = np.array([row["label"] for row in rows], np.int32)
-    return seeds, np.stack([row[key] for row in rows]), labels
+        labels = _column(data, "label", seeds).astype(np.int32)
+    return seeds, _column(data, key, seeds), labels
+
+
+def _column(data: batches.Data, key: str, rows: list[int]) -> np.ndarray:
+    """One array of some examples of a split, [N, ...]."""
+    if data.arrays is not None:
+        return data.arrays[key][rows]
+    return np.stack([data.split[row][key] for row in rows])
 
 
 def _save(path: Path, images: np.ndarray, grid: np.ndarray) -> None:
