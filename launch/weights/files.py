@@ -77,7 +77,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _npz(path):
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 

@@ -131,7 +131,7 @@ ROW = {
 
 def test_the_table_is_aligned():
     assert scaling.table([ROW]).splitlines() == [
-        "devices  layout   sent/step  state/device  temporaries  GFLOP/image         hidden from",
+        "devices  layout   sent/step  state/device  temporaries  GFLOP/image        hidden from",
         "      8    fsdp  1,234.6 MB        2.0 MB       3.1 MB         0.50  6.3 images/device",
     ]
 

@@ -16,7 +16,6 @@ from tests.launch.audits import toy
 @pytest.mark.parametrize(
     ("task", "expected"),
     [
-        ({"fault": "not normalised"}, {"sum to one": "FAIL"}),
         ({"fault": "sees itself"}, {"sum to one": "FAIL"}),
         ({"fault": "too random"}, {"sum to one": "pass", "sampler": "FAIL"}),
         ({"fault": "too random", "means": True}, {"sum to one": "pass", "sampler": "FAIL"}),
@@ -27,19 +26,53 @@ def test_each_fault_of_probabilities_is_caught(task, expected):
     assert toy.outcomes(findings) == expected, audit.table(findings)
 
 
-def test_all_sizes_that_were_tried_are_named():
-    (found,) = enumeration.total_probability(toy.factory(fault="sees itself"), True, 0.0)
-    binary, grey = found.detail.split("; ")
-    assert binary.startswith("512 images of 3 x 3 in 2 levels: ")
-    assert grey.startswith("65,536 images of 1 x 2 in 256 levels: ")
-    assert found.on == "untrained, 1 x 2 x 1"
-    (found,) = enumeration.total_probability(
-        toy.factory(fault="sees itself", smallest=9), True, 0.0
+@pytest.fixture
+def exact(monkeypatch):
+    """`_exact` with the sums of a table: {number of levels: a sum for each label}."""
+
+    def fits(factory, shapes, untrained):
+        (shape,) = shapes
+        if shape in factory:
+            return None, f"no {shape}"
+        return SimpleNamespace(title=f"made {shape}", classes=3), ""
+
+    def exact(sums, without=()):
+        log = lambda model, grid, label: np.log([sums[len(grid.levels)][label and 1]])
+        monkeypatch.setattr(enumeration, "first_that_fits", fits)
+        monkeypatch.setattr(enumeration, "_log_probs", log)
+        drawn = lambda model, grid, log: ("sampler", grid.title, float(np.exp(log[0])))
+        monkeypatch.setattr(enumeration, "sampler", drawn)
+        return enumeration._exact(without, SimpleNamespace(title="first", classes=3), True)
+
+    return exact
+
+
+def test_the_grid_whose_sum_is_one_is_sampled(exact):
+    for levels, title in ((2, "512 images of 3 x 3"), (256, "65,536 images of 1 x 2")):
+        sums = {2: (2.0, 2.0), 256: (9.0, 9.0)} | {levels: (1 + 9e-6, 1 - 9e-6)}
+        found, sampled = exact(sums)
+        assert found.outcome == "pass"
+        assert found.on == ("first" if levels == 2 else "made (1, 2, 1)")
+        assert found.detail == f"{title} in {levels} levels: 1.0000090 (of 2 classes)"
+        assert sampled == ("sampler", f"{title} in {levels} levels", pytest.approx(1 + 9e-6))
+
+
+def test_a_sum_over_256_levels_leads_to_a_coarser_grid(exact):
+    found, sampled = exact({2: (0.5, 0.5), 256: (256.0, 256.0), 16: (1.0, 1.0)})
+    assert found.detail == "256 images of 1 x 2 in 16 levels: 1.0000000 (of 2 classes)"
+    assert sampled[1] == "256 images of 1 x 2 in 16 levels"
+
+
+def test_all_grids_that_were_tried_are_named_with_their_worst_sum(exact):
+    (found,) = exact({2: (1.0, 0.25), 256: (np.inf, 1.0)})
+    assert (found.check, found.on, found.outcome) == ("sum to one", "made (1, 2, 1)", "FAIL")
+    assert found.detail == (
+        "512 images of 3 x 3 in 2 levels: 0.2500000 (of 2 classes); "
+        "65,536 images of 1 x 2 in 256 levels: inf (of 2 classes)"
     )
-    binary, grey = found.detail.split("; ")
-    assert binary.startswith("512 images of 3 x 3 in 2 levels: ")
-    assert grey.startswith("the net takes no 1 x 2 x 1: ")
-    assert found.on == "untrained, 3 x 3 x 1"
+    (found,) = exact({2: (1.0, 1 + 2e-5)}, without=[(1, 2, 1)])
+    assert (found.on, found.outcome) == ("first", "FAIL")
+    assert found.detail.endswith("1.0000200 (of 2 classes); no (1, 2, 1)")
 
 
 def test_where_the_sum_does_not_apply():
@@ -68,33 +101,35 @@ def test_sums_without_probabilities_do_not_apply(monkeypatch):
     assert tuple(found) == ("sum to one", "untrained, here", "n/a", why)
 
 
+def test_estimated_probabilities_sum_to_one_within_their_error(monkeypatch):
+    """Of a model of 256 levels, which the binary grid does not suit."""
+    monkeypatch.setattr(enumeration, "TRAINING_STEPS", 20)
+    factory = toy.factory(estimated=True, levels=256)
+    (found,) = enumeration.total_probability(factory, True, 0.0)
+    assert (found.outcome, found.check, found.on) == ("pass", "sum to one", "20 steps, 1 x 1 x 1")
+    assert found.detail.startswith("256 images of 1 x 1 in 256 levels, estimated: ")
+
+
 @pytest.mark.parametrize(
-    ("task", "outcome", "detail"),
+    ("total", "error", "outcome"),
     [
-        ({}, "pass", "512 images of 3 x 3 in 2 levels, estimated: "),
-        ({"levels": 256}, "pass", "256 images of 1 x 1 in 256 levels, estimated: "),
-        ({"fault": "biased"}, "FAIL", "512 images of 3 x 3 in 2 levels, estimated: 1.1"),
+        (1.0, 0.02, "pass"),
+        (1.0, 0.5, "FAIL"),  # an error so large says nothing
+        (1.07, 0.02 * 3**0.5, "pass"),  # 3.5 standard errors
+        (1.09, 0.02 * 3**0.5, "FAIL"),  # 4.5
+        (1.000009, 0.0, "pass"),
+        (1.00002, 0.0, "FAIL"),
     ],
 )
-def test_estimated_probabilities_sum_to_one_within_their_error(task, outcome, detail, monkeypatch):
-    monkeypatch.setattr(enumeration, "TRAINING_STEPS", 20)
-    factory = toy.factory(estimated=True, **task)
-    (found,) = enumeration.total_probability(factory, True, 0.0)
-    assert (found.outcome, found.check) == (outcome, "sum to one")
-    assert found.detail.startswith(detail)
-    assert found.on == ("20 steps, 3 x 3 x 1" if task == {} else "20 steps, 1 x 1 x 1")
-
-
-@pytest.mark.parametrize(("error", "outcome"), [(0.02, "pass"), (0.5, "FAIL")])
-def test_an_estimate_with_a_large_error_says_nothing(error, outcome, monkeypatch):
-    """Four repeats of 1 - error and 1 + error have that standard error, times 0.577."""
-    repeats = np.log(1 + error * np.array([-1, 1, -1, 1]))
+def test_an_estimate_must_be_one_within_its_error(total, error, outcome, monkeypatch):
+    """The standard error of four repeats, total -+ error, is error / sqrt(3)."""
+    repeats = np.log(total + error * np.array([-1, 1, -1, 1]))
     monkeypatch.setattr(enumeration, "_estimates", lambda model, grid: -repeats[:, None])
     monkeypatch.setattr(enumeration, "first_that_fits", lambda *_: (None, "no smaller size"))
     model = SimpleNamespace(title="trained, here")
     found = enumeration._estimated(None, model, False)
     assert (found.outcome, found.on) == (outcome, "trained, here")
-    expected = f"512 images of 3 x 3 in 2 levels, estimated: 1.0000 +- {error / 3**0.5:.4f}"
+    expected = f"512 images of 3 x 3 in 2 levels, estimated: {total:.4f} +- {error / 3**0.5:.4f}"
     assert found.detail == expected + ("" if outcome == "pass" else "; no smaller size")
 
 
@@ -113,25 +148,28 @@ def test_a_fresh_model_learns_images_of_the_grid():
     assert np.ptp(probability) > 0.1
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_the_bound_of_a_vae_is_audited_by_importance_samples(likelihood, monkeypatch):
-    vae = toy.config()
-    with vae.unlocked():
-        vae.task = {
+def vae(likelihood):
+    config = toy.config()
+    with config.unlocked():
+        config.task = {
             "name": "jaxgen.vae:vae",
             "nll_samples": 300,
             "likelihood": {"name": f"jaxgen.likelihoods:{likelihood}"},
         }
-        vae.model = {
+        config.model = {
             "encoder": {"name": "jaxgen.nets:MLPEncoder", "latents": 2, "widths": (8,)},
             "decoder": {"name": "jaxgen.nets:MLPDecoder", "widths": (8,)},
         }
-        vae.optimizer.update({"name": "optax:adam", "learning_rate": 1e-2})
-    factory = audit.of_config(vae)
-    unit, offset = checks.units(factory.at())
-    assert unit.outcome == "pass"
-    assert offset == (8.0 if likelihood == "gaussian" else 0.0)
-    if likelihood == "bernoulli":
-        (found,) = enumeration.total_probability(factory, True, offset)
-        assert found.outcome == "pass", found.detail
-        assert found.detail.startswith("512 images of 3 x 3 in 2 levels, estimated")
+        config.optimizer.update({"name": "optax:adam", "learning_rate": 1e-2})
+    return audit.of_config(config)
+
+
+def test_the_bound_of_a_vae_is_audited_by_importance_samples():
+    (found,) = enumeration.total_probability(vae("bernoulli"), True, 0.0)
+    assert found.outcome == "pass", found.detail
+    assert found.detail.startswith("512 images of 3 x 3 in 2 levels, estimated")
+
+
+def test_a_density_has_8_bits_more():
+    unit, offset = checks.units(vae("gaussian").at())
+    assert (unit.outcome, offset) == ("pass", 8.0)

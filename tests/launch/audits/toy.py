@@ -72,8 +72,7 @@ def autoregressive(
         x = normalise(batch, rng)
         chosen = jnp.round(x * (levels - 1)).astype(int)[..., None]
         log = jax.nn.log_softmax(conditionals(state, x, batch))
-        total = jnp.take_along_axis(log, chosen, -1).sum((1, 2, 3, 4))
-        return 0.9 * total if fault == "not normalised" else total
+        return jnp.take_along_axis(log, chosen, -1).sum((1, 2, 3, 4))
 
     def sample(state, batch, rng):
         draw = lambda key: jax.random.gumbel(key, (size, levels))
@@ -93,14 +92,13 @@ def autoregressive(
             return put(x, chosen), put(shown, mean if means else chosen)
 
         blank = jnp.zeros((len(batch["index"]), *shape))
-        shown = jax.lax.fori_loop(0, size, fill, (blank, blank))[1]
-        return 0.7 * shown + 0.1 if fault == "between" else shown
+        return jax.lax.fori_loop(0, size, fill, (blank, blank))[1]
 
     def sums(state, batch, rng):
         nll = -log_prob(state, batch, rng)
         if estimated:  # the mean of exp(-0.1 z - 0.005) is 1
             draw = lambda key: 0.1 * jax.random.normal(key) + 0.005
-            nll += by_example(draw, rng, batch["index"]) - (0.1 if fault == "biased" else 0.0)
+            nll += by_example(draw, rng, batch["index"])
         if fault == "means":
             return {"nll": nll.mean(), "count": jnp.ones(())}
         return {"nll": jnp.sum(nll * batch["mask"]), "count": jnp.sum(batch["mask"] * 1.0)}
