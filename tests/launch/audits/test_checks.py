@@ -20,8 +20,10 @@ def untrained():
 
 def faulty(fault):
     """The model of the task with a fault, with the same parameters as without one."""
-    model = untrained()
-    return model._replace(task=toy.autoregressive(optax.sgd(1e-3), model.example, fault=fault))
+    model, optimizer = untrained(), optax.sgd(1e-3)
+    state = toy.State(model.state.params, optimizer.init(model.state.params))
+    task = toy.autoregressive(optimizer, model.example, fault=fault)
+    return model._replace(task=task, state=state)
 
 
 @pytest.mark.parametrize(
