@@ -1,24 +1,17 @@
 """python -m launch.audit --config=configs/rnn.py, or --workdir=runs/rnn
 
-Checks what any generative model promises, a user's own too: causality, probabilities
-that sum to one, a sampler that agrees with them, units, samples by seed. Prints a
-table; exits with 1 if a check fails.
+Checks the promises of any generative model, yours too: causality, probabilities that sum
+to one, a sampler that agrees with them, units, samples by seed. Prints a table; exits with
+1 if a check fails.
 """
 
 import logging
 
+from ml_collections import ConfigDict
+
 from launch import cli
-from launch.audits.checks import (
-    FAIL,
-    NONE,
-    PASS,
-    Finding,
-    by_seed,
-    causality,
-    evaluation,
-    step,
-    units,
-)
+from launch.audits import checks
+from launch.audits.checks import FAIL, NONE, PASS, Finding
 from launch.audits.enumeration import total_probability
 from launch.audits.fixtures import AuditedModel, ModelFactory, first_that_fits, fit_for_audit
 from launch.config import loading
@@ -28,15 +21,23 @@ from launch.engine import experiments, sharding, trained_runs, validate
 
 logger = logging.getLogger("segen")
 
-# Values of an image up to which every one is followed through the Jacobian; larger
-# images are audited at one of these sizes.
+# Values of an image up to which causality is checked at the image's own size; a larger
+# image is audited at the first of the sizes (H, W) in SMALL that the net can make.
 MOST_VALUES = 1024
 SMALL = ((8, 8), (16, 16))
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line and audits."""
-    arguments = cli.parser("audit", "Checks what a generative model promises; 1 if a check fails.")
+    """Audits a config or a run.
+
+    Args:
+      argv: arguments of the command line, without the command's own name.
+
+    Raises:
+      UserError: not one of --config and --workdir, or no generative task.
+      CommandExit: a check failed.
+    """
+    arguments = cli.parser("audit", "Checks a generative model; exit code 1 if a check fails.")
     add = arguments.add_argument
     add("--config", default="", help="FILE.py or FILE.py:VARIANT: untrained, perturbed parameters")
     add("--workdir", type=cli.workdir, help="a run: its trained parameters, where they fit")
@@ -46,69 +47,88 @@ def main(argv: list[str]) -> None:
         raise UserError("give either --config or --workdir")
     sharding.set_up_jax()
     if options.workdir:
-        builder = of_run(trained_runs.restore(options.workdir, overrides, options.step, None))
+        factory = of_run(trained_runs.restore(options.workdir, overrides, options.step, None))
     else:
-        builder = of_config(loading.override(loading.load(options.config), overrides))
-    found = audit(builder)
-    print(table(found))
-    verdicts = [one.verdict for one in found]
-    count = ", ".join(f"{verdicts.count(v)} {v}" for v in (PASS, FAIL, NONE) if v in verdicts)
-    if FAIL in verdicts:
-        raise CommandExit(f"the audit of {builder.config.task.name} failed: {count}")
-    logger.info(count)
+        factory = of_config(loading.override(loading.load(options.config), overrides))
+    findings = audit(factory)
+    print(table(findings))
+    outcomes = [one.outcome for one in findings]
+    counts = ", ".join(f"{outcomes.count(o)} {o}" for o in (PASS, FAIL, NONE) if o in outcomes)
+    if FAIL in outcomes:
+        raise CommandExit(f"the audit of {factory.config.task.name} failed: {counts}")
+    logger.info(counts)
 
 
-def of_config(config) -> ModelFactory:
-    """What to audit of a config alone."""
+def of_config(config: ConfigDict) -> ModelFactory:
+    """Makes models of a config, with fresh parameters.
+
+    Args:
+      config: a complete, checked config.
+
+    Raises:
+      UserError: the data cannot be opened.
+    """
     data = batches.open_data(config.data, config.data.split, "config.data")
     config = experiments.with_classes(config, data.split)
-    return ModelFactory(fit_for_audit(config, average=False), data)
+    return ModelFactory(fit_for_audit(config, keep_ema=False), data)
 
 
 def of_run(restored: trained_runs.Restored) -> ModelFactory:
-    """What to audit of a trained run."""
-    return ModelFactory(fit_for_audit(restored.config, average=True), restored.data, restored.state)
+    """Makes models of a run, with its parameters where they fit."""
+    config = fit_for_audit(restored.config, keep_ema=True)
+    return ModelFactory(config, restored.data, restored.state)
 
 
-def audit(builder: ModelFactory) -> list[Finding]:
-    """Every check, on the run's own parameters and on fresh ones, each where it can be.
+def audit(factory: ModelFactory) -> list[Finding]:
+    """Runs every check on the parameters of the run if there is one, and on fresh ones.
+
+    Args:
+      factory: makes the models.
 
     Raises:
       UserError: the task breaks its contract, or generates nothing.
     """
-    own = builder.at()
-    name = builder.config.task.name
+    own = factory.at()
+    name = factory.config.task.name
     validate.validate_task(own.task, batches.batch_spec(own.example, 4), name)
     if own.task.sample is None and own.task.complete is None and own.task.log_prob is None:
         raise UserError(
             f"{name} is no generative task: it has no sample(), complete() or log_prob()"
         )
     logger.info(f"auditing {name}: {own.title}")
-    unit, offset = units(own)
-    found = [_causality(builder, own), unit, by_seed(own), evaluation(own), step(own)]
-    for untrained in (True, False)[: 1 if builder.trained is None else 2]:
-        found += total_probability(builder, untrained, offset)
-    return found
+    unit, offset = checks.units(own)
+    findings = [
+        _causality(factory, own),
+        unit,
+        checks.by_seed(own),
+        checks.evaluation(own),
+        checks.step(own),
+    ]
+    for untrained in (True,) if factory.trained is None else (True, False):
+        findings += total_probability(factory, untrained, offset)
+    return findings
 
 
-def _causality(builder: ModelFactory, own: AuditedModel) -> Finding:
+def _causality(factory: ModelFactory, own: AuditedModel) -> Finding:
+    """The check of causality, at a smaller size for large images."""
     if own.task.conditionals is None:
         why = "not autoregressive: the task has no conditionals()"
         return Finding("causality", own.title, NONE, why)
     height, width, channels = own.shape
     if height * width * channels <= MOST_VALUES:
-        return causality(own)
-    subject, reason = first_that_fits(builder, [(*size, channels) for size in SMALL])
-    if subject is None:
+        return checks.causality(own)
+    model, reason = first_that_fits(factory, [(*size, channels) for size in SMALL])
+    if model is None:
         return Finding("causality", own.title, NONE, f"too large, and {reason}")
-    return causality(subject)
+    return checks.causality(model)
 
 
-def table(found: list[Finding]) -> str:
-    """Findings as aligned lines."""
-    wide = max(len(one.check) for one in found), max(len(one.on) for one in found)
-    line = lambda one: f"{one.verdict:<5} {one.check:<{wide[0]}}  {one.on:<{wide[1]}}  {one.detail}"
-    return "\n".join(map(line, found))
+def table(findings: list[Finding]) -> str:
+    """Findings as aligned lines: outcome, check, model, detail."""
+    checked, on = (max(map(len, column)) for column in list(zip(*findings, strict=True))[:2])
+    return "\n".join(
+        f"{one.outcome:<5} {one.check:<{checked}}  {one.on:<{on}}  {one.detail}" for one in findings
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """python -m launch.scaling --config=configs/unet.py --devices=8,64,256
 
-What a training step sends over the network, read from the program that XLA compiles for
-simulated devices: data parallel, and with parameters sharded (fsdp) over all of them. With
-the bandwidth between devices and their speed this tells from which batch on computing
-takes longer than sending.
+Reports how many bytes each device sends in a training step, read from the program that
+XLA compiles for simulated devices: data parallel, and with parameters sharded (fsdp) over
+all devices. With the bandwidth between devices and their speed, this gives the batch above
+which computing takes longer than sending.
 """
 
 import json
@@ -15,6 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+from ml_collections import ConfigDict
 
 from launch import cli
 from launch.config import loading
@@ -24,29 +25,14 @@ from launch.engine import experiments, sharding
 
 logger = logging.getLogger("segen")
 
-# Bytes that one device sends in a ring of n, as a multiple of the operation's size: the
-# operand of a reduction, the result of a gathering. (Thakur et al. 2005, section 4.)
+# Bytes that one device of a ring of n sends, as a multiple of the operation's size: of the
+# operand of a reduction, of the result of a gathering. (Thakur et al. 2005, section 4.)
 RING = {
     "all-reduce": lambda n: 2 * (n - 1) / n,
     "all-gather": lambda n: (n - 1) / n,
     "reduce-scatter": lambda n: (n - 1) / n,
     "all-to-all": lambda n: (n - 1) / n,
     "collective-permute": lambda n: 1.0,
-}
-SIZES = {
-    "pred": 1,
-    "s8": 1,
-    "u8": 1,
-    "bf16": 2,
-    "f16": 2,
-    "s16": 2,
-    "u16": 2,
-    "f32": 4,
-    "s32": 4,
-    "u32": 4,
-    "f64": 8,
-    "s64": 8,
-    "u64": 8,
 }
 
 
@@ -56,7 +42,7 @@ class Collective(NamedTuple):
     Attributes:
       kind: a key of `RING`.
       size: bytes of its result, or of its operand for a reduce-scatter.
-      group: how many devices take part together.
+      group: how many devices take part.
     """
 
     kind: str
@@ -70,8 +56,27 @@ class Collective(NamedTuple):
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line and compiles."""
-    arguments = cli.parser("scaling", "What a training step sends over the network.")
+    """Compiles a training step for simulated devices and prints what it sends.
+
+    Args:
+      argv: arguments of the command line, without the command's own name.
+
+    Raises:
+      UserError: the config cannot work, or --devices is no list of numbers.
+    """
+    options, overrides = cli.parse(_arguments(), argv)
+    config = loading.override(loading.load(options.config), overrides)
+    counts = parse_counts(options.devices)
+    jax.config.update("jax_num_cpu_devices", max(counts))
+    jax.config.update("jax_platforms", "cpu")
+    sharding.set_up_jax()
+    rows = list(measure(config, counts, options.bandwidth * 1e9, options.flops * 1e12))
+    logger.info(table(rows))
+    print(json.dumps(rows))
+
+
+def _arguments():
+    arguments = cli.parser("scaling", "How many bytes a training step sends over the network.")
     add = arguments.add_argument
     add("--config", required=True, help="FILE.py or FILE.py:VARIANT")
     add("--devices", default="8,64,256", help="how many to simulate (default: 8,64,256)")
@@ -87,52 +92,55 @@ def main(argv: list[str]) -> None:
         type=float,
         default=200.0,
         metavar="TFLOP/s",
-        help="that a device computes, as measured and not as promised (default: 200)",
+        help="that a device computes: as measured, not the data sheet's (default: 200)",
     )
-    options, overrides = cli.parse(arguments, argv)
-    config = loading.override(loading.load(options.config), overrides)
-    counts = _counts(options.devices)
-    jax.config.update("jax_num_cpu_devices", max(counts))
-    jax.config.update("jax_platforms", "cpu")
-    sharding.set_up_jax()
-    rows = list(measure(config, counts, options.bandwidth * 1e9, options.flops * 1e12))
-    logger.info(table(rows))
-    print(json.dumps(rows))
+    return arguments
 
 
-def measure(config, counts: list[int], bandwidth: float, speed: float) -> Iterator[dict]:
-    """Rows for data parallel and fsdp on each number of devices.
+def parse_counts(value: str) -> list[int]:
+    """Reads numbers of devices, "8,64,256".
+
+    Raises:
+      UserError: it is no such list, or a number is below 2.
+    """
+    try:
+        counts = [int(part) for part in value.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 2:
+        raise UserError(f"--devices={value}: expected numbers from 2 on, as in 8,64,256")
+    return counts
+
+
+def measure(
+    config: ConfigDict, counts: list[int], bandwidth: float, speed: float
+) -> Iterator[dict]:
+    """Compiles a training step for each number of devices, data parallel and fsdp.
 
     Args:
-      config: a complete, checked config; its batch is what each device gets.
+      config: a complete, checked config; its batch is that of one device.
       counts: numbers of devices.
       bandwidth: bytes/s that a device sends.
       speed: FLOP/s that a device computes.
+
+    Yields:
+      A row of numbers for each compiled program.
     """
     data = batches.open_data(config.data, config.data.split, "config.data")
     config = experiments.with_classes(config, data.split)
     local = config.data.batch_size
     for count in counts:
         for layout, fsdp in (("data", 1), ("fsdp", count)):
-            variant = config.copy_and_resolve_references()
-            variant.mesh.update(data=count // fsdp, fsdp=fsdp)
-            variant.data.update(batch_size=count * local, resident=False)
-            variant.train.update(steps_per_dispatch=1, accumulate=1)
-            variant.parallel = "jit"
-            experiment = experiments.build(variant, data)
-            spec = batches.batch_spec(data.example, count * local)
-            compiled = experiment.compiled.train.lower(
-                experiment.compiled.template, spec, 0
-            ).compile()
-            found = collectives(compiled.as_text(), count)
-            sent = sum(item.sent for item in found)
+            compiled = _compile(config, data, count, fsdp)
+            operations = collectives(compiled.as_text(), count)
+            sent = sum(operation.sent for operation in operations)
             flop = float(compiled.cost_analysis()["flops"])
             memory = compiled.memory_analysis()
             yield {
                 "devices": count,
                 "layout": layout,
                 "sent_mb": sent / 1e6,
-                "operations": dict(Counter(item.kind for item in found)),
+                "operations": dict(Counter(operation.kind for operation in operations)),
                 "state_mb": memory.argument_size_in_bytes / 1e6,
                 "temporaries_mb": memory.temp_size_in_bytes / 1e6,
                 "gflop_per_image": flop / local / 1e9,
@@ -140,58 +148,71 @@ def measure(config, counts: list[int], bandwidth: float, speed: float) -> Iterat
             }
 
 
-def collectives(text: str, devices: int) -> list[Collective]:
-    """The collective operations of a compiled program's HLO text.
+def _compile(config, data, count, fsdp):
+    """Compiles the training step on `count` devices, with parameters over `fsdp` of them."""
+    rows = count * config.data.batch_size
+    variant = config.copy_and_resolve_references()
+    variant.mesh.update(data=count // fsdp, fsdp=fsdp)
+    variant.data.update(batch_size=rows, resident=False)
+    variant.train.update(steps_per_dispatch=1, accumulate=1)
+    variant.parallel = "jit"
+    steps = experiments.build(variant, data).compiled
+    return steps.train.lower(steps.template, batches.batch_spec(data.example, rows), 0).compile()
 
-    Operations inside loops count once: their number of turns is not in the text.
+
+def collectives(text: str, devices: int) -> list[Collective]:
+    """The collective operations of a compiled program.
+
+    An operation inside a loop counts once: the text does not say how often the loop runs.
 
     Args:
-      text: of `compiled.as_text()`.
+      text: HLO, from `compiled.as_text()`.
       devices: of the program, for operations that name no groups.
     """
     kinds = "|".join(RING)
     pattern = re.compile(rf"= (\(.*?\)|\S+) ({kinds})(?:-start)?\((.*)$", re.MULTILINE)
-    found = []
-    for shape, kind, rest in pattern.findall(text):
-        size = sum(map(_bytes, re.findall(r"(\w+)\[([\d,]*)\]", shape)))
-        group = _group(rest, devices)
+    operations = []
+    for shape, kind, attributes in pattern.findall(text):
+        size = sum(_bytes(*array) for array in re.findall(r"(\w+)\[([\d,]*)\]", shape))
+        group = _group(attributes, devices)
         size *= group if kind == "reduce-scatter" else 1
         if group > 1:
-            found.append(Collective(kind, size, group))
-    return found
+            operations.append(Collective(kind, size, group))
+    return operations
 
 
-def _bytes(shape):
-    """Bytes of ("f32", "2,3")."""
-    count = 1
-    for side in filter(None, shape[1].split(",")):
+def _bytes(dtype: str, sides: str) -> int:
+    """Bytes of an array of HLO, such as ("bf16", "2,3"); the dtype's name holds its bits."""
+    bits = re.search(r"\d+", "8" if dtype == "pred" else dtype)
+    count = int(bits[0]) if bits else 0  # a token has no bits
+    for side in filter(None, sides.split(",")):
         count *= int(side)
-    return count * SIZES.get(shape[0], 4)
+    return count // 8
 
 
-def _group(rest, devices):
-    """Devices in the groups of an operation: {{0,1},{2,3}}, or [groups,size]<=[...]."""
-    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", rest)
+def _group(attributes: str, devices: int) -> int:
+    """Devices in each group of an operation: {{0,1},{2,3}}, or [groups,size]<=[...]."""
+    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", attributes)
     if listed:
         return listed[1].count(",") + 1
-    tiled = re.search(r"replica_groups=\[(\d+),(\d+)\]", rest)
+    tiled = re.search(r"replica_groups=\[(\d+),(\d+)\]", attributes)
     return int(tiled[2]) if tiled else devices
 
 
 def table(rows: list[dict]) -> str:
-    """Rows as lines for the terminal."""
-    head = (
-        "devices",
-        "layout",
-        "sent/step",
-        "state/device",
-        "temporaries",
-        "GFLOP/image",
-        "hidden from",
-    )
-    lines = [head]
+    """Rows of `measure` as lines for the terminal."""
+    lines = [
+        (
+            "devices",
+            "layout",
+            "sent/step",
+            "state/device",
+            "temporaries",
+            "GFLOP/image",
+            "hidden from",
+        )
+    ]
     for row in rows:
-        images = f"{row['images_per_device_to_hide']:,.1f} images/device"
         lines.append(
             (
                 f"{row['devices']}",
@@ -200,22 +221,12 @@ def table(rows: list[dict]) -> str:
                 f"{row['state_mb']:,.1f} MB",
                 f"{row['temporaries_mb']:,.1f} MB",
                 f"{row['gflop_per_image']:,.2f}",
-                images,
+                f"{row['images_per_device_to_hide']:,.1f} images/device",
             )
         )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     pad = partial("{:>{}}".format)
     return "\n".join("  ".join(map(pad, line, widths)) for line in lines)
-
-
-def _counts(value):
-    try:
-        counts = [int(part) for part in value.split(",")]
-    except ValueError:
-        counts = []
-    if not counts or min(counts) < 2:
-        raise UserError(f"--devices={value}: expected numbers from 2 on, as in 8,64,256")
-    return counts
 
 
 if __name__ == "__main__":

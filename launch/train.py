@@ -31,13 +31,21 @@ def main(argv: list[str]) -> None:
     workdir = options.workdir or cli.workdir(f"runs/{loading.default_name(options.config)}")
     sharding.set_up_jax()
     group = distributed.start(options)
-    monitor = None
+    make_monitor = None
     if config.score.samples:
         from launch.scoring import sample_metrics  # few runs score samples while they train
 
-        monitor = partial(sample_metrics.make_monitor, config)
+        make_monitor = partial(
+            sample_metrics.training_monitor,
+            config.score.features,
+            config.data,
+            config.eval.split,
+            batch_size=config.eval.batch_size,
+            count=config.score.samples,
+            classes=config.task.get("classes", 0),
+        )
     with group.abort_together(cli.ending):
-        train(config, workdir, group=group, began=BEGAN, make_monitor=monitor)
+        train(config, workdir, group=group, began=BEGAN, make_monitor=make_monitor)
 
 
 if __name__ == "__main__":

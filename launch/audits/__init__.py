@@ -1,1 +1,1 @@
-"""What `launch.audit` checks of a generative model."""
+"""The checks of `launch.audit`, for generative models."""

@@ -1,4 +1,4 @@
-"""What an audit looks at: a task with parameters, at some size, and examples for it."""
+"""The models that an audit checks, and random examples for them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,19 +12,19 @@ from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import compiled_steps, experiments
 
-SEED = 20  # of examples, perturbations and samples: an audit repeats itself exactly
+SEED = 20  # of examples, noise and samples: an audit repeats itself exactly
 NLL_SAMPLES = 50  # of estimated likelihoods, which are unbiased for any number
 
 
 class AuditedModel(NamedTuple):
-    """A task with its parameters.
+    """A task with its parameters, at one image size.
 
     Attributes:
       task: the pure functions.
-      state: its state.
+      state: the task's state.
       example: shape and dtype of each array of one example.
-      classes: number of ids that a label or a mask may have.
-      title: whose parameters at what size, such as "trained, 28 x 28 x 1".
+      classes: number of ids that a label or a mask can have.
+      title: whether the parameters are trained, and the size: "trained, 28 x 28 x 1".
     """
 
     task: Any
@@ -40,11 +40,11 @@ class AuditedModel(NamedTuple):
 
 
 class ModelFactory(NamedTuple):
-    """Makes subjects of one config at any size.
+    """Makes the model of one config at any image size.
 
     Attributes:
-      config: the config, fit for an audit.
-      data: of the shapes of training.
+      config: from `fit_for_audit`.
+      data: a split with the shapes of the training data.
       trained: the state of a run, or None.
     """
 
@@ -55,39 +55,40 @@ class ModelFactory(NamedTuple):
     def at(
         self, shape: tuple[int, int, int] | None = None, untrained: bool = False
     ) -> AuditedModel:
-        """The task at an image size, None for its own.
+        """Makes the model at one image size.
 
-        The run's own parameters where there is a run and they fit that size; else fresh
-        ones, moved by noise: those of initialisation are often zero where it matters.
+        It has the parameters of the run if there is a run and they fit that size; else
+        fresh ones moved by noise, because fresh parameters are zero in many places.
 
         Args:
-          shape: (H, W, C).
-          untrained: take fresh parameters even so.
+          shape: (H, W, C); None for that of the training data.
+          untrained: whether to take fresh parameters even if those of the run fit.
 
         Raises:
-          UserError, ValueError: the net cannot make that size.
+          UserError: a value of the config does not work at that size.
+          ValueError: the net cannot make images of that size.
         """
         example = resized(self.data.example, shape) if shape else self.data.example
         task, _ = experiments.make_task(self.config, example, self.data.split.classes, mapped=False)
         rng = compiled_steps.stream(self.config.seed, compiled_steps.INIT)
-        count = self.config.task.get("classes", 0) or len(self.data.split.classes)
-        subject = AuditedModel(task, None, example, max(count, 1), "")
-        batch = examples(subject, 2)
-        wanted = jax.eval_shape(task.init, rng, batch)
-        size = " x ".join(map(str, subject.shape))
-        if self.trained is not None and not untrained and _alike(wanted, self.trained):
-            return subject._replace(state=self.trained, title=f"trained, {size}")
+        classes = self.config.task.get("classes", 0) or len(self.data.split.classes)
+        model = AuditedModel(task, None, example, max(classes, 1), "")
+        batch = examples(model, 2)
+        needed = jax.eval_shape(task.init, rng, batch)
+        size = _by(model.shape)
+        if self.trained is not None and not untrained and _same_leaves(needed, self.trained):
+            return model._replace(state=self.trained, title=f"trained, {size}")
         state = perturbed(jax.jit(task.init)(rng, batch))
-        return subject._replace(state=state, title=f"untrained, {size}")
+        return model._replace(state=state, title=f"untrained, {size}")
 
 
-def fit_for_audit(config: ConfigDict, average: bool) -> ConfigDict:
+def fit_for_audit(config: ConfigDict, keep_ema: bool) -> ConfigDict:
     """A copy of a config for one device, with few samples of estimated likelihoods.
 
     Args:
       config: any complete config.
-      average: whether to leave the moving average of the parameters on; in a fresh
-        state it would hide the perturbed parameters.
+      keep_ema: whether to keep the moving average of the parameters. In a fresh state
+        the average would hide the noise on the parameters.
     """
     config = config.copy_and_resolve_references()
     with config.unlocked():
@@ -95,14 +96,20 @@ def fit_for_audit(config: ConfigDict, average: bool) -> ConfigDict:
         if "nll_samples" in config.task:
             config.task.nll_samples = min(config.task.nll_samples, NLL_SAMPLES)
         several = [] if "name" in config.optimizer else list(config.optimizer.values())
-        for optimizer in () if average else (config.optimizer, *several):
+        for optimizer in () if keep_ema else (config.optimizer, *several):
             if "ema" in optimizer:
                 optimizer.ema = 0.0
     return config
 
 
 def resized(example: dict, shape: tuple[int, int, int]) -> dict:
-    """The same example with an image of another shape, and all maps of its size with it."""
+    """The same example with an image of another shape.
+
+    Args:
+      example: shape and dtype of each array of one example.
+      shape: (H, W, C) of the image; arrays that were as high and wide as the image get
+        the new height and width.
+    """
     size = example["image"].shape[:2]
 
     def leaf(key, spec):
@@ -115,16 +122,25 @@ def resized(example: dict, shape: tuple[int, int, int]) -> dict:
     return {key: leaf(key, spec) for key, spec in example.items()}
 
 
-def examples(subject: AuditedModel, count: int, images: np.ndarray | None = None) -> dict:
-    """A batch of `count` random examples, always the same; with given images if any."""
+def examples(model: AuditedModel, count: int, images: np.ndarray | None = None) -> dict:
+    """A batch of random examples, the same at every call.
+
+    Args:
+      model: says what an example looks like.
+      count: B, number of examples.
+      images: uint8 [B, H, W, C] to use as `image`; None for random ones.
+
+    Returns:
+      {name: [B, ...]}, with `index` int32 [B] and `mask` bool [B].
+    """
     rng = np.random.default_rng(SEED)
     batch = {}
-    for key, leaf in sorted(subject.example.items()):
+    for key, leaf in sorted(model.example.items()):
         size = (count, *leaf.shape)
         if leaf.dtype == np.uint8 and key != "segmentation":
             batch[key] = rng.integers(0, 256, size).astype(np.uint8)
         elif leaf.dtype.kind in "iu":
-            batch[key] = rng.integers(0, subject.classes, size).astype(leaf.dtype)
+            batch[key] = rng.integers(0, model.classes, size).astype(leaf.dtype)
         else:
             batch[key] = rng.uniform(size=size).astype(leaf.dtype)
     batch |= {"image": batch["image"] if images is None else images}
@@ -132,9 +148,13 @@ def examples(subject: AuditedModel, count: int, images: np.ndarray | None = None
 
 
 def perturbed(state: Any) -> Any:
-    """A state whose parameters are moved by seeded noise; the same if it has no `params`.
+    """Adds seeded noise to the parameters of a state; a state without `params` stays as it is.
 
-    A kernel is moved by half the width of its usual initialisation, a bias by a quarter.
+    The standard deviation is 1 / (2 sqrt(fan in)) for a kernel, half that of its usual
+    initialisation, and 0.25 for a bias.
+
+    Args:
+      state: a NamedTuple with a tree of arrays `params`.
     """
     if not hasattr(state, "params") or not hasattr(state, "_replace"):
         return state
@@ -148,40 +168,67 @@ def perturbed(state: Any) -> Any:
     return state._replace(params=jax.tree.unflatten(tree, moved))
 
 
-def first_that_fits(builder: ModelFactory, shapes: list[tuple], **options) -> tuple[Any, str]:
-    """The subject at the first size that the net takes, or None and why there is none."""
+def first_that_fits(
+    factory: ModelFactory, shapes: list[tuple[int, int, int]], untrained: bool = False
+) -> tuple[AuditedModel | None, str]:
+    """The model at the first size that its net can make.
+
+    Args:
+      factory: makes the model.
+      shapes: the sizes (H, W, C) to try, in this order.
+      untrained: see `ModelFactory.at`.
+
+    Returns:
+      The model and ""; or None and the reason why the last size does not work.
+    """
     reason = ""
     for shape in shapes:
         try:
-            return builder.at(shape, **options), ""
+            return factory.at(shape, untrained), ""
         except (UserError, ValueError) as error:
-            reason = f"the net takes no {' x '.join(map(str, shape))}: {first_line(error)}"
+            reason = f"the net takes no {_by(shape)}: {first_line(error)}"
     return None, reason
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The first line of an error's message, at most 150 characters; else its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
 
 
 def key(purpose: int) -> jax.Array:
-    """A key of the audit's own."""
+    """A random key of the audit, a scalar; a different one for each purpose."""
     return jax.random.fold_in(jax.random.key(SEED), purpose)
 
 
-def in_chunks(function: Callable, batch: dict, size: int) -> Any:
-    """Applies a compiled function to blocks of rows and puts the results together."""
+def in_chunks(function: Callable, batch: dict, size: int) -> np.ndarray:
+    """Applies a compiled function to blocks of rows.
+
+    Args:
+      function: {name: [size, ...]} -> [size, ...].
+      batch: {name: [N, ...]}, with `index`.
+      size: rows of a block; the last block repeats the last row, so that one compiled
+        program serves all blocks.
+
+    Returns:
+      The results of all rows, [N, ...].
+    """
     rows = len(batch["index"])
     parts = []
     for start in range(0, rows, size):
-        places = np.minimum(np.arange(start, start + size), rows - 1)  # one shape for all
+        places = np.minimum(np.arange(start, start + size), rows - 1)
         part = {name: leaf[places] for name, leaf in batch.items()}
         parts.append(jax.device_get(function(part))[: rows - start])
     return np.concatenate(parts)
 
 
-def _alike(wanted, state):
-    same = lambda a, b: a.shape == b.shape and a.dtype == b.dtype
-    if jax.tree.structure(wanted) != jax.tree.structure(state):
+def _same_leaves(needed, state):
+    """Whether two states have the same tree, shapes and dtypes."""
+    if jax.tree.structure(needed) != jax.tree.structure(state):
         return False
-    return all(map(same, jax.tree.leaves(wanted), jax.tree.leaves(state)))
+    same = lambda a, b: a.shape == b.shape and a.dtype == b.dtype
+    return all(map(same, jax.tree.leaves(needed), jax.tree.leaves(state)))
+
+
+def _by(shape):
+    """(3, 3, 1) as "3 x 3 x 1"."""
+    return " x ".join(map(str, shape))

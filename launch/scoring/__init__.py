@@ -1,1 +1,1 @@
-"""Scores of generated images."""
+"""Scores of generated images: the nets that they use, the sets that they compare, the metrics."""

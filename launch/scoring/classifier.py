@@ -1,10 +1,14 @@
-"""The classifier that scores rest on: trained once on a run's own data, and kept."""
+"""Trains the classifier whose features are the default for scores.
+
+A classifier is trained once and kept in the user's cache folder. The name of its folder
+holds a hash of what determines it: its config, and the content of the training split.
+"""
 
 import hashlib
 import json
 import logging
 import re
-import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,63 +19,76 @@ from launch import checkpoints, storage
 from launch.config import loading, schema
 from launch.config.errors import UserError
 from launch.data import batches
+from launch.engine import training
 from launch.storage import file_lock
 
 logger = logging.getLogger("segen")
 
-# Of the run that is scored, what says which images its classifier learns from.
-SAME_DATA = ("name", "data_dir", "path", "split", "kwargs", "preprocess", "cache_mib")
+# The keys of a run's data section that say which images there are.
+DATA_KEYS = ("name", "data_dir", "path", "split", "kwargs", "preprocess", "cache_mib")
 
 
-class Trained(NamedTuple):
-    """A classifier's run.
+class TrainedClassifier(NamedTuple):
+    """A classifier whose training is done.
 
     Attributes:
-      folder: its workdir.
-      step: its last step.
-      recipe: its config.
+      workdir: of its training.
+      step: the last step.
+      accuracy: on the evaluation split, from 0 to 1.
+      config: of its training.
       data: its training split.
     """
 
-    folder: Path
+    workdir: Path
     step: int
-    recipe: ConfigDict
+    accuracy: float
+    config: ConfigDict
     data: batches.Data
 
 
-def trained(config: ConfigDict, recipe: str, classes: int = 0) -> Trained:
-    """Trains a classifier of a run's data, unless one is kept already.
+def train_classifier(
+    data: ConfigDict, eval_split: str, recipe: str, classes: int = 0
+) -> TrainedClassifier:
+    """Trains a classifier of a run's data, or finds the one that is already trained.
 
-    Kept in the user's cache folder under what decides it: the recipe and the content of
-    the training split. An interrupted training goes on the next time, and of several
-    processes that want the same one trains while the others wait.
+    An interrupted training continues the next time. If several processes need the same
+    classifier, one trains it and the others wait.
 
     Args:
-      config: of the run that is scored.
-      recipe: config of the classifier's training; its data become the run's own.
-      classes: K; 0 for as many as the data names or its labels show.
+      data: the data section of the run that is scored.
+      eval_split: the split that the accuracy is measured on.
+      recipe: config file of the classifier's training; the run's data replace its own.
+      classes: number of classes; 0 for the number that the data names or its labels show.
 
     Raises:
-      UserError: examples without labels.
+      UserError: the examples have no labels, or their classes cannot be counted.
     """
-    from launch import train  # which scores samples itself, and so imports this module
-
-    data = batches.open_data(config.data, config.data.split, "config.data")
-    recipe = _recipe(config, recipe, _count_labels(data, classes))
-    title = data.split.title
+    opened = batches.open_data(data, data.split, "config.data")
+    config = make_config(data, eval_split, recipe, count_classes(opened, classes))
+    title = opened.split.title
     name = re.sub(r"[^A-Za-z0-9.]+", "-", title).strip("-")
-    folder = storage.cache_dir() / "classifiers" / f"{name}-{_key(recipe, data)}"
-    with _alone(folder):
-        if _finished(folder, recipe) is None:
+    workdir = storage.cache_dir() / "classifiers" / f"{name}-{key(config, opened)}"
+    steps = config.train.steps
+    with _only_process(workdir):
+        if _final_accuracy(workdir, steps) is None:
             logger.info(
-                f"scores compare features of a classifier of {title}; training it once, in {folder}"
+                f"scores compare features of a classifier of {title}; training it once, in "
+                f"{workdir}"
             )
-            train.train(recipe, folder, time.perf_counter())
-    return Trained(folder, _finished(folder, recipe), recipe, data)
+            training.train(config, workdir)
+    return TrainedClassifier(workdir, steps, _final_accuracy(workdir, steps), config, opened)
 
 
-def _count_labels(data: batches.Data, classes: int) -> int:
-    """How many classes the examples have labels of."""
+def count_classes(data: batches.Data, classes: int = 0) -> int:
+    """The number of classes of the labels of a split.
+
+    Args:
+      data: the split; its `label` must be one integer an example.
+      classes: the number if the user gives it, else 0.
+
+    Raises:
+      UserError: the examples have no such label, or the split streams and names no classes.
+    """
     label, title = data.example.get("label"), data.split.title
     if label is None or label.shape or label.dtype.kind not in "iu":
         raise UserError(
@@ -90,52 +107,68 @@ def _count_labels(data: batches.Data, classes: int) -> int:
     return int(np.max(data.arrays["label"])) + 1
 
 
-def _recipe(config: ConfigDict, spec: str, classes: int) -> ConfigDict:
-    """The config of the classifier's own training."""
-    recipe = loading.load(spec)
-    recipe.task.classes = classes
-    recipe.eval.split = config.eval.split
-    with recipe.unlocked():
-        recipe.data.update({key: config.data[key] for key in SAME_DATA})
-    # One device: the same weights wherever it is trained, but for rounding.
-    recipe.mesh.update(data=1, fsdp=1)
-    schema.check_values(recipe)
-    return recipe
+def make_config(data: ConfigDict, eval_split: str, recipe: str, classes: int) -> ConfigDict:
+    """The config of a classifier's training.
+
+    Args:
+      data: the data section of the run that is scored; its `DATA_KEYS` are taken over.
+      eval_split: the split to evaluate on.
+      recipe: config file with all the rest.
+      classes: number of classes.
+
+    Raises:
+      UserError: there is no such recipe, or its values cannot work.
+    """
+    config = loading.load(recipe)
+    config.task.classes = classes
+    config.eval.split = eval_split
+    with config.unlocked():
+        config.data.update({name: data[name] for name in DATA_KEYS})
+    # On one device: then the weights are the same on every machine, except for rounding.
+    config.mesh.update(data=1, fsdp=1)
+    schema.check_values(config)
+    return config
 
 
-def _key(recipe: ConfigDict, data: batches.Data) -> str:
-    """What tells one classifier from another: its recipe and what it has seen."""
-    decides = (*schema.IDENTITY, "train.steps", "eval.split")
+def key(config: ConfigDict, data: batches.Data) -> str:
+    """A hash of what determines a classifier, as 16 hex digits.
+
+    Args:
+      config: of its training; keys that do not change the result, such as how often it
+        logs, do not count.
+      data: its training split. A split that streams without a fingerprint is identified
+        by its place, title and size.
+    """
+    identity = (*schema.IDENTITY, "train.steps", "eval.split")
     content = {
-        key: value
-        for key, value in schema.flatten(recipe.to_dict()).items()
-        if any(key == name or key.startswith(name + ".") for name in decides)
+        name: value
+        for name, value in schema.flatten(config.to_dict()).items()
+        if any(name == prefix or name.startswith(prefix + ".") for prefix in identity)
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
     if data.split.fingerprint:
         digest.update(data.split.fingerprint.encode())
     elif data.arrays is not None:
-        for key in sorted(data.arrays):
-            digest.update(np.ascontiguousarray(data.arrays[key]).data)
-    else:  # streamed, and of unknown content: by where it lies and how much there is
-        digest.update(f"{recipe.data.path} {data.split.title} {data.split.size}".encode())
+        for name in sorted(data.arrays):
+            digest.update(np.ascontiguousarray(data.arrays[name]).data)
+    else:
+        digest.update(f"{config.data.path} {data.split.title} {data.split.size}".encode())
     return digest.hexdigest()[:16]
 
 
-def _finished(folder: Path, recipe: ConfigDict) -> int | None:
-    """The last step of a classifier that was trained to its end, else None."""
-    if not (folder / "config.json").is_file():
+def _final_accuracy(workdir: Path, steps: int) -> float | None:
+    """The accuracy at step `steps`; None if the training has not reached it."""
+    folder = workdir / "checkpoints"
+    if not (workdir / "config.json").is_file() or checkpoints.newest_whole(folder) != steps:
         return None
-    step = checkpoints.newest_whole(folder / "checkpoints")
-    if step != recipe.train.steps or not checkpoints.metrics(folder / "checkpoints", step):
-        return None
-    return step
+    metrics = checkpoints.metrics(folder, steps)
+    return float(metrics["accuracy"]) if metrics else None
 
 
-def _alone(folder: Path):
-    """Waits until no other process trains the same classifier."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    waiting = f"trains the classifier in {folder}; waiting for it"
+def _only_process(workdir: Path) -> AbstractContextManager:
+    """Waits until no other process trains the classifier in `workdir`; then locks it."""
+    workdir.parent.mkdir(parents=True, exist_ok=True)
     return file_lock.held(
-        folder.with_name(folder.name + ".lock"), lambda holder: logger.info(f"{holder} {waiting}")
+        workdir.with_name(workdir.name + ".lock"),
+        lambda holder: logger.info(f"{holder} trains the classifier in {workdir}; waiting for it"),
     )

@@ -1,11 +1,20 @@
-"""The nets whose features scores compare; config.score.features names one.
+"""Feature nets: the networks that scores compare images by.
 
-Each is a function (config, force, own arguments) -> Features, where config is that of
-the run that is scored. A user's own is named the same way, "my_package.my_module:net".
+`config.score.features` names a function and its own arguments:
+
+    {"name": "launch.scoring.features:classifier", "min_accuracy": 0.8}
+
+The function is called with three more keyword arguments, and returns `Features`:
+
+    data: the data section of the run that is scored (`config.data`)
+    eval_split: the name of that run's evaluation split
+    force: whether to use the net where its own checks would refuse it
+
+Your own function is named in the same way: "my_package.my_module:function".
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,27 +26,27 @@ from ml_collections import ConfigDict
 from jaxgen.batches import ema_params
 from jaxgen.nets import inception as inception_v3
 from jaxgen.nets.feature_net import FeatureNet
-from launch import checkpoints
 from launch.config import by_name
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments, trained_runs
-from launch.scoring import classifier as classifiers
+from launch.scoring.classifier import train_classifier
 from launch.weights.files import read
 
-SCALED = 500  # training images whose features give the scale of all
+SCALE_IMAGES = 500  # training images from which the scale of the features is measured
 
 
 class Features(NamedTuple):
-    """A net that scores compare images by.
+    """A feature net with its parameters.
 
     Attributes:
-      apply: (params, images float [B, H, W, C] in [0, 1]) -> features [B, F] and logits
-        [B, K]; pure, compiled by whoever calls it.
-      params: of the net.
+      apply: (params, images float [B, H, W, C] in [0, 1]) -> features float [B, F] and
+        logits float [B, K]; pure and not compiled.
+      params: the net's parameters.
       size: F.
-      classes: K, where they are the classes of the data; 0 where they are others.
-      card: what a score must say of it: features, data, accuracy, weights (a hash), ...
+      classes: K if the logits are of the classes of the data; 0 if they are of others.
+      card: what a score must report about the net: features, data, accuracy, weights
+        (a hash), ...
     """
 
     apply: Callable
@@ -47,105 +56,128 @@ class Features(NamedTuple):
     card: dict[str, Any]
 
 
-def build(config: ConfigDict, force: bool = False) -> Features:
-    """What `config.score.features` names, ready to use.
+def build(spec: Mapping, data: ConfigDict, eval_split: str, force: bool = False) -> Features:
+    """Builds the feature net that `config.score.features` names.
 
     Args:
-      config: of the run that is scored.
-      force: whether a classifier that is too often wrong is used all the same.
+      spec: {"name": "package.module:function", **arguments}.
+      data: the data section of the run that is scored.
+      eval_split: the name of that run's evaluation split.
+      force: whether to use a net that its own checks would refuse.
 
     Raises:
-      UserError: the net cannot be had, or cannot be trusted.
+      UserError: there is no such function, it has no weights or data to work with, or
+        its accuracy is too low.
     """
     where = "config.score.features"
-    found = by_name.instantiate(config.score.features, where, config=config, force=force)
-    if not isinstance(found, Features):
+    net = by_name.instantiate(spec, where, data=data, eval_split=eval_split, force=force)
+    if not isinstance(net, Features):
         raise UserError(
-            f"{where}: {config.score.features.name} must return launch.scoring.features.Features, "
-            f"got {type(found).__name__}"
+            f"{where}: {spec['name']} must return launch.scoring.features.Features, "
+            f"got {type(net).__name__}"
         )
-    return found
+    return net
 
 
 def classifier(
-    config: ConfigDict,
+    data: ConfigDict,
+    eval_split: str,
     force: bool = False,
     recipe: str = "configs/classifier.py",
     classes: int = 0,
-    least: float = 0.9,
+    min_accuracy: float = 0.9,
 ) -> Features:
-    """A small classifier of the run's own data, trained the first time and kept.
-
-    It is kept under what decides it: the recipe and the content of the training split.
-    An interrupted training goes on the next time.
+    """A small classifier of the run's own data; see `launch.scoring.classifier`.
 
     Args:
-      config: of the run that is scored.
-      force: use it even when it is less accurate than `least`.
-      recipe: config of the training; its data section is replaced by the run's own. The
-        net must take `features=True` as `jaxgen.nets.feature_net.FeatureNet` does.
-      classes: K; 0 for as many as the data names or its labels show.
-      least: accuracy on the run's evaluation split below which it is refused.
+      data: the data section of the run that is scored.
+      eval_split: the split that the accuracy is measured on.
+      force: use the classifier even if its accuracy is below `min_accuracy`.
+      recipe: config file of the classifier's training; its data section is replaced by
+        that of the run. The net must take `features=True`, as
+        `jaxgen.nets.feature_net.FeatureNet` does.
+      classes: K; 0 for the number that the data names or that its labels show.
+      min_accuracy: the accuracy on `eval_split` below which the classifier is refused.
 
     Raises:
-      UserError: examples without labels, or too low an accuracy.
+      UserError: the examples have no labels, or the accuracy is too low.
     """
-    folder, step, recipe, data = classifiers.trained(config, recipe, classes)
-    title = data.split.title
-    accuracy = checkpoints.metrics(folder / "checkpoints", step)["accuracy"]
-    if accuracy < least and not force:
+    trained = train_classifier(data, eval_split, recipe, classes)
+    title = trained.data.split.title
+    if trained.accuracy < min_accuracy and not force:
         raise UserError(
-            f"the classifier that scores would rest on names only {accuracy:.1%} of {title}'s "
-            f"{config.eval.split} split rightly, less than {least:.0%}. --force of evaluate uses "
-            "it all the same; config.score.features names another net, or recipe=FILE.py of "
-            "launch.scoring.features:classifier a better training"
+            f"the classifier that scores would use has an accuracy of only {trained.accuracy:.1%} "
+            f"on the {eval_split} split of {title}, less than {min_accuracy:.0%}. Use it all the "
+            "same by --force of evaluate, name another net in config.score.features, or train "
+            "better by recipe=FILE.py of launch.scoring.features:classifier"
         )
-    restored = trained_runs.restore(folder, [], step, None)
+    restored = trained_runs.restore(trained.workdir, [], trained.step, None)
     params = ema_params(restored.state.opt_state, restored.state.params)
-    net = experiments.make_net(recipe, recipe.model, "model").clone(classes=recipe.task.classes)
-    params, size = _scaled(net, params, data)
+    count = trained.config.task.classes
+    net = experiments.make_net(trained.config, trained.config.model, "model").clone(classes=count)
+    params, size = _scaled(net, params, trained.data)
     card = {
         "features": "classifier",
         "data": title,
-        "accuracy": float(accuracy),
-        "accuracy_split": config.eval.split,
-        "step": step,
+        "accuracy": trained.accuracy,
+        "accuracy_split": eval_split,
+        "step": trained.step,
         "weights": weights_hash(params),
         "size": size,
     }
-    return Features(_apply(net), params, size, recipe.task.classes, card)
+    return Features(_make_apply(net), params, size, count, card)
 
 
-def random(config: ConfigDict, force: bool = False, seed: int = 0, size: int = 128) -> Features:
-    """The same net with random weights, for data without labels.
+def random(
+    data: ConfigDict, eval_split: str, force: bool = False, seed: int = 0, size: int = 128
+) -> Features:
+    """A `FeatureNet` with random weights, for data without labels.
 
-    It tells less than a trained one, but favours no data (Naeem et al. 2020 compare both).
+    It separates sets of images less well than a trained net, but prefers no kind of
+    image (Naeem et al. 2020 compare both).
+
+    Args:
+      data: the data section of the run that is scored; gives the shape of the images and
+        the scale of the features.
+      eval_split: not used.
+      force: not used.
+      seed: of the weights.
+      size: F, number of features.
+
+    Raises:
+      UserError: the training split cannot be opened.
     """
-    del force
-    data = batches.open_data(config.data, config.data.split, "config.data")
-    net, shape = FeatureNet(classes=1, size=size), data.example["image"].shape
-    start = jax.jit(lambda key: net.init(key, jnp.zeros((1, *shape)))["params"])
-    params, size = _scaled(net, start(jax.random.key(seed)), data)
+    del eval_split, force
+    opened = batches.open_data(data, data.split, "config.data")
+    net, shape = FeatureNet(classes=1, size=size), opened.example["image"].shape
+    init = jax.jit(lambda key: net.init(key, jnp.zeros((1, *shape)))["params"])
+    params, size = _scaled(net, init(jax.random.key(seed)), opened)
     card = {"features": "random", "seed": seed, "weights": weights_hash(params), "size": size}
-    return Features(_apply(net), params, size, 0, card)
+    return Features(_make_apply(net), params, size, 0, card)
 
 
 def inception(
-    config: ConfigDict, force: bool = False, weights: str = "", tool: str = "torch-fidelity"
+    data: ConfigDict,
+    eval_split: str,
+    force: bool = False,
+    weights: str = "",
+    tool: str = "torch-fidelity",
 ) -> Features:
-    """InceptionV3 as FID was defined by, for figures that compare with published ones.
+    """The InceptionV3 that defines FID (Heusel et al. 2017), to compare with published scores.
 
     Args:
-      config: of the run that is scored.
-      force: as for `classifier`; nothing here to force.
+      data: not used.
+      eval_split: not used.
+      force: not used.
       weights: file of the PyTorch port, pt_inception-2015-12-05, as .pth, .safetensors or
-        .npz: tensors by its names and of its shapes.
-      tool: whose preprocessing; see `jaxgen.nets.inception.prepare`.
+        .npz, with the names and shapes of its tensors.
+      tool: the tool whose preprocessing is used; see `jaxgen.nets.inception.prepare`.
 
     Raises:
-      UserError: no file, or tensors of another net; names the first that differs.
+      UserError: there is no such file, or it holds another net; names the first tensor
+        that differs.
     """
-    del config, force
+    del data, eval_split, force
     if not weights:
         raise UserError(
             "launch.scoring.features:inception needs weights=FILE: pt_inception-2015-12-05 of "
@@ -159,7 +191,7 @@ def inception(
     try:
         params = inception_v3.from_port(read(path))
     except ValueError as error:
-        raise UserError(f"{path} is not that InceptionV3: {error}")
+        raise UserError(f"{path} does not hold this InceptionV3: {error}")
 
     def apply(params, images):
         return inception_v3.InceptionV3().apply(params, inception_v3.prepare(images, tool))
@@ -175,7 +207,11 @@ def inception(
 
 
 def weights_hash(params: Any) -> str:
-    """SHA-256 over every array of a tree, with its name, dtype and shape."""
+    """SHA-256 of a tree of arrays of any shape, as 64 hex digits.
+
+    Args:
+      params: the tree; the name, dtype, shape and values of each array are hashed.
+    """
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(params)):
         array = np.ascontiguousarray(leaf)
@@ -184,27 +220,27 @@ def weights_hash(params: Any) -> str:
     return digest.hexdigest()
 
 
-def _apply(net):
-    """(params, images) -> features and logits, the features divided by their size."""
+def _make_apply(net):
+    """The `Features.apply` of a FeatureNet: the features are divided by params["scale"]."""
 
     def apply(params, images):
-        found, logits = net.apply({"params": params["net"]}, 2.0 * images - 1.0, features=True)
-        return found / params["scale"], logits
+        features, logits = net.apply({"params": params["net"]}, 2.0 * images - 1.0, features=True)
+        return features / params["scale"], logits
 
     return apply
 
 
 def _scaled(net, params, data):
-    """Params of `_apply` that give features of root mean square 1, and their number.
+    """Adds the scale that gives features a root mean square of 1; returns params and F.
 
-    So distances by two classifiers are of one order, and the cube of KID's kernel is not
-    ruled by the few largest products.
+    Distances of two classifiers are then of one order, and a few large products do not
+    dominate the cubic kernel of KID.
     """
-    count = min(SCALED, data.split.size)
+    count = min(SCALE_IMAGES, data.split.size)
     images = np.stack(
         [data.arrays["image"][i] if data.arrays else data.split[i]["image"] for i in range(count)]
     ) / np.float32(255)
     unscaled = {"net": params, "scale": np.float32(1)}
-    features, _ = jax.device_get(jax.jit(_apply(net))(unscaled, images))
+    features, _ = jax.device_get(jax.jit(_make_apply(net))(unscaled, images))
     scale = np.sqrt(np.mean(np.square(features, dtype=np.float64)))
     return {"net": params, "scale": np.float32(max(scale, 1e-12))}, features.shape[-1]

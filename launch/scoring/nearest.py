@@ -1,4 +1,4 @@
-"""Samples beside the training images that are nearest to them: does a model copy?"""
+"""Samples beside the training images nearest to them: shows whether a model copies."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,35 +8,37 @@ import numpy as np
 from jaxgen.metrics.neighbours import nearest
 
 
-def figure(
+def nearest_training_images(
     extract: Callable, samples: np.ndarray, features: np.ndarray, training: Iterable
 ) -> np.ndarray:
     """Finds the nearest of all training images to each sample.
 
     Args:
-      extract: of `launch.scoring.sample_metrics.extractor`.
+      extract: from `launch.scoring.sample_metrics.make_extractor`.
       samples: uint8 [N, H, W, C].
-      features: theirs, [N, F].
-      training: (images, mask), batch by batch, as `launch.scoring.sample_metrics.real` yields them.
+      features: float [N, F], the features of the samples.
+      training: (images [B, H, W, C], mask bool [B]) batch by batch, as
+        `launch.scoring.image_sets.real_images` yields them.
 
     Returns:
-      uint8 [3, N, H, W, C]: the samples; below each the nearest by the Euclidean
-      distance of pixels; and below that the nearest by the distance of features.
+      uint8 [3, N, H, W, C]: in row 0 the samples, in row 1 the training image nearest to
+      each by the Euclidean distance of pixels, in row 2 by that of features.
     """
-    queries = {"images": _flat(samples), "features": features}
+    queries = {"images": _pixels(samples), "features": features}
     distances = {name: np.full(len(samples), np.inf) for name in queries}
     rows = {name: np.zeros_like(samples) for name in queries}
     for images, mask in training:
-        found = jax.device_get(extract(images, mask))
-        known = {name: found[name][found["mask"]] for name in queries}
-        points = {"images": _flat(known["images"]), "features": known["features"]}
+        batch = jax.device_get(extract(images, mask))
+        images, values = batch["images"][batch["mask"]], batch["features"][batch["mask"]]
+        points = {"images": _pixels(images), "features": values}
         for name, query in queries.items():
-            distance, place = jax.device_get(nearest(query, points[name]))
+            distance, index = jax.device_get(nearest(query, points[name]))
             nearer = distance < distances[name]
             distances[name] = np.where(nearer, distance, distances[name])
-            rows[name][nearer] = known["images"][place[nearer]]
+            rows[name][nearer] = images[index[nearer]]
     return np.stack([samples, rows["images"], rows["features"]])
 
 
-def _flat(images):
+def _pixels(images):
+    """uint8 [N, H, W, C] as float32 [N, H W C] in [0, 1]."""
     return images.reshape(len(images), -1).astype(np.float32) / 255.0

@@ -1,40 +1,45 @@
-"""Sets of images measured by a net's features, and scored against each other.
+"""Scores of one set of images against another, by the features of a net.
 
-Images come in batches and only what scores need of them is kept. All are rounded to 256
-levels first, as the real ones are and as a file would hold them.
+Images come in batches; only what scores need is kept of them. All images are rounded to
+256 levels first, as real images are and as a file would store them.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxgen.metrics import frechet, kernel_distance, neighbours, ssim
 from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments, sharding, trained_runs
+from launch.engine import sharding
+from launch.engine.evaluation import Monitor
+from launch.engine.experiments import Experiment
+from launch.scoring import image_sets
 from launch.scoring.features import Features
+from launch.scoring.features import build as build_features
 
 logger = logging.getLogger("segen")
 
-KEPT = 2000  # images of a set that are kept themselves, for pairs and figures
-PAIRS = 1000  # pairs of images that MS-SSIM compares
-EVERY = 10.0  # seconds between lines of progress
+KEPT_IMAGES = 2000  # images of a set that are kept themselves, for pairs and figures
+MAX_PAIRS = 1000  # pairs of images that MS-SSIM compares
+PROGRESS_SECONDS = 10.0  # between lines of progress
 
 
-class Measured(NamedTuple):
-    """What scores need of a set of images.
+class ImageSet(NamedTuple):
+    """What scores need of a set of N images.
 
     Attributes:
       sums: of the features, as `jaxgen.metrics.frechet.add` gives them.
       features: float32 [N, F].
-      classes: int [N], the likeliest of each.
-      images: uint8 [at most KEPT, H, W, C], the first.
+      classes: int [N], the most likely class of each image.
+      images: uint8 [at most KEPT_IMAGES, H, W, C], the first ones.
     """
 
     sums: dict
@@ -43,133 +48,104 @@ class Measured(NamedTuple):
     images: np.ndarray
 
 
-def extractor(features: Features, mesh: jax.sharding.Mesh) -> Callable:
-    """Compiles (images [B, H, W, C], mask [B]) -> {name: array}.
+def make_extractor(features: Features, mesh: jax.sharding.Mesh) -> Callable:
+    """Compiles the extraction of features.
 
-    Images are uint8, or float in [0, 1], and B a multiple of the number of devices.
-    Gives `sums` of the batch, and by image `features`, `classes`, `mask` and `images`.
+    Args:
+      features: the net.
+      mesh: the devices.
+
+    Returns:
+      (images [B, H, W, C], mask bool [B]) -> {name: array}. Images are uint8, or float in
+      [0, 1]; B is a multiple of the number of devices. The result has the `sums` of the
+      batch and, by image, `features` float [B, F], `classes` int [B], `mask` bool [B] and
+      `images` uint8 [B, H, W, C].
     """
     rows, copies = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     params = jax.device_put(features.params, copies)
 
     @partial(jax.jit, out_shardings=copies)
     def extract(params, images, mask):
-        images = jax.lax.with_sharding_constraint(levels(images), rows)
-        found, logits = features.apply(params, images)
+        images = jax.lax.with_sharding_constraint(round_to_levels(images), rows)
+        values, logits = features.apply(params, images)
         return {
-            "sums": frechet.feature_sums(found, logits, mask),
-            "features": found,
+            "sums": frechet.feature_sums(values, logits, mask),
+            "features": values,
             "classes": jnp.argmax(logits, axis=-1),
             "mask": mask,
-            # Rounded: a device may divide to a little less than the level.
+            # Rounded: the quotient can be a little less than the level.
             "images": jnp.round(jnp.nan_to_num(images * 255.0)).astype(jnp.uint8),
         }
 
     return partial(extract, params)
 
 
-def levels(images: jax.Array) -> jax.Array:
-    """Images uint8, or float in [0, 1], as floats of the 256 levels k / 255."""
+def round_to_levels(images: jax.Array) -> jax.Array:
+    """Rounds images to the 256 levels k / 255.
+
+    Args:
+      images: uint8, or float in [0, 1] (clipped to it), of any shape.
+
+    Returns:
+      float32 of the same shape; NaN stays NaN.
+    """
     if images.dtype != np.uint8:
         images = jnp.round(jnp.clip(images, 0.0, 1.0) * 255.0)
     return images.astype(jnp.float32) / 255.0
 
 
-def real(
-    experiment: experiments.Experiment, data: batches.Data, batch_size: int, count: int
-) -> Iterator[tuple]:
-    """The first `count` images of a split: (images, mask), batch by batch."""
-    for batch in batches.eval_batches(data, rounded(experiment, batch_size)):
-        if batch["index"][0] >= count:
-            return
-        put = {"image": batch["image"], "mask": batch["mask"] & (batch["index"] < count)}
-        put = experiment.compiled.put_batch(put)
-        yield put["image"], put["mask"]
-
-
-def sampled(
-    experiment: experiments.Experiment, state: Any, classes: int, batch_size: int, count: int
-) -> Iterator:
-    """The images of seeds 0 to `count` - 1, classes by turns, as launch.sample draws them."""
-    size = rounded(experiment, batch_size)
-    for start in range(0, count, size):
-        index = np.arange(start, start + size, dtype=np.int32)
-        seeds = {"index": index, "label": index % max(classes, 1), "mask": index < count}
-        put = experiment.compiled.put_batch(seeds)
-        mask = put.pop("mask")
-        yield experiment.compiled.sample(state, put), mask
-
-
-def completed(
-    restored: trained_runs.Restored, batch_size: int, count: int
-) -> Iterator[tuple[jax.Array, dict[str, np.ndarray]]]:
-    """What the task makes of the first `count` examples: images, and their batch."""
-    task, program = restored.experiment.task, restored.experiment.compiled
-    for batch in batches.eval_batches(restored.data, rounded(restored.experiment, batch_size)):
-        if batch["index"][0] >= count:
-            return
-        batch["mask"] = batch["mask"] & (batch["index"] < count)
-        label = batch.get("label", np.zeros_like(batch["index"]))
-        given = {task.given: batch[task.given], "index": batch["index"], "label": label}
-        yield program.complete(restored.state, program.put_batch(given)), batch
-
-
-def rounded(experiment: experiments.Experiment, batch_size: int) -> int:
-    """A batch size that the devices share evenly."""
-    return -(-batch_size // experiment.mesh.size) * experiment.mesh.size
-
-
-def measure(extract: Callable, images: Iterable, count: int, what: str = "") -> Measured:
-    """Measures (images, mask), batch by batch.
+def measure(extract: Callable, images: Iterable, count: int, name: str = "") -> ImageSet:
+    """Extracts the features of a set of images.
 
     Args:
-      extract: of `extractor`.
-      images: what `real` or `sampled` yield.
-      count: how many images there will be, for progress.
-      what: the images, for a line of progress every ten seconds; "" for none.
+      extract: from `make_extractor`.
+      images: (images [B, H, W, C], mask bool [B]) batch by batch, as `real_images` or
+        `sampled_images` yield them.
+      count: how many images there will be, for lines of progress.
+      name: of the set, in a line of progress every ten seconds; "" for no such lines.
     """
     columns = {"features": [], "classes": [], "images": []}
-    progress = _progress(what, count)
-
-    def parts():
-        for batch, mask in images:
-            found = extract(batch, mask)
-            if sum(map(len, columns["images"])) >= KEPT:
-                del found["images"]
-            found = jax.device_get(found)
-            for name in columns.keys() & found.keys():
-                columns[name].append(found[name][found["mask"]])
-            progress(int(found["mask"].sum()))
-            yield found["sums"]
-
-    sums = frechet.add(parts())
-    joined = {name: np.concatenate(arrays) for name, arrays in columns.items()}
-    return Measured(sums, joined["features"], joined["classes"], joined["images"][:KEPT])
+    sums = frechet.add(_extracted_sums(extract, images, columns, _Progress(name, count)))
+    joined = {key: np.concatenate(arrays) for key, arrays in columns.items()}
+    return ImageSet(sums, joined["features"], joined["classes"], joined["images"][:KEPT_IMAGES])
 
 
-def _progress(what: str, count: int) -> Callable:
-    """(images done more) -> None, which says now and then how far it is."""
-    done, said = 0, time.monotonic()
+def _extracted_sums(extract, images, columns, progress):
+    """Yields the sums of each batch; appends its unmasked rows to `columns`."""
+    for batch, mask in images:
+        result = extract(batch, mask)
+        if sum(map(len, columns["images"])) >= KEPT_IMAGES:
+            del result["images"]
+        result = jax.device_get(result)
+        for key in columns.keys() & result.keys():
+            columns[key].append(result[key][result["mask"]])
+        progress.add(int(result["mask"].sum()))
+        yield result["sums"]
 
-    def progress(more):
-        nonlocal done, said
-        done += more
-        if what and time.monotonic() - said > EVERY:
-            said = time.monotonic()
-            logger.info(f"{what}: {done:,} of {count:,}")
 
-    return progress
+class _Progress:
+    """Logs how many images of a set are done, every `PROGRESS_SECONDS`."""
+
+    def __init__(self, name: str, count: int):
+        self.name, self.count = name, count
+        self.done, self.logged_at = 0, time.monotonic()
+
+    def add(self, images: int) -> None:
+        self.done += images
+        if self.name and time.monotonic() - self.logged_at > PROGRESS_SECONDS:
+            self.logged_at = time.monotonic()
+            logger.info(f"{self.name}: {self.done:,} of {self.count:,}")
 
 
 def check_counts(counts: dict[str, int], size: int = 1) -> None:
-    """Refuses sets of images that are too small to be scored.
+    """Refuses sets of images that are too small for the scores.
 
     Args:
-      counts: how many images there are, by what they are called in the message.
-      size: number of the features that will be compared; 1 while it is not known.
+      counts: number of images of each set, by the set's name in the message.
+      size: F, number of features that will be compared; 1 while it is not known.
 
     Raises:
-      UserError: names the least number.
+      UserError: a set is too small; gives the least number.
     """
     needs = {
         f"FID in {size} features": frechet.least_images(size),
@@ -177,106 +153,171 @@ def check_counts(counts: dict[str, int], size: int = 1) -> None:
         f"the {neighbours.K}-th neighbour": neighbours.least_images(),
     }
     metric = max(needs, key=needs.get)
-    for what, count in counts.items():
+    for name, count in counts.items():
         if count < needs[metric]:
             raise UserError(
-                f"{what}: {metric} needs at least {needs[metric]:,} images; there are {count:,}"
+                f"{name}: {metric} needs at least {needs[metric]:,} images; there are {count:,}"
             )
 
 
 def compare(
-    features: Features, reference: Measured, found: Measured, seed: int = 0
+    real: ImageSet, generated: ImageSet, classes: int = 0, seed: int = 0
 ) -> dict[str, float]:
-    """All scores of a set of images against the real ones.
+    """All scores of a set of images against the real images.
+
+    Args:
+      real: the real images.
+      generated: the images to score, with features of the same net.
+      classes: K, if the net knows the classes of the data; else 0.
+      seed: assigns images to the blocks of KID.
 
     Returns:
       fid, kid, kid_standard_error, precision, recall, density, coverage,
-      feature_variance and ms_ssim; with the classes of the data class_coverage,
-      least_class_share and most_class_share.
+      feature_variance and ms_ssim; with classes also class_coverage, least_class_share
+      and most_class_share.
     """
-    kid = kernel_distance.kernel_distance(reference.features, found.features, seed)
+    kid = kernel_distance.kernel_distance(real.features, generated.features, seed)
     return {
-        "fid": frechet.fid(found.sums, reference.sums),
+        "fid": frechet.fid(generated.sums, real.sums),
         "kid": kid.value,
         "kid_standard_error": kid.standard_error,
-        **neighbours.precision_recall(reference.features, found.features),
-        "ms_ssim": diversity(found, features.classes),
-        **_spread(features, reference.sums, found.sums),
+        **neighbours.precision_recall(real.features, generated.features),
+        "ms_ssim": pairwise_ms_ssim(generated, classes),
+        **_spread(generated.sums, real.sums, classes),
     }
 
 
-def _spread(features, reference, sums):
-    """Sums that show a collapse."""
-    shares = frechet.class_shares(sums["classes"]) if features.classes else {}
-    return {"feature_variance": frechet.feature_variance(sums, reference)} | shares
+def _spread(sums, real_sums, classes):
+    """The scores that reveal a collapse, from sums alone."""
+    spread = {"feature_variance": frechet.feature_variance(sums, real_sums)}
+    return spread | (frechet.class_shares(sums["classes"]) if classes else {})
 
 
-def diversity(found: Measured, classes: int) -> float:
-    """Mean MS-SSIM of pairs of different images, of one class where there are any.
+def pairwise_ms_ssim(images: ImageSet, classes: int = 0) -> float:
+    """Mean MS-SSIM of pairs of different images: near 1 where all images are alike.
 
-    Each image is paired with the next of its class, so that it is in two pairs at most.
+    Each image is paired with the next of its class, so that it is in at most two pairs.
+
+    Args:
+      images: the set; only the images that it keeps are compared.
+      classes: K, to pair images of one class; 0 to pair any two images.
+
+    Returns:
+      The mean; NaN if there is no pair.
     """
-    named = found.classes[: len(found.images)] if classes else np.zeros(len(found.images), int)
-    order = np.argsort(named, kind="stable")
-    alike = named[order[1:]] == named[order[:-1]]
-    first, second = order[:-1][alike], order[1:][alike]
+    kept = len(images.images)
+    labels = images.classes[:kept] if classes else np.zeros(kept, int)
+    order = np.argsort(labels, kind="stable")
+    same = labels[order[1:]] == labels[order[:-1]]
+    first, second = order[:-1][same], order[1:][same]
     if not len(first):
         return float("nan")
-    # Spread over all classes, where there are more pairs than are wanted.
-    chosen = np.linspace(0, len(first) - 1, min(PAIRS, len(first))).astype(int)
-    return float(_alike(found.images, first[chosen], second[chosen]))
+    # Where there are more than MAX_PAIRS, these are spread over all classes.
+    chosen = np.linspace(0, len(first) - 1, min(MAX_PAIRS, len(first))).astype(int)
+    return float(_mean_ms_ssim(images.images, first[chosen], second[chosen]))
 
 
 @jax.jit
-def _alike(images, first, second):
-    """Mean MS-SSIM of pairs of uint8 images by their places, fifty at a time."""
+def _mean_ms_ssim(images, first, second):
+    """Mean MS-SSIM of pairs of uint8 images [N, H, W, C] by their indices [P], 50 at a time."""
 
     def one(pair):
-        x, y = (images[place][None].astype(jnp.float32) / 255.0 for place in pair)
+        x, y = (images[index][None].astype(jnp.float32) / 255.0 for index in pair)
         return ssim.ms_ssim(x, y)[0]
 
     return jnp.mean(jax.lax.map(one, (first, second), batch_size=50))
 
 
-def monitor(
-    experiment: experiments.Experiment,
+def check_one_process(count: int) -> None:
+    """Refuses `config.score.samples` in a training of several processes.
+
+    Call it before the features are built, which may train a classifier.
+
+    Args:
+      count: the value of `config.score.samples`.
+
+    Raises:
+      UserError: there are several processes.
+    """
+    if jax.process_count() > 1:
+        raise UserError(
+            f"config.score.samples={count}: samples can be scored by a single process only; give "
+            "0 here, and score the checkpoints by `launch.evaluate --samples`"
+        )
+
+
+def make_monitor(
+    experiment: Experiment,
     data: batches.Data,
     features: Features,
     batch_size: int,
     count: int,
-    classes: int,
-) -> Callable[[Any], dict[str, float]]:
-    """Scores cheap enough for every evaluation of a training, by sums alone.
+    classes: int = 0,
+) -> Monitor:
+    """Makes the scores that are cheap enough for every evaluation of a training.
 
     Args:
-      experiment: the assembled run.
-      data: the evaluation split; its sums are taken here, once.
-      features: whose features are compared.
+      experiment: of a task that samples.
+      data: the evaluation split; its features are summed here, once.
+      features: the net.
       batch_size: images at a time.
-      count: how many samples are scored.
-      classes: of a class-conditional model; 0 for none.
+      count: how many samples are scored each time.
+      classes: number of classes of a class-conditional model; else 0.
 
     Returns:
-      (state) -> the metrics that `monitored` names: what config.collapse.rule can ask for.
+      The scores, with the names that `monitor_names` gives. A rule of config.collapse can
+      use them.
 
     Raises:
-      UserError: the task cannot sample, or the counts are too small; names the least.
+      UserError: there are several processes, the task cannot sample, or there are too few
+        images (gives the least number).
     """
+    check_one_process(count)
     if experiment.compiled.sample is None:
         raise UserError("config.score.samples: the task has no sample()")
     check_counts({"config.score.samples": count, data.split.title: data.split.size}, features.size)
-    extract = extractor(features, experiment.mesh)
-    total = lambda images: frechet.add(jax.device_get(extract(*batch)["sums"]) for batch in images)
-    reference = total(real(experiment, data, batch_size, data.split.size))
+    extract = make_extractor(features, experiment.mesh)
+    images = image_sets.real_images(experiment, data, batch_size, data.split.size)
+    real_sums = frechet.add(_sums(extract, images))
 
-    def score(state):
-        sums = total(sampled(experiment, state, classes, batch_size, count))
-        return {"fid": frechet.fid(sums, reference), **_spread(features, reference, sums)}
+    def scores(state):
+        samples = image_sets.sampled_images(experiment, state, classes, batch_size, count)
+        sums = frechet.add(_sums(extract, samples))
+        return {"fid": frechet.fid(sums, real_sums), **_spread(sums, real_sums, features.classes)}
 
-    return score
+    return Monitor(frozenset(monitor_names(features)), scores)
 
 
-def monitored(features: Features) -> set[str]:
-    """Names of the metrics that a monitor gives."""
+def training_monitor(
+    spec: Mapping,
+    section: ConfigDict,
+    eval_split: str,
+    experiment: Experiment,
+    data: batches.Data,
+    **rest: int,
+) -> Monitor:
+    """Makes the scores of a training, with the net that its config names.
+
+    Args:
+      spec: `config.score.features`.
+      section: `config.data`.
+      eval_split: the name of the evaluation split.
+      experiment, data, **rest: as for `make_monitor`.
+
+    Raises:
+      UserError: as for `make_monitor`, or the net cannot be built.
+    """
+    check_one_process(rest["count"])
+    return make_monitor(experiment, data, build_features(spec, section, eval_split), **rest)
+
+
+def monitor_names(features: Features) -> set[str]:
+    """Names of the metrics of a monitor with this net; compiles nothing."""
     names = {"fid", "feature_variance"}
     return names | set(frechet.class_shares(np.ones(2))) if features.classes else names
+
+
+def _sums(extract: Callable, images: Iterable) -> Iterator[dict]:
+    """The sums of each batch of (images, mask)."""
+    for batch in images:
+        yield jax.device_get(extract(*batch)["sums"])

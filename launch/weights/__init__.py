@@ -1,1 +1,1 @@
-"""Weight files of other libraries."""
+"""Weights files of other libraries."""

@@ -1,14 +1,17 @@
-"""Reading a file of weights that another tool wrote: .npz, .safetensors or .pth.
+"""Reads weights files of other tools: .npz, .safetensors and .pth, without PyTorch.
 
-A .pth file is a pickle, and a pickle can run anything: here it may only name tensors.
-Both of PyTorch's formats are read, without PyTorch.
+A .pth file is a pickle, and unpickling can run any code. So a pickle may name only tensors
+and ordered dictionaries here.
+
+The parser of .safetensors files is `launch.exported.loader.tensors`. That module travels
+inside exported archives and can import nothing of ours, so this module imports it.
 """
 
 import io
-import json
 import pickle
 import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -17,21 +20,12 @@ import numpy as np
 from jax.numpy import bfloat16
 
 from launch.config.errors import UserError
+from launch.exported import loader
 
-MAGIC = 0x1950A86A20F9469CFC6C  # of PyTorch's format before 1.6
+MAGIC = 0x1950A86A20F9469CFC6C  # the first number of PyTorch's format before 1.6
 
-# How safetensors and PyTorch name types of numbers.
-TYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": np.dtype(bfloat16),
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
+# PyTorch's types of storages.
+STORAGE_TYPES = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
     "HalfStorage": np.float16,
@@ -44,61 +38,62 @@ TYPES = {
     "BoolStorage": np.bool_,
 }
 
+# What the libraries and parsers raise on a damaged file.
+DAMAGE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    IndexError,
+    AttributeError,
+    struct.error,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a file by name.
+    """Reads all tensors of a file.
+
+    Args:
+      path: a .npz, .safetensors, .pth or .pt file.
+
+    Returns:
+      {name: array}, of the shapes and dtypes in the file.
 
     Raises:
-      UserError: no such file, an unknown kind, or a damaged one.
+      UserError: there is no such file, its kind is unknown, or it is damaged.
     """
     readers = {".npz": _npz, ".safetensors": _safetensors, ".pth": _pth, ".pt": _pth}
     if path.suffix not in readers:
         raise UserError(f"{path}: weights are read from {', '.join(readers)} files")
     if not path.is_file():
-        raise UserError(f"no such file of weights: {path}")
+        raise UserError(f"no such weights file: {path}")
     try:
         return readers[path.suffix](path)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        IndexError,
-        AttributeError,
-        struct.error,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise UserError(f"{path} is no {path.suffix} file of weights, or damaged: {error}")
+    except DAMAGE as error:
+        raise UserError(f"{path} is not a {path.suffix} weights file, or damaged: {error}")
 
 
 def _npz(path):
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
 def _safetensors(path):
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header, body = json.loads(data[8 : 8 + length]), memoryview(data)[8 + length :]
-    tensors = {}
-    for name, told in header.items():
-        if name != "__metadata__":
-            first, last = told["data_offsets"]
-            values = np.frombuffer(body[first:last], TYPES[told["dtype"]])
-            tensors[name] = values.reshape(told["shape"])
-    return tensors
+    return loader.tensors(path.read_bytes())
 
 
 class _Storage(NamedTuple):
-    """A run of numbers that tensors are views of; its bytes may come after the pickle."""
+    """An array of numbers that tensors are views of; its bytes can come after the pickle."""
 
     key: str
     dtype: np.dtype
 
 
 class _Tensor(NamedTuple):
-    """A view of a storage."""
+    """A view of a storage; offset and strides count numbers, not bytes."""
 
     storage: _Storage
     offset: int
@@ -106,17 +101,17 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
     def array(self, values: np.ndarray) -> np.ndarray:
-        """The view of the storage's values."""
+        """The view of the storage's values [N], copied."""
         ends = ((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
-        sound = all(number >= 0 for number in (self.offset, *self.shape, *self.strides))
-        if not sound or (0 not in self.shape and self.offset + sum(ends) >= len(values)):
+        valid = all(number >= 0 for number in (self.offset, *self.shape, *self.strides))
+        if not valid or (0 not in self.shape and self.offset + sum(ends) >= len(values)):
             raise ValueError("a tensor reaches beyond its storage")
         steps = tuple(stride * values.itemsize for stride in self.strides)
         return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, steps).copy()
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the names of tensors and of ordered dictionaries, and refuses all others."""
+    """Accepts the names of tensors and of ordered dictionaries, and refuses all others."""
 
     def find_class(self, module, name):
         if (module, name) == ("collections", "OrderedDict"):
@@ -127,12 +122,12 @@ class _Unpickler(pickle.Unpickler):
             )
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return lambda tensor, *_: tensor
-        if module == "torch" and name in TYPES:
-            return np.dtype(TYPES[name])
+        if module == "torch" and name in STORAGE_TYPES:
+            return np.dtype(STORAGE_TYPES[name])
         raise pickle.UnpicklingError(f"it holds {module}.{name}, and not only tensors")
 
-    def persistent_load(self, told):
-        kind, dtype, key, *_ = told
+    def persistent_load(self, identifier):
+        kind, dtype, key, *_ = identifier
         if kind != "storage":
             raise pickle.UnpicklingError(f"it holds a {kind}, and not only tensors")
         return _Storage(str(key), dtype)
@@ -143,7 +138,7 @@ def _pth(path):
 
 
 def _zipped(path):
-    """PyTorch's format since 1.6: a ZIP of one pickle and a file for each storage."""
+    """PyTorch's format since 1.6: a ZIP with one pickle and one file for each storage."""
     with zipfile.ZipFile(path) as archive:
         pickled = next(name for name in [*archive.namelist(), ""] if name.endswith("data.pkl"))
         tensors = _tensors(_Unpickler(io.BytesIO(archive.read(pickled))).load())
@@ -156,7 +151,7 @@ def _zipped(path):
 
 
 def _unzipped(path):
-    """The format before: five pickles, then each storage's length and its numbers."""
+    """PyTorch's format before 1.6: five pickles, then the length and numbers of each storage."""
     with path.open("rb") as stream:
         magic, _, _, content, keys = (_Unpickler(stream).load() for _ in range(5))
         if magic != MAGIC:
@@ -164,11 +159,11 @@ def _unzipped(path):
         tensors = _tensors(content)
         dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in tensors.values()}
         values = {}
-        for key in keys:
+        for key in map(str, keys):
+            if key not in dtypes:  # only tensors tell the size of a storage's numbers
+                raise ValueError(f"no tensor uses storage {key}")
             (count,) = struct.unpack("<q", stream.read(8))
-            # A storage that no tensor is a view of has no dtype here, nor an end.
-            dtype = dtypes[str(key)]
-            values[str(key)] = np.frombuffer(stream.read(count * dtype.itemsize), dtype)
+            values[key] = np.frombuffer(stream.read(count * dtypes[key].itemsize), dtypes[key])
     return {name: tensor.array(values[tensor.storage.key]) for name, tensor in tensors.items()}
 
 

@@ -1,6 +1,5 @@
-"""Scores of images by the command, and the classifier that they rest on."""
+"""Scores of images by the command: what is compared, and the card of the scores."""
 
-import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -11,151 +10,18 @@ from PIL import Image
 from jaxgen import task as generation
 from jaxseg import task as segmentation
 from launch import evaluate, train
-from launch.config import loading, schema
+from launch.config import schema
 from launch.config.errors import UserError
-from launch.scoring import classifier
+from tests.launch.scoring import stand_ins
 
-RECIPE = """
-from configs.classifier import get_config as classifier
-
-
-def get_config(variant=""):
-    config = classifier(variant)
-    config.model.update(widths=(8, 8), size=16)
-    config.data.augment = []
-    config.train.steps = config.eval.every = config.checkpoint.every = 40
-    return config
-"""
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """A cache folder of the module's own, and a recipe of two seconds."""
-    folder = tmp_path_factory.mktemp("cache")
-    (folder / "recipe.py").write_text(RECIPE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def workdir(cache, tmp_path_factory, data_dir):
-    """A class-conditional VAE after a few steps, scored by that recipe."""
-    config = loading.load("configs/vae.py:conditional")
-    config.data.data_dir = data_dir
-    config.model.encoder.widths = config.model.decoder.widths = (16,)
-    config.data.resident, config.train.steps_per_dispatch = False, 1
-    config.train.steps = config.eval.every = config.checkpoint.every = 20
-    with config.unlocked():
-        config.score.features.recipe = str(cache / "recipe.py")
-    folder = tmp_path_factory.mktemp("runs") / "vae"
-    train.train(config, folder)
-    return folder
-
-
-def run(capsys, workdir, *arguments):
-    evaluate.main([f"--workdir={workdir}", *arguments])
-    out, err = capsys.readouterr()
-    return json.loads(out), err
-
-
-def test_a_classifier_below_its_least_accuracy_is_refused(capsys, workdir, cache):
-    with pytest.raises(UserError, match=r"names only \d.*rightly, less than 90%.*--force"):
-        run(capsys, workdir, "--samples=60")
-    assert "training it once" in capsys.readouterr().err
-    (folder,) = [path for path in (cache / "segen" / "classifiers").iterdir() if path.is_dir()]
-    assert folder.name.startswith("digits-1.0.0-train-")
-    found, err = run(capsys, workdir, "--samples=60", "--force", "--neighbours=0")
-    assert "training it once" not in err  # what was refused is kept all the same
-    assert 0.1 < found["card"]["accuracy"] < 0.9
-    assert found["card"]["device"] == "cpu"
-
-
-def test_all_scores_with_their_card(capsys, workdir):
-    flags = ("--samples=64", "--reals=80", "--completions", "--floor", "--force", "--neighbours=5")
-    found, _ = run(capsys, workdir, *flags)
-    card = found.pop("card")
-    assert card["features"] == "classifier"
-    assert card["data"] == "digits:1.0.0 train"
-    assert (card["reals"], card["samples"], card["size"], card["k"]) == (80, 64, 16, 5)
-    assert (card["seeds"], card["completions"], card["floor"]) == ("0-63", 80, 64)
-    assert len(card["weights"]) == 64
-    names = {
-        "fid",
-        "kid",
-        "kid_standard_error",
-        "precision",
-        "recall",
-        "density",
-        "coverage",
-        "ms_ssim",
-        "feature_variance",
-        "class_coverage",
-        "least_class_share",
-        "most_class_share",
-    }
-    kinds = {f"{kind}{name}" for kind in ("", "completions/", "floor/") for name in names}
-    told = {"step", "split", "examples", "class_agreement", "real/ms_ssim"}
-    assert found.keys() == kinds | told
-    assert found["floor/fid"] < found["fid"]  # digits against what 20 steps make of them
-    written = workdir / "scores" / "samples+completions+floor-00000020.json"
-    assert json.loads(written.read_text())["card"] == card
-    picture = Image.open(workdir / "figures" / "neighbours-00000020.png")
-    assert np.asarray(picture).shape[1] > np.asarray(picture).shape[0]
-    other, _ = run(capsys, workdir, "--samples=64", "--reals=80", "--force", "--batch_size=16")
-    assert other["fid"] == pytest.approx(found["fid"], rel=1e-3)
-    assert other["card"]["weights"] == card["weights"]
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (("--samples=39",), "--samples: .* needs at least 40 images; there are 39"),
-        (
-            ("--samples=64", "--reals=30", "--force"),
-            "--reals.* needs at least 40 images; there are 30",
-        ),
-        (("--samples=0",), "--samples must be at least 1"),
-        (("--samples=64", "--inception=nothing.pth"), "no such file of weights: nothing.pth"),
-        (("--floor", "--split=train", "--force"), "train is the training split; give another"),
-        (("--segmenter=DIR",), "makes images from `image`, not from `segmentation`"),
-    ],
-)
-def test_mistakes_are_named_before_anything_is_drawn(capsys, workdir, flags, message):
-    flags = [flag.replace("DIR", str(workdir)) for flag in flags]
-    with pytest.raises(UserError, match=message):
-        run(capsys, workdir, *flags)
-
-
-def test_weights_of_another_net_are_refused(capsys, workdir, tmp_path):
-    np.savez(tmp_path / "weights.npz", **{"Conv2d_1a_3x3.bn.bias": np.zeros(31)})
-    with pytest.raises(UserError, match=r"Conv2d_1a_3x3.bn.bias is \[31\]; it must be \[32\]"):
-        run(capsys, workdir, "--samples=64", f"--inception={tmp_path / 'weights.npz'}")
-
-
-def test_other_data_or_another_recipe_are_another_classifier(cache, data_dir):
-    config = loading.load("configs/vae.py")
-    config.data.data_dir = data_dir
-    data = classifier.batches.open_data(config.data, "train")
-    recipe = classifier._recipe(config, str(cache / "recipe.py"), 10)
-    key = classifier._key(recipe, data)
-    assert classifier._key(classifier._recipe(config, str(cache / "recipe.py"), 10), data) == key
-    recipe.log.every = 7  # how often it reports decides nothing
-    assert classifier._key(recipe, data) == key
-    recipe.model.size = 17
-    assert classifier._key(recipe, data) != key
-    recipe.model.size = 16
-    less = classifier.batches.open_data(config.data, "train[:100]")
-    assert classifier._key(recipe, less) != key
-    # What streams and says nothing of its content is told apart by where it lies.
-    split = dataclasses.replace(less.split, fingerprint="")
-    unknown = dataclasses.replace(less, split=split, arrays=None)
-    here = classifier._key(recipe, unknown)
-    recipe.data.path = "elsewhere"
-    assert classifier._key(recipe, unknown) != here
-
-
-# Data without labels, a task that paints masks, and one that knows its paint.
+STAND_INS = "tests.launch.scoring.stand_ins"
+PARTS = {
+    "init": lambda rng, batch: {"weight": jnp.zeros(2)},
+    "train_step": lambda state, batch, rng: (state, {"loss": jnp.zeros(())}),
+    "eval_step": lambda state, batch, rng: {"loss": jnp.zeros(())},
+    "finish": lambda sums: {"loss": float(sums["loss"])},
+    "figures": lambda state, batch, rng: {},
+}
 
 
 def pictures(split):
@@ -167,13 +33,11 @@ def pictures(split):
     return {"image": images, "segmentation": masks}
 
 
-PARTS = {
-    "init": lambda rng, batch: {"weight": jnp.zeros(2)},
-    "train_step": lambda state, batch, rng: (state, {"loss": jnp.zeros(())}),
-    "eval_step": lambda state, batch, rng: {"loss": jnp.zeros(())},
-    "finish": lambda sums: {"loss": float(sums["loss"])},
-    "figures": lambda state, batch, rng: {},
-}
+def maker(model, optimizer, example, classes):
+    """Makes noise by seed and class, and gives each image back, but half as bright."""
+    sample = lambda state, batch, rng: stand_ins.sample(0, batch)
+    complete = lambda state, batch, rng: batch["image"] / np.float32(510)
+    return generation.Task(**PARTS, sample=sample, complete=complete, given="image")
 
 
 def painter(model, optimizer, example):
@@ -193,7 +57,7 @@ def reader(model, optimizer, example):
 
     def finish(sums):
         wrong = float(sums["loss"] / sums.get("count", 1.0))
-        return {"loss": wrong, "accuracy": 1 - wrong}
+        return {"loss": wrong, "accuracy": 1 - wrong, "nothing": float("nan")}
 
     predict = lambda state, batch, rng: {"labels": label(batch)}
     parts = PARTS | {"eval_step": eval_step, "finish": finish}
@@ -201,46 +65,149 @@ def reader(model, optimizer, example):
 
 
 @pytest.fixture(scope="module")
-def painted(tmp_path_factory):
+def runs(tmp_path_factory):
+    """A run of each task, after one step."""
     folders = {}
-    for name in ("painter", "reader"):
+    for name, data in (
+        ("maker", f"{STAND_INS}:images"),
+        ("painter", f"{__name__}:pictures"),
+        ("reader", f"{__name__}:pictures"),
+    ):
         config = schema.defaults()
-        config.data.name = f"{__name__}:pictures"
+        config.data.name = data
         with config.unlocked():
-            config.task.name = f"{__name__}:{name}"
+            config.task = {"name": f"{__name__}:{name}"}
+            if name == "maker":
+                config.task.classes = 4
             config.model = {"name": "jaxgen.nets:MLPDecoder"}
             config.optimizer = {"name": "optax:sgd", "learning_rate": 0.1}
+            config.score.features = {"name": f"{STAND_INS}:quarters"}
         config.data.batch_size = 8
+        config.mesh.data = 1
         config.train.steps = config.eval.every = config.checkpoint.every = 1
         folders[name] = tmp_path_factory.mktemp("runs") / name
         train.train(config, folders[name])
     return folders
 
 
-def test_images_made_of_masks_are_labelled_by_a_segmenter(capsys, painted):
-    found, _ = run(capsys, painted["painter"], f"--segmenter={painted['reader']}", "--reals=40")
+@pytest.fixture
+def run(capsys, runs):
+    def run(name, *arguments):
+        places = [argument.replace("READER", str(runs["reader"])) for argument in arguments]
+        places = [argument.replace("MAKER", str(runs["maker"])) for argument in places]
+        evaluate.main([f"--workdir={runs[name]}", *places, "--config.mesh.data=1"])
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_exact_metrics_of_a_split(run):
+    found = run("reader", "--split=train")
+    images = pictures("train")
+    right = (images["image"][..., :1] > 127) == images["segmentation"]
+    assert found.pop("accuracy") == pytest.approx(right.mean(), abs=1e-6)
+    loss, nothing = found.pop("loss"), found.pop("nothing")
+    assert loss == pytest.approx(1 - right.mean(), abs=1e-6)
+    assert nothing is None  # JSON has no NaN
+    assert found == {"step": 1, "split": f"{__name__}:pictures train", "examples": 160}
+
+
+def test_all_scores_with_their_card(run, runs):
+    flags = ("--samples=64", "--reals=80", "--completions", "--floor", "--force", "--neighbours=5")
+    found = run("maker", *flags)
+    card = found.pop("card")
+    assert card.pop("ms_ssim_scales") == 1
+    assert card == {
+        "features": "quarters",
+        "force": True,
+        "eval_split": "test",
+        "reals": 80,
+        "samples": 64,
+        "seeds": "0-63",
+        "completions": 80,
+        "floor": 64,
+        "seed": 0,
+        "k": 5,
+        "kid_blocks": 20,
+        "device": "cpu",
+    }
+    names = {
+        *("fid", "kid", "kid_standard_error", "precision", "recall", "density", "coverage"),
+        *("ms_ssim", "feature_variance"),
+        *("class_coverage", "least_class_share", "most_class_share"),
+    }
+    kinds = {f"{kind}{name}" for kind in ("", "completions/", "floor/") for name in names}
+    header = {"step", "split", "examples"}
+    assert found.keys() == kinds | header | {"class_agreement", "real/ms_ssim"}
+    assert (found["step"], found["examples"]) == (1, 90)
+    assert found["floor/fid"] < found["fid"]  # real images against noise
+    # What is half as bright varies a quarter as much, and shows the same classes.
+    assert found["completions/feature_variance"] == pytest.approx(0.25, abs=0.01)
+    label = stand_ins.images("test")["label"][:80]
+    share = np.bincount(label, minlength=4) / 80
+    assert found["completions/most_class_share"] == pytest.approx(share.max())
+    drawn = stand_ins.sample(0, {"index": np.arange(64), "label": np.arange(64) % 4})
+    classes = stand_ins.quarters().apply(np.arange(6), drawn)[1].argmax(-1)
+    assert found["class_agreement"] == pytest.approx(np.mean(classes == np.arange(64) % 4))
+    file = runs["maker"] / "scores" / "samples+completions+floor-00000001.json"
+    written = json.loads(file.read_text())
+    assert "examples" not in written
+    assert written.pop("card") == card | {"ms_ssim_scales": 1}
+    assert written.items() <= found.items()
+    with Image.open(runs["maker"] / "figures" / "neighbours-00000001.png") as picture:
+        assert picture.size == ((5 * 9 - 1) * 6, (3 * 9 - 1) * 6)  # 5 samples, 3 rows
+
+
+def test_scores_of_completions_alone(run, runs):
+    figure = runs["maker"] / "figures" / "neighbours-00000001.png"
+    figure.unlink(missing_ok=True)
+    found = run("maker", "--completions", "--reals=80", "--batch_size=32")
+    card = found["card"]
+    assert (card["samples"], card["seeds"], card["floor"]) == (None, None, None)
+    assert (card["completions"], card["force"]) == (80, False)
+    assert "fid" not in found
+    assert "class_agreement" not in found
+    assert found["completions/feature_variance"] == pytest.approx(0.25, abs=0.01)
+    assert not figure.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("maker", ("--samples=39",), "--samples: .* needs at least 40 images; there are 39"),
+        ("maker", ("--samples=64", "--reals=30"), "--reals.* at least 40 images; there are 30"),
+        ("maker", ("--samples=0",), "--samples must be at least 1, got 0"),
+        ("maker", ("--reals=0",), "--reals must be at least 1, got 0"),
+        ("maker", ("--batch_size=0",), "--batch_size must be at least 1, got 0"),
+        ("maker", ("--neighbours=-1",), "--neighbours must be 0 or more, got -1"),
+        ("maker", ("--samples=64", "--inception=no.pth"), "no such weights file: no.pth"),
+        ("maker", ("--floor", "--split=train"), "train is the training split; give another"),
+        ("maker", ("--segmenter=MAKER",), "makes images from `image`, not from `segmentation`"),
+        ("painter", ("--segmenter=MAKER",), "maker does not label images"),
+        ("reader", ("--samples=64",), r"--samples: .*reader has no sample\(\)"),
+        ("reader", ("--completions",), r"--completions: .*reader has no complete\(\)"),
+        ("reader", ("--segmenter=READER",), r"--segmenter: .*reader has no complete\(\)"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_drawn(run, name, flags, message):
+    with pytest.raises(UserError, match=message):
+        run(name, *flags)
+
+
+def test_data_without_labels_have_no_classifier(run):
+    classifier = "--config.score.features.name=launch.scoring.features:classifier"
+    with pytest.raises(UserError, match=r"learns from an integer `label`.*--inception=FILE"):
+        run("painter", "--completions", classifier)
+
+
+def test_images_made_of_masks_are_labelled_by_a_segmenter(run, runs):
+    found = run("painter", "--segmenter=READER", "--reals=40")
     masks = pictures("test")
     seen = (masks["image"][:40, ..., :1] > 127) == masks["segmentation"][:40]
     assert found["segmenter/accuracy"] == pytest.approx(1)
     assert found["segmenter/real/accuracy"] == pytest.approx(seen.mean(), abs=1e-6)
     assert found["segmenter/real/accuracy"] < 0.95
     card = found["card"]["segmenter"]
-    assert (card["workdir"], card["step"], card["images"]) == (str(painted["reader"]), 1, 40)
-    assert (painted["painter"] / "scores" / "segmenter-00000001.json").is_file()
-
-
-def test_a_segmenter_that_cannot_serve_is_refused(capsys, painted, workdir):
-    with pytest.raises(UserError, match="painter labels no images"):
-        run(capsys, painted["painter"], f"--segmenter={painted['painter']}")
-    with pytest.raises(UserError, match=r"reader has no sample\(\)"):
-        run(capsys, painted["reader"], "--samples=64")
-    with pytest.raises(UserError, match=r"reader has no complete\(\)"):
-        run(capsys, painted["reader"], "--completions")
-
-
-def test_data_without_labels_are_scored_by_other_features(capsys, painted):
-    with pytest.raises(UserError, match=r"learns from an integer `label`.*--inception=FILE"):
-        run(capsys, painted["painter"], "--completions")
-    random = "--config.score.features.name=launch.scoring.features:random"
-    found, _ = run(capsys, painted["painter"], "--completions", random, "--reals=150")
-    assert found["card"]["features"] == "random"
+    assert (card["workdir"], card["step"], card["images"]) == (str(runs["reader"]), 1, 40)
+    assert found["card"].keys() == {"segmenter", "device"}
+    assert (runs["painter"] / "scores" / "segmenter-00000001.json").is_file()

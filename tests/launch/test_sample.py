@@ -1,5 +1,6 @@
 """Samples by seed and class, completions of given files, strips and animations."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -70,23 +71,52 @@ def masked(tmp_path_factory):
     return workdir
 
 
+def sketcher(optimizer, example, classes):
+    """Noise by seed, brighter by class: samples, strips and images from given ones."""
+    del optimizer
+    shape = example["image"].shape
+
+    def noise(rng, index, label):
+        one = lambda i: jax.random.uniform(jax.random.fold_in(rng, i), shape)
+        return 0.6 * jax.vmap(one)(index) + 0.4 * label[:, None, None, None] / classes
+
+    def sample(state, batch, rng):
+        return noise(rng, batch["index"], batch["label"])
+
+    def interpolate(state, batch, rng):
+        ends = [noise(rng, batch[key], batch["label"])[:, None] for key in ("index", "end")]
+        steps = jnp.linspace(0, 1, 10)[:, None, None, None]
+        return ends[0] + steps * (ends[1] - ends[0])
+
+    def complete(state, batch, rng):
+        added = sample(state, batch, rng)
+        return 0.9 * batch["image"] / np.float32(255) + 0.1 * added
+
+    base = painter(None, example)
+    return base._replace(sample=sample, interpolate=interpolate, complete=complete, given="image")
+
+
+def sketches(split):
+    rng = np.random.default_rng(len(split))
+    return {
+        "image": rng.integers(0, 256, (12, 8, 8, 1)).astype(np.uint8),
+        "label": (np.arange(12) * 7 + 5) % 10,
+    }
+
+
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory, data_dir):
-    """A run of a class-conditional VAE."""
+def sketched(tmp_path_factory):
+    """A run of a class-conditional model that samples, interpolates and completes."""
     config = {
-        "task": {"name": "jaxgen.vae:vae", "classes": 10},
-        "model": {
-            "encoder": {"name": "jaxgen.nets:MLPEncoder", "latents": 4, "widths": (32,)},
-            "decoder": {"name": "jaxgen.nets:MLPDecoder", "widths": (32,)},
-        },
-        "optimizer": {"name": "optax:adam", "learning_rate": 1e-2},
-        "data": {"name": "digits", "data_dir": data_dir, "batch_size": 32},
-        "train": {"steps": 20},
-        "eval": {"every": 20},
+        "task": {"name": "tests.launch.test_sample:sketcher", "classes": 10},
+        "optimizer": {"name": "optax:sgd", "learning_rate": 0.1},
+        "data": {"name": "tests.launch.test_sample:sketches", "batch_size": 4},
+        "train": {"steps": 2},
+        "eval": {"every": 2, "batch_size": 4},
         "mesh": {"data": 1},
     }
-    workdir = tmp_path_factory.mktemp("runs") / "digits"
-    train.train(loading.complete(ConfigDict(config), "digits"), workdir)
+    workdir = tmp_path_factory.mktemp("runs") / "sketcher"
+    train.train(loading.complete(ConfigDict(config), "sketcher"), workdir)
     return workdir
 
 
@@ -106,49 +136,43 @@ def save(path, array):
     return path
 
 
-def test_a_seed_gives_the_same_bits_in_any_company(digits, tmp_path):
+def test_a_seed_gives_the_same_bits_in_any_company(sketched, tmp_path):
     out = tmp_path / "images.npy"
-    whole = call(digits, out, "--seeds=0-20")
+    whole = call(sketched, out, "--seeds=0-20")
     assert whole.shape == (21, 8, 8, 1)
     for seeds in ([3], [20, 3, 11], [5, 5]):
-        some = call(digits, out, f"--seeds={','.join(map(str, seeds))}")
+        some = call(sketched, out, f"--seeds={','.join(map(str, seeds))}")
         np.testing.assert_array_equal(some, whole[seeds])
-    other = call(digits, out, "--seeds=0-20", "--batch_size=5")
+    other = call(sketched, out, "--seeds=0-20", "--batch_size=5")
     np.testing.assert_allclose(other, whole, atol=1e-6)
 
 
-def test_a_grid_has_a_column_for_each_class(digits, tmp_path):
-    picture = call(digits, tmp_path / "grid.png", "--seeds=0-24")
+def test_a_grid_has_a_column_for_each_class(sketched, tmp_path):
+    picture = call(sketched, tmp_path / "grid.png", "--seeds=0-24")
     assert picture.shape == ((3 * 9 - 1) * 6, (10 * 9 - 1) * 6, 3)
     assert (picture[-48:, 5 * 54 : 5 * 54 + 48] == 0).all()  # seeds end in the fifth column
     assert picture[-48:, 4 * 54 : 4 * 54 + 48].max() > 0
-    one = call(digits, tmp_path / "one.npy", "--seeds=14", "--class=4")
-    np.testing.assert_array_equal(one, call(digits, tmp_path / "turn.npy", "--seeds=14"))
-    other = call(digits, tmp_path / "other.npy", "--seeds=14", "--class=5")
+    one = call(sketched, tmp_path / "one.npy", "--seeds=14", "--class=4")
+    np.testing.assert_array_equal(one, call(sketched, tmp_path / "turn.npy", "--seeds=14"))
+    other = call(sketched, tmp_path / "other.npy", "--seeds=14", "--class=5")
     assert np.abs(other - one).max() > 1e-3
 
 
-def test_images_stand_in_the_column_of_their_label():
-    images = np.arange(5.0)[:, None, None, None] + 1
-    found = sample.in_columns(images, np.array([2, 0, 2, 2, 0]), 3)[..., 0, 0, 0]
-    np.testing.assert_array_equal(found, [[2, 0, 1], [5, 0, 3], [0, 0, 4]])
-
-
-def test_strips_lead_from_each_seed_to_the_next(digits, tmp_path):
+def test_strips_lead_from_each_seed_to_the_next(sketched, tmp_path):
     arguments = ("--seeds=2,13,4", "--class=7")
-    strips = call(digits, tmp_path / "strips.npy", *arguments, "--interpolate")
-    ends = call(digits, tmp_path / "ends.npy", *arguments)
+    strips = call(sketched, tmp_path / "strips.npy", *arguments, "--interpolate")
+    ends = call(sketched, tmp_path / "ends.npy", *arguments)
     assert strips.shape == (2, 10, 8, 8, 1)
     np.testing.assert_allclose(strips[:, 0], ends[:2], atol=1e-5)
     np.testing.assert_allclose(strips[:, -1], ends[1:], atol=1e-5)
-    picture = call(digits, tmp_path / "strips.png", *arguments, "--interpolate")
+    picture = call(sketched, tmp_path / "strips.png", *arguments, "--interpolate")
     assert picture.shape == ((2 * 9 - 1) * 6, (10 * 9 - 1) * 6, 3)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_an_animation_goes_there_and_back(digits, tmp_path, suffix):
+def test_an_animation_goes_there_and_back(sketched, tmp_path, suffix):
     out = tmp_path / f"way{suffix}"
-    call(digits, out, "--seeds=2,13", "--interpolate")
+    call(sketched, out, "--seeds=2,13", "--interpolate")
     with Image.open(out) as picture:
         assert picture.size == (192, 192)
         assert 10 < picture.n_frames <= 10 + 8  # frames that look alike are shown as one
@@ -156,31 +180,37 @@ def test_an_animation_goes_there_and_back(digits, tmp_path, suffix):
 
 
 @pytest.mark.parametrize("label", [["--class=7"], []])
-def test_an_animation_shows_every_image_of_the_strips(digits, tmp_path, monkeypatch, label):
+def test_an_animation_shows_every_image_of_the_strips(sketched, tmp_path, monkeypatch, label):
     """Where classes come by turns, a seed's two images are of two classes."""
     shown = []
     keep = lambda path, frames: shown.append(np.stack(frames))
-    monkeypatch.setattr(sample.pictures, "animate", keep)
-    arguments = [f"--workdir={digits}", "--seeds=2,13,4", "--batch_size=8", "--interpolate", *label]
+    monkeypatch.setattr(sample.image_files, "animate", keep)
+    arguments = [
+        f"--workdir={sketched}",
+        "--seeds=2,13,4",
+        "--batch_size=8",
+        "--interpolate",
+        *label,
+    ]
     sample.main([*arguments, f"--out={tmp_path / 'way.gif'}", "--config.mesh.data=1"])
-    strips = call(digits, tmp_path / "strips.npy", "--seeds=2,13,4", "--interpolate", *label)
+    strips = call(sketched, tmp_path / "strips.npy", "--seeds=2,13,4", "--interpolate", *label)
     np.testing.assert_array_equal(shown[0][:20], strips.reshape(20, 8, 8, 1))
     joint = np.abs(shown[0][9] - shown[0][10]).max()
     assert joint < 1e-5 if label else joint > 1e-3
 
 
-def test_given_images_are_rebuilt(digits, tmp_path):
+def test_given_images_are_rebuilt(sketched, tmp_path):
     rng = np.random.default_rng(0)
     files = [
         save(tmp_path / "in" / f"{n}.png", rng.integers(0, 256, (8, 8)).astype(np.uint8))
         for n in range(3)
     ]
-    all_three = call(digits, tmp_path / "all.npy", f"--condition={tmp_path}/in/*.png")
-    one = call(digits, tmp_path / "one.npy", f"--condition={files[1]}", "--seeds=1")
+    all_three = call(sketched, tmp_path / "all.npy", f"--condition={tmp_path}/in/*.png")
+    one = call(sketched, tmp_path / "one.npy", f"--condition={files[1]}", "--seeds=1")
     np.testing.assert_array_equal(one[0], all_three[1])
-    several = call(digits, tmp_path / "many.npy", f"--condition={files[1]}", "--seeds=1,11,21")
+    several = call(sketched, tmp_path / "many.npy", f"--condition={files[1]}", "--seeds=1,11,21")
     assert several.shape == (3, 8, 8, 1)  # one image for all seeds, which share a class
-    picture = call(digits, tmp_path / "pairs.png", f"--condition={tmp_path}/in")
+    picture = call(sketched, tmp_path / "pairs.png", f"--condition={tmp_path}/in")
     with Image.open(files[0]) as given:
         np.testing.assert_array_equal(picture[:48:6, :48:6, 0], np.asarray(given))
 
@@ -204,33 +234,51 @@ def test_without_conditions_rows_of_the_evaluation_split_are_completed(masked, t
     assert np.abs(other - truth).max() > 0.5
 
 
+@pytest.mark.parametrize(("label", "labels"), [(None, [5, 7]), (3, [3, 3])])
+def test_a_row_has_its_own_label_unless_one_is_asked_for(label, labels):
+    config = loading.complete(ConfigDict({"data": {"name": f"{__name__}:sketches"}}), "here")
+    task = SimpleNamespace(get={"classes": 10}.get)
+    restored = SimpleNamespace(
+        config=SimpleNamespace(data=config.data, eval=config.eval, task=task),
+        experiment=SimpleNamespace(example={"label": None}),
+    )
+    rows = sketches("train")
+    seeds = [int(np.flatnonzero(rows["label"] == wanted)[0]) for wanted in (5, 7)]
+    options = SimpleNamespace(split="train", seeds=seeds, label=label)
+    found, given, classes = sample._read_rows(restored, options, "image")
+    assert found == seeds
+    np.testing.assert_array_equal(given, rows["image"][seeds])
+    assert classes.tolist() == labels
+
+
 @pytest.mark.parametrize(
     ("run", "arguments", "message"),
     [
-        ("digits", ["--class=10"], r"--class=10: the model has 10 classes, 0 to 9"),
-        ("digits", ["--class=-1"], r"--class=-1: the model has 10 classes"),
+        ("sketched", ["--class=10"], r"--class=10: the model has 10 classes, 0 to 9"),
+        ("sketched", ["--class=-1"], r"--class=-1: the model has 10 classes"),
         ("masked", ["--class=1"], r"--class=1: the model has no classes"),
         (
-            "digits",
+            "sketched",
             ["--out=a.webp"],
             r"--out=a.webp: write a .png or a .npy file, or with --interp",
         ),
-        ("digits", ["--interpolate", "--seeds=4"], r"at least two --seeds"),
-        ("digits", ["--interpolate", "--condition=IN/small.png"], r"takes no --condition"),
+        ("sketched", ["--batch_size=0"], r"--batch_size must be at least 1, got 0"),
+        ("sketched", ["--interpolate", "--seeds=4"], r"at least two --seeds"),
+        ("sketched", ["--interpolate", "--condition=IN/small.png"], r"takes no --condition"),
         ("masked", ["--interpolate"], r"test_sample:painter has no interpolate\(\)"),
-        ("digits", ["--condition=IN/nothing.png"], r"--condition=.*nothing.png: no such file"),
+        ("sketched", ["--condition=IN/nothing.png"], r"--condition=.*nothing.png: no such file"),
         (
-            "digits",
+            "sketched",
             ["--condition=IN/wide.png"],
             r"wide.png: is 9 x 8, the model takes 8 x 8\. Crop or scale",
         ),
         (
-            "digits",
+            "sketched",
             ["--condition=IN/coloured.png"],
             r"coloured.png \(x 3, y 2\): has 3 channels, such as the colour \(200, 40, 40\)",
         ),
         (
-            "digits",
+            "sketched",
             ["--condition=IN/s*.png", "--seeds=0-4"],
             r"2 images for 5 seeds; give one for each \(--seeds=0-1\), or one for all",
         ),

@@ -1,181 +1,209 @@
-"""Sets of images, measured by a small net with random weights."""
+"""Sets of images, scored by a net whose features are six pixels."""
+
+import logging
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.metrics import frechet
-from launch.config import loading, schema
+from jaxgen.metrics import frechet, kernel_distance, neighbours, ssim
 from launch.config.errors import UserError
-from launch.data import batches
-from launch.engine import experiments
-from launch.scoring import features, nearest, sample_metrics
+from launch.scoring import image_sets, sample_metrics
+from tests.launch.scoring import stand_ins
 
 COUNT = 70
+SCORES = {
+    *("fid", "kid", "kid_standard_error", "precision", "recall", "density", "coverage"),
+    *("ms_ssim", "feature_variance"),
+}
+SPREAD = {"class_coverage", "least_class_share", "most_class_share"}
 
 
 @pytest.fixture(scope="module")
-def data(data_dir):
-    config = schema.defaults()
-    config.data.data_dir = data_dir
-    return batches.open_data(config.data, "test")
+def data():
+    return stand_ins.open_images()
 
 
 @pytest.fixture(scope="module")
 def net():
-    """Four classes, by which quarter of the image is brightest; the features are its pixels."""
-
-    def apply(params, images):
-        quarters = images[..., 0].reshape(-1, 2, 4, 2, 4).mean((2, 4)).reshape(-1, 4)
-        return images.reshape(len(images), -1)[:, params], quarters
-
-    places = jnp.array([18, 20, 27, 36, 43, 45])
-    return features.Features(apply, places, 6, 4, {"features": "pixels"})
+    return stand_ins.quarters()
 
 
 @pytest.fixture(scope="module")
-def assembled(data_dir, small_config, data):
-    return experiments.build(small_config, data, training=False)
+def experiment():
+    return stand_ins.experiment(sample=stand_ins.sample)
 
 
 @pytest.fixture(scope="module")
-def small_config(data_dir):
-    config = loading.load("configs/vae.py")
-    config.data.data_dir = data_dir
-    config.model.encoder.widths = config.model.decoder.widths = (16,)
-    return config
+def extract(net, experiment):
+    return sample_metrics.make_extractor(net, experiment.mesh)
 
 
 @pytest.fixture(scope="module")
-def state(assembled):
-    blank = batches.batch_spec(assembled.example, 8)
-    return assembled.compiled.init(jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), blank))
+def real(extract, experiment, data):
+    images = image_sets.real_images(experiment, data, 35, COUNT)
+    return sample_metrics.measure(extract, images, COUNT)
 
 
-def measured(net, assembled, data, batch_size=64, count=COUNT):
-    extract = sample_metrics.extractor(net, assembled.mesh)
-    return sample_metrics.measure(
-        extract, sample_metrics.real(assembled, data, batch_size, count), count
-    )
+@pytest.fixture(scope="module")
+def samples(extract, experiment):
+    images = image_sets.sampled_images(experiment, 0, 0, 35, COUNT)
+    return sample_metrics.measure(extract, images, COUNT)
 
 
-def test_what_is_kept_of_the_first_images(net, assembled, data):
-    found = measured(net, assembled, data)
+def test_the_first_images_are_kept_with_their_features_and_classes(net, real, data):
     images = data.arrays["image"][:COUNT]
     values, logits = net.apply(net.params, images / np.float32(255))
-    np.testing.assert_array_equal(found.images, images)
-    np.testing.assert_allclose(found.features, values, atol=1e-6)
-    np.testing.assert_array_equal(found.classes, logits.argmax(1))
-    mean, covariance = frechet.gaussian(found.sums)
+    np.testing.assert_array_equal(real.images, images)
+    np.testing.assert_allclose(real.features, values, atol=1e-6)
+    np.testing.assert_array_equal(real.classes, logits.argmax(1))
+    mean, covariance = frechet.gaussian(real.sums)
     np.testing.assert_allclose(mean, np.mean(values, 0), rtol=1e-5)
     np.testing.assert_allclose(covariance, np.cov(values, rowvar=False), atol=1e-5)
-    np.testing.assert_array_equal(found.sums["classes"], np.bincount(found.classes, minlength=4))
+    np.testing.assert_array_equal(real.sums["classes"], np.bincount(real.classes, minlength=4))
 
 
-def test_scores_do_not_depend_on_the_batch_size(net, assembled, state, data):
-    reference, results = measured(net, assembled, data), []
-    extract = sample_metrics.extractor(net, assembled.mesh)
-    for size in (16, 48):
-        drawn = sample_metrics.sampled(assembled, state, 0, size, COUNT)
-        found = sample_metrics.measure(extract, drawn, COUNT)
-        assert found.features.shape == (COUNT, 6)
-        results.append(sample_metrics.compare(net, reference, found))
-    assert results[0] == pytest.approx(results[1], rel=1e-3, abs=1e-5)
-    assert results[0].keys() == {
-        "fid",
-        "kid",
-        "kid_standard_error",
-        "precision",
-        "recall",
-        "density",
-        "coverage",
-        "ms_ssim",
-        "feature_variance",
-        "class_coverage",
-        "least_class_share",
-        "most_class_share",
-    }
+def test_only_so_many_images_are_kept_themselves(extract, experiment, data, monkeypatch):
+    monkeypatch.setattr(sample_metrics, "KEPT_IMAGES", 40)
+    images = image_sets.real_images(experiment, data, 35, COUNT)
+    measured = sample_metrics.measure(extract, images, COUNT)
+    np.testing.assert_array_equal(measured.images, data.arrays["image"][:40])
+    assert measured.features.shape == (COUNT, 6)
 
 
-def test_the_monitor_gives_what_the_whole_comparison_gives(net, assembled, state, data):
-    score = sample_metrics.monitor(assembled, data, net, 64, COUNT, 0)
-    found = score(state)
-    assert found.keys() == sample_metrics.monitored(net)
-    extract = sample_metrics.extractor(net, assembled.mesh)
-    drawn = sample_metrics.measure(
-        extract, sample_metrics.sampled(assembled, state, 0, 64, COUNT), COUNT
+def test_the_scores_are_those_of_jaxgen(net, real, samples):
+    scores = sample_metrics.compare(real, samples, net.classes, seed=3)
+    assert scores.keys() == SCORES | SPREAD
+    kid = kernel_distance.kernel_distance(real.features, samples.features, 3)
+    assert (scores["kid"], scores["kid_standard_error"]) == (kid.value, kid.standard_error)
+    assert scores["fid"] == frechet.fid(samples.sums, real.sums) > 0
+    known = neighbours.precision_recall(real.features, samples.features)
+    assert known.items() <= scores.items()
+    assert known["precision"] != known["recall"]  # so that the two sets cannot be swapped
+    variance = np.var(samples.features, axis=0).sum() / np.var(real.features, axis=0).sum()
+    assert scores["feature_variance"] == pytest.approx(variance, rel=1e-4)
+    share = np.bincount(samples.classes, minlength=4) / COUNT
+    assert scores["most_class_share"] == pytest.approx(share.max())
+    assert sample_metrics.compare(real, samples).keys() == SCORES
+
+
+def test_scores_do_not_depend_on_the_batch_size(extract, experiment, samples):
+    images = image_sets.sampled_images(experiment, 0, 0, 16, COUNT)
+    other = sample_metrics.measure(extract, images, COUNT)
+    np.testing.assert_array_equal(other.images, samples.images)
+    np.testing.assert_allclose(other.features, samples.features, atol=1e-6)
+    assert frechet.fid(other.sums, samples.sums) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_set_against_itself_is_perfect(real):
+    scores = sample_metrics.compare(real, real)
+    assert scores["fid"] == pytest.approx(0, abs=1e-9)
+    assert scores["coverage"] == scores["feature_variance"] == 1
+    assert scores["density"] == pytest.approx(1, abs=0.02)  # grey levels give equal distances
+
+
+def test_the_monitor_gives_what_the_whole_comparison_gives(net, experiment, data, samples, extract):
+    monitor = sample_metrics.make_monitor(experiment, data, net, 35, COUNT)
+    scores = monitor.scores(0)
+    assert monitor.names == scores.keys()
+    assert (
+        scores.keys() == sample_metrics.monitor_names(net) == {"fid", "feature_variance"} | SPREAD
     )
-    reference = measured(net, assembled, data, count=data.split.size)
-    whole = sample_metrics.compare(net, reference, drawn)
-    assert found == pytest.approx({name: whole[name] for name in found}, rel=1e-5)
+    images = image_sets.real_images(experiment, data, 35, data.split.size)
+    whole = sample_metrics.measure(extract, images, data.split.size)
+    wanted = sample_metrics.compare(whole, samples, net.classes)
+    assert scores == pytest.approx({name: wanted[name] for name in scores}, rel=1e-5)
+    assert monitor.scores(1)["fid"] != scores["fid"]
     nameless = net._replace(classes=0)
-    assert sample_metrics.monitored(nameless) == {"fid", "feature_variance"}
+    assert sample_metrics.monitor_names(nameless) == {"fid", "feature_variance"}
 
 
-def test_real_images_score_as_real(net, assembled, data):
-    half = data.split.size // 2
-    whole = measured(net, assembled, data, count=2 * half)
-    extract = sample_metrics.extractor(net, assembled.mesh)
-    images, mask = data.arrays["image"], np.ones(half, bool)
-    parts = [[(images[part : part + half][:176], mask[:176])] for part in (0, half)]
-    first, second = (sample_metrics.measure(extract, part, 176) for part in parts)
-    found = sample_metrics.compare(net, first, second)
-    assert abs(found["kid"]) < 4 * found["kid_standard_error"]
-    assert found["precision"] > 0.7
-    assert found["recall"] > 0.7
-    assert found["coverage"] > 0.8
-    assert found["feature_variance"] == pytest.approx(1, abs=0.2)
-    same = sample_metrics.compare(net, whole, whole)
-    assert same["fid"] == pytest.approx(0, abs=1e-9)
-    assert same["coverage"] == 1
-    assert same["density"] == pytest.approx(1, abs=0.02)  # grey levels give equal distances
+def test_a_monitor_draws_classes_by_turns(net, experiment, data):
+    plain, by_turns = (
+        sample_metrics.make_monitor(experiment, data, net, 35, COUNT, classes).scores(0)
+        for classes in (0, 3)
+    )
+    assert plain["fid"] != by_turns["fid"]
 
 
-def test_samples_are_rounded_to_levels_and_what_is_no_number_stays_none():
-    images = jnp.array([0.0, 0.4 / 255, 0.6 / 255, 1.2, jnp.nan]).reshape(-1, 1, 1, 1)
-    found = np.asarray(sample_metrics.levels(images)).ravel()
-    np.testing.assert_allclose(found[:4], [0, 0, 1 / 255, 1], rtol=1e-6)
-    assert np.isnan(found[4])
+def test_a_monitor_that_cannot_work_is_refused(net, experiment, data, monkeypatch):
+    with pytest.raises(UserError, match=r"config.score.samples: the task has no sample\(\)"):
+        sample_metrics.make_monitor(stand_ins.experiment(), data, net, 35, COUNT)
+    with pytest.raises(UserError, match=r"config.score.samples: KID .* at least 40 .* are 39"):
+        sample_metrics.make_monitor(experiment, data, net, 35, 39)
+    wide = net._replace(size=90)
+    with pytest.raises(UserError, match=r"test: FID .* at least 91 images; there are 90"):
+        sample_metrics.make_monitor(experiment, data, wide, 35, 91)
+    sample_metrics.check_one_process(5)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match=r"config.score.samples=5: .* single process"):
+        sample_metrics.check_one_process(5)
+    with pytest.raises(UserError, match=r"config.score.samples=70: .* single process"):
+        sample_metrics.make_monitor(experiment, data, net, 35, COUNT)
 
 
-def test_one_image_over_and_over_is_not_diverse():
+def test_progress_is_logged_now_and_then(extract, experiment, data, monkeypatch, caplog):
+    monkeypatch.setattr(sample_metrics, "PROGRESS_SECONDS", -1.0)
+    images = lambda: image_sets.real_images(experiment, data, 35, COUNT)
+    with caplog.at_level(logging.INFO, "segen"):
+        sample_metrics.measure(extract, images(), 1070, "counting")
+        assert [record.message for record in caplog.records] == [
+            "counting: 35 of 1,070",
+            "counting: 70 of 1,070",
+        ]
+        monkeypatch.setattr(sample_metrics, "PROGRESS_SECONDS", 1000.0)
+        sample_metrics.measure(extract, images(), 1070, "counting")
+        sample_metrics.measure(extract, images(), 1070)
+    assert len(caplog.records) == 2
+
+
+def test_images_are_rounded_to_levels_and_nan_stays_nan():
+    images = jnp.array([0.0, 0.4 / 255, 0.6 / 255, 1.2, -0.3, jnp.nan]).reshape(-1, 1, 1, 1)
+    levels = np.asarray(sample_metrics.round_to_levels(images)).ravel()
+    np.testing.assert_allclose(levels[:5], [0, 0, 1 / 255, 1, 0], rtol=1e-6)
+    assert np.isnan(levels[5])
+    whole = np.arange(256, dtype=np.uint8)
+    np.testing.assert_allclose(sample_metrics.round_to_levels(whole), whole / 255, rtol=1e-6)
+
+
+def test_ms_ssim_is_of_pairs_of_one_class():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 8, 8, 1)).astype(np.uint8)
     classes = np.arange(20) % 2
-    varied = sample_metrics.Measured({}, np.zeros((20, 1)), classes, images)
-    assert sample_metrics.diversity(varied, 2) < 0.3
-    assert sample_metrics.diversity(varied._replace(images=images[classes]), 2) == pytest.approx(1)
-    assert sample_metrics.diversity(varied._replace(images=images[classes]), 0) < 0.99
-    assert np.isnan(sample_metrics.diversity(varied._replace(images=images[:1]), 0))
+    varied = sample_metrics.ImageSet({}, np.zeros((20, 1)), classes, images)
+    by_class = varied._replace(images=images[classes])
+    assert sample_metrics.pairwise_ms_ssim(varied, 2) < 0.3
+    assert sample_metrics.pairwise_ms_ssim(by_class, 2) == pytest.approx(1)
+    assert sample_metrics.pairwise_ms_ssim(by_class) < 0.99
+    assert np.isnan(sample_metrics.pairwise_ms_ssim(varied._replace(images=images[:1])))
 
 
-def test_a_training_image_is_its_own_neighbour(net, assembled, data):
-    extract = sample_metrics.extractor(net, assembled.mesh)
-    images = data.arrays["image"][[5, 200, 300]]
-    values = np.asarray(net.apply(net.params, images / np.float32(255))[0])
-    feed = lambda: sample_metrics.real(assembled, data, 64, data.split.size)
-    figure = nearest.figure(extract, images, values, feed())
-    assert figure.shape == (3, 3, 8, 8, 1)
-    np.testing.assert_array_equal(figure[0], images)
-    np.testing.assert_array_equal(figure[1], images)
-    found = np.asarray(net.apply(net.params, figure[2] / np.float32(255))[0])
-    np.testing.assert_allclose(found, values, atol=1e-6)
-    # Of a noisy copy, the pixels still know the original.
-    noise = np.random.default_rng(0).integers(0, 12, images.shape)
-    noisy = np.clip(images + noise, 0, 255).astype(np.uint8)
-    figure = nearest.figure(extract, noisy, values, feed())
-    np.testing.assert_array_equal(figure[1], images)
+def test_ms_ssim_is_the_mean_over_pairs_spread_over_the_set(monkeypatch):
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (20, 8, 8, 1)).astype(np.uint8)
+    varied = sample_metrics.ImageSet({}, np.zeros((20, 1)), np.zeros(20, int), images)
+    floats = images.astype(np.float32) / 255
+    each = np.asarray(jax.jit(ssim.ms_ssim)(floats[:-1], floats[1:]))  # of each with the next
+    whole = sample_metrics.pairwise_ms_ssim(varied)
+    assert whole == pytest.approx(each.mean(), abs=1e-6)
+    monkeypatch.setattr(sample_metrics, "MAX_PAIRS", 18)
+    left_out = 19 * whole - 18 * sample_metrics.pairwise_ms_ssim(varied)
+    assert np.abs(each[1:-1] - left_out).min() < 1e-5  # the first and the last pair are in
 
 
 @pytest.mark.parametrize(
     ("count", "size", "message"),
     [
-        (39, 6, "KID in 20 blocks needs at least 40 images; there are 39"),
-        (100, 128, "FID in 128 features needs at least 129 images; there are 100"),
+        (39, 6, "--samples: KID in 20 blocks needs at least 40 images; there are 39"),
+        (100, 128, "--samples: FID in 128 features needs at least 129 images; there are 100"),
     ],
 )
 def test_too_few_images_are_refused(count, size, message):
     with pytest.raises(UserError, match=message):
         sample_metrics.check_counts({"--samples": count}, size)
+
+
+def test_just_enough_images_are_accepted():
     sample_metrics.check_counts({"--samples": 2049}, 2048)
+    sample_metrics.check_counts({"--samples": 40})

@@ -56,7 +56,7 @@ def test_files_of_pytorch_are_read_without_it(content, tmp_path):
     check(files.read(path))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) - 200])
-    with pytest.raises(UserError, match=r"weights.pth is no .pth file of weights, or damaged"):
+    with pytest.raises(UserError, match=r"weights.pth is not a .pth weights file, or damaged"):
         files.read(path)
 
 
@@ -70,10 +70,24 @@ def test_npz_and_safetensors(tmp_path):
         places = [len(body), len(body) + len(data)]
         header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": places}
         body += data
-    told = json.dumps(header).encode()
+    text = json.dumps(header).encode()
     path = tmp_path / "weights.safetensors"
-    path.write_bytes(struct.pack("<Q", len(told)) + told + body)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
     check(files.read(path))
+    for size in (0, 5, 40, len(text) + len(body)):
+        path.write_bytes((struct.pack("<Q", len(text)) + text + body)[:size])
+        with pytest.raises(UserError, match=r"is not a .safetensors weights file, or damaged"):
+            files.read(path)
+
+
+def test_a_damaged_npz(tmp_path):
+    path = tmp_path / "weights.npz"
+    np.savez_compressed(path, a=np.arange(1000))
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:300], whole[:100] + bytes(100) + whole[200:]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"is not a .npz weights file, or damaged"):
+            files.read(path)
 
 
 class Evil:
@@ -98,9 +112,42 @@ def test_a_tensor_beyond_its_storage_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("offset", "shape", "strides"),
+    [(-1, (2,), (1,)), (0, (-2,), (1,)), (0, (2,), (-1,)), (5, (1,), (1,)), (4, (2,), (1,))],
+)
+def test_views_that_cannot_be_are_refused(offset, shape, strides):
+    tensor = files._Tensor(files._Storage("0", np.dtype("f4")), offset, shape, strides)
+    with pytest.raises(ValueError, match="beyond its storage"):
+        tensor.array(np.arange(5.0))
+
+
+def test_an_empty_tensor_needs_no_storage():
+    tensor = files._Tensor(files._Storage("0", np.dtype("f4")), 0, (0, 3), (3, 1))
+    assert tensor.array(np.zeros(0)).shape == (0, 3)
+
+
+def test_a_storage_is_not_mistaken_for_a_tensor():
+    storage = files._Storage("0", np.dtype("f4"))
+    tensor = files._Tensor(storage, 0, (), ())
+    assert files._tensors({"a": tensor, "b": storage, "c": 3}) == {"a": tensor}
+    with pytest.raises(ValueError, match="it holds a list, not tensors by name"):
+        files._tensors([tensor])
+
+
+def test_a_pickle_of_another_format_is_refused(tmp_path):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"".join(pickle.dumps(part) for part in (7, 1, {}, {}, [])))
+    with pytest.raises(UserError, match="its first number is not that of PyTorch"):
+        files.read(path)
+    path.write_bytes(b"".join(pickle.dumps(part) for part in (files.MAGIC, 1, {}, {}, ["5"])))
+    with pytest.raises(UserError, match="no tensor uses storage 5"):
+        files.read(path)
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing.pth", "no such file of weights"),
+        ("nothing.pth", "no such weights file: .*nothing.pth"),
         ("weights.h5", "are read from .npz, .safetensors"),
     ],
 )

@@ -1,0 +1,27 @@
+"""The training images nearest to samples, by pixels and by features."""
+
+import numpy as np
+
+from launch.scoring import image_sets, nearest, sample_metrics
+from tests.launch.scoring import stand_ins
+
+
+def test_the_nearest_of_all_batches_by_pixels_and_by_features():
+    data, experiment, net = stand_ins.open_images(), stand_ins.experiment(), stand_ins.quarters()
+    images = data.arrays["image"]
+    pixels = images.reshape(len(images), -1).astype(float)
+    known = pixels[:, np.asarray(net.params)]
+    rng = np.random.default_rng(0)
+    samples = rng.integers(0, 256, (5, 8, 8, 1)).astype(np.uint8)
+    samples[0] = images[70]
+    features = rng.uniform(0, 1, (5, 6)).astype(np.float32)
+    features[0] = known[3] / 255
+    extract = sample_metrics.make_extractor(net, experiment.mesh)
+    training = image_sets.real_images(experiment, data, 32, data.split.size)
+    figure = nearest.nearest_training_images(extract, samples, features, training)
+    by_pixels = np.linalg.norm(samples.reshape(5, 1, -1) - pixels, axis=-1).argmin(1)
+    by_features = np.linalg.norm(255 * features[:, None] - known, axis=-1).argmin(1)
+    assert (by_pixels[0], by_features[0]) == (70, 3)
+    assert {n // 32 for n in (*by_pixels, *by_features)} == {0, 1, 2}  # of every batch
+    np.testing.assert_array_equal(figure, [samples, images[by_pixels], images[by_features]])
+    assert figure.dtype == np.uint8
