@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from launch import checkpoints
-from launch.checkpoints.writer import Writer
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading
 from launch.config.errors import UserError
 from launch.data import batches
@@ -105,7 +105,7 @@ def test_a_run_goes_on_to_the_bit(tmp_path):
     """Both nets, both optimisers, the power iteration and the count of updates."""
     wanted, whole = reference("gan")
     _, state = losses(config_of(CLASSES), steps=2)
-    writer = Writer(tmp_path / "checkpoints", 2, "")
+    writer = CheckpointWriter(tmp_path / "checkpoints", 2, "")
     writer.save(2, state, {}, {})
     writer.close()
     restore = lambda template: checkpoints.restore(tmp_path / "checkpoints", 2, template)
