@@ -70,6 +70,16 @@ def test_a_run_moves_between_layouts_and_its_losses_do_not(tmp_path):
     assert checkpoints.newest_whole(tmp_path / "moved" / "checkpoints") == layouts.STEPS
 
 
+def hit_one(workdir, step, number):
+    """Sends a signal to process 1 after a step; all processes must end within 15 seconds."""
+    wait_for(lambda: reached(workdir, step) and len(members(workdir)) == 2)
+    before = members(workdir)
+    os.kill(before[1], number)
+    began = time.monotonic()
+    wait_for(lambda: not set(before.values()) & set(members(workdir).values()))
+    assert time.monotonic() - began < 15
+
+
 def test_kills_and_preemptions_change_nothing(tmp_path):
     """A kill of one process, then SIGTERM to one: all end together, and start again."""
     arguments = [
@@ -83,15 +93,13 @@ def test_kills_and_preemptions_change_nothing(tmp_path):
     workdir = tmp_path / "b"
     done = runs.run("local", "--processes=2", "--", *never_hit)
     assert done.returncode == 0, done.stderr
-    supervisor = runs.start("local", "--processes=2", "--", *hit)
-    for step, number in ((30, signal.SIGKILL), (120, signal.SIGTERM)):
-        wait_for(lambda step=step: reached(workdir, step) and len(members(workdir)) == 2)
-        before = members(workdir)
-        os.kill(before[1], number)
-        began = time.monotonic()
-        wait_for(lambda before=before: not set(before.values()) & set(members(workdir).values()))
-        assert time.monotonic() - began < 15
-    _, stderr = supervisor.communicate(timeout=200)
+    with runs.start("local", "--processes=2", "--", *hit) as supervisor:
+        try:
+            for step, number in ((30, signal.SIGKILL), (120, signal.SIGTERM)):
+                hit_one(workdir, step, number)
+            _, stderr = supervisor.communicate(timeout=200)
+        finally:
+            supervisor.kill()
     assert supervisor.returncode == 0, stderr
     assert not members(workdir)
     assert stderr.count("all 2 processes start again") == 2
