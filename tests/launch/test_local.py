@@ -14,6 +14,7 @@ import pytest
 from launch import checkpoints, local, train
 from launch.config import loading
 from launch.config.errors import PeerLost, UserError
+from launch.distributed import child_process
 from launch.reporting import metrics_file
 from tests.tools import layouts, runs
 
@@ -161,6 +162,17 @@ def test_the_command_ends_with_the_code_of_its_processes(monkeypatch):
         assert ended.value.code == 3
     training = ["--config=a.py", "--processes=9"]
     assert calls == [(training, 4, 2, 1), (training, 2, 1, 3)]
+
+
+def test_the_command_of_a_process(monkeypatch):
+    monkeypatch.setattr(local.subprocess, "Popen", lambda command, **given: (command, given))
+    command, options = local._start(["--config=a.py"], 1, 3, 4, 99)
+    place = ["--coordinator=127.0.0.1:99", "--processes=3", "--process=1"]
+    assert command[1:] == ["-m", "launch.train", "--config=a.py", "--distributed", *place]
+    assert options["env"]["JAX_PLATFORMS"] == "cpu"
+    assert options["env"]["JAX_NUM_CPU_DEVICES"] == "4"
+    assert options["start_new_session"]  # Ctrl-C reaches only the supervisor
+    assert options["preexec_fn"] is child_process.die_with_parent
 
 
 @pytest.fixture
