@@ -14,6 +14,7 @@ import pytest
 from launch import checkpoints, local, train
 from launch.config import loading
 from launch.config.errors import PeerLost, UserError
+from launch.distributed import child_process
 from launch.reporting import metrics_file
 from tests.tools import layouts, runs
 
@@ -36,7 +37,7 @@ def members(folder):
     return found
 
 
-def wait_for(condition, seconds=90):
+def wait_for(condition, seconds=240):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not become true in time"
@@ -70,6 +71,16 @@ def test_a_run_moves_between_layouts_and_its_losses_do_not(tmp_path):
     assert checkpoints.newest_whole(tmp_path / "moved" / "checkpoints") == layouts.STEPS
 
 
+def hit_one(workdir, step, number):
+    """Sends a signal to process 1 after a step; all processes must end within 15 seconds."""
+    wait_for(lambda: reached(workdir, step) and len(members(workdir)) == 2)
+    before = members(workdir)
+    os.kill(before[1], number)
+    began = time.monotonic()
+    wait_for(lambda: not set(before.values()) & set(members(workdir).values()))
+    assert time.monotonic() - began < 15
+
+
 def test_kills_and_preemptions_change_nothing(tmp_path):
     """A kill of one process, then SIGTERM to one: all end together, and start again."""
     arguments = [
@@ -83,15 +94,13 @@ def test_kills_and_preemptions_change_nothing(tmp_path):
     workdir = tmp_path / "b"
     done = runs.run("local", "--processes=2", "--", *never_hit)
     assert done.returncode == 0, done.stderr
-    supervisor = runs.start("local", "--processes=2", "--", *hit)
-    for step, number in ((30, signal.SIGKILL), (120, signal.SIGTERM)):
-        wait_for(lambda step=step: reached(workdir, step) and len(members(workdir)) == 2)
-        before = members(workdir)
-        os.kill(before[1], number)
-        began = time.monotonic()
-        wait_for(lambda before=before: not set(before.values()) & set(members(workdir).values()))
-        assert time.monotonic() - began < 15
-    _, stderr = supervisor.communicate(timeout=200)
+    with runs.start("local", "--processes=2", "--", *hit) as supervisor:
+        try:
+            for step, number in ((30, signal.SIGKILL), (120, signal.SIGTERM)):
+                hit_one(workdir, step, number)
+            _, stderr = supervisor.communicate(timeout=200)
+        finally:
+            supervisor.kill()
     assert supervisor.returncode == 0, stderr
     assert not members(workdir)
     assert stderr.count("all 2 processes start again") == 2
@@ -153,6 +162,17 @@ def test_the_command_ends_with_the_code_of_its_processes(monkeypatch):
         assert ended.value.code == 3
     training = ["--config=a.py", "--processes=9"]
     assert calls == [(training, 4, 2, 1), (training, 2, 1, 3)]
+
+
+def test_the_command_of_a_process(monkeypatch):
+    monkeypatch.setattr(local.subprocess, "Popen", lambda command, **given: (command, given))
+    command, options = local._start(["--config=a.py"], 1, 3, 4, 99)
+    place = ["--coordinator=127.0.0.1:99", "--processes=3", "--process=1"]
+    assert command[1:] == ["-m", "launch.train", "--config=a.py", "--distributed", *place]
+    assert options["env"]["JAX_PLATFORMS"] == "cpu"
+    assert options["env"]["JAX_NUM_CPU_DEVICES"] == "4"
+    assert options["start_new_session"]  # Ctrl-C reaches only the supervisor
+    assert options["preexec_fn"] is child_process.die_with_parent
 
 
 @pytest.fixture

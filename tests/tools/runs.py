@@ -45,9 +45,12 @@ def start(module: str, *arguments: str, **options) -> subprocess.Popen:
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Runs `python -m launch.<module>` to its end."""
+    """Runs `python -m launch.<module>` to its end; kills it after five minutes."""
     process = start(module, *arguments)
-    stdout, stderr = process.communicate(timeout=300)
+    try:
+        stdout, stderr = process.communicate(timeout=300)
+    finally:
+        process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
