@@ -39,100 +39,35 @@ class Group:
         return f"process {process} of {self.processes} ({host})"
 
     def all_gather(self, label: str, value: Any, seconds: float | None = None) -> list:
-        """Gathers a value of every process. All processes must call this in the same order.
-
-        Args:
-          label: a name for the value, for messages.
-          value: the value of this process, as JSON can hold it.
-          seconds: how long to wait for the other processes; None: as long as `--wait` says.
-
-        Returns:
-          The values of all processes, in the order of the processes.
-
-        Raises:
-          PeerLost: a process does not arrive in time; names that process.
-        """
+        """Gathers a value of every process; see `ProcessGroup`."""
         return [value]
 
     def on_all(self, label: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
-        """Calls a function on every process.
-
-        Args:
-          label: a name for the action, for messages.
-          action: the function.
-          seconds: how long to wait for the other processes; None: as long as `--wait` says.
-
-        Returns:
-          The result of the function on this process.
-
-        Raises:
-          UserError: on all processes if the function raises UserError on any; names that one.
-          PeerLost: a process does not arrive in time.
-        """
+        """Calls a function on every process; see `ProcessGroup`."""
         return action()
 
     def on_process_zero(self, label: str, action: Callable[[], Any]) -> Any:
-        """Calls a function on process 0 alone.
-
-        Args:
-          label: a name for the action, for messages.
-          action: the function; its result must be a value that JSON can hold.
-
-        Returns:
-          The result, on all processes.
-
-        Raises:
-          UserError: on all processes if the function raises UserError.
-          PeerLost: a process does not arrive in time.
-        """
+        """Calls a function on process 0 alone; see `ProcessGroup`."""
         return action()
 
     def check_same(self, label: str, facts: dict[str, Any]) -> None:
-        """Refuses processes that were started differently.
-
-        Args:
-          label: a name for the facts, for messages.
-          facts: {name: value}, as this process has them and as JSON can hold them.
-
-        Raises:
-          UserError: two processes differ; names a process, a fact, and both values.
-        """
+        """Refuses processes that were started differently; see `ProcessGroup`."""
 
     def check_shared(self, folder: Path) -> None:
-        """Refuses a folder that is not the same folder for all processes.
-
-        Raises:
-          UserError: names the processes that do not see a file that process 0 writes.
-        """
+        """Refuses a folder that is not the same folder for all processes; see `ProcessGroup`."""
 
     def share_compilation_cache(self, workdir: Path) -> None:
-        """Lets processes on several hosts find each other's compiled programs.
-
-        Args:
-          workdir: the run's folder, which the hosts share.
-        """
+        """Shares compiled programs between hosts; see `ProcessGroup`."""
 
     def preempted(self, turn: int) -> bool:
-        """Whether all processes are to save and leave after this turn.
-
-        The processes agree on the first turn after one of them received SIGTERM.
-
-        Args:
-          turn: 1, 2, 3, ...; all processes must ask once in every turn.
-        """
+        """Whether all processes are to save and leave after this turn; see `ProcessGroup`."""
         return False
 
     @contextmanager
     def abort_together(
         self, describe_error: Callable[[BaseException], tuple[str, int] | None]
     ) -> Iterator[None]:
-        """Ends all processes when one of them leaves the block by an error.
-
-        Without this, the others would wait in a collective until JAX notices the loss.
-
-        Args:
-          describe_error: error -> its message and exit code; None to show the stack trace.
-        """
+        """Ends all processes when one of them leaves the block by an error; see `ProcessGroup`."""
         yield
 
 

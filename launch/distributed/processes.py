@@ -44,7 +44,7 @@ _ADVICE = "Look at its own output; the same command goes on from the last checkp
 
 
 class ProcessGroup(Group):
-    """Several processes that train together; the methods are documented in `Group`.
+    """Several processes that train together; the methods of `Group` for them.
 
     Args:
       client: the client of JAX's coordination service.
@@ -60,7 +60,19 @@ class ProcessGroup(Group):
         self._ended = threading.Event()
 
     def all_gather(self, label: str, value: Any, seconds: float | None = None) -> list:
-        """Gathers a value of every process; see `Group`."""
+        """Gathers a value of every process. All processes must call this in the same order.
+
+        Args:
+          label: a name for the value, for messages.
+          value: the value of this process, as JSON can hold it.
+          seconds: how long to wait for the other processes; None: as long as `--wait` says.
+
+        Returns:
+          The values of all processes, in the order of the processes.
+
+        Raises:
+          PeerLost: a process does not arrive in time; names that process.
+        """
         self._count += 1
         key = f"segen/{self._count}"
         deadline = time.monotonic() + (seconds or self._seconds)
@@ -95,7 +107,20 @@ class ProcessGroup(Group):
         return ", ".join(self.title(p) for p, text in enumerate(texts) if text is None)
 
     def on_all(self, label: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
-        """Calls a function on every process; see `Group`."""
+        """Calls a function on every process.
+
+        Args:
+          label: a name for the action, for messages.
+          action: the function.
+          seconds: how long to wait for the other processes; None: as long as `--wait` says.
+
+        Returns:
+          The result of the function on this process.
+
+        Raises:
+          UserError: on all processes if the function raises UserError on any; names that one.
+          PeerLost: a process does not arrive in time.
+        """
         result, message = None, None
         try:
             result = action()
@@ -110,7 +135,19 @@ class ProcessGroup(Group):
         return result
 
     def on_process_zero(self, label: str, action: Callable[[], Any]) -> Any:
-        """Calls a function on process 0 alone; see `Group`."""
+        """Calls a function on process 0 alone.
+
+        Args:
+          label: a name for the action, for messages.
+          action: the function; its result must be a value that JSON can hold.
+
+        Returns:
+          The result, on all processes.
+
+        Raises:
+          UserError: on all processes if the function raises UserError.
+          PeerLost: a process does not arrive in time.
+        """
         answer = None
         if self.is_process_zero:
             try:
@@ -123,7 +160,15 @@ class ProcessGroup(Group):
         return answer["value"]
 
     def check_same(self, label: str, facts: dict[str, Any]) -> None:
-        """Refuses processes that were started differently; see `Group`."""
+        """Refuses processes that were started differently.
+
+        Args:
+          label: a name for the facts, for messages.
+          facts: {name: value}, as this process has them and as JSON can hold them.
+
+        Raises:
+          UserError: two processes differ; names a process, a fact, and both values.
+        """
         facts = self.all_gather(label, facts)
         first = facts[0]
         for process, other in enumerate(facts):
@@ -135,7 +180,11 @@ class ProcessGroup(Group):
                     )
 
     def check_shared(self, folder: Path) -> None:
-        """Refuses a folder that is not the same for all processes; see `Group`."""
+        """Refuses a folder that is not the same folder for all processes.
+
+        Raises:
+          UserError: names the processes that do not see a file that process 0 writes.
+        """
         probe = folder / f".probe-{os.getpid()}"
         self.on_process_zero("a probe file", lambda: probe.write_text("") and None)
         name = self.all_gather("the name of the probe file", probe.name)[0]
@@ -166,16 +215,25 @@ class ProcessGroup(Group):
             jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
 
     def preempted(self, turn: int) -> bool:
-        """Whether all processes are to save and leave after this turn; see `Group`."""
+        """Whether all processes are to save and leave after this turn.
+
+        The processes agree on the first turn after one of them received SIGTERM.
+
+        Args:
+          turn: 1, 2, 3, ...; all processes must ask once in every turn.
+        """
         return multihost_utils.reached_preemption_sync_point(turn)
 
     @contextmanager
     def abort_together(
         self, describe_error: Callable[[BaseException], tuple[str, int] | None]
     ) -> Iterator[None]:
-        """Ends all processes when one of them leaves the block by an error; see `Group`.
+        """Ends all processes when one of them leaves the block by an error.
 
-        Process 0 prints the message of the error, also when another process raised it.
+        Without this, the others would wait in a collective until JAX notices the loss.
+
+        Args:
+          describe_error: error -> its message and exit code; None to show the stack trace.
         """
         watcher = threading.Thread(target=self._watch, daemon=True)
         watcher.start()
