@@ -31,7 +31,8 @@ def compile_step(one: Callable, mesh: Mesh, layout: Any) -> tuple[Callable, ...]
         partial(_step, one), "devices", in_axes=(0, 0, None), donate_argnums=0, devices=used
     )
     stacked = NamedSharding(Mesh(np.array(used), ("devices",)), P("devices"))
-    first = partial(jax.tree.map, lambda leaf: leaf[0])
+    # The copies are alike; one of them is read without a program over all devices.
+    first = partial(jax.tree.map, lambda leaf: leaf.addressable_data(0)[0])
 
     def train(state, feed, step):
         state, outputs = run(state, feed, step)
