@@ -178,6 +178,13 @@ def test_bad_input_is_one_clear_message_and_exit_code_2(
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_an_embedded_data_set_is_prepared_once(tmp_path):
+    for _ in range(2):
+        done = runs.call("prepare", "digits", f"--data_dir={tmp_path}")
+        assert done.returncode == 0, done.stderr
+        assert f"digits/1.0.0 is prepared in {tmp_path / 'digits' / '1.0.0'}" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("spec", "name"), [("configs/vae.py", "vae"), ("some/vae.py:mnist", "vae_mnist")]
 )
