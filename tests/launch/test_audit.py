@@ -105,7 +105,14 @@ def autoregressive(optimizer, example, levels=2, classes=0, means=False, fault="
 
     given = lambda state, batch, rng: {"images": batch["image"]}
     return Task(
-        init, train_step, sums, finish, given, sample, log_prob=log_prob, conditionals=conditionals
+        init,
+        train_step,
+        sums,
+        finish,
+        given,
+        sample=sample,
+        log_prob=log_prob,
+        conditionals=conditionals,
     )
 
 
