@@ -56,7 +56,7 @@ def plain():
 
 @functools.cache
 def conditional():
-    """The same, told of two classes."""
+    """The same, conditioned on two classes."""
     return make_task(classes=2)
 
 

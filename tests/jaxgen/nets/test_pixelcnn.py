@@ -76,7 +76,9 @@ def reference(params, x, label, groups):
     v = h = x
     for number, size in enumerate((5, 3)):
         layer, reach = params[f"_Gated_{number}"], size // 2
-        told = [label @ layer[f"{name}_condition"]["kernel"] for name in ("vertical", "horizontal")]
+        biases = [
+            label @ layer[f"{name}_condition"]["kernel"] for name in ("vertical", "horizontal")
+        ]
         columns = range(-reach, reach + 1)
         above = [(down, right) for down in range(-reach, number) for right in columns]
         fed = conv(v, layer["vertical"], above)
@@ -87,9 +89,9 @@ def reference(params, x, label, groups):
             mask = brute_mask(h.shape[-1], 12, groups, kind, 2)
         elif kind == "A":
             left = left[:-1]
-        out = gate(conv(h, layer["horizontal"], left, mask) + link + told[1])
+        out = gate(conv(h, layer["horizontal"], left, mask) + link + biases[1])
         out = conv(out, layer["out"], [(0, 0)], brute_mask(6, 6, groups, "B", 1))
-        v, h = gate(fed + told[0]), out if number == 0 else h + out
+        v, h = gate(fed + biases[0]), out if number == 0 else h + out
     for name, sizes in (("PixelDense_0", (6, 9)), ("PixelDense_1", (9, 3))):
         mask = brute_mask(*sizes, groups, "B", 1)
         h = conv(np.maximum(h, 0), params["head"][name], [(0, 0)], mask)
