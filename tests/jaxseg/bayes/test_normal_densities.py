@@ -54,8 +54,8 @@ def test_normals_of_moments_and_of_empty_components_and_classes():
     share[:30, 1, 0] = 1  # component (1, 1) and class 2 have no pixels
     weight, mean, covariance = normal_densities.normals(sums_of(x, share), 0.1)
     np.testing.assert_allclose(weight, [[0.4, 0.6], [1, 0], [0.5, 0.5]])
-    # Of all classes the pixels count as often as they are in one.
-    pooled = np.concatenate([x, x[:30]])
+    # A component that took its class's moments counts once more.
+    pooled = np.concatenate([x, x[:30], x[:30]])
     parts = {(0, 0): x[:20], (0, 1): x[20:], (1, 0): x[:30], (1, 1): x[:30], (2, 0): pooled}
     for place, part in parts.items():
         np.testing.assert_allclose(mean[place], part.mean(0))
