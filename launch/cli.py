@@ -133,7 +133,11 @@ def workdir(value: str) -> Path:
 
 
 def seed_range(value: str) -> list[int]:
-    """The argument type of --seeds: "7", "0-63", or a list "0-3,8,12-15"."""
+    """The argument type of --seeds: "7", "0-63", or a list "0-3,8,12-15".
+
+    Raises:
+      ArgumentTypeError: the value has another form.
+    """
     seeds = []
     for part in value.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)

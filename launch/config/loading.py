@@ -50,10 +50,19 @@ def default_name(spec: str) -> str:
 
 
 def complete(config: ConfigDict, where: str) -> ConfigDict:
-    """Adds the defaults of keys that a config leaves out; refuses unknown ones."""
-    with config.unlocked():
-        _fill(config, defaults(), "", where)
-    return config.lock()
+    """A copy of a config with the defaults of the keys that it leaves out, locked.
+
+    Args:
+      config: keys that differ from the defaults.
+      where: the file that holds the config, for messages.
+
+    Raises:
+      UserError: an unknown key, or a value of another type than its default.
+    """
+    whole = copy.deepcopy(config)
+    with whole.unlocked():
+        _fill(whole, defaults(), "", where)
+    return whole.lock()
 
 
 def _fill(tree, default, prefix, where):

@@ -182,7 +182,15 @@ def index_batches(
     process: int = 0,
     processes: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Like `train_batches`, but only `index` int32 [count, B / processes] per dispatch."""
+    """The indices of global batches, for data that lies on the devices, without end.
+
+    Args:
+      data, section, seed, start, process, processes: as for `train_batches`.
+      count: steps of one dispatch.
+
+    Yields:
+      {"index": int32 [count, B / processes]}.
+    """
     while True:
         rows = [
             order.train_rows(step, section.batch_size, process, processes)
@@ -196,7 +204,16 @@ def index_batches(
 def eval_batches(
     data: Data, batch_size: int, process: int = 0, processes: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
-    """This process's rows of a whole split, each example once; the end is padded."""
+    """This process's rows of a whole split, each example once; the end is padded.
+
+    Args:
+      data: the split.
+      batch_size: B, rows of the global batch.
+      process, processes: which block of rows, out of how many.
+
+    Yields:
+      {key: [B / processes, ...]} with `index` and `mask`, False on rows that only pad.
+    """
     for number in range(-(-data.split.size // batch_size)):
         index, mask = order.eval_rows(number, batch_size, data.split.size, process, processes)
         if data.arrays is None:
@@ -208,7 +225,17 @@ def eval_batches(
 
 
 def batch_at(data: Data, section, seed: int, step: int) -> dict[str, np.ndarray]:
-    """The whole global batch of one step, numbered from 0, `index` included."""
+    """The whole global batch of one step.
+
+    Args:
+      data: the training split.
+      section: `config.data`.
+      seed: decides the order.
+      step: the step, from 0.
+
+    Returns:
+      {key: [B, ...]} with `index`.
+    """
     rows = order.train_rows(step, section.batch_size)
     index = order.examples_at(rows, seed, data.split.size)
     if data.arrays is not None:

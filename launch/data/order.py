@@ -42,6 +42,14 @@ def train_rows(step: int, batch_size: int, process: int = 0, processes: int = 1)
 
     Process p of P holds a contiguous block, so the global batch is the same array,
     row by row, for any P.
+
+    Args:
+      step: the number of the batch, from 0.
+      batch_size: B, rows of the global batch.
+      process, processes: which block of rows, out of how many.
+
+    Returns:
+      int [B / processes], places in the endless stream.
     """
     local = batch_size // processes
     first = step * batch_size + process * local
@@ -53,6 +61,15 @@ def eval_rows(number: int, batch_size: int, size: int, process: int = 0, process
 
     Each example appears exactly once with mask True; rows past the end repeat the
     last example with mask False.
+
+    Args:
+      number: of the batch, from 0.
+      batch_size: B, rows of the global batch.
+      size: number of examples.
+      process, processes: which block of rows, out of how many.
+
+    Returns:
+      int32 [B / processes] and bool [B / processes].
     """
     rows = train_rows(number, batch_size, process, processes)
     return np.minimum(rows, size - 1).astype(np.int32), rows < size

@@ -64,6 +64,9 @@ def canonical(example: Mapping) -> dict[str, np.ndarray]:
 
     uint8 and bool stay as they are; strings and nested features are left out (a
     `config.data.preprocess` can turn them into arrays).
+
+    Raises:
+      ValueError: an integer does not fit into 32 bits.
     """
     arrays = {}
     for key, value in example.items():

@@ -36,7 +36,7 @@ HEARTBEAT = 30
 # Seconds in which all processes notice a failure that they have in common.
 GRACE = 3.0
 # Seconds of waiting after which process 0 names the processes that it waits for.
-PATIENCE = 20.0
+NOTICE_AFTER = 20.0
 
 # Words by which XLA's collectives and JAX's service report that a process has gone.
 _CONNECTION_LOST = re.compile("Gloo|onnection|heartbeat|UNAVAILABLE|ABORTED|CANCELLED")
@@ -93,13 +93,13 @@ class ProcessGroup(Group):
 
     def _collect(self, key, label, deadline):
         """The texts of all processes, None for those that do not arrive by the deadline."""
-        texts, patience = [None] * self.processes, time.monotonic() + PATIENCE
+        texts, notice_at = [None] * self.processes, time.monotonic() + NOTICE_AFTER
         while None in texts and time.monotonic() < deadline:
             for process, text in enumerate(texts):
                 if text is None:
                     texts[process] = self._get(f"{key}/{process}", time.monotonic() + 0.5)
-            if None in texts and time.monotonic() > patience:
-                patience = math.inf
+            if None in texts and time.monotonic() > notice_at:
+                notice_at = math.inf
                 logger.info(f"waiting for {self._missing(texts)}: {label}")
         return texts
 

@@ -15,7 +15,7 @@ from launch.config.errors import PeerLost, UserError
 
 logger = logging.getLogger("segen")
 
-PATIENCE = 20.0  # seconds after which process 0 names the processes that it waits for
+NOTICE_AFTER = 20.0  # seconds after which process 0 names the processes that it waits for
 PAUSE = 0.2  # seconds between attempts to connect to process 0
 
 
@@ -48,15 +48,15 @@ def _receive(port, processes, deadline):
         server = socket.create_server(("", port), backlog=processes)
     except OSError as error:
         raise UserError(f"--coordinator: port {port} cannot be used here: {error.strerror}")
-    arrived, patience, problem = {}, time.monotonic() + PATIENCE, None
+    arrived, notice_at, problem = {}, time.monotonic() + NOTICE_AFTER, None
     with server:
         server.settimeout(0.5)
         while len(arrived) < processes - 1 and time.monotonic() < deadline and not problem:
             try:
                 connection, _ = server.accept()
             except TimeoutError:
-                if time.monotonic() > patience:
-                    patience = math.inf
+                if time.monotonic() > notice_at:
+                    notice_at = math.inf
                     logger.info(f"waiting for {_missing(arrived, processes)}")
                 continue
             problem = _admit(connection, arrived, processes)

@@ -30,20 +30,20 @@ class Schedule(NamedTuple):
 
 
 def run_loop(
-    experiment: Experiment,
+    experiment: Experiment,  # what is trained
     state: Any,  # as `compiled.load` returned it
     start: int,  # steps done so far
     *,
-    schedule: Schedule,
+    schedule: Schedule,  # when to log, evaluate and save
     feed: Iterator[dict],  # numpy batches from step `start` on
     evaluate: Callable[[Any, int], tuple[dict, Any]],  # (state, step) -> metrics, replacement
     checkpoints: Any,  # a CheckpointWriter
     record: Callable[[], dict],  # what a checkpoint records beside the state
-    metrics: MetricsWriter,
-    speed: Speed,
+    metrics: MetricsWriter,  # takes the metrics of training
+    speed: Speed,  # measures the images per second
     began: float | None = None,  # the `time.perf_counter()` from which to time the first step
     on_skipped: Callable[[int], None] | None = None,  # a step that was not finite
-    group: distributed.Group = distributed.ALONE,
+    group: distributed.Group = distributed.ALONE,  # the processes, each of which calls this
 ) -> None:
     """Trains from step `start` to the end of the schedule.
 

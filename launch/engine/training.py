@@ -36,7 +36,7 @@ def train(
     *,
     group: distributed.Group = distributed.ALONE,  # the processes, each of which calls this
     began: float | None = None,  # the `time.perf_counter()` from which the first step is timed
-    make_monitor: Callable[[experiments.Experiment, batches.Data], Monitor] | None = None,
+    make_monitor: Callable[..., Monitor] | None = None,  # (experiment, held out) -> Monitor
 ) -> None:
     """Runs a whole training, or continues the one in the workdir.
 
@@ -90,18 +90,18 @@ def train(
 
 
 def train_attempt(
-    config: ConfigDict,
-    experiment: experiments.Experiment,
+    config: ConfigDict,  # complete and checked
+    experiment: experiments.Experiment,  # what the config describes
     data: batches.Data,  # the training split
     held_out: batches.Data,  # the evaluation split
     start: int,  # the step to start from; 0 for a fresh state
     counters: Counter,  # how often the run recovered; counted up, saved in each checkpoint
     *,
     record: dict,  # config, versions and facts, saved in each checkpoint
-    place: Workdir,
-    monitor: Monitor,
-    group: distributed.Group,
-    began: float,
+    place: Workdir,  # the run's folder, held by this run
+    monitor: Monitor,  # adds scores to the evaluations
+    group: distributed.Group,  # the processes of the run
+    began: float,  # the time from which the first step is timed
 ) -> None:
     """Trains from one step to the end: opens, restores, loops, closes.
 

@@ -10,7 +10,15 @@ from launch.reporting import image_files
 
 
 def save_labels(path: Path, labels: np.ndarray) -> None:
-    """Writes label ids [H, W] as a PNG: with colours up to id 255, else 16 bits of grey."""
+    """Writes label ids as a PNG: with colours up to id 255, else 16 bits of grey.
+
+    Args:
+      path: the file.
+      labels: integers [H, W].
+
+    Raises:
+      ValueError: an id needs more than 16 bits.
+    """
     if labels.max(initial=0) > 65_535:
         raise ValueError(f"{labels.max():,} regions are more than a PNG of 16 bits can tell apart")
     if labels.max(initial=0) > 255:

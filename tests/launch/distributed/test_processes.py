@@ -77,7 +77,7 @@ def test_missing_processes_are_named_with_their_hosts(monkeypatch):
 
 
 def test_process_zero_names_the_processes_it_waits_for(monkeypatch, capsys):
-    monkeypatch.setattr(processes, "PATIENCE", 0.3)
+    monkeypatch.setattr(processes, "NOTICE_AFTER", 0.3)
     made = groups(2)
 
     def ask(group):
@@ -281,4 +281,4 @@ def test_texts_are_waited_for_until_the_deadline(monkeypatch):
 
 def test_the_times_are_those_of_the_docs():
     """docs/reliability.md: JAX notices after 30 s that a process is gone."""
-    assert (processes.HEARTBEAT, processes.PATIENCE, processes.GRACE) == (30, 20.0, 3.0)
+    assert (processes.HEARTBEAT, processes.NOTICE_AFTER, processes.GRACE) == (30, 20.0, 3.0)

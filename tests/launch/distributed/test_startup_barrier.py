@@ -65,7 +65,7 @@ def test_a_port_in_use_and_no_address_are_refused():
 
 
 def test_process_zero_names_the_processes_it_waits_for(monkeypatch, capsys):
-    monkeypatch.setattr(startup_barrier, "PATIENCE", 0.1)
+    monkeypatch.setattr(startup_barrier, "NOTICE_AFTER", 0.1)
     arrive([0, 2], 3, seconds=0.6)
     assert capsys.readouterr().err.splitlines() == ["waiting for process 1 of 3"]
 
