@@ -1,6 +1,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
@@ -50,7 +51,9 @@ def test_mistakes_are_told():
 def test_seeding_never_takes_a_point_twice_while_others_are_far():
     points = np.float32([[0, 0]] * 40 + [[10, 0], [0, 10]])
     keys = jax.random.split(KEY, 64)
-    found = np.asarray(jax.jit(jax.vmap(lambda key: kmeans._plus_plus(points, 3, key)))(keys))
+    found = np.asarray(
+        jax.jit(jax.vmap(lambda key: kmeans._plus_plus(jnp.asarray(points), 3, key)))(keys)
+    )
     for centres in found:
         assert {tuple(centre) for centre in centres} == {(0, 0), (10, 0), (0, 10)}
 
@@ -58,7 +61,9 @@ def test_seeding_never_takes_a_point_twice_while_others_are_far():
 def test_seeding_is_by_the_squared_distance():
     points = np.float32([[0.0]] * 2 + [[1.0], [3.0]])
     keys = jax.random.split(KEY, 4000)
-    found = np.asarray(jax.jit(jax.vmap(lambda key: kmeans._plus_plus(points, 2, key)))(keys))
+    found = np.asarray(
+        jax.jit(jax.vmap(lambda key: kmeans._plus_plus(jnp.asarray(points), 2, key)))(keys)
+    )
     second = found[found[:, 0, 0] == 0, 1, 0]
     assert len(second) == pytest.approx(2000, abs=200)  # the first is drawn uniformly
     assert np.mean(second == 3) == pytest.approx(9 / 10, abs=0.03)

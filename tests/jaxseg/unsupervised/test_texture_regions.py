@@ -81,7 +81,8 @@ def test_textures_weigh_equally_in_the_covariance_whatever_their_size():
     points = rng.normal(size=(256, 3)) * np.array([[1.0], [4.0], [0.5]])[labels] + labels[:, None]
     members = np.eye(4)[labels]  # the fourth texture has no place
     means = np.stack([points[labels == k].mean(0) for k in range(3)])
-    covariance = np.mean([np.cov(points[labels == k].T, bias=True) for k in range(3)], 0)
+    # The empty texture counts as one of four, with covariance 0.
+    covariance = np.sum([np.cov(points[labels == k].T, bias=True) for k in range(3)], 0) / 4
     diagonal = np.diag(np.diag(covariance) + 1e-4)
     inverse = np.linalg.inv(0.95 * covariance + 0.05 * diagonal)
     residuals = points[:, None] - means
