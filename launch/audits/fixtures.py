@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import compiled_steps, experiments
+from launch.engine import compiled_steps, experiments, validate
 
 SEED = 20  # of examples, noise and samples: an audit repeats itself exactly
 NLL_SAMPLES = 50  # of estimated likelihoods, which are unbiased for any number
@@ -69,7 +69,8 @@ class ModelFactory(NamedTuple):
           ValueError: the net cannot make images of that size.
         """
         example = resized(self.data.example, shape) if shape else self.data.example
-        task, _ = experiments.make_task(self.config, example, self.data.split.classes, mapped=False)
+        made, _ = experiments.make_task(self.config, example, self.data.split.classes)
+        task = validate.complete(made, self.config.task.name)
         rng = compiled_steps.stream(self.config.seed, compiled_steps.INIT)
         classes = self.config.task.get("classes", 0) or len(self.data.split.classes)
         model = AuditedModel(task, None, example, max(classes, 1), "")

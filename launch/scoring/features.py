@@ -114,7 +114,8 @@ def classifier(
     restored = trained_runs.restore(trained.workdir, [], trained.step, None)
     params = ema_params(restored.state.opt_state, restored.state.params)
     count = trained.config.task.classes
-    net = experiments.make_net(trained.config, trained.config.model, "model").clone(classes=count)
+    net = experiments.make_net(trained.config.model, "config.model", trained.config.dtype)
+    net = net.clone(classes=count)
     params, size = _scaled(net, params, trained.data)
     card = {
         "features": "classifier",

@@ -96,4 +96,4 @@ def test_a_run_says_when_the_data_names_no_classes():
     config = config_of(**{"task.classes": -1})
     data = batches.open_data(config.data, "test")
     with pytest.raises(Exception, match="names no classes"):
-        config = experiments.with_classes(config, data.split)
+        experiments.with_classes(config, data.split)
