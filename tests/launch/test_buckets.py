@@ -134,7 +134,7 @@ def test_a_save_that_the_bucket_refuses_ends_the_run_with_the_last_good_step(
     real = CheckpointWriter._finish_step
 
     def refused(self):
-        if "20" in {path.name for path in checkpoints.unfinished(self._folder)}:
+        if "20" in {path.name for path in checkpoints.unfinished(self.folder)}:
             raise OSError("Forbidden: the key has expired")
         real(self)
 

@@ -26,7 +26,7 @@ def test_what_is_not_a_seed_range(text):
 
 def test_overrides_keep_the_types_of_the_config():
     config = loading.load("configs/vae.py")
-    loading.override(
+    config = loading.override(
         config,
         [
             "--config.data.batch_size=64",

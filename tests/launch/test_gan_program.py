@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from launch import checkpoints
+from launch.checkpoints import restoring
 from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading
 from launch.config.errors import UserError
@@ -41,7 +41,7 @@ CLASSES = {
         "penalty": "r1",
         "penalty_weight": 0.1,
         "penalty_every": 2,
-        "augment": ({"name": "jaxgen.augmentations:translation"},),
+        "augmentations": ({"name": "jaxgen.augmentations:translation"},),
     },
     "model": {
         "generator": {"name": "jaxgen.nets:DCGANGenerator", "widths": (4,)},
@@ -51,8 +51,8 @@ CLASSES = {
 MAPS = {
     "task": {"name": "jaxgen.translation:translation", "classes": 3, "latents": 2},
     "model": {
-        "generator": {"name": "jaxgen.nets:UNetGenerator", "widths": (4,)},
-        "discriminator": {"name": "jaxgen.nets:PatchDiscriminator", "widths": (4,)},
+        "generator": {"name": "jaxgen.nets:UNetGenerator", "widths": (8,)},
+        "discriminator": {"name": "jaxgen.nets:PatchDiscriminator", "widths": (8,)},
     },
 }
 
@@ -65,7 +65,7 @@ def config_of(kind, **changes):
         kind
         | {
             "optimizer": {"generator": adam | {"ema": 0.9}, "discriminator": adam},
-            "data": {"name": f"{HERE}:pictures", "batch_size": 8},
+            "data": {"name": f"{HERE}:pictures", "batch_size": 16},
             "mesh": {"data": 1},
         }
     )
@@ -108,7 +108,7 @@ def test_a_run_goes_on_to_the_bit(tmp_path):
     writer = CheckpointWriter(tmp_path / "checkpoints", 2, "")
     writer.save(2, state, {}, {})
     writer.close()
-    restore = lambda template: checkpoints.restore(tmp_path / "checkpoints", 2, template)
+    restore = lambda template: restoring.restore(tmp_path / "checkpoints", 2, template)
     found, state = losses(config_of(CLASSES), start=2, steps=STEPS - 2, state=restore)
     np.testing.assert_array_equal(found, wanted[2:])
     for one, two in zip(jax.tree.leaves(state), jax.tree.leaves(whole), strict=True):
@@ -138,8 +138,8 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
             {"data.batch_size": 8, "mesh.data": 8, "parallel": "pmap"},
             "discriminator_steps=2 does not divide a batch of 1",
         ),
-        ({"model.generator.widths": (8, 8, 8, 8)}, "16 x 16 pixels; got 8 x 9. Give the net fewer"),
-        ({"model.discriminator.widths": (8,) * 5}, "32 x 32 pixels; got 8 x 9"),
+        ({"model.generator.widths": (8, 8, 8, 8)}, "at least 16 pixels; got 8 x 9"),
+        ({"model.discriminator.widths": (8,) * 5}, "at least 32 pixels; got 8 x 9"),
         ({"task.penalty": "r7"}, "penalty must be r1, gradient or empty; got 'r7'"),
     ],
 )

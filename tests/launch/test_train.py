@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import checkpoints, train
+from launch import checkpoints
 from tests.tools import runs
 
 
@@ -183,13 +183,6 @@ def test_an_embedded_data_set_is_prepared_once(tmp_path):
         done = runs.call("prepare", "digits", f"--data_dir={tmp_path}")
         assert done.returncode == 0, done.stderr
         assert f"digits/1.0.0 is prepared in {tmp_path / 'digits' / '1.0.0'}" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("spec", "name"), [("configs/vae.py", "vae"), ("some/vae.py:mnist", "vae_mnist")]
-)
-def test_the_default_name_of_a_run(spec, name):
-    assert train.default_name(spec) == name
 
 
 def test_train_needs_a_config():

@@ -127,7 +127,14 @@ def autoregressive(
 
     given = lambda state, batch, rng: {"images": batch["image"]}
     task = Task(
-        init, train_step, sums, finish, given, sample, log_prob=log_prob, conditionals=conditionals
+        init,
+        train_step,
+        sums,
+        finish,
+        given,
+        sample=sample,
+        log_prob=log_prob,
+        conditionals=conditionals,
     )
     return task._replace(log_prob=None, sample=None) if estimated else task
 

@@ -1,4 +1,5 @@
 import json
+import time
 import types
 
 import pytest
@@ -97,6 +98,13 @@ def test_before_commit_is_called_once_a_step_and_may_prevent_it(folder):
     assert checkpoints.steps(folder) == [10]
 
 
+def poll_for_a_minute(saving):
+    """Polls, which does not wait, until the background save has failed."""
+    for _ in range(6000):
+        saving.poll()
+        time.sleep(0.01)
+
+
 def test_a_failing_save_is_reported_and_the_last_good_step_named(folder, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")
@@ -104,18 +112,16 @@ def test_a_failing_save_is_reported_and_the_last_good_step_named(folder, monkeyp
     saving = CheckpointWriter(folder, 2, "")
     monkeypatch.setattr(checksums, "write", full)
     saving.save(10, state_of(1), {}, {})
-    with pytest.raises(UserError, match="No space left on device; none was saved yet"):
+    with pytest.raises(UserError, match="No space left on device; nothing was saved yet"):
         saving.wait()
     monkeypatch.undo()
     saving.save(20, state_of(1), {}, {})
     saving.wait()
     monkeypatch.setattr(checksums, "write", full)
     saving.save(30, state_of(2), {}, {})
-    while saving._manager.is_saving_in_progress():
-        saving.poll()  # does not wait
     message = r"No space left on device; the last good checkpoint is step 20"
     with pytest.raises(UserError, match=message):
-        saving.poll()
+        poll_for_a_minute(saving)
     saving.poll()  # reported already
     monkeypatch.undo()
     assert checkpoints.newest_whole(folder) == 20
