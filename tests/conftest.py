@@ -5,6 +5,11 @@ import re
 import threading
 from pathlib import Path
 
+# Tests spend most of their time in XLA's compiler, and their numbers do not need its late
+# optimisations. Commands that tests start as processes inherit the flags.
+UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ.setdefault("XLA_FLAGS", UNOPTIMISED)
+
 import hypothesis
 import jax
 import pytest

@@ -58,8 +58,9 @@ def losses(config, start=0, steps=STEPS, state=None):
 
 
 def layout(small, name, **more):
-    config = small.copy_and_resolve_references()
-    config.update_from_flattened_dict(LAYOUTS[name] | more)
+    """The small config in a layout, on images of 4 x 4."""
+    square = {"name": "launch.data.transforms:square", "size": 4}
+    config = schema.with_values(small, {"data.preprocess": square} | LAYOUTS[name] | more)
     schema.check_values(config)
     return config
 
@@ -107,10 +108,10 @@ def test_fsdp_shards_parameters_and_optimiser_state(small):
     assert kernel.sharding.is_fully_replicated
     config.model.encoder.widths = (256,)
     state = experiments.initial_state(experiments.build(config, data))
-    kernels = [x for x in jax.tree.leaves(state) if x.shape == (64, 256)]
+    kernels = [x for x in jax.tree.leaves(state) if x.shape == (16, 256)]
     assert len(kernels) == 4  # ... large ones are split, with Adam's moments and the average
     for kernel in kernels:
-        assert {s.data.shape for s in kernel.addressable_shards} == {(64, 64)}
+        assert {s.data.shape for s in kernel.addressable_shards} == {(16, 64)}
 
 
 @pytest.mark.parametrize("target", ["one device", "fsdp 4", "pmap on 8"])
