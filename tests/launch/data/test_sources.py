@@ -12,18 +12,8 @@ def data_config(**changes):
     return config
 
 
-def own_arrays(split, count=10):
-    if split == "uneven":
-        return {"image": np.zeros((4, 2, 2, 1), np.uint8), "label": np.zeros(3, np.int64)}
-    return {"image": np.zeros((count, 2, 2, 1), np.uint8), "label": np.arange(count)}
-
-
 def own_records(split, count=10):
     return [{"image": np.full((2, 2, 1), i, np.uint8), "name": "text"} for i in range(count)]
-
-
-def not_data(split):
-    return 7
 
 
 def brighten(example, by=10):
@@ -33,52 +23,60 @@ def brighten(example, by=10):
 HERE = "tests.launch.data.test_sources"
 
 
-def test_tfds_split_expressions(data_dir):
-    whole = sources.open_split(data_config(data_dir=data_dir), "train")
-    part = sources.open_split(data_config(data_dir=data_dir), "train[10:20]+test[:3]")
-    assert (whole.size, part.size) == (1438, 13)
-    np.testing.assert_array_equal(part[0]["image"], whole[10]["image"])
-    assert whole[0]["label"].dtype == np.int32
-    assert part.fingerprint != whole.fingerprint
-
-
-def test_a_users_own_arrays_and_records():
-    arrays = sources.open_split(
-        data_config(name=f"{HERE}:own_arrays", kwargs={"count": 4}), "train"
-    )
-    assert arrays.size == 4
-    assert arrays.records["label"].dtype == np.int32
-    records = sources.open_split(data_config(name=f"{HERE}:own_records"), "train")
-    assert set(records[3]) == {"image"}  # strings are left out
+def test_records_are_preprocessed():
     changed = sources.open_split(
         data_config(name=f"{HERE}:own_records", preprocess={"name": f"{HERE}:brighten"}), "train"
     )
     assert changed[3]["image"].max() == 13
+    assert changed.title == f"{HERE}:own_records train"
     assert changed.fingerprint == ""  # the content is as unknown as before
 
 
-@pytest.mark.parametrize(
-    ("changes", "split", "message"),
-    [
-        ({"name": "mnistt"}, "train", "'mnistt'.*not found"),
-        ({"name": "cifar10"}, "train", "python -m launch.prepare cifar10 --data_dir="),
-        ({}, "valid", "Unknown split 'valid'.*it has test, train"),
-        ({}, "train[:0]", r"train\[:0\] is empty"),
-        ({"name": "no_such.module:thing"}, "train", "cannot import 'no_such.module'"),
-        ({"name": f"{HERE}:own_array"}, "train", "did you mean 'own_arrays'"),
-        ({"name": f"{HERE}:own_arrays", "kwargs": {"cuont": 3}}, "train", "did you mean 'count'"),
-        ({"name": f"{HERE}:own_arrays"}, "uneven", "differ in length"),
-        ({"name": f"{HERE}:not_data"}, "train", "must return a dict of arrays or a sequence"),
-    ],
-)
-def test_bad_names_are_named(data_dir, changes, split, message):
-    with pytest.raises(UserError, match=message):
-        sources.open_split(data_config(data_dir=data_dir, **changes), split)
+def test_the_fingerprint_follows_the_preprocessing(data_dir):
+    plain = sources.open_split(data_config(data_dir=data_dir), "train[:5]")
+    found = {plain.fingerprint}
+    for by in (10, 20):
+        config = data_config(data_dir=data_dir, preprocess={"name": f"{HERE}:brighten", "by": by})
+        split = sources.open_split(config, "train[:5]")
+        assert split.folder == plain.folder
+        found.add(split.fingerprint)
+    assert len(found) == 3
 
 
-def test_a_missing_data_dir_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"not prepared in .*nowhere|no such directory"):
-        sources.open_split(data_config(name="mnist", data_dir=str(tmp_path / "nowhere")), "train")
+def test_examples_have_fixed_dtypes():
+    example = sources.canonical(
+        {
+            "bytes": np.zeros(2, np.uint8),
+            "flag": True,
+            "small": np.int8(3),
+            "limit": np.array([-(2**31), 2**31 - 1]),
+            "empty": np.zeros(0, np.int64),
+            "half": np.float16(0.5),
+            "text": "left out",
+        }
+    )
+    kinds = {key: array.dtype.name for key, array in example.items()}
+    assert kinds == {
+        "bytes": "uint8",
+        "flag": "bool",
+        "small": "int32",
+        "limit": "int32",
+        "empty": "int32",
+        "half": "float32",
+    }
+    assert example["limit"].tolist() == [-(2**31), 2**31 - 1]
+
+
+@pytest.mark.parametrize("value", [2**31, -(2**31) - 1])
+def test_integers_beyond_32_bits_are_refused(value):
+    with pytest.raises(ValueError, match="which 32 bits do not"):
+        sources.canonical({"label": np.array([0, value])})
+
+
+def test_the_first_line_of_an_error_is_shown():
+    assert sources.first_line(ValueError("\n  one \ntwo")) == "ValueError: one"
+    assert sources.first_line(KeyError()) == "KeyError: no message"
+    assert len(sources.first_line(ValueError("x" * 400))) == 300
 
 
 def test_a_damaged_record_is_named(tmp_path):
@@ -92,9 +90,3 @@ def test_a_damaged_record_is_named(tmp_path):
     damaged = sources.open_split(config, "train")
     with pytest.raises(UserError, match=r"digits:1.0.0 train: example \d+ cannot be read.*Files: "):
         _ = [damaged[index] for index in range(damaged.size)]
-
-
-def test_a_folder_that_is_not_given_is_asked_for():
-    config = data_config(name="launch.data.folders:folder")
-    with pytest.raises(UserError, match=r"give --config.data.path=DIR"):
-        sources.open_split(config, "train")

@@ -1,0 +1,50 @@
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from launch.engine import pmap_steps, sharding
+from launch.engine.compiled_steps import StepOutputs
+
+
+class State(NamedTuple):
+    params: jax.Array
+    batch_stats: jax.Array
+    class_frequencies: jax.Array
+
+
+def one(state, batch, step):
+    """A step that each device takes on its own rows; parameters must not differ."""
+    rows = batch["x"].sum()
+    state = State(
+        state.params + jax.lax.pmean(rows, "devices") + step,
+        state.batch_stats + rows,
+        state.class_frequencies + rows[None],
+    )
+    sums = {"x": rows[None]}
+    return state, StepOutputs(sums, {"rate": jnp.full(1, 0.5)}, jnp.zeros(1))
+
+
+def test_devices_add_their_sums_and_average_what_is_not_a_gradient():
+    mesh = sharding.make_mesh(4, 1)
+    layout = State(*[NamedSharding(mesh, P())] * 3)
+    train, put_feed, load, unreplicate = pmap_steps.compile_step(one, mesh, layout)
+    state = load(State(jnp.ones(()), jnp.zeros(()), jnp.zeros(1)))
+    assert state.params.shape == (4,)
+    x = np.arange(8.0, dtype=np.float32)
+    feed = put_feed({"x": x})
+    assert feed["x"].shape == (4, 2)
+    state, outputs = train(state, feed, 3)
+    assert outputs.sums["x"].tolist() == [28.0]
+    assert outputs.learning_rates["rate"].tolist() == [0.5]
+    assert outputs.skipped.tolist() == [0.0]
+    whole = unreplicate(state)
+    assert jax.tree.leaves(jax.device_get(whole)) == [1.0 + 7.0 + 3.0, 7.0, [7.0]]
+    assert whole.params.sharding.is_fully_replicated
+
+
+def test_a_state_without_such_fields_stays_as_it_is():
+    assert pmap_steps._mean_statistics({"batch_stats": 1}) == {"batch_stats": 1}
