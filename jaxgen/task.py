@@ -15,7 +15,8 @@ class Task(NamedTuple):
     A `batch` is a dict of arrays with a leading batch axis: the keys of an example
     (`image` uint8 [B, H, W, C], `label` int32 [B], ...); `index` int32 [B], the place of
     the example in its split; and `mask` bool [B], False on rows that only pad the batch.
-    An `rng` is a typed key that depends on (seed, step) alone. Noise is drawn per example
+    An `rng` is a typed key. In training it depends on (seed, step); in evaluations and figures
+    on the seed alone; images made by seed use one fixed key. Noise is drawn per example
     from (rng, index), so neither the batch size nor the number of devices changes it.
 
     `sums` is a dict of arrays that are added: over micro-batches, batches, devices and

@@ -16,9 +16,10 @@ class Task(NamedTuple):
     [B, H, W, C]; `segmentation` integer ids [B, H, W, 1], or `edges` uint8
     [B, H, W, 1], or `label` integers [B]; `depth` [B, H, W, 1] where a task uses it;
     `index` int32 [B], the example's number in its split; and `mask` bool [B], False
-    for rows that only fill up the batch. An `rng` is a typed key that depends on
-    (seed, step) alone. Noise is drawn per example from (rng, index), so neither the
-    batch size nor the number of devices changes it.
+    for rows that only fill up the batch. An `rng` is a typed key. In training it depends
+    on (seed, step); in evaluations and figures on the seed alone. Noise is drawn per
+    example from (rng, index), so neither the batch size nor the number of devices
+    changes it.
 
     `sums` is a dict of arrays that are added over micro-batches, batches, devices and
     hosts. Ratios are taken once, in `finish`.

@@ -185,7 +185,7 @@ def loop_rate(
             schedule=Schedule(steps, config.train.steps_per_dispatch, *every),
             feed=batches.feed(data, config.data, config.seed, 0, config.train.steps_per_dispatch),
             evaluate=evaluator(metrics=metrics),
-            checkpoints=writer,
+            checkpoint_writer=writer,
             record=dict,
             metrics=metrics,
             speed=speed,

@@ -67,6 +67,7 @@ class TerminalHandler(logging.Handler):
 
 def install_handler() -> None:
     """Adds a handler that writes to the terminal to the logger "segen", if it has none."""
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore that a killed process leaves behind
     if not any(isinstance(handler, TerminalHandler) for handler in logger.handlers):
         logger.addHandler(TerminalHandler())
         logger.propagate = False
@@ -79,9 +80,10 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"python -m launch.{module}",
         description=description,
-        epilog="Any key of the config can be given as --config.KEY=VALUE. "
-        "Exit codes: 0 done, 2 your mistake, 3 the loss is not finite, 4 the model collapsed, "
-        "75 interrupted and saved, 76 another process of the run is missing.",
+        epilog="Commands with a config or a run take any key as --config.KEY=VALUE. Exit codes: "
+        "0 done, 1 an error in this program, 2 your mistake, 3 the loss is not finite, 4 the model "
+        "collapsed, 75 interrupted and saved, 76 another process of the run is missing, 130 a "
+        "second Ctrl-C.",
         allow_abbrev=False,
     )
 

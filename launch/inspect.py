@@ -57,12 +57,11 @@ def about(workdir: Path, record: dict) -> list[str]:
     Returns:
       One line.
     """
-    config, data = record["config"], record["data"]
+    config = record["config"]
     steps = checkpoints.steps(workdir / "checkpoints")
     saved = f"{steps[-1]:,}" if steps else "none"
-    source = data.get("title") or config["data"]["name"]
     return [
-        f"{workdir}: {config['task']['name']} on {source}; {saved} of "
+        f"{workdir}: {config['task']['name']} on {config['data']['name']}; {saved} of "
         f"{config['train']['steps']:,} steps saved"
     ]
 

@@ -42,7 +42,6 @@ def main(argv: list[str]) -> None:
             config.eval.split,
             batch_size=config.eval.batch_size,
             count=config.score.samples,
-            classes=config.task.get("classes", 0),
         )
     with group.abort_together(cli.ending):
         train(config, workdir, group=group, began=BEGAN, make_monitor=make_monitor)

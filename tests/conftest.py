@@ -101,7 +101,7 @@ def small_config(data_dir):
             "mesh": {"data": 1},
         }
     )
-    return loading.complete(config, "small")
+    return loading.with_defaults(config, "small")
 
 
 @pytest.fixture

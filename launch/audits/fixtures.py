@@ -70,7 +70,7 @@ class ModelFactory(NamedTuple):
         """
         example = resized(self.data.example, shape) if shape else self.data.example
         made, _ = experiments.make_task(self.config, example, self.data.split.classes)
-        task = validate.complete(made, self.config.task.name)
+        task = validate.with_optional_fields(made, self.config.task.name)
         rng = compiled_steps.stream(self.config.seed, compiled_steps.INIT)
         classes = self.config.task.get("classes", 0) or len(self.data.split.classes)
         model = AuditedModel(task, None, example, max(classes, 1), "")

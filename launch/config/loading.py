@@ -40,7 +40,7 @@ def load(spec: str) -> ConfigDict:
         config = module.get_config(variant)
     except ValueError as error:
         raise UserError(f"--config: {path}: {error}")
-    return complete(config, str(path))
+    return with_defaults(config, str(path))
 
 
 def default_name(spec: str) -> str:
@@ -49,7 +49,7 @@ def default_name(spec: str) -> str:
     return Path(path).stem + (f"_{variant}" if variant else "")
 
 
-def complete(config: ConfigDict, where: str) -> ConfigDict:
+def with_defaults(config: ConfigDict, where: str) -> ConfigDict:
     """A copy of a config with the defaults of the keys that it leaves out, locked.
 
     Args:
@@ -86,7 +86,7 @@ def _fill(tree, default, prefix, where):
 
 
 def override(config: ConfigDict, overrides: list[str]) -> ConfigDict:
-    """A copy of a config with other values; keys that follow an overridden one follow it.
+    """A copy of a config with other values; keys set by `get_ref` of another follow it.
 
     Args:
       config: a complete config, which stays as it is.

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from launch.config.errors import UserError
-from launch.config.loading import complete
+from launch.config.loading import with_defaults
 from launch.config.schema import IDENTITY, flatten, with_values
 from launch.storage.atomic import replacing
 
@@ -64,7 +64,7 @@ def write(workdir: Path, content: str) -> None:
 def read_config(workdir: Path) -> ConfigDict:
     """The config of the run in a workdir; see `read`."""
     record, path = read(workdir)
-    return complete(ConfigDict(record["config"]), str(path))
+    return with_defaults(ConfigDict(record["config"]), str(path))
 
 
 def read(workdir: Path) -> tuple[dict, Path]:
@@ -90,7 +90,7 @@ def read(workdir: Path) -> tuple[dict, Path]:
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); a copy is inside each checkpoint")
     if record.get("format") != FORMAT:
-        version = record.get("versions", {}).get("segen", "unknown")
+        version = record.get("versions", {}).get("segen") or "unknown"
         raise UserError(
             f"{path} was written by Segen {version}, whose runs this version does not open; train "
             "again, or install that version"

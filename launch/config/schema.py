@@ -12,7 +12,8 @@ from launch.config.errors import UserError
 OPEN = ("task", "model", "optimizer", "data.kwargs", "data.preprocess", "score.features")
 
 # Another value of one of these keys makes it another run. All others may change when a
-# run continues: where it runs, how often it reports, and for how long.
+# run continues: where it runs, how often it reports, and for how long (unless a schedule of
+# the optimiser refers to train.steps).
 IDENTITY = (
     "seed",
     "task",
@@ -84,6 +85,7 @@ def defaults() -> ConfigDict:
                 # Micro-batches that each batch is cut into.
                 "accumulate": 1,
             },
+            # Of this section and the next two: `every` counts steps.
             "eval": {"split": "test", "every": 1000, "batch_size": 128},
             # best: a metric of the evaluation to keep the best checkpoint by, "" for
             # none; "-name" where larger is better.

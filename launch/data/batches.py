@@ -239,7 +239,7 @@ def batch_at(data: Data, section, seed: int, step: int) -> dict[str, np.ndarray]
     rows = order.train_rows(step, section.batch_size)
     index = order.examples_at(rows, seed, data.split.size)
     if data.arrays is not None:
-        return _gather(data.arrays, index, np.ones(len(index), np.bool_))
+        return {key: array[index] for key, array in data.arrays.items()} | {"index": index}
     batch = read_rows(data.split, index) | {"index": index}
     _take_damage_marks(data, batch)
     return batch

@@ -94,8 +94,7 @@ def open_split(data, split: str, where: str = "config.data") -> Split:
       UserError: unknown or unprepared data set, or an unknown or empty split.
     """
     name, attribute = data.name, data.name.partition(":")[2]
-    own = attribute.isidentifier()
-    if own:
+    if attribute.isidentifier():  # my_module:function, and not mnist:3.0.1
         from launch.data import functions
 
         opened = functions.open_function(data, split, where)

@@ -50,7 +50,8 @@ class CompiledSteps(NamedTuple):
       all_finite: (state) -> bool array.
       load: restored or initial state -> the state that `train` takes.
       unreplicate: the state that `train` takes -> the state that all others take.
-      put_feed, put_batch: numpy rows of this process -> global arrays.
+      put_batch: numpy rows of this process -> global arrays.
+      put_feed: what `batches.feed` yields -> the feed that `train` takes.
     """
 
     template: Any

@@ -102,7 +102,7 @@ class Evaluator:
             experiment, state, self._data, self._batch_size, experiment.compiled.eval_step
         )
         values |= self._monitor.scores(state)
-        self._metrics.metrics(step, self._split, values)
+        self._metrics.write(step, self._split, values)
         images = experiment.compiled.figures(state, experiment.compiled.put_batch(self._shown))
-        self._metrics.images(step, jax.device_get(images))
+        self._metrics.write_images(step, jax.device_get(images))
         return values

@@ -69,7 +69,7 @@ def build(config: ConfigDict, data: batches.Data, training: bool = True) -> Expe
         rows = batches.batch_spec(data.example, config.data.batch_size // mesh.size)
         validate.trace(name, "train_step", task.train_step, state, rows, rng)
     if pmap:  # its optimiser averages over an axis that exists only inside pmap
-        task = validate.complete(make(axis_name="devices")[0], name)
+        task = validate.with_optional_fields(make(axis_name="devices")[0], name)
     augment = _augmentations(config.data.augment)
     if augment and training:
         function = partial(compiled_steps.augmented, augment)

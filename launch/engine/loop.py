@@ -37,7 +37,7 @@ def run_loop(
     schedule: Schedule,  # when to log, evaluate and save
     feed: Iterator[dict],  # numpy batches from step `start` on
     evaluate: Callable[[Any, int], tuple[dict, Any]],  # (state, step) -> metrics, replacement
-    checkpoints: Any,  # a CheckpointWriter
+    checkpoint_writer: Any,  # a CheckpointWriter
     record: Callable[[], dict],  # what a checkpoint records beside the state
     metrics: MetricsWriter,  # takes the metrics of training
     speed: Speed,  # measures the images per second
@@ -47,9 +47,9 @@ def run_loop(
 ) -> None:
     """Trains from step `start` to the end of the schedule.
 
-    Step t takes the state after t - 1 steps to the state after t. Its batch and its
-    noise depend on (seed, t) alone, so a run that starts from the checkpoint of any
-    step goes the way of the run that never stopped. Where `evaluate` returns a replacement
+    A finished step is numbered from 1. Its batch and its noise depend on the seed and on the
+    number of steps before it, so a run that starts from the checkpoint of any step goes the
+    way of the run that never stopped. Where `evaluate` returns a replacement
     for the state, the loop goes on with that one and saves it.
 
     Raises:
@@ -61,10 +61,10 @@ def run_loop(
 
     def report(windows: Iterable[Window]) -> None:
         for window in windows:
-            for skipped in window.skipped:
+            for skipped in window.skipped if on_skipped else ():
                 on_skipped(skipped)
             values = window.metrics(experiment.task.finish)
-            metrics.metrics(window.step, "train", values | speed.window(window.step))
+            metrics.write(window.step, "train", values | speed.window(window.step))
 
     with interruptions(group) as interrupted:
         ends = range(start + stride, schedule.steps + 1, stride)
@@ -95,11 +95,12 @@ def run_loop(
                     if not compiled.all_finite(whole):
                         problem = f"parameters are not finite after step {step}, though the loss is"
                         raise Diverged(problem, step)
-                    checkpoints.save(step, whole, record(), values)
+                    checkpoint_writer.save(step, whole, record(), values)
+                    del whole  # a copy of the state under pmap
             if signal and not last:
-                checkpoints.wait()
+                checkpoint_writer.wait()
                 raise Interrupted(
                     f"{signal}: saved step {step}; the same command goes on from there"
                 )
-            checkpoints.poll()
-        checkpoints.wait()
+            checkpoint_writer.poll()
+        checkpoint_writer.wait()

@@ -70,7 +70,7 @@ class PendingSteps:
             jax.block_until_ready(self._flying.popleft())
 
     def idle(self) -> bool:
-        """Whether the device has completed all that it was given, of at least one dispatch."""
+        """Whether something was dispatched, and all of it is done."""
         return bool(self._flying) and _ready(self._flying[-1])
 
     def completed(self) -> Iterator[Window]:

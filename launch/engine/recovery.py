@@ -99,12 +99,15 @@ def passes_rule(rule: str, metrics: dict) -> bool:
 
 
 def best_step(folder: Path, rule: str, best: str) -> int | None:
-    """The best saved step whose evaluation passed; the newest if none is best.
+    """Of the saved steps that passed a rule the best, or the newest where `best` is "".
 
     Args:
       folder: a run's checkpoints folder.
       rule: what an evaluation must pass.
       best: `config.checkpoint.best`.
+
+    Returns:
+      The step; None if none passed.
     """
     passed = {}
     for step in checkpoints.steps(folder):
@@ -170,7 +173,7 @@ class CollapseCheck:
             raise Collapsed(f"{problem}; {tried}. Try lower learning rates or a regulariser")
         counters["collapses"] += 1
         logger.warning(f"{problem}; going back to the parameters of step {best:,}")
-        self._metrics.metrics(step, "collapse", {"rollback_to": best})
+        self._metrics.write(step, "collapse", {"rollback_to": best})
         state = restoring.restore(self._folder, best, self._template)
         return self._recover(state) if self._recover else state
 
@@ -240,11 +243,11 @@ def note_skipped(
     counters["skipped"] += 1
     if counters["skipped"] > times:
         raise Diverged(
-            f"the loss is not finite at step {step}, after {times} batches were skipped as "
-            "config.nonfinite.times allows",
+            f"the loss is not finite at step {step}, after {counters['skipped'] - 1} batches were "
+            "skipped as config.nonfinite.times allows",
             step,
         )
-    metrics.metrics(step, "nonfinite", {"skipped": 1})
+    metrics.write(step, "nonfinite", {"skipped": 1})
     logger.warning(f"the loss was not finite at step {step:,}; its batch is skipped")
     keep_batch(step)
 

@@ -36,7 +36,7 @@ def train(
     *,
     group: distributed.Group = distributed.ALONE,  # the processes, each of which calls this
     began: float | None = None,  # the `time.perf_counter()` from which the first step is timed
-    make_monitor: Callable[..., Monitor] | None = None,  # (experiment, held out) -> Monitor
+    make_monitor: Callable[..., Monitor] | None = None,  # (experiment, held_out, *, classes)
 ) -> None:
     """Runs a whole training, or continues the one in the workdir.
 
@@ -50,7 +50,7 @@ def train(
     sharding.set_up_jax()
     place = make_workdir(workdir)
     with contextlib.ExitStack() as stack:
-        group.on_process_zero("the workdir", lambda: stack.enter_context(place.open()) and None)
+        group.on_process_zero("the workdir", lambda: stack.enter_context(place.open()))
         group.check_shared(workdir)
         group.share_compilation_cache(workdir)
         group.check_same("the config", run_config.shared_keys(config.to_dict()))
@@ -60,7 +60,10 @@ def train(
         group.check_same("the data", batches.facts(data) | {"size": data.split.size})
         config = experiments.with_classes(config, data.split)
         experiment = experiments.build(config, data)
-        monitor = make_monitor(experiment, held_out) if make_monitor else Monitor()
+        if config.score.samples and not make_monitor:
+            raise UserError("config.score.samples: launch.train alone scores samples; give 0")
+        classes = config.task.get("classes", 0)
+        monitor = make_monitor(experiment, held_out, classes=classes) if make_monitor else Monitor()
         evaluation.check_rule(config.collapse.rule, experiment, monitor)
         if group.processes > 1:
             sharding.warm_up_collectives(experiment.mesh)
@@ -126,7 +129,6 @@ def train_attempt(
         keep, best = config.checkpoint.keep, config.checkpoint.best
         writer = CheckpointWriter(folder, keep, best, partial(evaluation.passes, rule), place.sync)
         stack.enter_context(contextlib.closing(writer))
-        state = experiments.first_state(experiment, folder, start, config.init_from)
         sinks = partial(standard_sinks, place.local_path, start, steps, config.data.batch_size)
         metrics = MetricsWriter(sinks() if group.is_process_zero else ())
         stack.enter_context(contextlib.closing(metrics))
@@ -156,12 +158,14 @@ def train_attempt(
         try:
             run_loop(
                 experiment,
-                experiment.compiled.load(state),
+                experiment.compiled.load(
+                    experiments.first_state(experiment, folder, start, config.init_from)
+                ),
                 start,
                 schedule=schedule,
                 feed=batches.feed(data, config.data, seed, start, stride),
                 evaluate=evaluate,
-                checkpoints=writer,
+                checkpoint_writer=writer,
                 record=lambda: record | {"recovery": dict(counters)},
                 metrics=metrics,
                 speed=Speed(config.data.batch_size),
@@ -172,7 +176,8 @@ def train_attempt(
         except Diverged as error:
             writer.wait()
             keep_batch(error.step)
-            raise Diverged(f"{error}; {writer.last_good()}. {ADVICE}", error.step)
+            kept = group.on_process_zero("the last good checkpoint", writer.last_good)
+            raise Diverged(f"{error}; {kept}. {ADVICE}", error.step)
 
 
 def _newest(workdir, steps_per_dispatch, group):

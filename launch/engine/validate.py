@@ -13,7 +13,7 @@ from launch.config.errors import UserError
 
 
 class Task(NamedTuple):
-    """A validated task: what a user's task lacks of the optional functions is None.
+    """A validated task: optional functions that a user's task lacks are None.
 
     The fields are those of `jaxgen.task.Task`, where each is described. A user's task may
     be any object with the required five; `score_step` is `eval_step` where it has none.
@@ -40,7 +40,7 @@ REQUIRED = ("init", "train_step", "eval_step", "finish", "figures")
 
 
 def validate_task(task: Any, batch: dict, name: str) -> tuple[Task, Any]:
-    """Traces every function of a task with abstract values.
+    """Traces the functions of a task with abstract values, all but `predict` and `conditionals`.
 
     Args:
       task: what the user's factory returned.
@@ -53,7 +53,7 @@ def validate_task(task: Any, batch: dict, name: str) -> tuple[Task, Any]:
     Raises:
       UserError: names the function, the leaf and the shapes that break the contract.
     """
-    task = complete(task, name)
+    task = with_optional_fields(task, name)
     rng = jax.eval_shape(lambda: jax.random.key(0))
     state = trace(name, "init", task.init, rng, batch)
     stepped = trace(name, "train_step", task.train_step, state, batch, rng)
@@ -74,7 +74,7 @@ def validate_task(task: Any, batch: dict, name: str) -> tuple[Task, Any]:
     return task, state
 
 
-def complete(task: Any, name: str) -> Task:
+def with_optional_fields(task: Any, name: str) -> Task:
     """The task with every optional field.
 
     Raises:

@@ -10,10 +10,10 @@ from launch.reporting import image_files
 class Sink:
     """Takes what a run reports; each method does nothing unless a subclass overrides it."""
 
-    def metrics(self, step: int, split: str, metrics: dict[str, float]) -> None:
+    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Takes the metrics of a split at a step."""
 
-    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+    def write_image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Takes one picture, uint8 [H, W, 3]."""
 
     def flush(self) -> None:
@@ -33,7 +33,7 @@ class MetricsWriter:
     def __init__(self, sinks: Sequence[Sink] = ()):
         self._sinks = tuple(sinks)
 
-    def metrics(self, step: int, split: str, metrics: dict[str, float]) -> None:
+    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Writes the metrics of a split, or of what happened at a step.
 
         Args:
@@ -42,9 +42,9 @@ class MetricsWriter:
           metrics: {name: number}; metrics by class have names such as "iou/wall".
         """
         for sink in self._sinks:
-            sink.metrics(step, split, metrics)
+            sink.write(step, split, metrics)
 
-    def images(self, step: int, images: dict[str, np.ndarray]) -> None:
+    def write_images(self, step: int, images: dict[str, np.ndarray]) -> None:
         """Writes figures.
 
         Args:
@@ -54,7 +54,7 @@ class MetricsWriter:
         for name, batch in images.items() if self._sinks else ():
             picture = image_files.grid(batch)
             for sink in self._sinks:
-                sink.image(step, name, picture)
+                sink.write_image(step, name, picture)
 
     def flush(self) -> None:
         """Flushes every sink; called before a checkpoint is saved."""

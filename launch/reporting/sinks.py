@@ -59,8 +59,8 @@ class JsonlSink(Sink):
             working.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._stream = path.open("a")
 
-    def metrics(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        """Writes a line; NaN becomes null."""
+    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
+        """Writes a line; NaN and infinity become null."""
         line = {"step": step, "split": split} | {k: _or_none(v) for k, v in metrics.items()}
         self._stream.write(json.dumps(line) + "\n")
         self._stream.flush()
@@ -88,13 +88,13 @@ class TensorBoardSink(Sink):
             str(folder / "tensorboard"), purge_step=start + 1, max_queue=10**6
         )
 
-    def metrics(self, step: int, split: str, metrics: dict[str, float]) -> None:
+    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Adds each number as a scalar SPLIT/NAME."""
         for name, value in metrics.items():
             if _or_none(value) is not None:
                 self._board.add_scalar(f"{split}/{name}", value, step)
 
-    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+    def write_image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Adds a picture."""
         self._board.add_image(name, picture, step, dataformats="HWC")
 
@@ -113,7 +113,7 @@ class FigureSink(Sink):
     def __init__(self, folder: Path):
         self._folder, self._next_curves = folder, time.perf_counter() + FIRST_CURVES
 
-    def metrics(self, step: int, split: str, metrics: dict[str, float]) -> None:
+    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Draws the bars of an evaluation, and now and then the curves."""
         if split == "train":
             return
@@ -121,7 +121,7 @@ class FigureSink(Sink):
         if time.perf_counter() >= self._next_curves:
             self._draw_curves()
 
-    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+    def write_image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Writes a picture as PNG."""
         image_files.save_picture(self._folder / "figures" / f"{name}-{step:08d}.png", picture)
 
@@ -150,7 +150,7 @@ class TerminalSink(Sink):
         self._first: tuple[int, float] | None = None  # the first report: its step and time
         self._bar: tqdm | None = None
 
-    def metrics(self, step: int, split: str, metrics: dict[str, float]) -> None:
+    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Shows the loss and the speed of training, or the metrics of an evaluation."""
         if split in ("nonfinite", "collapse"):
             return  # recovery has said it in a line of its own
@@ -200,4 +200,4 @@ class TerminalSink(Sink):
 
 
 def _or_none(value):
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

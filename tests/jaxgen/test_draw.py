@@ -205,7 +205,7 @@ def test_every_layout_gives_the_losses_of_one_device(data_dir, one_device, name)
         "optimizer": {"name": "optax:adam", "learning_rate": 1e-3},
         "data": {"name": "digits", "data_dir": data_dir, "batch_size": 32},
     }
-    config = loading.complete(ConfigDict(config), "draw")
+    config = loading.with_defaults(ConfigDict(config), "draw")
 
     def train(name):
         # The optimisers and sharding of `launch` are not held to strict promotion.

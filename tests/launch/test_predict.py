@@ -256,7 +256,7 @@ def run(tmp_path_factory):
 
 
 def config_of(data):
-    config = loading.complete(ConfigDict(SMALL), "small")
+    config = loading.with_defaults(ConfigDict(SMALL), "small")
     config.data.path = str(data)
     return config
 

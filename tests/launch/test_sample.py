@@ -67,7 +67,7 @@ def masked(tmp_path_factory):
         "mesh": {"data": 1},
     }
     workdir = tmp_path_factory.mktemp("runs") / "painter"
-    train.train(loading.complete(ConfigDict(config), "painter"), workdir)
+    train.train(loading.with_defaults(ConfigDict(config), "painter"), workdir)
     return workdir
 
 
@@ -116,7 +116,7 @@ def sketched(tmp_path_factory):
         "mesh": {"data": 1},
     }
     workdir = tmp_path_factory.mktemp("runs") / "sketcher"
-    train.train(loading.complete(ConfigDict(config), "sketcher"), workdir)
+    train.train(loading.with_defaults(ConfigDict(config), "sketcher"), workdir)
     return workdir
 
 
@@ -236,7 +236,7 @@ def test_without_conditions_rows_of_the_evaluation_split_are_completed(masked, t
 
 @pytest.mark.parametrize(("label", "labels"), [(None, [5, 7]), (3, [3, 3])])
 def test_a_row_has_its_own_label_unless_one_is_asked_for(label, labels):
-    config = loading.complete(ConfigDict({"data": {"name": f"{__name__}:sketches"}}), "here")
+    config = loading.with_defaults(ConfigDict({"data": {"name": f"{__name__}:sketches"}}), "here")
     task = SimpleNamespace(get={"classes": 10}.get)
     restored = SimpleNamespace(
         config=SimpleNamespace(data=config.data, eval=config.eval, task=task),

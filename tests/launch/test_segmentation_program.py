@@ -42,7 +42,7 @@ def config_of(**changes):
             "mesh": {"data": 1},
         }
     )
-    config = loading.complete(config, "here")
+    config = loading.with_defaults(config, "here")
     config.update_from_flattened_dict(changes)
     return config
 

@@ -19,7 +19,6 @@ from pathlib import Path
 import jax
 
 from launch import checkpoints, cli
-from launch import train as training
 from launch.checkpoints import restoring
 from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading
@@ -37,15 +36,15 @@ def measure(pairs: int, steps: int) -> dict:
     config = experiments.with_classes(config, data.split)
     experiment = experiments.build(config, data)
     state = experiment.compiled.load(experiments.initial_state(experiment))
-    feed = training.feed(config, data, 0)
+    feed = batches.feed(data, config.data, config.seed, 0)
 
     def train(state):
         began = time.perf_counter()
         for step in range(steps):
-            state, sums, _ = experiment.compiled.train(
+            state, outputs = experiment.compiled.train(
                 state, experiment.compiled.put_feed(next(feed)), step
             )
-            jax.block_until_ready(sums)
+            jax.block_until_ready(outputs.sums)
         return state, time.perf_counter() - began
 
     plain, saved, blocked = [], [], []

@@ -146,7 +146,7 @@ def silent(optimizer, example):
 
 def config(name="autoregressive", **task):
     """A config of the task above."""
-    return loading.complete(
+    return loading.with_defaults(
         ConfigDict(
             {
                 "task": {"name": f"{NAME}:{name}"} | task,

@@ -43,7 +43,7 @@ def test_installed_configs_are_found_from_anywhere(tmp_path, monkeypatch):
 )
 def test_unknown_keys_and_types_are_named(content, message):
     with pytest.raises(UserError, match=message):
-        loading.complete(ConfigDict(content), "mine.py")
+        loading.with_defaults(ConfigDict(content), "mine.py")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_overrides_that_cannot_work_are_named(override, message):
 
 
 def test_defaults_fill_what_a_config_leaves_out():
-    config = loading.complete(ConfigDict({"train": {"steps": 7}}), "mine.py")
+    config = loading.with_defaults(ConfigDict({"train": {"steps": 7}}), "mine.py")
     assert (config.train.steps, config.train.accumulate, config.log.every) == (7, 1, 100)
     assert config.to_dict().keys() == schema.defaults().to_dict().keys()
     assert config.is_locked

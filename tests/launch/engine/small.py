@@ -14,7 +14,7 @@ def one_device():
 def compiled(task, learning_rates=None, **options):
     """The compiled steps of a task that is no model, on one device."""
     state = jax.eval_shape(task.init, None, None)
-    whole = validate.complete(task, "task")
+    whole = validate.with_optional_fields(task, "task")
     return compiled_steps.compile_task(
         whole, state, one_device(), seed=0, learning_rates=learning_rates or {}, **options
     )
@@ -22,5 +22,8 @@ def compiled(task, learning_rates=None, **options):
 
 def experiment_of(task, learning_rates=None, **options):
     """The experiment of a task that is no model, on one device."""
-    whole, steps = validate.complete(task, "task"), compiled(task, learning_rates, **options)
+    whole, steps = (
+        validate.with_optional_fields(task, "task"),
+        compiled(task, learning_rates, **options),
+    )
     return experiments.Experiment(whole, steps, one_device(), {})

@@ -76,7 +76,7 @@ def run(folder, made, start=0, state=None, steps=12, on_evaluate=lambda step: No
             schedule=Schedule(steps=steps, steps_per_dispatch=1, log=2, evaluate=6, save=4),
             feed=({"index": np.arange(2, dtype=np.int32)} for _ in itertools.count()),
             evaluate=evaluate,
-            checkpoints=writer,
+            checkpoint_writer=writer,
             record=lambda: {"steps": len(seen)},
             metrics=metrics,
             speed=Speed(batch_size=2),

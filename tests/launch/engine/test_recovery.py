@@ -88,7 +88,7 @@ def train(folder, start=0, steps=14, recover=halve, best="-quality", **settings)
             schedule=Schedule(steps=steps, steps_per_dispatch=1, log=2, evaluate=2, save=2),
             feed=({"index": np.arange(2, dtype=np.int32)} for _ in range(99)),
             evaluate=evaluate,
-            checkpoints=writer,
+            checkpoint_writer=writer,
             record=lambda: {"recovery": dict(counters)},
             metrics=metrics,
             speed=Speed(2),

@@ -92,16 +92,22 @@ def test_runs_of_another_version_are_refused(run, tmp_path):
         run_config.read_config(tmp_path)
 
 
+def test_scores_that_no_command_computes_are_refused(small, tmp_path):
+    small.score.samples = 100
+    with pytest.raises(UserError, match=r"launch\.train alone scores samples"):
+        training.train(small, tmp_path)
+
+
 def test_scores_of_a_command_join_every_evaluation(small, tmp_path):
     small.train.steps, small.eval.every = 10, 5
     made = []
 
-    def make_monitor(experiment, held_out):
-        made.append((experiment.task.sample is not None, held_out.split.size))
+    def make_monitor(experiment, held_out, *, classes):
+        made.append((experiment.task.sample is not None, held_out.split.size, classes))
         return Monitor(frozenset({"fid"}), lambda state: {"fid": 3.0})
 
     small.collapse.rule = "fid <= 5"  # a rule may ask for what the command adds
     training.train(small, tmp_path, make_monitor=make_monitor)
-    assert made == [(True, 359)]
+    assert made == [(True, 359, 0)]
     lines = metrics_file.read(tmp_path / "metrics.jsonl").lines
     assert [line["fid"] for line in lines if line["split"] == "test"] == [3.0, 3.0]

@@ -52,7 +52,9 @@ def test_what_a_task_lacks_is_none_in_the_complete_task():
     task, _ = validate.validate_task(Least, BATCH, "mine:task")
     assert task.score_step is task.eval_step is Least.eval_step
     assert (task.sample, task.given, task.accumulates) == (None, "", True)
-    assert validate.complete(good()._replace(accumulates=False), "t").accumulates is False
+    assert (
+        validate.with_optional_fields(good()._replace(accumulates=False), "t").accumulates is False
+    )
     assert validate.Task._fields == Task._fields
     assert validate.Task._field_defaults == Task._field_defaults
 

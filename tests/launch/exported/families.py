@@ -126,7 +126,7 @@ def config_of(name, **changes):
         "data": {"name": data, "batch_size": 4},
         "mesh": {"data": 1},
     }
-    config = loading.complete(ConfigDict(config | kind), name)
+    config = loading.with_defaults(ConfigDict(config | kind), name)
     if name == "unet":
         config.data.kwargs = {"channels": 3}
     config.update_from_flattened_dict(changes)

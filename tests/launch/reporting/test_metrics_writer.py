@@ -9,10 +9,10 @@ class Recording(Sink):
     def __init__(self):
         self.calls = []
 
-    def metrics(self, step, split, metrics):
+    def write(self, step, split, metrics):
         self.calls.append((step, split, metrics))
 
-    def image(self, step, name, picture):
+    def write_image(self, step, name, picture):
         self.calls.append((step, name, picture.shape, picture.dtype))
 
     def flush(self):
@@ -25,8 +25,8 @@ class Recording(Sink):
 def test_every_sink_takes_everything_in_order():
     sinks = [Recording(), Recording()]
     writer = MetricsWriter([*sinks, Sink()])
-    writer.metrics(3, "train", {"loss": 1.5})
-    writer.images(4, {"samples": np.zeros((4, 60, 50, 1), np.float32)})
+    writer.write(3, "train", {"loss": 1.5})
+    writer.write_images(4, {"samples": np.zeros((4, 60, 50, 1), np.float32)})
     writer.flush()
     writer.close()
     assert sinks[0].calls == sinks[1].calls
@@ -40,7 +40,7 @@ def test_every_sink_takes_everything_in_order():
 
 def test_without_sinks_nothing_is_computed():
     writer = MetricsWriter()
-    writer.metrics(1, "train", {})
-    writer.images(1, {"samples": None})
+    writer.write(1, "train", {})
+    writer.write_images(1, {"samples": None})
     writer.flush()
     writer.close()

@@ -19,13 +19,13 @@ def lines(folder):
 def test_lines_after_the_resumed_step_are_dropped(tmp_path):
     sink = JsonlSink(tmp_path / "run", 0)
     for step in (1, 2, 3):
-        sink.metrics(step, "train", {"loss": float(step)})
+        sink.write(step, "train", {"loss": float(step)})
     sink.flush()
     sink.close()
     with (tmp_path / "run" / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 4, "spl')  # what a killed process leaves
     sink = JsonlSink(tmp_path / "run", 2)
-    sink.metrics(3, "train", {"loss": 30.0})
+    sink.write(3, "train", {"loss": 30.0})
     sink.close()
     found = [(line["step"], line["loss"]) for line in lines(tmp_path / "run")]
     assert found == [(1, 1), (2, 2), (3, 30)]
@@ -33,8 +33,8 @@ def test_lines_after_the_resumed_step_are_dropped(tmp_path):
 
 def test_numbers_that_json_cannot_hold_become_null(tmp_path):
     sink = JsonlSink(tmp_path, 0)
-    sink.metrics(5, "test", {"loss": math.nan, "kl": 1.5})
-    assert lines(tmp_path) == [{"step": 5, "split": "test", "loss": None, "kl": 1.5}]
+    sink.write(5, "test", {"loss": math.nan, "fid": math.inf, "kl": 1.5})
+    assert lines(tmp_path) == [{"step": 5, "split": "test", "loss": None, "fid": None, "kl": 1.5}]
     sink.close()
 
 
@@ -57,8 +57,8 @@ class Board:
 def test_tensorboard_takes_numbers_and_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(sinks, "SummaryWriter", Board)
     sink = TensorBoardSink(tmp_path, 7)
-    sink.metrics(8, "test", {"loss": math.nan, "kl": 1.5})
-    sink.image(8, "samples", np.zeros((4, 5, 3), np.uint8))
+    sink.write(8, "test", {"loss": math.nan, "kl": 1.5})
+    sink.write_image(8, "samples", np.zeros((4, 5, 3), np.uint8))
     sink.close()
     board = sink._board
     assert (board.folder, board.options["purge_step"]) == (str(tmp_path / "tensorboard"), 8)
@@ -68,9 +68,9 @@ def test_tensorboard_takes_numbers_and_pictures(tmp_path, monkeypatch):
 def test_figures_are_written_under_their_name_and_step(tmp_path):
     sink = FigureSink(tmp_path)
     for step in (10, 20, 30):
-        sink.image(step, "samples", np.full((60, 60, 3), step, np.uint8))
-    sink.metrics(30, "train", TRAIN | {"iou/wall": 0.5})
-    sink.metrics(30, "test", {"iou/wall": 0.5, "iou/ball": 0.25})
+        sink.write_image(step, "samples", np.full((60, 60, 3), step, np.uint8))
+    sink.write(30, "train", TRAIN | {"iou/wall": 0.5})
+    sink.write(30, "test", {"iou/wall": 0.5, "iou/ball": 0.25})
     sink.close()
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     pictures = [f"samples-{step:08d}.png" for step in (10, 20, 30)]
@@ -92,7 +92,7 @@ def test_curves_are_drawn_now_and_then_and_at_the_end(tmp_path, monkeypatch):
     sink = FigureSink(tmp_path)
     for seconds in (59.0, 60.0, 261.0, 262.0, 300.0):
         now[0] = seconds
-        sink.metrics(1, "test", {"loss": 1.0})
+        sink.write(1, "test", {"loss": 1.0})
     assert drawn == [60.0, 262.0]
     sink.close()
     assert drawn == [60.0, 262.0, 300.0]
@@ -107,10 +107,10 @@ def clock(monkeypatch):
 
 def test_a_plain_line_a_report_has_the_rate_and_the_time_left(capsys, clock):
     sink = TerminalSink(steps=1000, batch_size=8)
-    sink.metrics(100, "train", TRAIN | {"images_per_second": math.nan})
+    sink.write(100, "train", TRAIN | {"images_per_second": math.nan})
     clock[0] += 10.0
-    sink.metrics(200, "train", TRAIN)
-    sink.metrics(200, "test", {"loss": 0.5, "iou/wall": 0.1})
+    sink.write(200, "train", TRAIN)
+    sink.write(200, "test", {"loss": 0.5, "iou/wall": 0.1})
     sink.close()
     assert capsys.readouterr().err.splitlines() == [
         "step 100/1,000  10%  loss 0.25  data wait 12.5%  ETA --:--",
@@ -120,24 +120,24 @@ def test_a_plain_line_a_report_has_the_rate_and_the_time_left(capsys, clock):
 
 
 def test_the_first_report_estimates_by_its_own_speed(capsys, clock):
-    TerminalSink(steps=1000, batch_size=8).metrics(100, "train", TRAIN)
+    TerminalSink(steps=1000, batch_size=8).write(100, "train", TRAIN)
     assert "10.0 steps/s" in (line := capsys.readouterr().err)
     assert line.endswith("ETA 01:30\n")
 
 
 def test_what_recovery_reports_is_told_by_its_own_log_line_alone(capsys):
     sink = TerminalSink(steps=1000, batch_size=8)
-    sink.metrics(7, "nonfinite", {"skipped": 1})
-    sink.metrics(8, "collapse", {"rollback_to": 4})
+    sink.write(7, "nonfinite", {"skipped": 1})
+    sink.write(8, "collapse", {"rollback_to": 4})
     assert capsys.readouterr().err == ""
 
 
 def test_a_terminal_has_one_live_line(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     sink = TerminalSink(steps=1000, batch_size=8)
-    sink.metrics(100, "train", TRAIN)
-    sink.metrics(200, "train", TRAIN)
-    sink.metrics(200, "test", {"loss": 0.5})
+    sink.write(100, "train", TRAIN)
+    sink.write(200, "train", TRAIN)
+    sink.write(200, "test", {"loss": 0.5})
     sink.close()
     text = capsys.readouterr().err
     assert "step 200/1000  20%" in text
