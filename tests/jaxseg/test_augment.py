@@ -87,6 +87,15 @@ def test_noise_is_a_function_of_the_key():
     assert (one["image"][0] != one["image"][1]).any()
 
 
+def test_contrast_scales_the_distance_to_the_mean():
+    image = np.random.default_rng(0).integers(80, 170, (*SHAPE, 3)).astype(np.uint8)
+    for key in jax.random.split(jax.random.key(1), 4):
+        gain = float(jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)[1])
+        found = augment.colour({"image": image}, key, 0.0, 0.5, 0.0)["image"]
+        expected = image.mean() + (1 + 0.5 * gain) * (image - image.mean())
+        assert np.abs(np.asarray(found, float) - expected).max() <= 0.51
+
+
 def test_colour_changes_the_image_alone_and_nothing_at_zero():
     plain = example()
     key = jax.random.key(0)

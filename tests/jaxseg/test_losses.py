@@ -21,7 +21,7 @@ PAIRS = {
         losses.cross_entropy(class_weights=WEIGHTS),
         lambda x, t: reference.cross_entropy(x, t, WEIGHTS),
     ),
-    "focal": (losses.focal(2.0), lambda x, t: reference.focal(x, t, 2.0)),
+    "focal": (losses.focal(), lambda x, t: reference.focal(x, t, 2.0)),
     "top_k": (losses.top_k(0.3), lambda x, t: reference.top_k(x, t, 0.3)),
     "dice": (losses.dice(), lambda x, t: reference.dice(x, t, 1.0)),
     "bare_dice": (losses.dice(smooth=0.0), lambda x, t: reference.dice(x, t, 0.0)),
