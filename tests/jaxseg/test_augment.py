@@ -61,6 +61,13 @@ def test_a_flip_alone_is_exact_and_happens_to_half():
     assert 16 < flipped < 48
 
 
+def test_the_nearest_pixel_of_the_borders_is_their_own():
+    ids = np.arange(24 * 32).reshape(24, 32, 1)
+    plain = {"image": np.zeros((24, 32, 3), np.uint8), "segmentation": ids.astype(np.int32)}
+    out = augment.warp(plain, jax.random.key(0), flip=False)
+    np.testing.assert_array_equal(out["segmentation"], ids)
+
+
 def test_a_crop_alone_is_a_part_of_the_source():
     plain = example()["segmentation"][..., 0]
     for ids in many(crop=(9, 14), flip=False)["segmentation"][..., 0]:

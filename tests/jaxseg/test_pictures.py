@@ -55,5 +55,5 @@ def test_comparison_colours_right_wrong_and_ignored_pixels():
 
 @pytest.mark.parametrize(("channels", "kept"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (5, [0, 1, 2])])
 def test_rgb_of_any_number_of_channels(channels, kept):
-    x = np.arange(2 * channels).reshape(2, channels)
-    np.testing.assert_array_equal(pictures.rgb(x), x[:, kept])
+    x = np.arange(6 * channels).reshape(2, 3, channels)
+    np.testing.assert_array_equal(pictures.rgb(x), x[..., kept])
