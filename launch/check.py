@@ -1,26 +1,26 @@
-"""python -m launch.check DIR [--classes=K] [--ignore=255]
+"""python -m launch.check DIR [--classes=K] [--ignore=255] [--values=threshold ...]
 
-Reads every file of a folder of images and masks (see launch.data.folders) and lists all
+Says how a folder of images and masks is read (see launch.data.folders), and lists all
 problems in one pass: file, place, problem, fix. Exits with 1 if there is an error;
-otherwise with 0. Also says what the folder contains.
+otherwise with 0, and `launch.train` reads the folder in the same way.
 """
 
 import logging
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from launch import cli
 from launch.config.errors import CommandExit, UserError
-from launch.data import classes, folder_check
-from launch.data.folder_check import Report
+from launch.data.bad_file import BadFile
+from launch.data.folders import open_folder, remarks
+from launch.data.folders.dataset import Opened
+from launch.data.folders.masks import VALUES
+from launch.data.folders.reading import Options
 
 logger = logging.getLogger("segen")
-
-SIZES_LISTED = 4  # the most frequent sizes of images, in the summary
 
 
 def main(argv: list[str]) -> None:
@@ -33,37 +33,52 @@ def main(argv: list[str]) -> None:
       UserError: a mistake in the arguments.
       CommandExit: the folder has an error.
     """
-    arguments = cli.parser("check", "Lists every problem of a folder of images and masks.")
-    arguments.epilog = "Exit codes: 0 no errors, 1 there are errors, 2 your mistake."
+    arguments = cli.parser("check", "Says how a folder of images and masks is read; its problems.")
+    arguments.epilog = (
+        "Exit codes: 0 no errors, 1 there are errors, 2 your mistake. launch.train takes the same "
+        "arguments as --config.data.kwargs.classes, --config.data.kwargs.values and so on."
+    )
     arguments.add_argument("folder", type=Path, metavar="DIR", help="the folder")
-    arguments.add_argument("--classes", type=int, default=0, help="default: what the folder says")
-    arguments.add_argument("--ignore", type=int, default=255, help="id of void (default: 255)")
+    add = arguments.add_argument
+    add("--classes", type=int, default=0, help="default: what the folder says")
+    add("--ignore", type=int, default=255, help="id of void (default: 255)")
+    add("--layout", default="", help="the kind of layout to take where several fit")
+    add("--masks", default="", help="endings or folders of the masks, as _1stHO or cell,nucleus")
+    add("--values", default="", choices=("", *VALUES), help="the meaning of the masks' values")
+    add("--orientation", default="", choices=("", "upright", "stored"), help="of EXIF")
+    add("--channels", type=int, default=0, help="of the images (default: what they have)")
+    add("--intensity", type=_pair, default=(), metavar="LOW,HIGH", help="values for 0 and 255")
+    add("--limit", type=int, default=512, help="longest side of an example (default: 512)")
     options = cli.parse_alone(arguments, argv)
-    if not 0 <= options.classes <= classes.MOST:
-        raise UserError(f"--classes must be 0 to {classes.MOST}, got {options.classes}")
     root = options.folder.expanduser()
     if not root.is_dir():
         raise UserError(f"no such directory: {root}")
-    report = folder_check.check(root, options.classes, options.ignore)
-    _print("\n\n".join(filter(None, (table(report, root), summary(report)))))
-    warnings = _count(report.warnings, "warning")
-    if report.errors:
-        raise CommandExit(f"{_count(report.errors, 'error')}, {warnings}")
-    logger.info(f"{root}: no errors{f', {warnings}' if report.warnings else ''}")
+    names = [key for key in vars(options) if key in Options.__dataclass_fields__]
+    try:
+        opened = open_folder(root, Options(**{key: getattr(options, key) for key in names}))
+    except ValueError as error:
+        raise UserError(str(error))
+    warnings = [] if opened.reading is None else list(remarks.remarks(opened))
+    _print("\n\n".join(filter(None, (table(opened.problems, warnings, root), summary(opened)))))
+    counted = _count(warnings, "warning")
+    if opened.problems or opened.reading is None:
+        raise CommandExit(f"{_count(opened.problems, 'error')}, {counted}")
+    logger.info(f"{root}: no errors{f', {counted}' if warnings else ''}")
 
 
-def table(report: Report, root: Path) -> str:
+def table(errors: list[BadFile], warnings: list[BadFile], root: Path) -> str:
     """Lists errors and warnings, a line each: kind, file, place, problem, fix.
 
     Args:
-      report: of the folder.
+      errors: of the folder.
+      warnings: of the folder.
       root: the folder, which is left out of the names of files.
 
     Returns:
       The lines under a line of titles; "" if there is no problem.
     """
     rows = [("", "file", "place", "problem", "fix")]
-    for kind, problems in (("error", report.errors), ("warning", report.warnings)):
+    for kind, problems in (("error", errors), ("warning", warnings)):
         for bad in sorted(problems, key=lambda bad: (bad.path, bad.place)):
             path = bad.path.removeprefix(f"{root}{os.sep}")
             problem = bad.problem.replace(f"{root}{os.sep}", "")
@@ -73,45 +88,44 @@ def table(report: Report, root: Path) -> str:
     return "\n".join(lines) if len(rows) > 1 else ""
 
 
-def summary(report: Report) -> str:
-    """Describes a folder: its pairs, sizes, depth, and the share of pixels of each class.
+def summary(opened: Opened) -> str:
+    """Describes a folder: how it is read, depth, and the share of pixels of each class.
 
     Args:
-      report: of the folder.
+      opened: the folder.
 
     Returns:
-      Lines; "" if there is no example.
+      Lines; "" if nothing can be read.
     """
-    splits = {split: examples for split, examples in report.examples.items() if examples}
-    if not splits:
+    if opened.reading is None:
         return ""
-    examples = [contents for part in splits.values() for contents in part]
-    parts = ", ".join(f"{split} {len(part):,}" for split, part in splits.items())
-    lines = [f"{len(examples):,} pairs: {parts}"]
-    sizes = Counter(contents.size for contents in examples if contents.size)
-    common = [f"{w} x {h} ({many:,})" for (h, w), many in sizes.most_common(SIZES_LISTED)]
-    more = f" and {len(sizes) - SIZES_LISTED} others" if len(sizes) > SIZES_LISTED else ""
-    lines.append(f"sizes: {', '.join(common)}{more}")
-    depths = [contents.depth for contents in examples if contents.depth]
+    lines = list(opened.reading.lines)
+    depths = [one.depth for one in opened.contents if one.depth]
     if depths:
         least, most, unknown = zip(*depths, strict=True)
         share = f"{100 * np.mean(unknown):.2f} % unknown"
         lines.append(f"depth: {min(least):.3g} to {max(most):.3g} m, {share}")
-    return "\n".join([*lines, *(_class_shares(report, list(splits)) if report.classes else ())])
+    return "\n".join([*lines, *(_class_shares(opened) if opened.reading.classes else ())])
 
 
-def _class_shares(report, splits):
+def _class_shares(opened):
     """A line of titles, and a line for each class with its share of each split."""
-    width = max(map(len, ("name", "void", *report.classes)))
-    lines = [f" id  {'name':{width}}" + "".join(f"  {split:>7}" for split in splits)]
-    rows = [row for row in enumerate(report.classes) if row[0] != report.ignore]
-    for number, name in [*rows, (report.ignore, "void")]:
-        counts = [report.counts.get(split, Counter()) for split in splits]
-        shares = [100 * part[number] / max(1, part.total()) for part in counts]
+    how, counts = opened.reading, remarks.class_counts(opened)
+    counts = {split: part for split, part in counts.items() if part}
+    width = max(map(len, ("name", "void", *how.classes)))
+    lines = [f" id  {'name':{width}}" + "".join(f"  {split:>7}" for split in counts)]
+    rows = [row for row in enumerate(how.classes) if row[0] != how.ignore]
+    for number, name in [*rows, (how.ignore, "void")]:
+        shares = [100 * part[number] / max(1, part.total()) for part in counts.values()]
         if name != "void" or any(shares):
             cells = "".join(f"  {share:5.2f} %" for share in shares)
             lines.append(f"{number:3}  {name:{width}}{cells}")
     return lines
+
+
+def _pair(text):
+    low, high = map(float, text.strip("()").split(","))
+    return low, high
 
 
 def _print(text):

@@ -11,6 +11,16 @@ from launch.data.bad_file import BadFile, pixel
 
 IGNORED = 255  # the id of ignored pixels in examples, whatever it is in the files
 MOST = 255  # classes, so that every id and IGNORED fit into 8 bits
+# Class lists: our own, Roboflow's, CamVid's, and CVAT's.
+FILES = ("classes.csv", "classes.txt", "_classes.csv", "class_dict.csv", "labelmap.txt")
+# The titles that a column may bear, in lower case, without spaces and underscores.
+TITLES = {
+    "id": ("id", "index", "value", "pixelvalue", "classid", "labelid", "classindex", "number"),
+    "name": ("name", "class", "label", "classname", "labelname", "category", "title"),
+    "red": ("red", "r"),
+    "green": ("green", "g"),
+    "blue": ("blue", "b"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,40 +30,48 @@ class Table:
     Attributes:
       names: {id: name}.
       colours: {(red, green, blue): id}, empty where the file has none.
+      path: the file.
     """
 
     names: dict[int, str]
     colours: dict[tuple[int, int, int], int]
+    path: str
 
 
 def read_table(root) -> Table | None:
-    """Reads classes.csv or classes.txt of a folder.
+    """Reads the class list of a folder: the first of FILES, there or in the folder of a split.
 
-    A line of classes.csv is `id,name` or `id,name,red,green,blue`, separated by commas,
-    semicolons or tabs. The first line may hold the titles of the columns, in any order;
-    without a column `id`, ids count from 0. A line of classes.txt is a name; the first
-    line is id 0.
+    A line of a .csv file is `id,name` or `id,name,red,green,blue`, separated by commas,
+    semicolons or tabs. The first line may hold the titles of the columns, in any order, see
+    `TITLES`; without a column of ids, they count from 0. A line of classes.txt is a name; the
+    first line is id 0. labelmap.txt is CVAT's: `name:red,green,blue::`.
 
     Args:
       root: the folder.
 
     Returns:
-      The table; None where the folder has neither file.
+      The table; None where the folder has no such file.
 
     Raises:
-      BadFile: a line cannot be read, or an id, a name or a colour occurs twice.
+      BadFile: a line or the titles cannot be read, or an id, a name or a colour occurs twice.
     """
-    path = Path(root) / "classes.csv"
-    if path.is_file():
-        table = _read_csv(path)
-    elif path.with_suffix(".txt").is_file():
-        path = path.with_suffix(".txt")
-        text = "\n".join(_lines(path)).rstrip()
-        table = Table({k: line.strip() for k, line in enumerate(text.split("\n"))}, {})
-    else:
-        return None
-    _check_names(path, table.names)
-    return table
+    root = Path(root)
+    for name in FILES:
+        below = sorted(root.glob(f"*/{name}")) if root.is_dir() and name != "classes.txt" else []
+        path = next((path for path in (root / name, *below) if path.is_file()), None)
+        if path is None:
+            continue
+        if path.name == "labelmap.txt":
+            table = _read_labelmap(path)
+        elif path.suffix == ".csv":
+            table = _read_csv(path)
+        else:
+            text = "\n".join(_lines(path)).rstrip()
+            names = {k: line.strip() for k, line in enumerate(text.split("\n"))}
+            table = Table(names, {}, str(path))
+        _check_names(path, table.names)
+        return table
+    return None
 
 
 def check_ids(path, ids: np.ndarray, classes: int, ignore: int, binary: bool = False) -> np.ndarray:
@@ -151,12 +169,47 @@ def _read_csv(path):
     rows = [(line, [cell.strip() for cell in row]) for line, row in enumerate(rows, 1) if any(row)]
     titles = ["id", "name", "red", "green", "blue"]
     if rows and not re.fullmatch(r"-?\d+", rows[0][1][0]):
-        titles = [_title(cell) for cell in rows.pop(0)[1]]
-    table = Table({}, {})
+        titles = _titles(path, rows.pop(0)[1], [row for _, row in rows])
+    table = Table({}, {}, str(path))
     for number, (line, row) in enumerate(rows):
         _add(path, f"line {line}", dict(zip(titles, row, strict=False)), number, table)
     if not table.names:
         raise BadFile(path, "names no class", "Write lines such as `0,background`.")
+    return table
+
+
+def _titles(path, cells, rows):
+    """The columns that titles mean; others keep their own names."""
+    bare = [re.sub(r"[\s_-]", "", cell.lower()) for cell in cells]
+    known = {word: column for column, words in TITLES.items() for word in words}
+    titles = [known.get(word, word) for word in bare]
+    fix = f"Call the columns {', '.join(TITLES)}."
+    for column in TITLES:
+        if titles.count(column) > 1 and column in bare:  # its own title counts, others do not
+            titles = [t if t != column or b == column else f"({b})" for t, b in zip(titles, bare, strict=True)]
+        if titles.count(column) > 1:
+            raise BadFile(path, f"two columns may be the {column}: {','.join(cells)}", fix, "line 1")
+    if "name" not in titles:
+        raise BadFile(path, f"no column of names among {','.join(cells)}", fix, "line 1")
+    whole = lambda at: all(len(row) > at and row[at].isdigit() for row in rows)
+    unknown = [cells[at] for at, title in enumerate(titles) if title not in TITLES and whole(at)]
+    if "id" not in titles and unknown:
+        problem = f"the column {unknown[0]!r} may hold the ids"
+        raise BadFile(path, problem, "Call it id if so; otherwise remove it.", "line 1")
+    return titles
+
+
+def _read_labelmap(path):
+    table = Table({}, {}, str(path))
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, _, rest = line.partition(":")
+        colour = rest.partition(":")[0].split(",")
+        cells = dict(zip(("red", "green", "blue"), (part.strip() for part in colour), strict=False))
+        _add(path, f"line {number}", {"name": name.strip()} | cells, len(table.names), table)
+    if not table.names:
+        raise BadFile(path, "names no class", "Write lines such as `background:0,0,0::`.")
     return table
 
 
@@ -177,13 +230,6 @@ def _lines(path):
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise BadFile(path, "is not UTF-8 text", "Save it as UTF-8.", f"line {line}")
-
-
-def _title(cell):
-    """The column that a title means: id, name, red, green or blue."""
-    cell = cell.lower()
-    known = {"r": "red", "g": "green", "b": "blue", "class": "name", "label": "name"}
-    return known.get(cell, "id" if cell in ("index", "class_id", "label_id") else cell)
 
 
 def _add(path, place, cells, default, table):

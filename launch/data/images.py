@@ -1,50 +1,130 @@
 """Reads images, masks and depth maps from files; a BadFile says why one cannot be read."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from launch.data.bad_file import BadFile, pixel
-
-# Pillow refuses very large images as possible attacks; these are the user's own files.
-Image.MAX_IMAGE_PIXELS = None
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp")
-# Pillow multiplies the greys of a PNG of 2 or 4 bits so that they span 0 to 255; ids are
-# divided by the same factor.
-GREY_FACTOR = {"L;2": 85, "L;4": 17}
-ORIENTATION = 0x0112  # the EXIF tag; values of 5 and more swap height and width
+from launch.data.image_formats import load, unreadable, upright
 
 
-def read_image(path) -> np.ndarray:
-    """Reads an image and turns it upright according to its EXIF orientation.
+class Pixels(NamedTuple):
+    """The values of an image file, as they are stored.
 
-    Grey is repeated over the three channels, palettes are looked up, transparency is
-    dropped (colours stay as they are stored), and 16 bits are divided by 257.
+    Attributes:
+      values: [H, W, C] of any integers or floats; C = 1 for grey.
+      alpha: whether the last channel may be transparency.
+      orientation: of the EXIF tag, 1 to 8; 1 is upright.
+    """
+
+    values: np.ndarray
+    alpha: bool
+    orientation: int
+
+
+def read_pixels(path, stored: bool = False) -> Pixels:
+    """Reads the values of an image without changing them.
+
+    Palettes are looked up, and printing colours (CMYK) become red, green and blue.
 
     Args:
       path: the file.
+      stored: whether to leave out the turn that the EXIF orientation asks for.
+
+    Returns:
+      The values.
+
+    Raises:
+      BadFile: the file cannot be read, holds several images, or values that are not finite.
+    """
+    loaded = load(path)
+    values, alpha = loaded.values, False
+    if values is None:
+        image = loaded.image
+        if image.mode in ("P", "PA"):
+            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        elif image.mode not in ("L", "LA", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        alpha, values = image.mode in ("LA", "RGBA"), np.array(image)
+    else:
+        alpha = values.ndim == 3 and values.shape[-1] in (2, 4)
+    values = values.reshape(*values.shape[:2], -1)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        index = (~np.isfinite(values)).any(-1).argmax()
+        problem = "holds values that are not finite (NaN or infinity)"
+        raise BadFile(path, problem, "Write a number there.", pixel(index, values))
+    values = values if stored else upright(values, loaded.orientation)
+    return Pixels(np.ascontiguousarray(values), alpha, loaded.orientation)
+
+
+def read_image(path, own_range: bool = False) -> np.ndarray:
+    """Reads an image as red, green and blue, upright; transparency is dropped.
+
+    Args:
+      path: the file.
+      own_range: whether an image of more than 8 bits is scaled from its own range, see
+        `value_range`; otherwise it is refused.
 
     Returns:
       uint8 [H, W, 3].
 
     Raises:
-      BadFile: the file cannot be read, holds several images, or holds floats.
+      BadFile: the file cannot be read, or holds another number of channels or more bits.
     """
-    image, _, _ = _load(path)
-    if image.mode == "F":
-        fix = "Save it with 8 or 16 bits, all images scaled alike."
-        raise BadFile(path, "holds floats, whose range is not known", fix)
-    if not image.mode.startswith("I"):
-        return np.array(image.convert("RGB"))
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        problem = f"holds grey values of {values.min()} to {values.max()}"
-        raise BadFile(path, problem, "Save it with 8 or 16 bits.")
-    return np.repeat(np.round(values / 257).astype(np.uint8)[..., None], 3, axis=-1)
+    values, alpha, _ = read_pixels(path)
+    values = values[..., :-1] if alpha else values
+    if values.shape[-1] not in (1, 3):
+        fix = "Save three of them as an image of 8 bits."
+        raise BadFile(path, f"holds {values.shape[-1]} channels, not 1 or 3", fix)
+    if values.dtype != np.uint8:
+        if not own_range:
+            fix = "Save it with 8 bits, all images scaled alike."
+            raise BadFile(path, f"holds values of {values.dtype}, not of 8 bits", fix)
+        values = to_uint8(values, value_range(values))
+    return np.repeat(values, 3, -1) if values.shape[-1] == 1 else values
 
 
-def read_mask(path, colours: dict[tuple[int, int, int], int] | None = None) -> np.ndarray:
+def value_range(values: np.ndarray) -> np.ndarray:
+    """The range of most values of an image: between its 0.1 and 99.9 percentiles.
+
+    Args:
+      values: [H, W, C].
+
+    Returns:
+      float64 [C, 2]: the two percentiles of each channel.
+    """
+    flat = values.reshape(-1, values.shape[-1])
+    if values.dtype == np.uint8:  # counting is many times as quick as sorting
+        ranks = np.array([0.001, 0.999]) * (len(flat) - 1)
+        counts = [np.bincount(channel, minlength=256).cumsum() for channel in flat.T]
+        return np.array([np.searchsorted(count, ranks, "right") for count in counts], np.float64)
+    return np.percentile(flat, [0.1, 99.9], axis=0).T
+
+
+def to_uint8(values: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    """Scales each channel so that its range becomes 0 to 255; what lies beyond is clipped.
+
+    Args:
+      values: [H, W, C].
+      ranges: [C, 2], the values that become 0 and 255. Where both are equal, all become 0.
+
+    Returns:
+      uint8 [H, W, C].
+    """
+    low, high = np.asarray(ranges, np.float32).T
+    factor = np.where(high > low, 255.0 / np.where(high > low, high - low, 1.0), 0.0)
+    scaled = (values.astype(np.float32) - low) * factor.astype(np.float32)
+    return np.round(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
+
+
+def read_mask(
+    path,
+    colours: dict[tuple[int, int, int], int] | None = None,
+    values: str = "ids",
+    stored: bool = False,
+) -> np.ndarray:
     """Reads a mask: one integer id for each pixel.
 
     Grey values of 1, 2, 4, 8, 16 or 32 bits are ids. In an image with a palette, the
@@ -56,6 +136,10 @@ def read_mask(path, colours: dict[tuple[int, int, int], int] | None = None) -> n
     Args:
       path: the file.
       colours: {(red, green, blue): id}.
+      values: the meaning of the values: "ids"; "threshold": 1 from half of the largest
+        value of the file's format on, else 0; "instances": 1 where the id is not 0;
+        "alpha": the transparency holds the ids.
+      stored: whether to leave out the turn that the EXIF orientation asks for.
 
     Returns:
       Integers [H, W].
@@ -65,27 +149,31 @@ def read_mask(path, colours: dict[tuple[int, int, int], int] | None = None) -> n
         `colours`; it has a colour that `colours` lacks; it is a JPEG with other values
         than 0 and 255.
     """
-    image, form, grey_factor = _load(path)
-    if image.mode == "F":
-        values = np.asarray(image)
-        index = (values != np.round(values)).argmax()
-        problem = f"a mask of floats, such as {values.flat[index]:.6g}"
-        raise BadFile(path, problem, "Save the ids as a PNG of 8 or 16 bits.", pixel(index, values))
-    if image.mode in ("LA", "PA"):
-        image = image.getchannel(0)
-    if image.mode in ("1", "L") or image.mode.startswith("I"):
-        ids = np.array(image)
-        ids = ids.astype(np.uint8) if ids.dtype == bool else ids // grey_factor
-    elif image.mode == "P" and not colours and not (form == "GIF" and _is_grey(image)):
-        ids = np.array(image)
+    loaded = load(path)
+    if values == "alpha":
+        ids = _alpha(path, loaded)
+    elif values == "threshold":
+        ids = _threshold(path, loaded)
     else:
-        ids = _ids_of_colours(path, np.asarray(image.convert("RGB")), colours)
-    if form in ("JPEG", "MPO"):
-        _check_jpeg(path, ids)
-    return ids
+        ids = _ids(path, loaded, colours)
+        ids = (ids > 0).astype(np.uint8) if values == "instances" else ids
+    return ids if stored else np.ascontiguousarray(upright(ids, loaded.orientation))
 
 
-def read_depth(path) -> np.ndarray:
+def has_alpha_labels(path) -> bool:
+    """Whether a mask says everything by its transparency: that differs, its colour does not.
+
+    Args:
+      path: the file.
+    """
+    image = load(path).image
+    if image is None or image.mode not in ("LA", "RGBA"):
+        return False
+    low, high = np.array(image.getextrema()).T
+    return bool((low[:-1] == high[:-1]).all() and low[-1] < high[-1])
+
+
+def read_depth(path, stored: bool = False) -> np.ndarray:
     """Reads a depth map.
 
     Integers (a 16-bit PNG or an .npy file) are millimetres. Floats (a TIFF or an .npy
@@ -93,6 +181,7 @@ def read_depth(path) -> np.ndarray:
 
     Args:
       path: the file.
+      stored: whether to leave out the turn that the EXIF orientation asks for.
 
     Returns:
       float32 [H, W] in metres, 0 where the depth is unknown.
@@ -105,10 +194,12 @@ def read_depth(path) -> np.ndarray:
         try:
             values = np.load(path)
         except (OSError, ValueError, EOFError) as error:
-            raise _unreadable(path, error)
+            raise unreadable(path, error)
         values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
     else:
-        values = np.asarray(_load(path)[0])
+        loaded = load(path)
+        values = np.asarray(loaded.image) if loaded.values is None else loaded.values
+        values = values if stored else upright(values, loaded.orientation)
     if values.ndim != 2 or values.dtype == np.uint8 or values.dtype.kind not in "iuf":
         fix = "Save millimetres as a 16-bit PNG, or metres as float TIFF or .npy."
         raise BadFile(path, f"depth as {values.dtype}{list(values.shape)} has no unit", fix)
@@ -122,26 +213,6 @@ def read_depth(path) -> np.ndarray:
         problem = f"a depth of {depth.flat[index]:g} m"
         raise BadFile(path, problem, "Write 0 where it is unknown.", pixel(index, depth))
     return depth
-
-
-def read_size(path) -> tuple[int, int]:
-    """Reads the size of an image from its header.
-
-    Args:
-      path: the file.
-
-    Returns:
-      (height, width) of the upright image.
-
-    Raises:
-      BadFile: the header cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            sideways = image.getexif().get(ORIENTATION, 1) >= 5
-            return image.size if sideways else image.size[::-1]
-    except Exception as error:  # Pillow's plugins raise errors of any type
-        raise _unreadable(path, error)
 
 
 def wrong_size(path, shape: tuple, image, image_shape: tuple) -> BadFile:
@@ -163,39 +234,55 @@ def wrong_size(path, shape: tuple, image, image_shape: tuple) -> BadFile:
     return BadFile(path, problem, fix)
 
 
-def _load(path):
-    """Opens an image: upright, its format, and the factor by which Pillow multiplied greys."""
-    try:
-        with Image.open(path) as image:
-            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            raw = image.tile[0][3] if image.tile else ""
-            raw = raw if isinstance(raw, str) else raw[0]
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-    except Exception as error:  # Pillow's plugins raise errors of any type
-        raise _unreadable(path, error)
-    if frames > 1:
-        raise BadFile(path, f"holds {frames} images", "Save each as a file of its own.")
-    return upright, image.format, GREY_FACTOR.get(str(raw)[:3], 1)
+def _ids(path, loaded, colours):
+    """The ids [H, W] of a mask as its values or colours say them."""
+    image = loaded.image
+    if image is None:
+        values = loaded.values
+        if values.ndim == 3 and values.shape[-1] > 1:
+            fix = "Save the ids as one channel."
+            raise BadFile(path, f"a mask of {values.shape[-1]} channels", fix)
+        kind = np.float32 if values.dtype.kind == "f" else np.int32
+        image = Image.fromarray(values.reshape(values.shape[:2]).astype(kind))
+    if image.mode == "F":
+        values = np.asarray(image)
+        index = (values != np.round(values)).argmax()
+        problem = f"a mask of floats, such as {values.flat[index]:.6g}"
+        raise BadFile(path, problem, "Save the ids as a PNG of 8 or 16 bits.", pixel(index, values))
+    if image.mode in ("LA", "PA"):
+        image = image.getchannel(0)
+    if image.mode in ("1", "L") or image.mode.startswith("I"):
+        ids = np.array(image)
+        ids = ids.astype(np.uint8) if ids.dtype == bool else ids // loaded.grey_factor
+    elif image.mode == "P" and not colours and not (loaded.form == "GIF" and _is_grey(image)):
+        ids = np.array(image)
+    else:
+        ids = _ids_of_colours(path, np.asarray(image.convert("RGB")), colours)
+    if loaded.form in ("JPEG", "MPO"):
+        _check_jpeg(path, ids)
+    return ids
 
 
-def _unreadable(path, error):
-    """Makes the error for a file that cannot be opened, with the most helpful reason."""
-    path = Path(path)
-    if not path.is_file():
-        return BadFile(path, "no such file", "Check the path.")
-    try:
-        with path.open("rb") as file:
-            start = file.read(40)
-    except OSError as denied:
-        return BadFile(path, f"cannot be read ({denied.strerror})", "Change its permissions.")
-    if not start:
-        return BadFile(path, "the file is empty", "Copy or export it again.")
-    if start.startswith(b"version https://git-lfs"):
-        return BadFile(path, "a Git LFS pointer, not the image itself", "Run `git lfs pull`.")
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    reason = reason.replace(f" {str(path)!r}", "").replace(f" {path}", "")
-    return BadFile(path, f"cannot be read ({reason})", "Copy or export it again.")
+def _alpha(path, loaded):
+    image = loaded.image
+    if image is None or image.mode not in ("LA", "PA", "RGBA"):
+        raise BadFile(path, "has no transparency", 'Leave out values="alpha".')
+    return np.array(image.getchannel(image.getbands()[-1]))
+
+
+def _threshold(path, loaded):
+    """1 from half of the largest value of the format on: 128, 32,768 or, of floats, 0.5."""
+    image = loaded.image
+    if image is None or image.mode == "F":
+        values = np.asarray(loaded.values if image is None else image)
+    elif image.mode.startswith("I"):
+        values = np.asarray(image)
+    else:
+        values = np.asarray(image.convert("L"))
+    if values.ndim == 3:
+        raise BadFile(path, f"a mask of {values.shape[-1]} channels", "Save it as one channel.")
+    whole = 1.0 if values.dtype.kind == "f" else 255 if values.dtype == np.uint8 else 65_535
+    return (values > whole / 2).astype(np.uint8)
 
 
 def _is_grey(image):
@@ -241,4 +328,8 @@ def _check_jpeg(path, ids):
     if between.any():
         index = between.argmax()
         problem = f"a JPEG mask: its compression changes ids (here {ids.flat[index]})"
-        raise BadFile(path, problem, "Export the mask as PNG from its source.", pixel(index, ids))
+        fix = (
+            'Export the mask as PNG from its source; if it has two values only, values="threshold" '
+            "cuts it at the half."
+        )
+        raise BadFile(path, problem, fix, pixel(index, ids))

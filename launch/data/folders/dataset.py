@@ -1,0 +1,284 @@
+"""Opens a folder of images and masks, and reads its examples."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import logging
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from launch import storage
+from launch.data import classes as labels
+from launch.data.bad_file import BadFile
+from launch.data.folders import examples, layouts, masks, reading, survey
+from launch.data.folders.pairs import Pair
+from launch.data.folders.reading import Options, Reading
+
+logger = logging.getLogger("segen")
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A folder and everything that is known of it.
+
+    Attributes:
+      root: the folder.
+      layout: its pairs.
+      table: its class list, or None.
+      rule: how its masks are read.
+      contents: of each pair.
+      reading: how its files become examples; None where nothing can be read.
+      problems: what stops a training.
+      cache: where decoded examples may be kept; outside of the user's folder.
+    """
+
+    root: Path
+    layout: layouts.Layout
+    table: labels.Table | None
+    rule: masks.MaskRule
+    contents: list[survey.Contents]
+    reading: Reading | None
+    problems: list[BadFile]
+    cache: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """The examples of one split; made by `folder`.
+
+    Attributes:
+      root: the folder.
+      pairs: the files of each example.
+      rule: how masks are read.
+      reading: how files become examples.
+      fingerprint: changes when the files change or are read in another way.
+      folder: where decoded examples may be cached; outside of the user's folder.
+    """
+
+    root: Path
+    pairs: tuple[Pair, ...]
+    rule: masks.MaskRule
+    reading: Reading
+    fingerprint: str
+    folder: Path
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their ids."""
+        return self.reading.classes
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that the split reads."""
+        return tuple(path for pair in self.pairs for path in pair.files)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """Reads one example.
+
+        Args:
+          index: its place in `pairs`.
+
+        Returns:
+          image uint8 [H, W, C]; segmentation uint8 [H, W, 1], 255 where ignored; and,
+          where the data set has depth, depth float32 [H, W, 1] in metres, 0 where unknown.
+
+        Raises:
+          BadFile: a file cannot be read, sizes differ, or an id is out of range.
+        """
+        canvas = self.reading.canvas
+        with _mention_check(self.root):
+            arrays = examples.read_pair(self.pairs[index], self.rule, self.reading)
+        outside = {"image": 0, "segmentation": labels.IGNORED, "depth": 0}
+        fitted = {key: examples.fit(array, canvas, outside[key]) for key, array in arrays.items()}
+        return {key: array.reshape(*canvas, -1) for key, array in fitted.items()}
+
+
+def folder(
+    split: str,
+    path: str,
+    classes: int = 0,
+    ignore: int = 255,
+    size: int | tuple[int, int] = 0,
+    limit: int = 512,
+    seed: int = 0,
+    layout: str = "",
+    masks: str = "",
+    values: str = "",
+    orientation: str = "",
+    channels: int = 0,
+    intensity: tuple[float, ...] = (),
+) -> Folder:
+    """Opens one split of a folder of images and masks.
+
+    Args:
+      split: "train", "val" or "test"; parts such as "train[:100]" or "train[90%:]";
+        several joined by "+".
+      path: the folder.
+      classes: K; 0 takes the number from the class list, or else from the masks: one more
+        than their largest id, or 2 if they hold only 0 and 255.
+      ignore: the id that means void in the files.
+      size: (height, width) of the examples, or one number for both. Larger images are
+        scaled down to fit, smaller ones are padded (image 0, mask ignored) below and at
+        the right. 0 takes the largest height and the largest width of the folder.
+      limit: the longest side that `size=0` gives, in pixels.
+      seed, layout, masks, values, orientation, channels, intensity: see
+        `launch.data.folders.reading.Options`.
+
+    Returns:
+      The examples.
+
+    Raises:
+      BadFile: a problem of the folder, with the file and how to fix it.
+      ValueError: an argument out of range.
+    """
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    sides = sides * 2 if len(sides) == 1 else sides
+    options = Options(
+        classes,
+        ignore,
+        sides,
+        limit,
+        seed,
+        layout,
+        masks,
+        values,
+        orientation,
+        channels,
+        tuple(intensity),
+    )
+    opened = open_folder(Path(path).expanduser(), options)
+    if opened.problems or opened.reading is None:
+        raise _first_of(opened.problems, opened.root)
+    chosen = select(opened.layout.splits, split, opened.root)
+    for line in opened.reading.lines:
+        _say_once(opened.root, line)
+    kept = dataclasses.replace(opened.reading, lines=())
+    fingerprint = _hash(stamp(chosen, opened.root), kept, opened.rule)
+    return Folder(opened.root, chosen, opened.rule, opened.reading, fingerprint, opened.cache)
+
+
+def open_folder(root: Path, options: Options) -> Opened:
+    """Recognises and surveys a folder, and decides how it is read.
+
+    Args:
+      root: the folder.
+      options: what the user says of it.
+
+    Returns:
+      Everything that is known of the folder, with all its problems.
+
+    Raises:
+      ValueError: an option out of range.
+    """
+    options.check()
+    cache = storage.cache_dir() / "folders" / f"{root.name}-{_hash(root.absolute())}"
+    chosen = tuple(filter(None, options.masks.split(",")))
+    layout = layouts.recognise(root, options.seed, options.layout, chosen)
+    problems, table = [], None
+    try:
+        table = labels.read_table(root)
+    except BadFile as bad:
+        problems.append(bad)
+    colours = tuple(table.colours.items()) if table else ()
+    rule = masks.MaskRule(options.values, colours, tuple(layout.ids.items()))
+    try:
+        contents = survey.survey(layout.pairs, rule, cache, stamp(layout.pairs, root))
+    except BadFile as bad:  # a link to a file that does not exist
+        return Opened(root, layout, table, rule, [], None, [*layout.problems, bad], cache)
+    read, more = reading.decide(root, layout, table, contents, options, rule)
+    if read is not None:
+        rule = dataclasses.replace(rule, values=read.values)
+    return Opened(root, layout, table, rule, contents, read, problems + more, cache)
+
+
+def select(splits: dict[str, list[Pair]], expression: str, root) -> tuple[Pair, ...]:
+    """Picks the pairs that a split expression names.
+
+    Args:
+      splits: {split: pairs}.
+      expression: such as "train[:100]+val".
+      root: the folder, for messages.
+
+    Returns:
+      The pairs, in the order of the expression.
+
+    Raises:
+      BadFile: an unknown split, or no pair.
+    """
+    chosen = []
+    for part in expression.split("+"):
+        match = re.fullmatch(r"\s*(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?\s*", part)
+        if not match or match[1] not in splits:
+            fix = f"It has {', '.join(splits)}; parts are written train[:100] or train[90%:]."
+            raise BadFile(root, f"has no split {part!r}", fix)
+        whole = splits[match[1]]
+        ends = [
+            round(len(whole) * int(end[:-1]) / 100)
+            if end and end.endswith("%")
+            else end and int(end)
+            for end in match.groups()[1:]
+        ]
+        chosen += whole[slice(*ends)]
+    if not chosen:
+        total = sum(map(len, splits.values()))
+        fix = "Give it more, or make the folders train, val and test yourself."
+        raise BadFile(root, f"no example of {total} is in {expression!r}", fix)
+    return tuple(chosen)
+
+
+def stamp(chosen: Sequence[Pair], root: Path) -> str:
+    """A hash of the names, sizes and times of files.
+
+    Args:
+      chosen: the pairs.
+      root: the folder.
+
+    Raises:
+      BadFile: a link to a file that does not exist.
+    """
+    try:
+        stats = [(path, path.stat()) for pair in chosen for path in pair.files]
+    except OSError as error:
+        fix = "Copy it again, or correct the link."
+        raise BadFile(error.filename, f"cannot be read ({error.strerror})", fix)
+    return _hash(*((path.relative_to(root), it.st_size, it.st_mtime_ns) for path, it in stats))
+
+
+@functools.lru_cache(maxsize=64)
+def _say_once(root, line):
+    """Logs a line about a folder; its other splits do not say it again."""
+    logger.info(f"{root.name}: {line}")
+
+
+def _first_of(problems, root):
+    """The first problem as an error that says how many more there are."""
+    first, *others = problems
+    more = f" ({len(others)} more)" if others else ""
+    fix = f"{first.fix} `{_check_command(root)}` lists all problems."
+    return BadFile(first.path, first.problem + more, fix, first.place)
+
+
+@contextlib.contextmanager
+def _mention_check(root):
+    """Adds to a BadFile the command that lists all problems."""
+    try:
+        yield
+    except BadFile as bad:
+        fix = f"{bad.fix} `{_check_command(root)}` lists all problems."
+        raise BadFile(bad.path, bad.problem, fix, bad.place)
+
+
+def _check_command(root):
+    return f"python -m launch.check {shlex.quote(str(root))}"
+
+
+def _hash(*parts):
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

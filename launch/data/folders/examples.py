@@ -1,0 +1,106 @@
+"""Reads the files of an example, and fits it to the size of all examples."""
+
+import numpy as np
+from PIL import Image
+
+from launch.data import classes as labels
+from launch.data import images
+from launch.data.bad_file import BadFile
+from launch.data.folders import masks
+from launch.data.folders.pairs import Pair
+from launch.data.folders.reading import Reading
+
+
+def read_pair(pair: Pair, rule: masks.MaskRule, how: Reading) -> dict[str, np.ndarray]:
+    """Reads the files of an example at their own size.
+
+    Args:
+      pair: the files.
+      rule: how masks are read.
+      how: how files become examples.
+
+    Returns:
+      image uint8 [H, W, C], segmentation uint8 [H, W], 255 where ignored, and, where there
+      is a depth map, depth float32 [H, W] in metres.
+
+    Raises:
+      BadFile: a file cannot be read, or sizes or an id do not fit.
+    """
+    image = read_image(pair.image, how)
+    size = image.shape[:2]
+    ids, orientation = masks.read(pair, rule, size)
+    ids = ids if how.stored else images.upright(ids, orientation)
+    arrays = {
+        "image": image,
+        "segmentation": labels.check_ids(pair.mask, ids, len(how.classes), how.ignore, how.binary),
+    }
+    if pair.depth:
+        arrays["depth"] = images.read_depth(pair.depth, how.stored)
+    for path, array in zip((pair.mask, pair.depth), [*arrays.values()][1:], strict=False):
+        if array.shape[:2] != size:
+            raise images.wrong_size(path, array.shape, pair.image, size)
+    return arrays
+
+
+def read_image(path, how: Reading) -> np.ndarray:
+    """Reads an image as a folder's images are read: its channels, scaled to 8 bits.
+
+    Args:
+      path: the file.
+      how: how files become examples.
+
+    Returns:
+      uint8 [H, W, C].
+
+    Raises:
+      BadFile: it cannot be read, or is of another kind.
+    """
+    values, alpha, _ = images.read_pixels(path, how.stored)
+    if alpha and values.shape[-1] != how.channels:
+        values = values[..., :-1]
+    if values.shape[-1] == 1 and how.channels == 3:
+        values = np.repeat(values, 3, -1)
+    if str(values.dtype) != how.dtype:
+        problem = f"holds values of {values.dtype}, the data of training {how.dtype}"
+        raise BadFile(path, problem, "Export it as those were.")
+    if values.shape[-1] != how.channels:
+        problem = f"has {values.shape[-1]} channels, the data of training {how.channels}"
+        raise BadFile(path, problem, "Export it as those were.")
+    return images.to_uint8(values, np.array(how.ranges)) if how.ranges else values
+
+
+def fit(array: np.ndarray, canvas: tuple[int, int], outside: int) -> np.ndarray:
+    """Scales an array down until it fits a canvas, and pads it below and at the right.
+
+    Args:
+      array: an image [H, W, C], which is averaged, or ids or depth [H, W], which take
+        the nearest pixel.
+      canvas: (height, width).
+      outside: the value of the padding.
+
+    Returns:
+      [height, width, ...] of the same dtype.
+    """
+    height, width = array.shape[:2]
+    scale = min(canvas[0] / height, canvas[1] / width)
+    if scale < 1:
+        shape = max(1, round(width * scale)), max(1, round(height * scale))
+        array = _resized(array, shape)
+    if array.shape[:2] == canvas:
+        return array
+    padded = np.full((*canvas, *array.shape[2:]), outside, array.dtype)
+    padded[: array.shape[0], : array.shape[1]] = array
+    return padded
+
+
+def _resized(array, shape):
+    """An array at another (width, height)."""
+    if array.ndim == 2:
+        return np.asarray(Image.fromarray(array).resize(shape, Image.Resampling.NEAREST))
+    if array.shape[-1] == 3:
+        return np.asarray(Image.fromarray(array).resize(shape, Image.Resampling.BILINEAR))
+    planes = [
+        Image.fromarray(np.ascontiguousarray(plane)).resize(shape, Image.Resampling.BILINEAR)
+        for plane in np.moveaxis(array, -1, 0)
+    ]
+    return np.stack(planes, -1)

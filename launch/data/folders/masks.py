@@ -1,0 +1,79 @@
+"""Reads the labels of a pair: a file of ids, a file for each class, or outlines."""
+
+import dataclasses
+
+import numpy as np
+
+from launch.data import images
+from launch.data.bad_file import BadFile
+from launch.data.classes import IGNORED
+from launch.data.folders.pairs import Pair
+from launch.data.image_formats import read_orientation
+
+VALUES = ("ids", "threshold", "instances", "alpha")
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskRule:
+    """How masks are read.
+
+    Attributes:
+      values: one of VALUES, see `images.read_mask`; "" for ids that may be doubted.
+      colours: ((red, green, blue), id) of masks in colour.
+      ids: (id in the file, class), all other ids being void; () where ids are classes.
+    """
+
+    values: str = ""
+    colours: tuple = ()
+    ids: tuple = ()
+
+
+def read(pair: Pair, rule: MaskRule, size: tuple[int, int] | None) -> tuple[np.ndarray, int]:
+    """Reads the labels of a pair, as they are stored.
+
+    Args:
+      pair: the files.
+      rule: how masks are read.
+      size: (height, width) of the image, for outlines; None where it is not known.
+
+    Returns:
+      Integers [H, W], and the EXIF orientation of the mask.
+
+    Raises:
+      BadFile: a file cannot be read, or masks of one image differ in size.
+    """
+    if pair.outlines is not None:
+        from launch.data import outlines  # few folders hold any
+
+        if size is None:
+            raise BadFile(pair.mask, "its image cannot be read", "Mend the image.")
+        ids = outlines.draw(pair.outlines, size)
+        return (ids != 0).astype(np.uint8) if rule.values == "instances" else ids, 1
+    if pair.ids:
+        return _combined(pair, rule), 1
+    ids = images.read_mask(pair.mask, dict(rule.colours), rule.values or "ids", stored=True)
+    orientation = read_orientation(pair.mask)
+    if not rule.ids:
+        return ids, orientation
+    table = np.full(max(int(ids.max(initial=0)), *(number for number, _ in rule.ids)) + 1, IGNORED)
+    for number, class_id in rule.ids:
+        table[number] = class_id
+    return np.where(ids < 0, IGNORED, table[np.maximum(ids, 0)]).astype(np.uint8), orientation
+
+
+def _combined(pair, rule):
+    """Ids of masks that each mark one class; where they overlap, the last one counts."""
+    result = None
+    for path, number in zip(pair.masks, pair.ids, strict=True):
+        part = images.read_mask(path, None, rule.values or "ids")
+        values = np.unique(part)
+        if len(values) > 2 or (len(values) == 2 and values[0] != 0):
+            some = ", ".join(map(str, values[:5]))
+            fix = 'Mark the class by one value on 0, or give values="threshold".'
+            raise BadFile(path, f"a mask of one class with the values {some}", fix)
+        if result is None:
+            result = np.zeros(part.shape, np.uint8)
+        if part.shape != result.shape:
+            raise images.wrong_size(path, part.shape, pair.masks[0], result.shape)
+        result[part != 0] = number
+    return result

@@ -1,0 +1,263 @@
+"""Decides how a folder is read: channels, range, orientation, classes, size; and says so."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from launch.data import classes as labels
+from launch.data.bad_file import BadFile
+from launch.data.folders import doubts, masks
+from launch.data.folders.layouts import Layout
+from launch.data.folders.masks import VALUES
+from launch.data.folders.survey import Contents
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a user says of a folder; the arguments of `launch.data.folders:folder`.
+
+    Attributes:
+      classes: K; 0 to find out.
+      ignore: the id that means void in the files.
+      size: (height, width) of the examples; (0, 0) for the largest image.
+      limit: the longest side that `size` (0, 0) gives.
+      seed: changes how a folder without splits is divided.
+      layout: the kind to take where several fit.
+      masks: the endings or folders of the masks to take, separated by commas.
+      values: the meaning of the masks' values, see `images.read_mask`; "" to find out.
+      orientation: "upright" turns images as their EXIF orientation says, "stored" does not;
+        "" where sizes tell.
+      channels: of the images; 0 to find out.
+      intensity: (low, high), the values that become 0 and 255; () to find out.
+    """
+
+    classes: int = 0
+    ignore: int = 255
+    size: tuple[int, int] = (0, 0)
+    limit: int = 512
+    seed: int = 0
+    layout: str = ""
+    masks: str = ""
+    values: str = ""
+    orientation: str = ""
+    channels: int = 0
+    intensity: tuple[float, ...] = ()
+
+    def check(self) -> None:
+        """Refuses arguments that are out of range.
+
+        Raises:
+          ValueError: names the argument.
+        """
+        if (0 in self.size) != (self.size == (0, 0)):
+            raise ValueError(f"size={self.size}: give both sides, or 0 for the largest image")
+        if len(self.size) != 2 or min(self.size) < 0 or self.limit < 1:
+            raise ValueError(
+                f"size and limit must be whole pixels, got {self.size} and {self.limit}"
+            )
+        if not 0 <= self.classes <= labels.MOST:
+            raise ValueError(f"classes must be 0 (find out) to {labels.MOST}, got {self.classes}")
+        if self.values not in ("", *VALUES):
+            raise ValueError(f"values must be {', '.join(VALUES)} or empty, got {self.values!r}")
+        if self.orientation not in ("", "upright", "stored"):
+            raise ValueError(f"orientation must be upright or stored, got {self.orientation!r}")
+        if self.channels < 0:
+            raise ValueError(f"channels must be 1 or more, or 0 to find out, got {self.channels}")
+        low_high = self.intensity
+        if low_high and (len(low_high) != 2 or not low_high[0] < low_high[1]):
+            raise ValueError(f"intensity must be (low, high) with low < high, got {low_high}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How the files of a folder become examples; kept in config.json for prediction.
+
+    Attributes:
+      channels: of an example's image.
+      dtype: of the values in the files.
+      ranges: (low, high) of each channel, which become 0 and 255; () for values of 8 bits
+        that stay as they are.
+      alpha: whether transparency is dropped.
+      stored: whether images are not turned by their EXIF orientation.
+      classes: names of the classes, in the order of their ids.
+      ignore: the id that means void in the files.
+      binary: whether 255 means class 1 in the masks.
+      values: the meaning of the masks' values.
+      canvas: (height, width) of every example.
+      scale: the factor by which images are scaled to fit: the median, at most 1.
+      lines: all this for people.
+    """
+
+    channels: int
+    dtype: str
+    ranges: tuple[tuple[float, float], ...]
+    alpha: bool
+    stored: bool
+    classes: tuple[str, ...]
+    ignore: int
+    binary: bool
+    values: str
+    canvas: tuple[int, int]
+    scale: float
+    lines: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What config.json keeps."""
+        return dataclasses.asdict(self)
+
+
+def from_json(kept: dict) -> Reading:
+    """The reading that config.json kept."""
+    tuples = ("classes", "canvas", "lines")
+    kept = kept | {key: tuple(kept[key]) for key in tuples}
+    return Reading(**kept | {"ranges": tuple(map(tuple, kept["ranges"]))})
+
+
+def decide(
+    root,
+    layout: Layout,
+    table: labels.Table | None,
+    contents: Sequence[Contents],
+    options: Options,
+    rule: masks.MaskRule,
+) -> tuple[Reading | None, list[BadFile]]:
+    """Decides how a folder is read, and collects what is wrong or doubtful.
+
+    Args:
+      root: the folder.
+      layout: its pairs.
+      table: its class list, or None.
+      contents: of each pair of `layout.pairs`.
+      options: what the user says.
+      rule: how the masks were read.
+
+    Returns:
+      The reading, None where there is none; and the problems, none of which a training
+      would survive.
+    """
+    problems = [*layout.problems, *(bad for one in contents for bad in one.errors)]
+    pairs = layout.pairs
+    readable = [one for one in contents if one.size and one.counts]
+    if not readable:
+        return None, problems
+    stored, turned = doubts.orientation(pairs, contents, options.orientation)
+    problems += turned
+    problems += doubts.sizes(pairs, contents, stored)
+    channels, ranges, bad = doubts.channels(pairs, contents, options)
+    problems += bad
+    values, bad = doubts.mask_values(root, pairs, contents, table, options)
+    problems += bad
+    number, binary = 0, False
+    if not bad:
+        number, binary, bad = _count(root, layout, table, contents, options, rule, values)
+        problems += bad
+    names = labels.names(table or _named(layout, root), number, options.ignore)
+    sizes = [_turned(one, stored) for one in readable]
+    canvas = options.size if options.size != (0, 0) else _canvas(sizes, options.limit)
+    scales = np.minimum(1.0, (np.array(canvas) / np.array(sizes)).min(1))
+    reading = Reading(
+        channels=channels,
+        dtype=readable[0].dtype,
+        ranges=ranges,
+        alpha=any(one.alpha for one in contents) and options.channels not in (2, 4),
+        stored=stored,
+        classes=names,
+        ignore=options.ignore,
+        binary=binary,
+        values=values,
+        canvas=canvas,
+        scale=float(np.median(scales)),
+    )
+    lines = describe(root, layout, table, contents, reading, sizes)
+    return dataclasses.replace(reading, lines=lines), problems
+
+
+def describe(root, layout, table, contents, reading: Reading, sizes) -> tuple[str, ...]:
+    """The reading in a few lines for people.
+
+    Args:
+      root: the folder.
+      layout: its pairs.
+      table: its class list, or None.
+      contents: of each pair.
+      reading: the reading.
+      sizes: (height, width) of each image as it is used.
+    """
+    parts = ", ".join(f"{split} {len(part):,}" for split, part in layout.splits.items())
+    drawn = "; divided 80/10/10 by a hash of the names, as no split is given" * layout.drawn
+    lines = [f"{len(layout.pairs):,} pairs: {parts}{drawn}", f"layout: {layout.title}"]
+    lines += [f"        {note}" for note in layout.notes]
+    common = Counter(sizes).most_common(4)
+    more = f" and {len(set(sizes)) - 4} other sizes" if len(set(sizes)) > 4 else ""
+    listed = ", ".join(f"{w} x {h} ({many:,})" for (h, w), many in common)
+    lines.append(f"images: {_channels(contents, reading)}; {listed}{more}")
+    turned = sum(one.orientation != 1 for one in contents)
+    if turned:
+        how = "not turned: masks are drawn on the stored pixels" if reading.stored else "turned upright"
+        lines.append(f"        {turned:,} have an EXIF orientation and are {how}")
+    fit = f"{reading.canvas[1]} x {reading.canvas[0]}"
+    small = f", images scaled down by {reading.scale:.3g} (median)" if reading.scale < 1 else ""
+    padded = ", padded with void" if len(set(sizes)) > 1 or sizes[0] != reading.canvas else ""
+    lines.append(f"examples: {fit} pixels{small}{padded}")
+    source = table.path if table else layout.title if layout.names else "no class list: numbers"
+    lines.append(f"classes: {len(reading.classes)}, named by {source.removeprefix(f'{root}/')}")
+    meaning = {
+        "threshold": "values from half of the range on are class 1",
+        "instances": "each object has a number; all are class 1",
+        "alpha": "the transparency holds the ids",
+    }.get(reading.values, "0 and 255, which is class 1" if reading.binary else "ids of classes")
+    void = "" if reading.binary or reading.values in ("threshold", "instances") else f"; {reading.ignore} is void"
+    lines.append(f"masks:  {meaning}{void}")
+    return tuple(lines)
+
+
+def _channels(contents, reading):
+    """Channels, bits and scaling of the images."""
+    stored = {one.channels for one in contents if one.size}
+    kind = f"{reading.channels} channels of {reading.dtype}"
+    if stored == {1} and reading.channels == 3:
+        kind = f"grey of {reading.dtype}, repeated over 3 channels"
+    alpha = ", transparency dropped" if reading.alpha else ""
+    if not reading.ranges:
+        return f"{kind}, values as stored{alpha}"
+    spans = dict.fromkeys(f"{low:.6g} to {high:.6g}" for low, high in reading.ranges)
+    return f"{kind}{alpha}, scaled so that {' / '.join(spans)} become 0 to 255"
+
+
+def _count(root, layout, table, contents, options, rule, values):
+    """The number of classes, whether 255 means 1, and what speaks against it."""
+    present = set().union(*(one.counts for one in contents))
+    if values in ("threshold", "instances"):
+        named = max(table.names, default=1) + 1 if table else 2
+        return max(2, options.classes, named), False, []
+    table = table or _named(layout, root)
+    try:
+        number, binary = labels.count(root, table, options.classes, options.ignore, present)
+    except BadFile as bad:
+        return 0, False, [bad]
+    pairs = layout.pairs
+    return (
+        number,
+        binary,
+        doubts.ids(root, pairs, contents, options, table, rule, number=number, binary=binary),
+    )
+
+
+def _named(layout, root):
+    """A class list of the names that the layout gives; None without."""
+    return labels.Table(layout.names, {}, str(root)) if layout.names else None
+
+
+def _turned(one, stored):
+    """(height, width) of an image as it is used."""
+    return one.size if stored or one.orientation < 5 else one.size[::-1]
+
+
+def _canvas(sizes, limit):
+    """The largest height and width, scaled until both are within the limit."""
+    height, width = np.array(sizes).max(0)
+    scale = min(1, limit / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
