@@ -153,10 +153,22 @@ def depth_streams(config):
 
 
 def folder(config):
-    """Your own images and masks in config.data.path; see launch/data/folders.py."""
+    """Your own images and masks in config.data.path; see launch/data/folders."""
     config.task.depth_unit = 1.0
     config.data.update(name="launch.data.folders:folder", path="", batch_size=8, resident=False)
-    config.data.kwargs = {"classes": 0, "ignore": 255, "size": (0, 0), "limit": 512}
+    # See launch/data/folders/reading.py; `python -m launch.check DIR` says how DIR is read.
+    config.data.kwargs = {
+        "classes": 0,
+        "ignore": 255,
+        "size": (0, 0),
+        "limit": 512,
+        "layout": "",
+        "masks": "",
+        "values": "",
+        "orientation": "",
+        "channels": 0,
+        "intensity": (),
+    }
     config.data.augment = [
         {"name": "jaxseg.augment:warp", "scale": (0.7, 1.4), "rotate": 10.0},
         {"name": "jaxseg.augment:colour"},

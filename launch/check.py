@@ -16,7 +16,7 @@ from launch import cli
 from launch.config.errors import CommandExit, UserError
 from launch.data.bad_file import BadFile
 from launch.data.folders import open_folder, remarks
-from launch.data.folders.dataset import Opened
+from launch.data.folders.dataset import Opened, select
 from launch.data.folders.masks import VALUES
 from launch.data.folders.reading import Options
 
@@ -58,8 +58,13 @@ def main(argv: list[str]) -> None:
         opened = open_folder(root, Options(**{key: getattr(options, key) for key in names}))
     except ValueError as error:
         raise UserError(str(error))
+    for split in ("train", "val") if opened.layout.splits else ():
+        try:
+            select(opened.layout.splits, split, root)
+        except BadFile as bad:
+            opened.problems.append(bad)
     warnings = [] if opened.reading is None else list(remarks.remarks(opened))
-    _print("\n\n".join(filter(None, (table(opened.problems, warnings, root), summary(opened)))))
+    _print("\n\n".join(filter(None, (summary(opened), table(opened.problems, warnings, root)))))
     counted = _count(warnings, "warning")
     if opened.problems or opened.reading is None:
         raise CommandExit(f"{_count(opened.problems, 'error')}, {counted}")

@@ -18,8 +18,9 @@ import numpy as np
 from jaxseg.metrics import pixel_scores
 from launch import cli
 from launch.config.errors import UserError
-from launch.data import classes, images, sources
+from launch.data import classes, image_formats, images, sources
 from launch.data.bad_file import BadFile
+from launch.data.folders import examples
 from launch.engine import experiments, sharding, trained_runs
 from launch.inference import input_files
 from launch.inference.segmenter import Files, Segmenter
@@ -183,7 +184,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--passes", type=int, default=0, help="average dropout samples, and map how they differ")
     add("--crf", action="store_true", help="refine with a fully connected CRF")
     add("--min_size", type=int, default=0, help="remove regions of fewer pixels")
-    add("--fill_holes", type=_ids, default=(), help="classes whose holes are filled, as 1,2")
+    add("--fill_holes", type=_class_ids, default=(), help="classes whose holes are filled, as 1,2")
     add("--step", type=int, help="which checkpoint (default: the newest)")
     add("--batch_size", type=int, default=1, help="windows at a time (default: 1)")
     options, overrides = cli.parse(arguments, argv)
@@ -198,9 +199,9 @@ def _truth(segmenter, item, shape, binary):
     """The true mask [H, W]: ids, and 255 where ignored; None where there is none."""
     if item.mask is None:
         return None
-    colours, table = _tables(segmenter, item.mask)
+    table = _tables(segmenter, item.mask)[1]
     _check_names(segmenter, item.mask.parent.parent, table)
-    ids = images.read_mask(item.mask, colours)
+    ids = _ids(segmenter, item.mask)
     if ids.shape != shape:
         raise images.wrong_size(item.mask, ids.shape, item.image, shape)
     return classes.check_ids(item.mask, ids, segmenter.classes, _ignore(segmenter), binary)
@@ -214,6 +215,10 @@ def _tables(segmenter, mask):
     return colours, tables[0]
 
 
+def _ids(segmenter, mask):
+    return examples.read_ids(mask, segmenter.reading, _tables(segmenter, mask)[0])
+
+
 def _ignore(segmenter):
     return segmenter.restored.config.data.kwargs.get("ignore", classes.IGNORED)
 
@@ -223,16 +228,16 @@ def _is_binary(segmenter, items):
 
     One mask alone does not decide: with the classes 0, 1 and void (255) it may lack the 1.
     """
-    if segmenter.restored.data.binary:
+    if segmenter.reading and segmenter.reading.binary:
         return True
     if segmenter.classes != 2 or _ignore(segmenter) != 255:
         return False
     values = set()
     for folder in {item.mask.parent for item in items if item.mask}:
         for mask in sorted(folder.iterdir()):
-            if mask.suffix.lower() in images.SUFFIXES:
+            if mask.suffix.lower() in image_formats.SUFFIXES:
                 with contextlib.suppress(ValueError):  # reported when its image is predicted
-                    values |= set(np.unique(images.read_mask(mask, _tables(segmenter, mask)[0])))
+                    values |= set(np.unique(_ids(segmenter, mask)))
             if not values <= {0, 255}:
                 return False
     return 255 in values
@@ -251,7 +256,7 @@ def _check_names(segmenter, folder, table):
             )
 
 
-def _ids(text):
+def _class_ids(text):
     if not re.fullmatch(r"\d+(,\d+)*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of class ids; write 1 or 1,2")
     return tuple(int(part) for part in text.split(","))

@@ -17,7 +17,7 @@ from jaxseg.cues import boundary, depth
 from jaxseg.unsupervised import layers, regions, texture_regions
 from launch import cli
 from launch.config.errors import UserError
-from launch.data import images
+from launch.data import image_formats, images
 from launch.engine import sharding
 from launch.inference import input_files
 from launch.reporting import image_files, label_files
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
       UserError: a mistake in the arguments, or images that could not be segmented.
     """
     options = _parse(argv)
-    suffixes = DEPTH_SUFFIXES if options.cue == "depth" else images.SUFFIXES
+    suffixes = DEPTH_SUFFIXES if options.cue == "depth" else image_formats.SUFFIXES
     paths = input_files.find(options.images, suffixes)
     sharding.set_up_jax()
     cues = {
@@ -101,7 +101,7 @@ def by_boundary(path: Path, out: Path, threshold: float) -> np.ndarray:
     Returns:
       Labels [H, W].
     """
-    image = images.read_image(path)
+    image = images.read_image(path, own_range=True)
     values = image.astype(np.float32) / 255
     soft = np.asarray(jax.jit(boundary.strength, static_argnums=1)(values, False))
     thin = np.asarray(jax.jit(boundary.strength)(values))
@@ -128,7 +128,7 @@ def by_texture(path: Path, out: Path, textures: int | None) -> np.ndarray:
     Returns:
       Labels [H, W].
     """
-    image = images.read_image(path)
+    image = images.read_image(path, own_range=True)
     labels = texture_regions.segment(image.astype(np.float32) / 255, textures)
     _save_regions(out, path.stem, image, labels, first=1)
     return labels

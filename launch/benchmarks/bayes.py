@@ -20,8 +20,9 @@ from jaxseg.bayes import decision, likelihoods
 from jaxseg.metrics import pixel_scores
 from launch import cli
 from launch.config.errors import UserError
-from launch.data import classes, folders
+from launch.data import folders
 from launch.data.bad_file import BadFile
+from launch.data.folders.examples import read_pair
 from launch.engine import experiments, sharding
 
 LIKELIHOODS = ("histogram", "gaussian", "mixture", "none")
@@ -139,11 +140,8 @@ def examples(split: folders.Folder) -> Iterator[tuple[np.ndarray, np.ndarray]]:
       BadFile: a file cannot be used.
     """
     for pair in split.pairs:
-        arrays = folders.read_pair(pair, split.colours)
-        ids = classes.check_ids(
-            pair.mask, arrays["segmentation"], len(split.classes), split.ignore, split.binary
-        )
-        yield np.float32(arrays["image"]) / 255.0, np.int32(ids)
+        arrays = read_pair(pair, split.rule, split.reading)
+        yield np.float32(arrays["image"]) / 255.0, np.int32(arrays["segmentation"])
 
 
 if __name__ == "__main__":

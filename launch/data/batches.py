@@ -26,8 +26,7 @@ class Data:
       split: random access to the examples.
       arrays: {key: [size, ...]}, or None for a split that streams.
       example: shape and dtype of each array of one example.
-      scale: how much files were enlarged to become examples.
-      binary: whether masks in files say 255 for class 1.
+      reading: how files became examples, as JSON; {} for data that are no files.
       damaged: bool [size], the examples of `arrays` for which another stands in; None
         where all are whole.
       tally: a `damage.Tally` where `config.data.damaged` tolerates damaged records, else None.
@@ -36,8 +35,7 @@ class Data:
     split: Split
     arrays: dict[str, np.ndarray] | None
     example: dict[str, jax.ShapeDtypeStruct]
-    scale: float = 1.0
-    binary: bool = False
+    reading: dict = dataclasses.field(default_factory=dict)
     damaged: np.ndarray | None = None
     tally: Any = None
 
@@ -74,8 +72,9 @@ def open_data(section, split: str, where: str = "config.data") -> Data:
     records = opened.records
     while isinstance(inner := getattr(records, "split", None), Split):  # preprocessed, tolerant
         records = inner.records
-    facts = getattr(records, "scale", 1.0), getattr(records, "binary", False)
-    return Data(opened, arrays, example, *facts, damaged, tally)
+    reading = getattr(records, "reading", None)
+    reading = reading.to_json() if reading else {}
+    return Data(opened, arrays, example, reading, damaged, tally)
 
 
 def open_splits(section, held_out: str) -> tuple[Data, Data]:
@@ -92,8 +91,7 @@ def facts(data: Data) -> dict:
     return {
         "example": example,
         "classes": list(data.split.classes),
-        "scale": data.scale,
-        "binary": data.binary,
+        "reading": data.reading,
     }
 
 
@@ -110,7 +108,7 @@ def recorded(facts: dict) -> Data:
         for key, (dtype, *shape) in facts["example"].items()
     }
     split = Split((), 0, "recorded data", classes=tuple(facts["classes"]))
-    return Data(split, None, example, facts.get("scale", 1.0), facts.get("binary", False))
+    return Data(split, None, example, facts["reading"])
 
 
 def batch_spec(example: dict, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:

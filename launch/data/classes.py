@@ -186,9 +186,14 @@ def _titles(path, cells, rows):
     fix = f"Call the columns {', '.join(TITLES)}."
     for column in TITLES:
         if titles.count(column) > 1 and column in bare:  # its own title counts, others do not
-            titles = [t if t != column or b == column else f"({b})" for t, b in zip(titles, bare, strict=True)]
+            titles = [
+                t if t != column or b == column else f"({b})"
+                for t, b in zip(titles, bare, strict=True)
+            ]
         if titles.count(column) > 1:
-            raise BadFile(path, f"two columns may be the {column}: {','.join(cells)}", fix, "line 1")
+            raise BadFile(
+                path, f"two columns may be the {column}: {','.join(cells)}", fix, "line 1"
+            )
     if "name" not in titles:
         raise BadFile(path, f"no column of names among {','.join(cells)}", fix, "line 1")
     whole = lambda at: all(len(row) > at and row[at].isdigit() for row in rows)

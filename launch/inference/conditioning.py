@@ -7,8 +7,9 @@ import numpy as np
 
 from jaxseg.pictures import palette
 from launch.config.errors import UserError
-from launch.data import classes, images, sources
+from launch.data import classes, image_formats, images, sources
 from launch.data.bad_file import BadFile, pixel
+from launch.data.folders import examples, reading
 from launch.inference import input_files
 
 
@@ -32,7 +33,7 @@ def read(pattern: str, key: str, restored: Any) -> np.ndarray:
     if len(leaf.shape) != 3:
         form = f"{leaf.dtype}{list(leaf.shape)}"
         raise UserError(f"--condition: the model starts from `{key}` as {form}, not from images")
-    suffixes = (*images.SUFFIXES, ".npy") if key == "depth" else images.SUFFIXES
+    suffixes = (*image_formats.SUFFIXES, ".npy") if key == "depth" else image_formats.SUFFIXES
     paths = input_files.expand(pattern, suffixes, "--condition")
     try:
         arrays = [_read_one(path, key, leaf.shape, restored) for path in paths]
@@ -97,7 +98,9 @@ def _read_mask(path, restored):
     table = None
     if data.path:
         table = classes.read_table(Path(sources.local_folder(data.path)).expanduser())
-    ids = images.read_mask(path, table.colours if table else None)
+    kept = restored.data.reading
+    how = reading.from_json(kept) if kept else None
+    ids = examples.read_ids(path, how, table.colours if table else None)
     count = len(restored.data.split.classes) or 256
     ignore = data.kwargs.get("ignore", classes.IGNORED)
-    return classes.check_ids(path, ids, count, ignore, restored.data.binary)
+    return classes.check_ids(path, ids, count, ignore, bool(how and how.binary))

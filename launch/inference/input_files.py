@@ -5,7 +5,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from launch.config.errors import UserError
-from launch.data import images, pairs
+from launch.data import image_formats
+from launch.data.folders import endings
 
 
 def expand(pattern: str, suffixes: tuple[str, ...], flag: str) -> list[Path]:
@@ -37,7 +38,7 @@ def expand(pattern: str, suffixes: tuple[str, ...], flag: str) -> list[Path]:
     return paths
 
 
-def find(pattern: str, suffixes: tuple[str, ...] = images.SUFFIXES) -> list[Path]:
+def find(pattern: str, suffixes: tuple[str, ...] = image_formats.SUFFIXES) -> list[Path]:
     """Lists the files of --images, whose results are named after their stems.
 
     Args:
@@ -64,7 +65,7 @@ def find(pattern: str, suffixes: tuple[str, ...] = images.SUFFIXES) -> list[Path
 def partners(paths: list[Path], folder: Path | None) -> list[Path | None]:
     """Finds the mask or depth map of each image.
 
-    Names are compared as in `launch.data.pairs`: without suffix and letter case. Where no
+    Names are compared as in `launch.data.folders.pairs`: without suffix and letter case. Where no
     name matches, an ending such as `_mask` is dropped.
 
     Args:
@@ -83,9 +84,10 @@ def partners(paths: list[Path], folder: Path | None) -> list[Path | None]:
         raise UserError(f"no such directory: {folder}")
     exact, shortened = defaultdict(list), defaultdict(list)
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in (*images.SUFFIXES, ".npy") and not file.name.startswith("."):
+        known = file.suffix.lower() in (*image_formats.SUFFIXES, ".npy")
+        if known and not file.name.startswith("."):
             exact[file.stem.casefold()].append(file)
-            shortened[pairs.without_ending(file.stem.casefold())].append(file)
+            shortened[endings.without(file.stem.casefold())].append(file)
     chosen = []
     for path in paths:
         key = path.stem.casefold()

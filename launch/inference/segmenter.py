@@ -15,6 +15,7 @@ from launch.config import by_name
 from launch.config.errors import UserError
 from launch.data import images
 from launch.data.classes import MOST
+from launch.data.folders import examples, reading
 from launch.engine import sharding, trained_runs
 
 logger = logging.getLogger("segen")
@@ -67,6 +68,7 @@ class Segmenter:
       classes: K, the number of classes.
       names: K names, or numbers where the classes have none.
       scale: the factor by which images are scaled before prediction.
+      reading: how the files of training were read; None for data that were no files.
 
     Raises:
       UserError: the task cannot predict, or needs channels that files do not have.
@@ -92,7 +94,9 @@ class Segmenter:
         numbers = tuple(map(str, range(self.classes)))
         self.names = tuple(names) if len(names) == self.classes else numbers
         self.channels, self.depth = example["image"].shape[-1], "depth" in example
-        if self.channels not in (1, 3):
+        kept = restored.data.reading
+        self.reading = reading.from_json(kept) if kept else None
+        if self.channels not in (1, 3) and not self.reading:
             raise UserError(
                 f"the run was trained on images of {self.channels} channels; files have 1 or 3"
             )
@@ -102,7 +106,7 @@ class Segmenter:
             logger.info("trained with depth, but there is no --depth: depth is unknown everywhere")
         self.batch_size = sharding.round_up(batch_size, restored.experiment.mesh)
         self.window, self.multiple = _window(restored)
-        self.scale = config.predict.scale or restored.data.scale
+        self.scale = config.predict.scale or (self.reading.scale if self.reading else 1.0)
         settings = config.predict
         self._refine = _functions([*settings.refine, *refine], "config.predict.refine")
         self._postprocess = _functions(
@@ -123,8 +127,11 @@ class Segmenter:
           ValueError: a file cannot be read, sizes differ, or the image is coloured but
             the net was trained on grey images.
         """
-        image = images.read_image(files.image)
-        if self.channels == 1:
+        if self.reading:
+            image = examples.read_image(files.image, self.reading)
+        else:
+            image = images.read_image(files.image)
+        if self.channels == 1 and image.shape[-1] == 3:
             if np.ptp(image, axis=-1).any():
                 raise ValueError(f"{files.image}: the net was trained on grey images; convert it")
             image = image[..., :1]
@@ -132,7 +139,7 @@ class Segmenter:
             return {"image": image}
         metres = np.zeros(image.shape[:2], np.float32)
         if files.depth:
-            metres = images.read_depth(files.depth)
+            metres = images.read_depth(files.depth, bool(self.reading and self.reading.stored))
         if metres.shape[:2] != image.shape[:2]:
             raise images.wrong_size(files.depth, metres.shape, files.image, image.shape)
         unit = np.float32(self.restored.config.task.get("depth_unit", 1.0))

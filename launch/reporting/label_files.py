@@ -31,12 +31,15 @@ def save_labels(path: Path, labels: np.ndarray) -> None:
 def save_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
     """Writes labels over their image uint8 [H, W, C]; id 0 shows the image as it is.
 
+    Of other images than RGB, the first three channels are shown, or the first one as grey.
+
     Ids above 255 share colours with others.
     """
     colours, picture = palette(), np.empty((*labels.shape, 3), np.uint8)
     for top in range(0, len(labels), 256):  # in strips, so that large images fit
         rows = slice(top, top + 256)
         shown, part = labels[rows, :, None] > 0, image[rows]
+        part = part[..., :3] if part.shape[-1] >= 3 else np.repeat(part[..., :1], 3, -1)
         blend = (colours[labels[rows].astype(np.int32) % 256].astype(np.uint16) + part) // 2
         picture[rows] = np.where(shown, blend, part)
     image_files.write(path, Image.fromarray(picture))

@@ -4,11 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from launch.data.folder_check import Contents, Report
 
 from launch import check
 from launch.config.errors import CommandExit, UserError
 from launch.data.bad_file import BadFile
-from launch.data.folder_check import Contents, Report
 from tests.launch.data.test_folder_check import add
 from tests.tools import runs
 

@@ -143,7 +143,8 @@ def _ranges(known, counts, channels, options):
     if len(counts) > 1:  # grey beside colour: one range for all channels
         return ((float(low), float(high)),) * channels, []
     limits = np.array([one.ranges[:channels] for _, one in known])
-    each = [(float(a), float(b)) for a, b in zip(limits[..., 0].min(0), limits[..., 1].max(0))]
+    ends = zip(limits[..., 0].min(0), limits[..., 1].max(0), strict=True)
+    each = [(float(a), float(b)) for a, b in ends]
     if all(low == high for low, high in each):
         problem = f"all images hold the value {each[0][0]:g} alone"
         return (), [BadFile(known[0][0].image, problem, "Export the images again.")]
@@ -198,7 +199,9 @@ def mask_values(
 def _nothing_marked(root, contents, options):
     """Masks that all hold one value or void."""
     marked = set().union(*(one.counts for one in contents)) - {options.ignore}
-    if len(marked) > 1 or (options.ignore == 255 and any({0, 255} <= one.counts.keys() for one in contents)):
+    if len(marked) > 1 or (
+        options.ignore == 255 and any({0, 255} <= one.counts.keys() for one in contents)
+    ):
         return []
     if len(marked) == 1 and any(options.ignore in one.counts for one in contents):
         return []  # one class and void: count() has more to say
@@ -265,7 +268,7 @@ def ids(
     present = set().union(*(one.counts for one in contents)) - {options.ignore}
     without_background = table and not options.classes and present == set(range(number + 1))
     if table and (without_background or (number == 1 and present | {options.ignore} == {0, 255})):
-        problem = f"names {number} classes, but masks hold {len(present | ({255} if number == 1 else set()))} values"
+        problem = f"names {number} class{'es' * (number > 1)}, but masks hold {number + 1} values"
         fix = "If 0 is the background, write it as the first class."
         return [BadFile(table.path, problem, fix)]
     if number < 2:
@@ -274,7 +277,7 @@ def ids(
     holes = sorted(set(range(number)) - present - {options.ignore})
     if holes and not table and not options.classes and not binary:
         some = ", ".join(map(str, holes[:8]))
-        fix = f"Give classes={number} if ids without pixels are classes too; otherwise mend the masks."
+        fix = f"Give classes={number} if it is a class too; otherwise mend the masks."
         wrong.append(BadFile(root, f"no mask holds the id {some}, though larger ones occur", fix))
     for pair, one in zip(pairs, contents, strict=True):
         bad = [v for v in one.counts if v not in range(number) and v != options.ignore]

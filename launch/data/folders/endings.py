@@ -29,6 +29,15 @@ def role_of(ending: str) -> str:
     return roles[0] if roles else ""
 
 
+def without(name: str) -> str:
+    """Drops the ending that marks a file as a mask or depth map: "a_mask" -> "a"."""
+    for ending in of_name(name):
+        words = [word for word in re.split(r"[-_. ]+", ending) if word]
+        if words and all(ROLES.get(word) in ("mask", "depth") for word in words):
+            return name.removesuffix(ending)
+    return name
+
+
 def common(names: Iterable[str]) -> str:
     """The longest ending that all of several names share; "" if there is none."""
     names = list(names)

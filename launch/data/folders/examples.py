@@ -1,5 +1,7 @@
 """Reads the files of an example, and fits it to the size of all examples."""
 
+import dataclasses
+
 import numpy as np
 from PIL import Image
 
@@ -67,6 +69,27 @@ def read_image(path, how: Reading) -> np.ndarray:
         problem = f"has {values.shape[-1]} channels, the data of training {how.channels}"
         raise BadFile(path, problem, "Export it as those were.")
     return images.to_uint8(values, np.array(how.ranges)) if how.ranges else values
+
+
+def read_ids(path, how: Reading | None, colours: dict | None) -> np.ndarray:
+    """Reads a mask, which may lie elsewhere, as those of training were read.
+
+    Args:
+      path: the file.
+      how: how files became examples; None for data that were no files.
+      colours: {(red, green, blue): id} of masks in colour.
+
+    Returns:
+      Integers [H, W], as in the file.
+
+    Raises:
+      BadFile: the file cannot be read.
+    """
+    rule = masks.MaskRule(colours=tuple((colours or {}).items()))
+    if how:
+        rule = dataclasses.replace(rule, values=how.values, ids=how.ids)
+    ids, orientation = masks.read(Pair("", path, (path,)), rule, None)
+    return ids if how and how.stored else images.upright(ids, orientation)
 
 
 def fit(array: np.ndarray, canvas: tuple[int, int], outside: int) -> np.ndarray:

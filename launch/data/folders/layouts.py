@@ -9,6 +9,7 @@ from launch.data.folders import endings, listing, pairs, split_lists
 from launch.data.folders.pairs import Pair
 from launch.data.stock import CITYSCAPES
 
+ROLES = ("image", "mask", "depth")
 ORDER = ("train", "val", "test")
 HELP = "Arrange it as DIR/{train,val,test}/{images,masks}, or see docs/segmentation.md."
 
@@ -43,9 +44,7 @@ class Layout:
         return tuple(pair for part in self.splits.values() for pair in part)
 
 
-def recognise(
-    root: Path, seed: int = 0, layout: str = "", masks: tuple[str, ...] = ()
-) -> Layout:
+def recognise(root: Path, seed: int = 0, layout: str = "", masks: tuple[str, ...] = ()) -> Layout:
     """Finds the images and masks of a folder, however it is arranged.
 
     Args:
@@ -86,8 +85,8 @@ def _of_masks(root, entries, choice):
     groups = endings.split_by_role(pictures) if pictures else {}
     if not groups:
         return {}
-    images, masks = (sum(groups[role].values(), []) for role in ("image", "mask"))
-    matched = pairs.match(images, masks, sum(groups.get("depth", {}).values(), []), choice)
+    found = {role: [e for group in groups.get(role, {}).values() for e in group] for role in ROLES}
+    matched = pairs.match(found["image"], found["mask"], found["depth"], choice)
     of = {role: sorted(ending or "no ending" for ending in groups[role]) for role in groups}
     title = f"images ({', '.join(of['image'])}) beside their masks ({', '.join(of['mask'])})"
     return {"endings": _layout("endings", title, matched)}
@@ -95,14 +94,18 @@ def _of_masks(root, entries, choice):
 
 def _of_folders(root, entries, choice):
     """The layout of a folder in which folders say what is a mask."""
-    roles = {role: [e for e in entries if e.role == role] for role in ("image", "mask", "depth")}
+    roles = {role: [e for e in entries if e.role == role] for role in ROLES}
     others = [entry for entry in entries if not entry.role and entry.path.suffix.lower() != ".npy"]
     images, beside = (roles["image"], others) if roles["image"] else (others, [])
     masks = [entry for entry in roles["mask"] if entry.path.suffix.lower() != ".npy"]
     cityscapes = [entry for entry in masks if entry.name.endswith("_labelids")]
     if cityscapes:
         masks = cityscapes
-    notes = [f"{len(beside):,} images beside them are not used, such as {_short(beside[0], root)}"] if beside else []
+    notes = (
+        [f"{len(beside):,} images beside them are not used, such as {_short(beside[0], root)}"]
+        if beside
+        else []
+    )
     voc = [entry for entry in masks if entry.folder.casefold() == "segmentationclass"]
     if voc:  # most images of Pascal VOC have no masks
         labelled = {(entry.split, entry.key) for entry in masks}
@@ -152,25 +155,36 @@ def _layout(kind, title, matched):
 
 
 def _divide(root, result, seed):
-    """Orders the splits; where no folder says any, takes them from lists or draws them."""
+    """Orders the splits; what no folder says is taken from lists, or drawn."""
     undivided = result.splits.pop("", [])
     named = {split: result.splits[split] for split in ORDER if split in result.splits}
-    lists = split_lists.find(root) if undivided else {}
-    if named and undivided:
+    lists = split_lists.find(root) if undivided and not named else {}
+    if lists:
+        named = split_lists.divide(lists, undivided, result)
+    elif named and undivided:
         example = undivided[0].image.relative_to(root)
         problem = f"{len(undivided):,} images lie in no split, such as {example}"
         fix = f"Move them into {', '.join(named)}, or out of the folder."
         result.problems.append(BadFile(root, problem, fix))
-    elif lists:
-        result.splits = split_lists.divide(lists, undivided, result)
-        return
     elif undivided:
         result.drawn = True
         named = {split: [] for split in ORDER}
         for pair in undivided:
-            digest = hashlib.sha256(f"{seed}/{pair.name}".encode()).digest()
-            named[{0: "val", 1: "test"}.get(digest[0] % 10, "train")].append(pair)
-    result.splits = named
+            named[{0: "val", 1: "test"}.get(_draw(pair, seed)[0] % 10, "train")].append(pair)
+    train = named.get("train", [])
+    if not named.get("val") and len(train) > 1:
+        taken = [pair for pair in train if _draw(pair, seed)[0] % 10 == 0]
+        taken = taken or [min(train, key=lambda pair: _draw(pair, seed))]
+        named["val"] = taken
+        named["train"] = [pair for pair in train if pair not in taken]
+        if not result.drawn:
+            result.notes.append(f"no split val: {len(taken):,} of train are taken for it")
+    result.splits = {split: named[split] for split in ORDER if split in named}
+
+
+def _draw(pair, seed):
+    """Bytes that decide the split of a pair, by its name alone."""
+    return hashlib.sha256(f"{seed}/{pair.name}".encode()).digest()
 
 
 def _seen(root, entries):

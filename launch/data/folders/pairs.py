@@ -122,7 +122,9 @@ def match(
     result.names = {0: "background"} | {
         number: name.strip(endings.SEPARATORS) for name, number in numbers.items() if number
     }
-    result.how = f"one mask for each class: {', '.join(result.names[n] for n in sorted(result.names) if n)}"
+    result.how = (
+        f"one mask for each class: {', '.join(result.names[n] for n in sorted(result.names) if n)}"
+    )
     _add_unmatched(result, left)
     return _finish(result, keys, groups, depths, numbers.__getitem__)
 
@@ -130,7 +132,7 @@ def match(
 def _image_keys(images, problems):
     """{(split, key): image}; where all names share an ending, keys lack it."""
     shared = endings.common(entry.name for entry in images) if images else ""
-    if not endings.role_of(shared) == "image":
+    if endings.role_of(shared) != "image":
         shared = ""
     keys = {}
     for entry in images:
@@ -158,7 +160,9 @@ def _labels(keys, masks):
 def _possible_images(entry):
     """(image key, what the mask adds to it): its name, less an ending, less a folder."""
     folders = [(entry.rest, "")]
-    folders += [((*entry.rest[:at], *entry.rest[at + 1 :]), entry.rest[at]) for at in range(len(entry.rest))]
+    folders += [
+        ((*entry.rest[:at], *entry.rest[at + 1 :]), entry.rest[at]) for at in range(len(entry.rest))
+    ]
     for rest, folder in folders:
         for ending in ("", *reversed(endings.of_name(entry.name))):
             name = entry.name.removesuffix(ending) if ending else entry.name
@@ -168,7 +172,7 @@ def _possible_images(entry):
 def _in_folder_of_image(keys, masks):
     """{image key: [("", mask)]} where each image has a folder of its own with its masks."""
     owners = defaultdict(list)
-    for (split, key) in keys:
+    for split, key in keys:
         owners[split, key.rpartition("/")[0]].append((split, key))
     groups = {key: [] for key in keys}
     for entry in masks:
@@ -197,7 +201,10 @@ def _finish(result, keys, groups, depths, number):
         fix = "Add the image under the same name, or remove this file."
         result.problems.append(BadFile(entry.path, "no partner in images", fix))
     for (split, key), entry in sorted(keys.items()):
-        some, maps = groups.get((split, key), []), [e for g in found[split, key].values() for e in g]
+        some, maps = (
+            groups.get((split, key), []),
+            [e for g in found[split, key].values() for e in g],
+        )
         if number is None and len(some) > 1:
             fix = f"Keep either this file or {some[0][1].path.name}."
             result.problems += (BadFile(e.path, "its name occurs twice", fix) for _, e in some[1:])

@@ -86,6 +86,7 @@ class Reading:
       ignore: the id that means void in the files.
       binary: whether 255 means class 1 in the masks.
       values: the meaning of the masks' values.
+      ids: (id in the masks, class), all other ids being void; () where ids are classes.
       canvas: (height, width) of every example.
       scale: the factor by which images are scaled to fit: the median, at most 1.
       lines: all this for people.
@@ -100,6 +101,7 @@ class Reading:
     ignore: int
     binary: bool
     values: str
+    ids: tuple[tuple[int, int], ...]
     canvas: tuple[int, int]
     scale: float
     lines: tuple[str, ...] = ()
@@ -113,7 +115,8 @@ def from_json(kept: dict) -> Reading:
     """The reading that config.json kept."""
     tuples = ("classes", "canvas", "lines")
     kept = kept | {key: tuple(kept[key]) for key in tuples}
-    return Reading(**kept | {"ranges": tuple(map(tuple, kept["ranges"]))})
+    pairs = {key: tuple(map(tuple, kept[key])) for key in ("ranges", "ids")}
+    return Reading(**kept | pairs)
 
 
 def decide(
@@ -168,6 +171,7 @@ def decide(
         ignore=options.ignore,
         binary=binary,
         values=values,
+        ids=rule.ids,
         canvas=canvas,
         scale=float(np.median(scales)),
     )
@@ -196,12 +200,18 @@ def describe(root, layout, table, contents, reading: Reading, sizes) -> tuple[st
     lines.append(f"images: {_channels(contents, reading)}; {listed}{more}")
     turned = sum(one.orientation != 1 for one in contents)
     if turned:
-        how = "not turned: masks are drawn on the stored pixels" if reading.stored else "turned upright"
+        how = (
+            "not turned: masks are drawn on the stored pixels"
+            if reading.stored
+            else "turned upright"
+        )
         lines.append(f"        {turned:,} have an EXIF orientation and are {how}")
     fit = f"{reading.canvas[1]} x {reading.canvas[0]}"
     small = f", images scaled down by {reading.scale:.3g} (median)" if reading.scale < 1 else ""
     padded = ", padded with void" if len(set(sizes)) > 1 or sizes[0] != reading.canvas else ""
     lines.append(f"examples: {fit} pixels{small}{padded}")
+    if not reading.classes:
+        return tuple(lines)
     source = table.path if table else layout.title if layout.names else "no class list: numbers"
     lines.append(f"classes: {len(reading.classes)}, named by {source.removeprefix(f'{root}/')}")
     meaning = {
@@ -209,7 +219,11 @@ def describe(root, layout, table, contents, reading: Reading, sizes) -> tuple[st
         "instances": "each object has a number; all are class 1",
         "alpha": "the transparency holds the ids",
     }.get(reading.values, "0 and 255, which is class 1" if reading.binary else "ids of classes")
-    void = "" if reading.binary or reading.values in ("threshold", "instances") else f"; {reading.ignore} is void"
+    void = (
+        ""
+        if reading.binary or reading.values in ("threshold", "instances")
+        else f"; {reading.ignore} is void"
+    )
     lines.append(f"masks:  {meaning}{void}")
     return tuple(lines)
 
@@ -237,7 +251,12 @@ def _count(root, layout, table, contents, options, rule, values):
     try:
         number, binary = labels.count(root, table, options.classes, options.ignore, present)
     except BadFile as bad:
-        return 0, False, [bad]
+        # Where few masks are wrong, their ids are named, and not those of all masks together.
+        gap = next(number for number in range(len(present) + 1) if number not in present)
+        odd = sum(bool(set(one.counts) - {*range(gap), options.ignore}) for one in contents)
+        if table or gap < 2 or odd > len(contents) / 2:
+            return 0, False, [bad]
+        number, binary = min(gap, labels.MOST), False
     pairs = layout.pairs
     return (
         number,

@@ -5,10 +5,29 @@ from pathlib import Path, PurePosixPath
 from launch.data.bad_file import BadFile
 from launch.data.folders.listing import SPLITS, files
 
-VOC = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
-    "motorbike person pottedplant sheep sofa train tvmonitor"
-).split()
+VOC = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
 
 
 def find(root: Path) -> dict[str, Path]:
@@ -54,8 +73,9 @@ def divide(lists: dict[str, Path], pairs: list, layout) -> dict[str, list]:
                 continue
             text = line.split()[0].casefold().lstrip("./")
             stem = PurePosixPath(text).with_suffix("").as_posix()
-            pair = by_name.get(text) or by_name.get(stem)
-            pair = pair or by_last.get(text.rpartition("/")[2]) or by_last.get(stem.rpartition("/")[2])
+            keys = [by_name.get(text), by_name.get(stem)]
+            keys += [by_last.get(name.rpartition("/")[2]) for name in (text, stem)]
+            pair = next(filter(None, keys), None)
             if pair is None:
                 fix = "Add the image and its mask, or remove the line."
                 problem = f"no image with a mask is called {line.split()[0]!r}"

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from launch import storage
 from launch.data import images
 from launch.data.bad_file import BadFile
 from launch.data.folders import masks

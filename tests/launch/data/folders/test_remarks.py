@@ -2,10 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from launch.data.folder_check import check
 from PIL import Image
 
 from launch.data import folder_check
-from launch.data.folder_check import check
 
 
 def save(path, array):

@@ -7,11 +7,12 @@ from PIL import Image
 
 from launch.config import schema
 from launch.config.errors import UserError
-from launch.data import cache, folders, sources
+from launch.data import cache, sources
 from launch.data.bad_file import BadFile
 from launch.data.folders import folder
+from launch.data.folders.examples import fit
 
-CAMVID = Path(__file__).resolve().parents[4] / "shared" / "data" / "camvid"
+CAMVID = Path(__file__).resolve().parents[5] / "shared" / "data" / "camvid"
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def root(tmp_path):
 
 def test_examples_are_the_files(root):
     opened = folder("train", root)
-    assert (len(opened), opened.canvas, len(opened.files)) == (2, (12, 16), 4)
+    assert (len(opened), opened.reading.canvas, len(opened.files)) == (2, (12, 16), 4)
     assert opened.classes == ("class 0", "class 1", "class 2")
     for number in range(2):
         image, mask = example(number)
@@ -129,27 +130,27 @@ def test_one_canvas_for_all_sizes(root):
         save(root / "train" / "images" / f"{number}.png", image)
         save(root / "train" / "masks" / f"{number}.png", mask)
     opened = folder("train", root, classes=3)
-    assert opened.canvas == (24, 16)
+    assert opened.reading.canvas == (24, 16)
     pixel, tall = opened[0], opened[1]
     assert np.all(pixel["image"][0, 0] > 0)
     assert np.count_nonzero(pixel["image"]) == 3
     assert np.sum(pixel["segmentation"] != 255) == 1
     np.testing.assert_array_equal(tall["segmentation"][:, :8, 0], example(1, (24, 8))[1])
     assert np.all(tall["segmentation"][:, 8:] == 255)
-    assert folder("train", root, classes=3, limit=12).canvas == (12, 8)
-    assert folder("train", root, classes=3, size=6).canvas == (6, 6)
+    assert folder("train", root, classes=3, limit=12).reading.canvas == (12, 8)
+    assert folder("train", root, classes=3, size=6).reading.canvas == (6, 6)
 
 
 def test_scaling_averages_the_image_and_picks_ids():
     image = np.zeros((8, 8, 3), np.uint8)
     image[:, ::2] = 200
-    small = folders.fit(image, (4, 4), 0)
+    small = fit(image, (4, 4), 0)
     assert np.all(np.abs(small[:, 1:-1].astype(int) - 100) <= 26)
     mask = np.kron([[0, 1], [2, 255]], np.ones((8, 8))).astype(np.uint8)
     np.testing.assert_array_equal(
-        folders.fit(mask, (8, 8), 255), np.kron([[0, 1], [2, 255]], np.ones((4, 4)))
+        fit(mask, (8, 8), 255), np.kron([[0, 1], [2, 255]], np.ones((4, 4)))
     )
-    wide = folders.fit(np.full((10, 40), 7, np.uint8), (20, 20), 255)
+    wide = fit(np.full((10, 40), 7, np.uint8), (20, 20), 255)
     np.testing.assert_array_equal(wide[:5], 7)
     np.testing.assert_array_equal(wide[5:], 255)
 
@@ -196,16 +197,16 @@ def test_a_link_to_nothing_is_named_and_the_check_can_be_copied(tmp_path):
 
 
 def test_the_canvas_is_the_largest_within_the_limit(root):
-    assert folder("train", root, limit=16).canvas == (12, 16)
-    assert folder("train", root, limit=8).canvas == (6, 8)
-    assert folder("train", root, size=(7, 9)).canvas == (7, 9)
-    assert folder("train", root, limit=1).canvas == (1, 1)
+    assert folder("train", root, limit=16).reading.canvas == (12, 16)
+    assert folder("train", root, limit=8).reading.canvas == (6, 8)
+    assert folder("train", root, size=(7, 9)).reading.canvas == (7, 9)
+    assert folder("train", root, limit=1).reading.canvas == (1, 1)
 
 
 def test_the_scale_is_by_how_much_images_were_reduced(root):
-    assert folder("train", root).scale == 1.0
-    assert folder("train", root, size=(6, 16)).scale == 0.5
-    assert folder("train", root, size=(24, 32)).scale == 1.0
+    assert folder("train", root).reading.scale == 1.0
+    assert folder("train", root, size=(6, 16)).reading.scale == 0.5
+    assert folder("train", root, size=(24, 32)).reading.scale == 1.0
 
 
 def test_the_fingerprint_follows_what_is_read(root):
@@ -228,7 +229,7 @@ def test_the_survey_stops_where_the_masks_are_not_binary(tmp_path):
     ("arguments", "message"),
     [
         ({"size": (0, 5)}, r"size=\(0, 5\): give both sides, or 0"),
-        ({"size": -1}, "size and limit must be whole pixels, got -1 and 512"),
+        ({"size": -1}, r"size and limit must be whole pixels, got \(-1, -1\) and 512"),
         ({"size": (1, 2, 3)}, "size and limit must be whole pixels"),
         ({"limit": 0}, "size and limit must be whole pixels"),
         ({"classes": 256}, r"classes must be 0 \(find out\) to 255, got 256"),
@@ -283,7 +284,7 @@ def test_camvid():
     if not CAMVID.is_dir():
         pytest.skip(f"needs CamVid in {CAMVID}")
     opened = folder("val", CAMVID, ignore=11)
-    assert (len(opened), opened.canvas) == (101, (360, 480))
+    assert (len(opened), opened.reading.canvas) == (101, (360, 480))
     assert (opened.classes[0], len(opened.classes)) == ("sky", 11)
     found = np.unique(opened[0]["segmentation"])
     assert set(found) <= {*range(11), 255}
