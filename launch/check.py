@@ -100,10 +100,10 @@ def summary(opened: Opened) -> str:
       opened: the folder.
 
     Returns:
-      Lines; "" if nothing can be read.
+      Lines; "" if nothing is recognised.
     """
     if opened.reading is None:
-        return ""
+        return f"layout: {opened.layout.title}" if opened.layout.title else ""
     lines = list(opened.reading.lines)
     depths = [one.depth for one in opened.contents if one.depth]
     if depths:

@@ -1,16 +1,20 @@
 import subprocess
 import sys
-from collections import Counter
 
 import numpy as np
 import pytest
-from launch.data.folder_check import Contents, Report
+from PIL import Image
 
 from launch import check
 from launch.config.errors import CommandExit, UserError
 from launch.data.bad_file import BadFile
-from tests.launch.data.test_folder_check import add
+from tests.launch.data.folders.test_remarks import add
 from tests.tools import runs
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -25,8 +29,18 @@ def test_a_folder_without_errors(root, capsys):
     streams = capsys.readouterr()
     assert streams.err == f"{root}: no errors\n"
     lines = streams.out.splitlines()
-    assert lines[:2] == ["4 pairs: train 2, val 1, test 1", "sizes: 14 x 10 (4)"]
-    assert lines[2].split() == ["id", "name", "train", "val", "test"]
+    assert lines[:6] == [
+        "4 pairs: train 2, val 1, test 1",
+        "layout: images in images/ and masks in masks/",
+        "images: 3 channels of uint8, values as stored; 14 x 10 (4)",
+        "examples: 14 x 10 pixels",
+        "classes: 3, named by no class list: numbers",
+        "masks:  ids of classes; 255 is void",
+    ]
+    assert lines[6].split() == ["id", "name", "train", "val", "test"]
+    mask = np.asarray(Image.open(root / "val" / "masks" / "2.png"))
+    assert lines[8].split()[:3] == ["1", "class", "1"]
+    assert f"{100 * np.mean(mask == 1):.2f} %" in lines[8]
 
 
 def test_warnings_exit_with_0(root, capsys):
@@ -44,18 +58,19 @@ def test_errors_exit_with_1(root, capsys):
         check.main([str(root), "--classes=3"])
     assert stop.value.exit_code == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["file", "place", "problem", "fix"]
-    assert lines[1].startswith("error  train/images/1.png")
-    assert lines[2].startswith("error  train/masks/0.png")
-    assert lines[2].endswith("the file is empty    Copy or export it again.")
+    start = next(row for row, line in enumerate(lines) if not line) + 1
+    assert lines[start].split() == ["file", "place", "problem", "fix"]
+    assert lines[start + 1].startswith("error  train/images/1.png")
+    assert lines[start + 2].startswith("error  train/masks/0.png")
+    assert lines[start + 2].endswith("the file is empty    Copy or export it again.")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["{root}/nowhere"], "no such directory: .*nowhere"),
-        (["{root}", "--classes=256"], "--classes must be 0 to 255, got 256"),
-        (["{root}", "--classes=-1"], "--classes must be 0 to 255, got -1"),
+        (["{root}", "--classes=256"], r"classes must be 0 \(find out\) to 255, got 256"),
+        (["{root}", "--classes=-1"], r"classes must be 0 .*, got -1"),
     ],
 )
 def test_mistakes_are_named(root, arguments, message):
@@ -66,38 +81,14 @@ def test_mistakes_are_named(root, arguments, message):
 def test_the_table_is_sorted_and_leaves_the_folder_out(tmp_path):
     errors = [BadFile(f"{tmp_path}/b.png", f"like {tmp_path}/a.png", "Fix.", "x 1, y 2")]
     errors.append(BadFile(f"{tmp_path}/a.png", "odd", "Mend."))
-    report = Report(errors=errors, warnings=[BadFile(tmp_path, "none", "Add.", "val")])
-    assert [line.split() for line in check.table(report, tmp_path).splitlines()] == [
+    warnings = [BadFile(tmp_path, "none", "Add.", "val")]
+    assert [line.split() for line in check.table(errors, warnings, tmp_path).splitlines()] == [
         ["file", "place", "problem", "fix"],
         ["error", "a.png", "odd", "Mend."],
         ["error", "b.png", "x", "1,", "y", "2", "like", "a.png", "Fix."],
         ["warning", str(tmp_path), "val", "none", "Add."],
     ]
-    assert check.table(Report(), tmp_path) == ""
-
-
-def test_the_summary():
-    size = lambda height, **rest: Contents({0: 1}, (height, 7), "", **rest)
-    report = Report(
-        classes=("a", "b"),
-        ignore=9,
-        examples={
-            "train": [size(n) for n in (3, 3, 4, 5, 6, 8)],
-            "val": [size(3, depth=(0.5, 2.0, 0.25)), size(3, depth=(1.0, 4.0, 0.75)), Contents()],
-            "test": [],
-        },
-        counts={"train": Counter({0: 30, 1: 10}), "val": Counter({0: 1, 1: 1, 9: 2})},
-    )
-    assert check.summary(report).splitlines() == [
-        "9 pairs: train 6, val 3",
-        "sizes: 7 x 3 (4), 7 x 4 (1), 7 x 5 (1), 7 x 6 (1) and 1 others",
-        "depth: 0.5 to 4 m, 50.00 % unknown",
-        " id  name    train      val",
-        "  0  a     75.00 %  25.00 %",
-        "  1  b     25.00 %  25.00 %",
-        "  9  void   0.00 %  50.00 %",
-    ]
-    assert check.summary(Report()) == ""
+    assert check.table([], [], tmp_path) == ""
 
 
 def test_the_exit_code_and_a_closed_pipe(root):

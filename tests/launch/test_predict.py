@@ -65,10 +65,12 @@ class Threshold:
         self.classes, self.names = classes, tuple("abc"[:classes])
         data = SimpleNamespace(kwargs={"ignore": ignore}, path=str(path))
         split = SimpleNamespace(classes=known)
+        how = {"values": "ids", "ids": (), "stored": False}
+        self.reading = SimpleNamespace(**how, binary=True) if binary else None
         self.restored = SimpleNamespace(
             step=7,
             config=SimpleNamespace(data=data),
-            data=SimpleNamespace(binary=binary, split=split),
+            data=SimpleNamespace(split=split),
         )
 
     def read(self, files):

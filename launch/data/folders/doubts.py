@@ -269,7 +269,8 @@ def ids(
     without_background = table and not options.classes and present == set(range(number + 1))
     if table and (without_background or (number == 1 and present | {options.ignore} == {0, 255})):
         problem = f"names {number} class{'es' * (number > 1)}, but masks hold {number + 1} values"
-        fix = "If 0 is the background, write it as the first class."
+        fix = "If 0 is the background, write it as the first class"
+        fix += f"; if {number} is void, give ignore={number}." if without_background else "."
         return [BadFile(table.path, problem, fix)]
     if number < 2:
         fix = "A net tells at least two classes apart: check the masks, or give classes."

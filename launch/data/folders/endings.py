@@ -82,26 +82,10 @@ def _groups(files):
             groups[entry.path.suffix.lower()].append(entry)
         return groups
     counts = Counter(ending for entry in files for ending in of_name(entry.name))
-    candidates = [ending for ending, many in counts.items() if many > 1 or role_of(ending)]
-    bases = {e: {key[: -len(e)] for key in present if key.endswith(e)} for e in candidates}
-    best, most = ("", set()), 0
-    for first in ["", *candidates]:
-        own = present if not first else bases[first]
-        partners = {
-            ending
-            for ending in candidates
-            if ending != first
-            and len(bases[ending] & own) >= max(1, SHARE * len(bases[ending]))
-            and not any(ending.endswith(other) for other in (first,) if other)
-        }
-        partners = {e for e in partners if not any(o != e and e.endswith(o) for o in partners)}
-        if not partners:
-            continue
-        shared = set.union(*(bases[ending] & own for ending in partners))
-        covered = len(shared) + sum(len(bases[ending] & own) for ending in partners)
-        if covered > most:
-            best, most = (first, partners), covered
-    first, partners = best
+    several = [ending for ending, many in counts.items() if many > 1]
+    first, partners = _best(present, several)
+    if not partners:  # a single pair: only words tell
+        first, partners = _best(present, [ending for ending in counts if role_of(ending)])
     groups = defaultdict(list)
     for entry in files:
         ending = next((e for e in partners if entry.name.endswith(e)), None)
@@ -109,6 +93,27 @@ def _groups(files):
             ending = first if entry.name.endswith(first) else ""
         groups[ending].append(entry)
     return groups
+
+
+def _best(names, candidates):
+    """The ending, "" for none, and those that pair with it, which belong to most names."""
+    bases = {e: {name[: -len(e)] for name in names if name.endswith(e)} for e in candidates}
+    best, most = ("", set()), 0
+    for first in ["", *candidates]:
+        own = bases[first] if first else names
+        partners = {
+            ending
+            for ending in candidates
+            if ending != first
+            and not (first and ending.endswith(first))
+            and len(bases[ending] & own) >= max(1, SHARE * len(bases[ending]))
+        }
+        partners = {e for e in partners if not any(o != e and e.endswith(o) for o in partners)}
+        shared = set().union(*(bases[ending] & own for ending in partners))
+        covered = len(shared) + sum(len(bases[ending] & own) for ending in partners)
+        if covered > most:
+            best, most = (first, partners), covered
+    return best
 
 
 def _look_like_masks(group):

@@ -80,53 +80,70 @@ def match(
     result = Matched({})
     keys = _image_keys(images, result.problems)
     found, left = _labels(keys, masks)
-    if left and not any(found.values()):
-        objects = _in_folder_of_image(keys, masks)
-        if objects:
-            result.how = "one mask for each object"
-            return _finish(result, keys, objects, depths, lambda name: 1)
-    names = sorted({name for group in found.values() for name in group})
-    choice, taken = [text.casefold() for text in choice], names
-    if unknown := [text for text in choice if text not in names]:
-        fix = f"The masks differ by {', '.join(map(repr, names))}: give one of these."
-        result.problems.append(BadFile(_place(masks), f"no masks {unknown[0]!r}", fix))
+    objects = {} if any(found.values()) else _in_folder_of_image(keys, masks)
+    if objects:
+        result.how = "one mask for each object"
+        return _finish(result, keys, objects, depths, lambda name: 1)
+    taken, by_class = _choose(result, masks, found, [text.casefold() for text in choice])
+    if not taken:
         return result
-    taken = choice or names
-    several = any(len(group) > 1 for group in found.values())
-    by_class = len(choice) > 1 or (several and _are_classes(masks, names))
-    if several and not choice and not by_class:
-        counts = Counter(name for group in found.values() for name in group)
-        seen = ", ".join(f"{name!r} ({many})" for name, many in sorted(counts.items()))
-        fix = (
-            f"Give masks={names[0]!r} to take one of them, or masks={tuple(names)!r} if each "
-            "marks a class of its own."
-        )
-        problem = f"images have several masks, which differ by {seen}"
-        result.problems.append(BadFile(_place(masks), problem, fix))
-        return result
-    ignored = [name for name in names if name not in taken]
+    for entry in left:
+        fix = "Add the image under the same name, or remove this file."
+        result.problems.append(BadFile(entry.path, "no partner in images", fix))
     groups = {
         key: [(name, entry) for name in taken for entry in group.get(name, ())]
         for key, group in found.items()
     }
-    if not by_class:
-        _add_unmatched(result, left)
-        if ignored or (choice and names != [""]):
-            rest = f", not {', '.join(map(repr, ignored))}" if ignored else ""
-            result.how = f"masks {taken[0]!r}{rest}"
-        return _finish(result, keys, groups, depths, None)
-    classes = [name for name in taken if name.strip(endings.SEPARATORS) != "background"]
-    numbers = {name: number for number, name in enumerate(classes, 1)} | {
-        name: 0 for name in taken if name not in classes
-    }
-    result.names = {0: "background"} | {
-        number: name.strip(endings.SEPARATORS) for name, number in numbers.items() if number
-    }
-    result.how = (
-        f"one mask for each class: {', '.join(result.names[n] for n in sorted(result.names) if n)}"
-    )
-    _add_unmatched(result, left)
-    return _finish(result, keys, groups, depths, numbers.__getitem__)
+    number = _number_classes(result, taken, masks) if by_class else None
+    return _finish(result, keys, groups, depths, number)
+
+
+def _choose(result, masks, found, choice):
+    """The endings or folders of the masks to take, and whether each is a class."""
+    names = sorted({name for group in found.values() for name in group}) or [""]
+    shown = {name: _as_written(name, masks) for name in names}
+    if unknown := [text for text in choice if text not in names]:
+        fix = f"Those of this folder differ by {', '.join(map(repr, shown.values()))}."
+        result.problems.append(BadFile(_place(masks), f"no masks {unknown[0]!r}", fix))
+        return [], False
+    several = any(len(group) > 1 for group in found.values())
+    if len(choice) > 1 or (several and not choice and _are_classes(masks, names)):
+        return choice or names, True
+    if choice:
+        others = ", ".join(repr(shown[name]) for name in names if name not in choice)
+        result.how = f"masks {shown[choice[0]]!r}{f', not {others}' if others else ''}"
+        return choice, False
+    if not several:
+        return names, False
+    counts = Counter(name for group in found.values() for name in group)
+    seen = ", ".join(f"{shown[name]!r} ({many:,})" for name, many in sorted(counts.items()))
+    example = next((name for name in names if name), "")
+    fix = f"Give masks={shown[example]} to take one of them"
+    if "" not in names:
+        fix += f", or masks={','.join(shown.values())} if each marks a class of its own"
+    problem = f"images have several masks, which differ by {seen}"
+    result.problems.append(BadFile(_place(masks), problem, f"{fix}."))
+    return [], False
+
+
+def _number_classes(result, taken, masks):
+    """Numbers the classes of endings or folders from 1 on, and names them in the result."""
+    bare = {name: _as_written(name, masks).strip(endings.SEPARATORS) for name in taken}
+    classes = [name for name in taken if bare[name].casefold() != "background"]
+    numbers = dict.fromkeys(taken, 0) | {name: k for k, name in enumerate(classes, 1)}
+    result.names = {0: "background"} | {numbers[name]: bare[name] for name in classes}
+    result.how = f"one mask for each class: {', '.join(bare[name] for name in classes)}"
+    return numbers.__getitem__
+
+
+def _as_written(name, masks):
+    """An ending or a folder in lower case, as the names of the files have it."""
+    for entry in masks:
+        if name and entry.name.endswith(name):
+            return entry.path.stem[-len(name) :]
+        if name in entry.rest:
+            return next(part for part in entry.path.parts if part.casefold() == name)
+    return name
 
 
 def _image_keys(images, problems):
@@ -188,12 +205,6 @@ def _are_classes(masks, names):
     return "" not in names and all(any(name in entry.rest for name in names) for entry in masks)
 
 
-def _add_unmatched(result, left):
-    for entry in left:
-        fix = "Add the image under the same name, or remove this file."
-        result.problems.append(BadFile(entry.path, "no partner in images", fix))
-
-
 def _finish(result, keys, groups, depths, number):
     """Fills `pairs` of a result; `number` gives the class of a mask's ending or folder."""
     found, left = _labels(keys, depths)
@@ -208,11 +219,11 @@ def _finish(result, keys, groups, depths, number):
         if number is None and len(some) > 1:
             fix = f"Keep either this file or {some[0][1].path.name}."
             result.problems += (BadFile(e.path, "its name occurs twice", fix) for _, e in some[1:])
-        missing = [kind for kind, group in (("masks", some), ("depth", maps)) if not group]
-        if "masks" in missing or ("depth" in missing and depths):
-            kind = missing[0]
+        missing = ["masks"] * (not some) + ["depth"] * (bool(depths) and not maps)
+        for kind in missing:
             fix = "Add it under the same name, or remove the image."
             result.problems.append(BadFile(entry.path, f"no partner in {kind}", fix))
+        if missing:
             continue
         files = tuple(e.path for _, e in some)
         pair = Pair(

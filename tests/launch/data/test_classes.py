@@ -90,7 +90,7 @@ def test_the_first_id_out_of_range_is_named(wrong):
         classes.check_ids("m.png", ids, 3, 255)
 
 
-NAMED = Table({0: "a", 1: "b", 2: "c", 9: "void"}, {})
+NAMED = Table({0: "a", 1: "b", 2: "c", 9: "void"}, {}, "classes.csv")
 
 
 @pytest.mark.parametrize(

@@ -103,13 +103,12 @@ def test_an_id_out_of_range_is_named(root):
     mask = np.array(Image.open(path))
     mask[5, 7] = 9
     save(path, mask)
-    opened = folder("train", root, classes=3)
     with pytest.raises(BadFile, match=r"masks/1.png \(x 7, y 5\): id 9, but there are 3 classes"):
-        opened[1]
+        folder("train", root, classes=3)
     save(path, mask.astype(np.uint16) * 300)
     with pytest.raises(BadFile, match=r"\(x \d+, y 0\): id [36]00"):
-        folder("train", root, classes=3)[1]
-    with pytest.raises(BadFile, match=r"hold 0, 1, 2, 300, 600.*may not be ids.*launch.check"):
+        folder("train", root, classes=3)
+    with pytest.raises(BadFile, match=r"id [36]00.*launch.check"):
         folder("train", root)
 
 
@@ -173,15 +172,16 @@ def test_split_expressions(root):
 def test_what_is_wrong_with_a_folder_is_said(root, tmp_path):
     with pytest.raises(BadFile, match="nowhere: no such directory"):
         folder("train", tmp_path / "nowhere")
-    with pytest.raises(BadFile, match=r"has no folder images \(it holds d\). Arrange it as DIR"):
-        folder("train", tmp_path)
+    (tmp_path / "e").mkdir()
+    with pytest.raises(BadFile, match=r"no masks found: no images, but nothing. Arrange it as DIR"):
+        folder("train", tmp_path / "e")
     save(root / "train" / "images" / "0.jpg", example(0)[0])
     with pytest.raises(BadFile, match=r"its name occurs twice. Keep either this file or 0.jpg"):
         folder("train", root)
     os.remove(root / "train" / "images" / "0.jpg")
     os.remove(root / "train" / "masks" / "0.png")
     save(root / "val" / "masks" / "9.png", example(0)[1])
-    with pytest.raises(BadFile, match=r"no partner in masks \(1 more: python -m launch.check"):
+    with pytest.raises(BadFile, match=r"no partner in \w+ \(1 more\)"):
         folder("train", root)
 
 
@@ -216,15 +216,6 @@ def test_the_fingerprint_follows_what_is_read(root):
     assert folder("train", root, classes=3).fingerprint == prints[0]
 
 
-def test_the_survey_stops_where_the_masks_are_not_binary(tmp_path):
-    masks = []
-    for number in range(70):
-        value = {2: 7, 69: 9}.get(number, 255)
-        masks.append(save(tmp_path / f"{number}.png", np.full((1, 1), value, np.uint8)))
-    assert folders.survey(tuple(masks), (), False, "a") == {7, 9, 255}
-    assert folders.survey(tuple(masks), (), True, "b") == {7, 255}  # of the first 64
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -255,13 +246,15 @@ def test_a_config_opens_a_folder_and_its_cache_follows_the_files(root, capsys):
     first = sources.open_split(config, "train")
     arrays = cache.arrays_of(first, 100)
     assert isinstance(arrays["image"], np.memmap)
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"{root.name}: 4 pairs: train 2, val 1, test 1"
+    assert last.startswith("decoding launch.data.folders:folder train once")
     assert first.classes == ("class 0", "class 1", "class 2")
     cache.arrays_of(sources.open_split(config, "train"), 100)
     assert capsys.readouterr().err == ""  # from the cache
     save(root / "train" / "masks" / "0.png", np.zeros((12, 16), np.uint8))
     changed = cache.arrays_of(sources.open_split(config, "train"), 100)
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1  # what was said is not said again
     assert not changed["segmentation"][0].any()
     assert sorted(path.name for path in root.iterdir()) == ["test", "train", "val"]
 
@@ -270,14 +263,13 @@ def test_a_bad_file_reaches_the_user_as_it_is(root):
     config = schema.defaults().data
     config.name, config.kwargs = "launch.data.folders:folder", {"path": str(root), "classes": 2}
     config.preprocess = {"name": "launch.data.transforms:keep", "keys": ("segmentation",)}
-    split = sources.open_split(config, "train")
     with pytest.raises(UserError) as caught:
-        split[0]
-    assert str(caught.value).startswith(str(root / "train" / "masks" / "0.png"))
+        sources.open_split(config, "train")
+    assert str(root / "train" / "masks" / "0.png") in str(caught.value)
     assert "Prepare the data set again" not in str(caught.value)
-    config.kwargs["path"] = str(root / "train")
-    with pytest.raises(UserError, match=r"has no split|1 class|is in 'val'"):
-        sources.open_split(config, "val")
+    config.kwargs.update(path=str(root / "train"), classes=3)
+    with pytest.raises(UserError, match=r"no example of 2 is in 'test'"):
+        sources.open_split(config, "test")
 
 
 def test_camvid():
@@ -288,5 +280,5 @@ def test_camvid():
     assert (opened.classes[0], len(opened.classes)) == ("sky", 11)
     found = np.unique(opened[0]["segmentation"])
     assert set(found) <= {*range(11), 255}
-    with pytest.raises(BadFile, match=r"id 11, but there are 11 classes.*give ignore=11"):
-        _ = list(folder("val", CAMVID))
+    with pytest.raises(BadFile, match=r"names 11 classes, but masks hold 12.*give ignore=11"):
+        folder("val", CAMVID)

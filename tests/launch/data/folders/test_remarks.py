@@ -2,10 +2,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch.data.folder_check import check
 from PIL import Image
 
-from launch.data import folder_check
+from launch.data.folders import doubts, open_folder, remarks
+from launch.data.folders.reading import Options
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def check(root, **options):
+    return open_folder(root, Options(**options))
+
+
+def warnings(root, **options):
+    return list(remarks.remarks(check(root, **options)))
 
 
 def save(path, array):
@@ -34,18 +47,16 @@ def rows(problems):
 
 
 def test_the_contents_of_a_folder(root):
-    report = check(root)
-    assert (report.errors, report.warnings) == ([], [])
-    assert report.classes == ("class 0", "class 1", "class 2")
-    assert {split: len(part) for split, part in report.examples.items()} == {
-        "train": 2,
-        "val": 1,
-        "test": 1,
-    }
+    opened = check(root)
+    assert (opened.problems, warnings(root)) == ([], [])
+    assert opened.reading.classes == ("class 0", "class 1", "class 2")
+    sizes = {split: len(part) for split, part in opened.layout.splits.items()}
+    assert sizes == {"train": 2, "val": 1, "test": 1}
     mask = np.asarray(Image.open(root / "test" / "masks" / "3.png"))
-    assert [report.counts["test"][k] for k in range(3)] == np.bincount(mask.ravel()).tolist()
-    assert report.examples["val"][0].size == (10, 14)
-    assert report.examples["val"][0].depth is None
+    counts = remarks.class_counts(opened)["test"]
+    assert [counts[k] for k in range(3)] == np.bincount(mask.ravel()).tolist()
+    assert opened.contents[2].size == (10, 14)
+    assert opened.contents[2].depth is None
 
 
 def test_depth_is_summed_up(root):
@@ -54,11 +65,11 @@ def test_depth_is_summed_up(root):
         depth[:5] = 1250 + 10 * int(path.stem)
         depth[:1] = 3000
         save(path.parents[1] / "depth" / path.name, depth)
-    report = check(root)
-    assert report.errors == []
-    assert report.examples["val"][0].depth == pytest.approx((1.27, 3.0, 0.5))
+    opened = check(root)
+    assert opened.problems == []
+    assert opened.contents[2].depth == pytest.approx((1.27, 3.0, 0.5))
     save(root / "val" / "depth" / "2.png", depth.astype(np.uint8))
-    (bad,) = check(root).errors
+    (bad,) = check(root).problems
     assert "has no unit" in bad.problem
 
 
@@ -78,7 +89,7 @@ def test_every_error_is_found_in_one_pass(root):
     path = add(root, "test", "cut")
     path.write_bytes(path.read_bytes()[:-40])
     (root / "test" / "images" / "cut.png").write_bytes(b"")
-    report = check(root, classes=3)
+    problems = check(root, classes=3).problems
     over = "but there are 3 classes (ids 0 to 2)"
     expected = {
         ("ids.png", "x 6, y 4", f"id 7, {over}"),
@@ -92,18 +103,18 @@ def test_every_error_is_found_in_one_pass(root):
         ("float.tif", "x 0, y 0", "a mask of floats, such as 0.5"),
         ("cut.png", "", "the file is empty"),
     }
-    assert expected <= rows(report.errors)
-    (cut,) = [bad for bad in report.errors if "masks/cut.png" in bad.path]
+    assert expected <= rows(problems)
+    (cut,) = [bad for bad in problems if "masks/cut.png" in bad.path]
     assert "cannot be read" in cut.problem
-    assert len(report.errors) == len(expected) + 1
-    assert all(bad.fix for bad in report.errors)
+    assert len(problems) == len(expected) + 1
+    assert all(bad.fix for bad in problems)
 
 
 def test_an_odd_id_is_named_though_no_number_of_classes_is_given(root):
     wrong = np.zeros((10, 14), np.uint8)
     wrong[4, 6] = 200
     add(root, "train", "ids", mask=wrong)
-    (bad,) = check(root).errors
+    (bad,) = check(root).problems
     assert (Path(bad.path).name, bad.place) == ("ids.png", "x 6, y 4")
     assert bad.problem == "id 200, but there are 3 classes (ids 0 to 2)"
 
@@ -113,8 +124,8 @@ def test_five_wrong_ids_of_a_mask_are_listed_and_the_others_counted(root, count)
     wrong = np.zeros((10, 14), np.uint8)
     wrong[0, :count] = 100 + np.arange(count)
     add(root, "train", "ids", mask=wrong)
-    problems = sorted(bad.problem for bad in check(root, classes=3).errors)
-    assert folder_check.IDS_LISTED == 5
+    problems = sorted(bad.problem for bad in check(root, classes=3).problems)
+    assert doubts.IDS_LISTED == 5
     assert sum(problem.startswith("id 1") for problem in problems) == 5
     rest = [problem for problem in problems if not problem.startswith("id 1")]
     more = f"{count - 5} more ids out of range, up to {99 + count}"
@@ -127,77 +138,51 @@ def test_warnings(root):
     add(root, "train", "same in one split", image=image)
     add(root, "val", "void", mask=np.full((10, 14), 255, np.uint8))
     (root / "classes.txt").write_text("a\nb\nc\nd\n")
-    report = check(root)
-    assert report.errors == []
-    assert rows(report.warnings) == {
+    assert check(root).problems == []
+    assert rows(warnings(root)) == {
         ("same.png", "", f"the same image as {root / 'train' / 'images' / '0.png'}"),
         ("void.png", "", "all pixels are void (id 255)"),
         *((("d", split, "no pixel of d")) for split in ("train", "val", "test")),
     }
 
 
-def test_an_empty_default_split_and_a_split_without_depth_are_named(tmp_path):
+def test_a_split_without_depth_is_named(tmp_path):
     root = tmp_path / "d"
     add(root, "train", "a")
+    add(root, "train", "c")
     add(root, "test", "b")
-    save(root / "train" / "depth" / "a.png", np.full((10, 14), 1000, np.uint16))
-    report = check(root, classes=3)
-    assert report.errors == []
-    found = {(bad.place, bad.problem, bad.fix) for bad in report.warnings}
-    assert ("val", "no examples", "Add some, or train with --config.eval.split=test.") in found
-    assert (
-        "test",
-        "no depth, but other splits have it",
-        "Add it, or train without depth.",
-    ) in found
-    assert not any(bad.place == "train" for bad in report.warnings)
+    for name in "ac":
+        save(root / "train" / "depth" / f"{name}.png", np.full((10, 14), 1000, np.uint16))
+    assert [bad.problem for bad in check(root, classes=3).problems] == ["no partner in depth"]
 
 
 def test_masks_of_0_and_255_beside_masks_of_0_and_1(root):
     for path in root.glob("*/masks/*.png"):
         save(path, np.asarray(Image.open(path)) // 2)
-    assert check(root).warnings == []
+    assert warnings(root) == []
     add(root, "train", "mixed", mask=np.eye(10, 14, dtype=np.uint8) * 255)
-    assert rows(check(root).warnings) == {("mixed.png", "", "255 is void here, and nothing is 1")}
+    assert rows(warnings(root)) == {("mixed.png", "", "255 is void here, and nothing is 1")}
     for path in root.glob("*/masks/?.png"):
         save(path, np.asarray(Image.open(path)) * np.uint8(255))
-    report = check(root)
-    assert (report.errors, report.warnings, len(report.classes)) == ([], [], 2)
-    assert set(report.counts["train"]) == {0, 1}
-
-
-@pytest.mark.parametrize(
-    ("build", "problem"),
-    [
-        (lambda root: None, "no such directory"),
-        (lambda root: root.mkdir(), "has no folder images (it holds nothing)"),
-        (lambda root: (root / "images").mkdir(parents=True), "has images, but no folder masks"),
-        (
-            lambda root: [
-                (root / "train" / name).mkdir(parents=True) for name in ("images", "masks")
-            ],
-            "holds no images",
-        ),
-    ],
-)
-def test_no_folder_or_an_empty_one(tmp_path, build, problem):
-    build(tmp_path / "d")
-    assert problem in {bad.problem for bad in check(tmp_path / "d").errors}
+    opened = check(root)
+    assert (opened.problems, warnings(root), len(opened.reading.classes)) == ([], [], 2)
+    assert set(remarks.class_counts(opened)["train"]) == {0, 1}
 
 
 def test_bad_class_file(root):
     (root / "classes.csv").write_text("zero,one\n0,\n")
-    (bad,) = check(root).errors
-    assert (Path(bad.path).name, bad.place) == ("classes.csv", "line 2")
+    (bad,) = check(root).problems
+    assert (Path(bad.path).name, bad.place) == ("classes.csv", "line 1")
     (root / "classes.csv").write_text("0,a\n1,b\n2,c\n")
-    (bad,) = check(root, classes=2).errors
+    (bad,) = check(root, classes=2).problems
     assert bad.problem == "classes=2, but its class file names id 2"
-    assert check(root, classes=3).errors == []
+    assert check(root, classes=3).problems == []
 
 
 def test_one_pixel_images(tmp_path):
     for split in ("train", "val", "test"):
         rng = np.random.default_rng(len(split))
         image = rng.integers(0, 256, (1, 1, 3), np.uint8)
-        add(tmp_path, split, "dot", image=image, mask=np.ones((1, 1), np.uint8))
-    assert check(tmp_path, classes=2).errors == []
+        mask = np.full((1, 1), split == "val", np.uint8)
+        add(tmp_path, split, "dot", image=image, mask=mask)
+    assert check(tmp_path, classes=2).problems == []
