@@ -11,8 +11,8 @@ from jax.scipy.ndimage import map_coordinates
 from jaxseg.labels import IGNORE
 
 # How each array is resampled, and its value outside the source: black in an image,
-# unknown depth, no edge; labels get the ignore id.
-LINEAR = {"image": 0.0, "edges": 0.0}
+# unknown depth, no edge, no weight; labels get the ignore id.
+LINEAR = {"image": 0.0, "edges": 0.0, "weight": 0.0}
 NEAREST = {"depth": 0.0}
 
 
@@ -30,7 +30,7 @@ def warp(
     """Flips, scales, rotates, bends and crops an example in one resampling.
 
     Args:
-      example: arrays [H, W, C]: `image` and `edges` are resampled linearly, `depth`
+      example: arrays [H, W, C]: `image`, `edges` and `weight` are resampled linearly, `depth`
         and `segmentation` take the nearest pixel; others stay unchanged.
       rng: a key.
       crop: (height, width) of the result; that of the example unless given. Its place

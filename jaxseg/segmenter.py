@@ -90,14 +90,19 @@ def supervised_loss(model: Model, outputs: tuple[jax.Array, ...], batch: dict) -
     Args:
       model: the model.
       outputs: logits [B, H / s, W / s, K] for strides s = 1, 2, 4, ...; weighted by 1 / s.
-      batch: `segmentation` ids [B, H, W, 1] and `mask` bool [B].
+      batch: `segmentation` ids [B, H, W, 1] and `mask` bool [B]; and perhaps `weight` float
+        [B, H, W, 1] of each pixel in the loss.
 
     Returns:
       float32 [B].
     """
     total = weight = 0.0
     for level, logits in enumerate(outputs):
-        target = truth(model, batch, stride=2**level)
+        stride = 2**level
+        target = truth(model, batch, stride)
+        if "weight" in batch:
+            heavy = target.valid * batch["weight"][:, ::stride, ::stride, 0]
+            target = target._replace(valid=heavy)
         total, weight = total + model.loss(logits, target) / 2**level, weight + 1 / 2**level
     return total / weight
 

@@ -51,6 +51,26 @@ def test_the_loss_is_the_mean_over_outputs_weighted_by_their_size():
     assert found == pytest.approx((16 + 10 * 8 / 2 + 100 * 4 / 4) / (1 + 1 / 2 + 1 / 4))
 
 
+def test_the_weight_of_pixels_counts_in_the_loss_alone():
+    batch = make_batch()
+    logits = np.random.default_rng(1).normal(size=(4, SIDE, SIDE, K)).astype(np.float32)
+    batch["weight"] = np.random.default_rng(2).uniform(1, 11, (4, SIDE, SIDE, 1)).astype("f4")
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    ids = batch["segmentation"][:3]
+    counts = ids != 255
+    terms = -np.take_along_axis(log_p[:3], np.where(counts, ids, 0), -1)
+    weight = batch["weight"][:3] * counts
+    expected = (terms * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+    found = segmenter.supervised_loss(model(), (logits,), batch)
+    np.testing.assert_allclose(found[:3], expected, rtol=1e-5)
+    half = segmenter.supervised_loss(model(), (logits, logits[:, ::2, ::2]), batch)
+    small = {key: value[:, ::2, ::2] if value.ndim > 1 else value for key, value in batch.items()}
+    coarse = segmenter.supervised_loss(model(), (logits[:, ::2, ::2],), small)
+    np.testing.assert_allclose(half, (found + coarse / 2) / 1.5, rtol=1e-5)
+    sums = segmenter.sums_of(model(), logits, found, batch)
+    assert float(np.sum(sums["confusion"])) == counts.sum()
+
+
 def test_truth_takes_every_other_pixel_and_drops_rows_that_fill_up():
     batch = make_batch()
     truth = segmenter.truth(model(), batch, stride=2)

@@ -87,8 +87,9 @@ class Folder:
           index: its place in `pairs`.
 
         Returns:
-          image uint8 [H, W, C]; segmentation uint8 [H, W, 1], 255 where ignored; and,
-          where the data set has depth, depth float32 [H, W, 1] in metres, 0 where unknown.
+          image uint8 [H, W, C]; segmentation uint8 [H, W, 1], 255 where ignored; weight
+          float32 [H, W, 1] where objects are numbered; and, where the data set has depth,
+          depth float32 [H, W, 1] in metres, 0 where unknown.
 
         Raises:
           BadFile: a file cannot be read, sizes differ, or an id is out of range.
@@ -96,7 +97,7 @@ class Folder:
         canvas = self.reading.canvas
         with _mention_check(self.root):
             arrays = examples.read_pair(self.pairs[index], self.rule, self.reading)
-        outside = {"image": 0, "segmentation": labels.IGNORED, "depth": 0}
+        outside = {"image": 0, "segmentation": labels.IGNORED, "weight": 0, "depth": 0}
         fitted = {key: examples.fit(array, canvas, outside[key]) for key, array in arrays.items()}
         return {key: array.reshape(*canvas, -1) for key, array in fitted.items()}
 

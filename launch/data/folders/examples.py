@@ -9,6 +9,7 @@ from launch.data import classes as labels
 from launch.data import images
 from launch.data.bad_file import BadFile
 from launch.data.folders import masks
+from launch.data.folders.borders import border_weights
 from launch.data.folders.pairs import Pair
 from launch.data.folders.reading import Reading
 
@@ -22,8 +23,9 @@ def read_pair(pair: Pair, rule: masks.MaskRule, how: Reading) -> dict[str, np.nd
       how: how files become examples.
 
     Returns:
-      image uint8 [H, W, C], segmentation uint8 [H, W], 255 where ignored, and, where there
-      is a depth map, depth float32 [H, W] in metres.
+      image uint8 [H, W, C], segmentation uint8 [H, W], 255 where ignored; of objects that
+      are numbered weight float32 [H, W], see `border_weights`; and, where there is a depth
+      map, depth float32 [H, W] in metres.
 
     Raises:
       BadFile: a file cannot be read, or sizes or an id do not fit.
@@ -36,9 +38,16 @@ def read_pair(pair: Pair, rule: masks.MaskRule, how: Reading) -> dict[str, np.nd
         "image": image,
         "segmentation": labels.check_ids(pair.mask, ids, len(how.classes), how.ignore, how.binary),
     }
+    if how.values == "instances":
+        objects = masks.read_objects(pair)
+        arrays["weight"] = border_weights(
+            objects if how.stored else images.upright(objects, orientation)
+        )
     if pair.depth:
         arrays["depth"] = images.read_depth(pair.depth, how.stored)
-    for path, array in zip((pair.mask, pair.depth), [*arrays.values()][1:], strict=False):
+    files = {"segmentation": pair.mask, "weight": pair.mask, "depth": pair.depth}
+    for key, array in arrays.items():
+        path = files.get(key, pair.image)
         if array.shape[:2] != size:
             raise images.wrong_size(path, array.shape, pair.image, size)
     return arrays

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from scipy import ndimage
 
 from launch.data import images
 from launch.data.bad_file import BadFile
@@ -61,6 +62,32 @@ def read(pair: Pair, rule: MaskRule, size: tuple[int, int] | None) -> tuple[np.n
     return np.where(ids < 0, IGNORED, table[np.maximum(ids, 0)]).astype(np.uint8), orientation
 
 
+def read_objects(pair: Pair) -> np.ndarray:
+    """Reads the objects of a pair, as they are stored.
+
+    Args:
+      pair: the files: numbers of objects, a file for each object, or outlines, of which
+        regions that touch are one object.
+
+    Returns:
+      int32 [H, W], the number of each object, 0 for background.
+
+    Raises:
+      BadFile: a file cannot be read.
+    """
+    if pair.outlines is not None:
+        from launch.data import outlines  # few folders hold any
+
+        with_class = outlines.draw(
+            pair.outlines, images.read_pixels(pair.image, True).values.shape[:2]
+        )
+        return ndimage.label(with_class, np.ones((3, 3)))[0].astype(np.int32)
+    if pair.ids:
+        numbered = dataclasses.replace(pair, ids=tuple(range(1, len(pair.masks) + 1)))
+        return _combined(numbered, MaskRule()).astype(np.int32)
+    return images.read_mask(pair.mask, stored=True).astype(np.int32)
+
+
 def _combined(pair, rule):
     """Ids of masks that each mark one class; where they overlap, the last one counts."""
     result = None
@@ -72,7 +99,7 @@ def _combined(pair, rule):
             fix = 'Mark the class by one value on 0, or give values="threshold".'
             raise BadFile(path, f"a mask of one class with the values {some}", fix)
         if result is None:
-            result = np.zeros(part.shape, np.uint8)
+            result = np.zeros(part.shape, np.int32)
         if part.shape != result.shape:
             raise images.wrong_size(path, part.shape, pair.masks[0], result.shape)
         result[part != 0] = number
