@@ -81,7 +81,7 @@ def _mask(shape, size, outlined):
         mask[top:bottom, left:right] = True
         return mask
     if shape.kind == "circle":
-        y, x = np.ogrid[: size[0], : size[1]] + np.float64(0.5)
+        y, x = np.ogrid[0.5 : size[0], 0.5 : size[1]]  # the centres of pixels
         (x0, y0), (x1, y1) = points
         return np.hypot(x - x0, y - y0) <= np.hypot(x1 - x0, y1 - y0)
     canvas = Image.new("L", size[::-1])

@@ -142,11 +142,11 @@ def image_folders(source: Path, root: Path, subset: str = "") -> list[Path]:
     """
     split = split_of(subset) or split_of(source.stem, source.parent.relative_to(root).as_posix())
     parts = [subset, source.stem.rpartition("_")[2], *SPLITS.get(split, ())]
-    likely = [source.parent, source.parent / "images"]
+    likely = []
     for base in (source.parent, root):
         for part in filter(None, parts):
             likely += [base / part, base / part / "images", base / "images" / part]
-    likely += [root, root / "images"]
+    likely += [source.parent, source.parent / "images", root, root / "images"]
     return [folder for folder in dict.fromkeys(likely) if folder.is_dir()]
 
 
@@ -186,6 +186,6 @@ def no_image(source: Path, name: str, places: list[Path], root: Path, place: str
     Returns:
       The error, which the caller keeps.
     """
-    searched = ", ".join(os.path.join(root.name, os.path.relpath(path, root)) for path in places)
+    searched = ", ".join((root.name / path.relative_to(root)).as_posix() for path in places)
     problem = f"names the image {name!r}, which does not exist (searched: {searched})"
     return BadFile(source, problem, "Copy the image there, or remove it from the file.", place)

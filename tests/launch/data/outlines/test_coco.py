@@ -296,7 +296,7 @@ def test_a_missing_image_says_where_it_was_searched(tmp_path):
     write(tmp_path / "annotations/instances_train.json")
     (tmp_path / "train").mkdir()
     name = tmp_path.name
-    searched = rf"searched: {name}/annotations, {name}/train, {name}/\."
+    searched = rf"searched: {name}/train, {name}/annotations, {name}\)"
     with pytest.raises(BadFile, match=searched):
         raise found(tmp_path).problems[0]
 
