@@ -52,13 +52,13 @@ def find(root: Path) -> Annotations | None:
         for entry in () if tree is None else tree.iter("image"):
             try:
                 outlined = _image(path, root, entry, ids, problems)
-                if outlined.image in images:
-                    other = images[outlined.image].source.name
-                    problem, fix = f"is already in {other}", "Remove it from one of the places."
-                    raise BadFile(path, problem, fix, _place(entry))
-                images[outlined.image] = outlined
             except BadFile as bad:
                 problems.append(bad)
+                continue
+            first = images.setdefault(outlined.image, outlined)
+            if first is not outlined:
+                problem, fix = f"is already in {first.source.name}", "Remove one of the two."
+                problems.append(BadFile(path, problem, fix, _place(entry)))
     outlined = tuple(images.values())
     problems += check_fractions(outlined)
     return Annotations(files.title("CVAT", [*trees], root), names, outlined, problems)

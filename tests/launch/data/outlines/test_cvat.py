@@ -175,7 +175,7 @@ def test_masks_reach_the_border_and_boxes_may_say_that_they_are_not_turned(tmp_p
     ("extra", "message"),
     [
         (entry(name="x.jpg"), r"\(image x.jpg\): names the image 'x.jpg', which does not exist"),
-        (entry(BOX), r"\(image a.jpg\): is already in annotations.xml. Remove it"),
+        (entry(BOX), r"\(image a.jpg\): is already in annotations.xml. Remove one"),
         ('<image name="a.jpg" width="8"/>', r"\(image a.jpg\): an image of width 8.0 and height"),
         ('<image name="a.jpg"/>', r"\(image a.jpg\): an image without width and height"),
         ('<image name="a.jpg" width="8" height="six"/>', r"an image of width 8.0 and height 'six'"),
