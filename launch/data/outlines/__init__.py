@@ -26,6 +26,9 @@ def find(root) -> list[Annotations]:
     Returns:
       One entry for each kind that it holds, in the order COCO, labelme, CVAT; none where
       it holds no such file. Other JSON and XML files are skipped.
+
+    Raises:
+      BadFile: a folder cannot be read.
     """
     root = Path(root).expanduser().absolute()
     if not root.is_dir():

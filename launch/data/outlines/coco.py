@@ -4,6 +4,7 @@ https://cocodataset.org/#format-data
 """
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -77,10 +78,11 @@ def find(root: Path) -> Annotations | None:
 def _candidates(root):
     """JSON files that may be COCO's; those beside an image of their name are labelme's."""
     for folder in files.folders(root):
-        names = {path.name for path in folder.iterdir()}
-        for name in sorted(names):
-            stem, dot, suffix = name.rpartition(".")
-            if dot + suffix.lower() == ".json" and not any(stem + end in names for end in SUFFIXES):
+        names, _ = files.listing(folder)
+        stems = {stem for stem, end in map(os.path.splitext, names) if end.lower() in SUFFIXES}
+        for name in names:
+            stem, end = os.path.splitext(name)
+            if end.lower() == ".json" and stem not in stems:
                 yield folder / name
 
 

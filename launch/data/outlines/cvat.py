@@ -33,16 +33,15 @@ def find(root: Path) -> Annotations | None:
       What they say; None where there is none.
     """
     trees, problems = {}, []
-    for folder in files.folders(root):
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() == ".xml" and path.is_file():
-                try:
-                    tree = _load(path)
-                except BadFile as bad:
-                    problems.append(bad)
-                    trees[path] = None
-                else:
-                    trees.update({} if tree is None else {path: tree})
+    inside = ((folder, name) for folder in files.folders(root) for name in files.listing(folder)[0])
+    for path in (folder / name for folder, name in inside if name.lower().endswith(".xml")):
+        try:
+            tree = _load(path)
+        except BadFile as bad:
+            problems.append(bad)
+            trees[path] = None
+        else:
+            trees.update({} if tree is None else {path: tree})
     if not trees:
         return None
     labels = _labels({path: tree for path, tree in trees.items() if tree is not None}, problems)

@@ -29,6 +29,27 @@ def split_of(*names: str) -> str:
     return next((_SPLIT[word] for word in words if word in _SPLIT), "")
 
 
+def listing(folder: Path) -> tuple[list[str], list[str]]:
+    """Lists a folder, without a call to the file system for each file.
+
+    Args:
+      folder: the folder.
+
+    Returns:
+      The names of its files and of the folders in it, each sorted.
+
+    Raises:
+      BadFile: it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            kinds = [(entry.name, entry.is_file(), entry.is_dir()) for entry in entries]
+    except OSError as error:
+        raise BadFile(folder, f"cannot be read ({error.strerror})", "Change its permissions.")
+    files = sorted(name for name, is_file, _ in kinds if is_file)
+    return files, sorted(name for name, _, is_folder in kinds if is_folder)
+
+
 def folders(root: Path) -> list[Path]:
     """Lists where annotation files of a whole data set lie.
 
@@ -38,8 +59,9 @@ def folders(root: Path) -> list[Path]:
     Returns:
       root, root/annotations, and the folders of splits, as far as they exist.
     """
-    inner = sorted(path for path in root.iterdir() if path.is_dir())
-    return [root, *(p for p in inner if p.name.lower() == "annotations" or split_of(p.name))]
+    _, inner = listing(root)
+    names = (name for name in inner if name.lower() == "annotations" or split_of(name))
+    return [root, *(root / name for name in names)]
 
 
 def title(kind: str, sources, root: Path) -> str:

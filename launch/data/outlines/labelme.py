@@ -3,6 +3,7 @@
 https://github.com/wkentaro/labelme
 """
 
+import os
 from pathlib import Path
 
 from launch.data.bad_file import BadFile
@@ -35,8 +36,8 @@ def find(root: Path) -> Annotations | None:
       What they say; None where there is none. The label `__ignore__` is void.
     """
     found, problems = [], []
-    for folder in _folders(root, DEPTH):
-        _read_folder(folder, found, problems)
+    for folder, names in _folders(root, DEPTH):
+        _read_folder(folder, names, found, problems)
     sources = sorted({source for source, _, _ in found})
     if not sources:
         return None
@@ -63,23 +64,22 @@ def find(root: Path) -> Annotations | None:
 
 
 def _folders(folder, depth):
-    """A folder and the folders in it, sorted by name."""
-    yield folder
-    if depth:
-        for path in sorted(folder.iterdir()):
-            if path.is_dir() and not path.name.startswith("."):
-                yield from _folders(path, depth - 1)
+    """(folder, names of its files) of a folder and of the folders in it, sorted by name."""
+    names, inner = files.listing(folder)
+    yield folder, names
+    for name in inner if depth else ():
+        if not name.startswith("."):
+            yield from _folders(folder / name, depth - 1)
 
 
-def _read_folder(folder, found, problems):
+def _read_folder(folder, names, found, problems):
     """Adds (file, image, content) to `found`; content is None where it cannot be read."""
-    names = sorted(path.name for path in folder.iterdir())
     images, sources = {}, {}
     for name in names:
-        stem, suffix = Path(name).stem, Path(name).suffix.lower()
-        if suffix in SUFFIXES:
+        stem, end = os.path.splitext(name)
+        if end.lower() in SUFFIXES:
             images.setdefault(stem, []).append(folder / name)
-        elif suffix == ".json":
+        elif end.lower() == ".json":
             sources[stem] = folder / name
     before, without = len(found), []
     for stem, same in images.items():

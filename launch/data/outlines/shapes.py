@@ -197,8 +197,9 @@ def check_inside(points, size: tuple[int, int], path, place: str, noun: str):
     """
     margin = max(NEAR, FAR * max(size))
     for axis, values, side in (("x", points[::2], size[1]), ("y", points[1::2], size[0])):
-        if min(values) < -margin or max(values) > side + margin:
-            value = min(values) if min(values) < -margin else max(values)
+        least, most = min(values), max(values)
+        if least < -margin or most > side + margin:
+            value = least if least < -margin else most
             problem = (
                 f"a {noun} with a point at {axis} {value:g}, far outside of its image, "
                 f"which has {size[1]} x {size[0]} pixels"

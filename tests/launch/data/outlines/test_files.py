@@ -34,6 +34,19 @@ def test_files_of_a_data_set_lie_in_some_folders(tmp_path):
     assert names == [tmp_path.name, "Annotations", "train2017", "valid"]
 
 
+def test_a_listing_is_sorted_and_follows_links(tmp_path):
+    for name in ("b.json", "a.jpg"):
+        (tmp_path / name).touch()
+    for name in ("z", "y"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "z")
+    (tmp_path / "c.json").symlink_to(tmp_path / "b.json")
+    (tmp_path / "broken.json").symlink_to(tmp_path / "nothing")
+    assert files.listing(tmp_path) == (["a.jpg", "b.json", "c.json"], ["link", "y", "z"])
+    with pytest.raises(BadFile, match=r"a.jpg: cannot be read \(Not a directory\). Change"):
+        files.listing(tmp_path / "a.jpg")
+
+
 def test_titles_name_the_first_file():
     root = Path("/d")
     assert files.title("COCO", [root / "x/a.json"], root) == "COCO (x/a.json)"
