@@ -19,6 +19,7 @@ from launch.data.outlines.shapes import (
     Shape,
     check_fractions,
     enclosed,
+    is_name,
     number,
     pack,
     pixels,
@@ -121,7 +122,7 @@ def _categories(path, document, known):
     fix = "Give each category one id and one name, the same in all files."
     for entry in document["categories"]:
         key, name = entry.get("id"), entry.get("name")
-        if type(key) is not int or not isinstance(name, str) or not name.strip():
+        if type(key) is not int or not is_name(name):
             problem = f"a category of id {key!r} and name {name!r}"
             raise BadFile(path, problem, "An id is a whole number, a name is text.")
         if key in own or name in own.values():
@@ -176,7 +177,7 @@ class _File:
         taken = {image: outlined.source.name for image, outlined in self.images.items()}
         for index, entry in enumerate(images):
             key = entry.get("id")
-            place = f"image {key}" if type(key) in (int, str) else f"images[{index}]"
+            place = f"image {key!r}" if type(key) in (int, str) else f"images[{index}]"
             try:
                 if type(key) not in (int, str):
                     raise BadFile(self.path, f"an image of id {key!r:.40}", _AGAIN, place)
@@ -210,7 +211,7 @@ class _File:
     def _shape(self, index, annotation, entries):
         """The image's id, the area, and the Shape of an annotation."""
         key = annotation.get("id")
-        place = f"annotation {key}" if type(key) in (int, str) else f"annotations[{index}]"
+        place = f"annotation {key!r}" if type(key) in (int, str) else f"annotations[{index}]"
         image, category = annotation.get("image_id"), annotation.get("category_id")
         if type(image) not in (int, str) or image not in entries:
             fix = "Add the image, or remove the annotation."
@@ -247,8 +248,9 @@ def _rle(path, outline, size, place):
         problem = f"RLE of {said[1]} x {said[0]} pixels, its image {size[1]} x {size[0]}"
         raise BadFile(path, problem, fix, place)
     if isinstance(counts, str):
-        # The library reads beyond a text whose last letter says that more follow.
-        if not re.fullmatch(r"[0-o]*[0-O]", counts):
+        # Letters from P on say that more of a number follow: the library reads beyond a text
+        # that ends with one. Numbers have 32 bits, five in each letter.
+        if not re.fullmatch(r"([P-o]{0,6}[0-O])+", counts):
             raise BadFile(path, "a broken RLE text", fix, place)
         return counts, *said
     if not isinstance(counts, list) or set(map(type, counts)) - {int} or min(counts, default=0) < 0:

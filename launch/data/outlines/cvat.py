@@ -149,8 +149,8 @@ def _image(path, root, entry, ids, problems):
 def _shape(path, place, element, size, ids):
     label, tag = element.get("label"), element.tag
     if tag not in ("polygon", "box", "mask"):
-        problem = f"{label!r} is drawn as a {tag}, which encloses no pixels that Segen knows"
-        fix = "Draw it as a polygon, box or mask, or remove it."
+        problem = f"{label!r} is of type {tag}; only polygon, box and mask are read"
+        fix = "Draw it as one of these, or remove it."
         raise BadFile(path, problem, fix, place)
     if label not in ids:
         problem = f"has the label {label!r}, which is not among <labels>"
@@ -158,7 +158,7 @@ def _shape(path, place, element, size, ids):
     if tag == "mask":
         return Shape("runs", ids[label], place, _runs(path, place, element, size))
     if tag == "polygon":
-        corners = re.split("[,;]", element.get("points", ""))
+        corners = re.split("[,;]", element.get("points", "").strip("; "))
         points = pack([_float(text) for text in corners], 3, size, path, place)
         return Shape("polygon", ids[label], place, (points,))
     if _number(element, "rotation") not in (None, 0):

@@ -168,7 +168,8 @@ def image_folders(source: Path, root: Path, subset: str = "") -> list[Path]:
     for base in (source.parent, root):
         for part in filter(None, parts):
             likely += [base / part, base / part / "images", base / "images" / part]
-    likely += [source.parent, source.parent / "images", root, root / "images"]
+    for base in (source.parent, root):
+        likely += [base, base / "images", base / "data"]
     return [folder for folder in dict.fromkeys(likely) if folder.is_dir()]
 
 

@@ -15,6 +15,7 @@ from launch.data.outlines.shapes import (
     Outlined,
     Shape,
     check_fractions,
+    is_name,
     number,
     pack,
     pixels,
@@ -154,11 +155,11 @@ def _shape(source, size, entry, place):
     if not isinstance(entry, dict):
         raise BadFile(source, f"{entry!r:.40} in place of a shape", "Save it again.", place)
     label, kind = entry.get("label"), entry.get("shape_type", "polygon")
-    if not isinstance(label, str) or not label.strip():
+    if not is_name(label):
         raise BadFile(source, f"has the label {label!r:.40}", "Give it the name of a class.", place)
     if not isinstance(kind, str) or kind not in KINDS:
-        problem = f"{label!r} is drawn as a {kind}, which encloses no pixels that Segen knows"
-        fix = "Draw it as a polygon, rectangle or circle, or remove it."
+        problem = f"{label!r} is of type {kind}; only polygon, rectangle and circle are read"
+        fix = "Draw it as one of these, or remove it."
         raise BadFile(source, problem, fix, place)
     points = entry.get("points")
     if not isinstance(points, list) or not all(

@@ -12,6 +12,7 @@ from launch.data.bad_file import BadFile
 # A point may lie outside of its image by this part of the longer side, or by NEAR pixels:
 # tools that cut or turn images leave such points.
 FAR, NEAR = 0.1, 3
+MOST = 1 << 31  # pixels of a side
 SAME_SIZE = "Export the annotations and the images at the same size."
 
 
@@ -86,6 +87,11 @@ def number(labels) -> tuple[tuple[str, ...], dict[str, int]]:
     return ("background", *others), ids
 
 
+def is_name(value) -> bool:
+    """Whether a value of a file can be the name of a class: text that can be printed."""
+    return isinstance(value, str) and value.isprintable() and bool(value.strip())
+
+
 def pack(values, least: int, size, path, place: str, noun: str = "polygon") -> bytes:
     """Checks the points of a shape and packs them.
 
@@ -140,7 +146,7 @@ def pixels(width, height, path, place: str) -> tuple[int, int] | None:
     if width is None and height is None:
         return None
     for side in (width, height):
-        if type(side) not in (int, float) or not 1 <= side < math.inf or side != int(side):
+        if type(side) not in (int, float) or not 1 <= side < MOST or side != int(side):
             problem = f"an image of width {width!r} and height {height!r}"
             raise BadFile(path, problem, "Write both as whole pixels.", place)
     return int(height), int(width)

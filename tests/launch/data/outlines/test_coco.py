@@ -77,6 +77,12 @@ def test_roboflow_has_a_file_beside_the_images_of_each_split(tmp_path):
     assert all(it.image.is_absolute() and it.image.is_file() for it in result.images)
 
 
+def test_ids_of_images_may_be_texts(tmp_path):
+    result = simple(tmp_path, note("n", of="x"), images=[entry("x")])
+    assert drawn(result).sum() == 6
+    assert result.images[0].shapes[0].place == "annotation 'n'"
+
+
 @pytest.mark.parametrize("folder", ["{}", "images/{}", "{}/images"])
 def test_coco_has_its_annotations_in_a_folder(tmp_path, folder):
     for split in ("train2017", "val2017"):
@@ -234,6 +240,7 @@ def test_the_result_can_be_pickled_and_hashed(tmp_path):
         ({"segmentation": {"counts": [48.0], "size": [6, 8]}}, r"neither numbers nor text"),
         ({"segmentation": {"counts": None, "size": [6, 8]}}, r"neither numbers nor text"),
         ({"segmentation": {"counts": "1P", "size": [6, 8]}}, r"a broken RLE text"),
+        ({"segmentation": {"counts": "PPPPPPP1", "size": [6, 8]}}, r"a broken RLE text"),
         ({"segmentation": {"counts": "/1", "size": [6, 8]}}, r"a broken RLE text"),
         ({"image_id": 2}, r"annotation 5\): is of image 2, which is not in the file. Add"),
         ({"image_id": [1]}, r"is of image \[1\], which is not in the file"),
@@ -319,6 +326,7 @@ def test_an_image_in_two_files_is_named(tmp_path):
         ([{"id": 5, "name": "a"}, {"id": 6, "name": "a"}], r"category 6 \('a'\) occurs twice"),
         ([{"id": "5", "name": "a"}], r"a category of id '5' and name 'a'"),
         ([{"id": 5, "name": " "}], r"a category of id 5 and name ' '"),
+        ([{"id": 5, "name": "a\ud800"}], r"a category of id 5 and name 'a.ud800'"),
         ([{"id": 5}], r"a category of id 5 and name None"),
     ],
 )

@@ -50,7 +50,7 @@ def raise_only(annotations):
 
 
 def test_the_labels_of_the_file_give_the_order_of_classes(tmp_path):
-    polygon = '<polygon label="dog" points="5.00,0.00;7.50,0.2;7,5;5,5" z_order="0"/>'
+    polygon = '<polygon label="dog" points="5.00,0.00; 7.50,0.2;7,5;5,5;" z_order="0"/>'
     result = simple(tmp_path, BOX, polygon, '<tag label="cat"/>')
     assert result.title == "CVAT (annotations.xml)"
     assert result.names == ("background", "dog", "cat")
@@ -129,10 +129,10 @@ MASK = '<mask label="dog" rle="{}" left="{}" top="{}" width="{}" height="{}"/>'
     [
         (
             '<polyline label="cat" points="1,1;2,2"/>',
-            r"image a.jpg, shape 2\): 'cat' is drawn as",
+            r"image a.jpg, shape 2\): 'cat' is of type polyl",
         ),
-        ('<points label="cat" points="1,1"/>', r"'cat' is drawn as a points, which encloses"),
-        ('<cuboid label="cat"/>', r"'cat' is drawn as a cuboid, .*Draw it as a polygon, box or m"),
+        ('<points label="cat" points="1,1"/>', r"'cat' is of type points; only"),
+        ('<cuboid label="cat"/>', r"'cat' is of type cuboid; only polygon, box and m"),
         (BOX.replace("cat", "cow"), r"shape 2\): has the label 'cow', which is not among <labels>"),
         ("<box/>", r"has the label None"),
         ('<polygon label="cat" points="1,1;2,2"/>', r"shape 2\): a polygon of 2 points"),

@@ -118,8 +118,9 @@ def test_images_are_searched_in_the_likeliest_folders_first(tmp_path):
         *("val2017", "images/val2017", "val", "val/images"),
         *("annotations", ".", "images"),
     ]
+    (tmp_path / "data").mkdir()
     found = files.image_folders(tmp_path / "x.json", tmp_path, "train")
-    assert [path.name for path in found] == ["train", tmp_path.name, "images"]
+    assert [path.name for path in found] == ["train", tmp_path.name, "images", "data"]
 
 
 def test_images_are_located_by_ever_shorter_ends_of_their_path(tmp_path):

@@ -68,11 +68,18 @@ def test_in_small_images_points_may_lie_three_pixels_outside():
         shapes.pack([-3, -3, 7.1, 9], 2, (6, 4), "f", "p")
 
 
+def test_names_are_texts_that_can_be_printed():
+    assert shapes.is_name("rote Ampel")
+    for wrong in ("", "  ", "a\nb", "\ud800", None, 4):
+        assert not shapes.is_name(wrong)
+
+
 def test_sizes_are_whole_pixels():
     assert shapes.pixels(4, 6.0, "f", "p") == (6, 4)
+    assert shapes.pixels(2**31 - 1, 1, "f", "p") == (1, 2**31 - 1)
     assert shapes.pixels(1, 1, "f", "p") == (1, 1)
     assert shapes.pixels(None, None, "f", "p") is None
-    for wrong in (0, -1, 1.5, "4", None, True, float("nan"), float("inf"), [4]):
+    for wrong in (0, -1, 1.5, "4", None, True, 2**31, float("nan"), float("inf"), [4]):
         with pytest.raises(BadFile, match=r"f \(p\): an image of width .* and height .*Write both"):
             shapes.pixels(4, wrong, "f", "p")
         with pytest.raises(BadFile, match=r"an image of width"):
