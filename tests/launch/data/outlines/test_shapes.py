@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from launch.data.bad_file import BadFile
 from launch.data.outlines import shapes
-from launch.data.outlines.shapes import Outlined, Shape
+from launch.data.outlines.shapes import Annotations, Outlined, Shape
 
 
 def test_labels_are_numbered_in_their_order():
@@ -120,3 +122,16 @@ def test_points_that_are_fractions_are_one_problem():
         assert shapes.check_fractions([outlined(fraction), outlined(other)]) == []
     for none in ([], [outlined()], [outlined(corner)], [outlined(runs)]):
         assert shapes.check_fractions(none) == []
+
+
+def test_what_was_read_does_not_change():
+    one = outlined(polygon(0, 0, 1, 1, 2, 2))
+    assert hash(one) == hash(outlined(polygon(0, 0, 1, 1, 2, 2)))
+    assert one.size is None
+    for value, name in (
+        (one, "split"),
+        (one.shapes[0], "id"),
+        (Annotations("", (), (), []), "names"),
+    ):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, 3)
