@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launch.data.bad_file import BadFile
 from launch.data.classes import IGNORED
-from launch.data.images import SUFFIXES
+from launch.data.image_formats import SUFFIXES
 from launch.data.outlines import files
 from launch.data.outlines.shapes import (
     Annotations,
