@@ -16,7 +16,7 @@ from launch import cli
 from launch.config.errors import CommandExit, UserError
 from launch.data.bad_file import BadFile
 from launch.data.folders import open_folder, remarks
-from launch.data.folders.dataset import Opened, select
+from launch.data.folders.dataset import OpenedFolder, select
 from launch.data.folders.masks import VALUES
 from launch.data.folders.reading import Options
 
@@ -93,7 +93,7 @@ def table(errors: list[BadFile], warnings: list[BadFile], root: Path) -> str:
     return "\n".join(lines) if len(rows) > 1 else ""
 
 
-def summary(opened: Opened) -> str:
+def summary(opened: OpenedFolder) -> str:
     """Describes a folder: how it is read, depth, and the share of pixels of each class.
 
     Args:

@@ -23,7 +23,7 @@ logger = logging.getLogger("segen")
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened:
+class OpenedFolder:
     """A folder and everything that is known of it.
 
     Attributes:
@@ -166,7 +166,7 @@ def folder(
     return Folder(opened.root, chosen, opened.rule, opened.reading, fingerprint, opened.cache)
 
 
-def open_folder(root: Path, options: Options) -> Opened:
+def open_folder(root: Path, options: Options) -> OpenedFolder:
     """Recognises and surveys a folder, and decides how it is read.
 
     Args:
@@ -193,11 +193,11 @@ def open_folder(root: Path, options: Options) -> Opened:
     try:
         contents = survey.survey(layout.pairs, rule, cache, stamp(layout.pairs, root))
     except BadFile as bad:  # a link to a file that does not exist
-        return Opened(root, layout, table, rule, [], None, [*layout.problems, bad], cache)
+        return OpenedFolder(root, layout, table, rule, [], None, [*layout.problems, bad], cache)
     read, more = reading.decide(root, layout, table, contents, options, rule)
     if read is not None:
         rule = dataclasses.replace(rule, values=read.values)
-    return Opened(root, layout, table, rule, contents, read, problems + more, cache)
+    return OpenedFolder(root, layout, table, rule, contents, read, problems + more, cache)
 
 
 def select(splits: dict[str, list[Pair]], expression: str, root) -> tuple[Pair, ...]:

@@ -7,12 +7,12 @@ from scipy import ndimage
 
 from launch.data.bad_file import BadFile
 from launch.data.folders import examples, masks
-from launch.data.folders.dataset import Opened
+from launch.data.folders.dataset import OpenedFolder
 
 LOOKED_AT = 50  # masks whose objects are counted before and after they are scaled down
 
 
-def remarks(opened: Opened) -> list[BadFile]:
+def remarks(opened: OpenedFolder) -> list[BadFile]:
     """Collects what is worth a look.
 
     Args:
@@ -30,7 +30,7 @@ def remarks(opened: Opened) -> list[BadFile]:
     ]
 
 
-def class_counts(opened: Opened) -> dict[str, Counter]:
+def class_counts(opened: OpenedFolder) -> dict[str, Counter]:
     """Counts the pixels of each class: {split: {id: pixels}}, 255 being 1 in binary masks.
 
     Args:
