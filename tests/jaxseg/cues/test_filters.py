@@ -32,6 +32,26 @@ def test_a_bank_is_a_correlation_with_each_kernel(height, width, side):
         np.testing.assert_allclose(ours[..., number], theirs, atol=1e-4)
 
 
+@pytest.mark.parametrize(("sigma", "radius"), [(0.05, 1), (1.35, 5), (1.4, 6), (2.0, 8)])
+def test_kernels_reach_four_standard_deviations(sigma, radius):
+    x = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (x / sigma) ** 2)
+    weights /= weights.sum()
+    for order, expected in ((0, weights), (1, weights * x / sigma**2)):
+        np.testing.assert_allclose(filters.gaussian_kernel(sigma, order), expected)
+    second = filters.gaussian_kernel(sigma, 2)
+    bare = weights * (x**2 - sigma**2) / sigma**4
+    np.testing.assert_allclose(second, bare - bare.mean())  # so that constants have none
+    np.testing.assert_allclose(filters.gaussian_kernel(sigma), weights)
+    with pytest.raises(ValueError, match="order must be 0, 1 or 2, got 3"):
+        filters.gaussian_kernel(sigma, 3)
+
+
+def test_sizes_of_transforms_have_no_factors_but_two_three_and_five():
+    sizes = {1: 1, 7: 8, 11: 12, 13: 15, 17: 18, 21: 24, 26: 27, 49: 50, 121: 125}
+    assert {size: filters._smooth_size(size) for size in sizes} == sizes
+
+
 def test_luminance_weighs_the_primaries():
     primaries = np.eye(4, dtype=np.float32)[None, :, :4]
     np.testing.assert_allclose(filters.luminance(primaries), [[0.2126, 0.7152, 0.0722, 0]])
