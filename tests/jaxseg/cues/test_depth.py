@@ -200,6 +200,8 @@ def test_drop_takes_all_depth_of_some_examples():
     assert (kept == kept[:, :1]).all()
     assert kept[:, 0].mean() == pytest.approx(0.7, abs=0.05)
     assert (found["image"] == 1).all()
+    usual = jax.jit(jax.vmap(lambda key: depth.drop(example, key)["depth"].max()))(keys)
+    assert usual.mean() == pytest.approx(0.8, abs=0.04)
     assert (depth.drop(example, keys[0], 1.0)["depth"] == 0).all()
     assert (depth.drop(example, keys[0], 0.0)["depth"] == 1).all()
     with pytest.raises(ValueError, match="these have image"):
