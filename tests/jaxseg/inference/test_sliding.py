@@ -81,7 +81,7 @@ def test_windows_one_by_one_overlap_by_half():
     [
         ((20, 8, 0.5), [0, 4, 8, 12]),
         ((21, 8, 0.25, 4), [0, 4, 8, 12, 16]),  # enlarged to 24
-        ((23, 10, 0.25, 1), [0, 7, 13]),  # the last one ends with the image
+        ((23, 10, 0.25), [0, 7, 13]),  # the last one ends with the image
         ((5, 8, 0.5), [0]),
         ((9, 4, 0.9, 2), [0, 2, 4, 6]),  # no less than `multiple` on
     ],
@@ -92,8 +92,6 @@ def test_windows_begin_evenly(arguments, expected):
 
 def test_windows_fade_between_the_quarters_of_what_they_share():
     # Zones of 4 pixels on the left and 6 on the right, of which the middle halves fade.
-    third = 1 / 3
-    expected = [0, 0.25, 0.75, 1 * third * 2, third, 0, 0]
     weights = sliding.fade([0, 4, 6], 1, 8)
     ramp = lambda depth, zone: min(max((depth - zone / 4) / (zone / 2), 0), 1)
     expected = [ramp(n + 0.5, 4) * ramp(7.5 - n, 6) for n in range(8)]
