@@ -250,6 +250,14 @@ def test_a_net_without_a_cache_draws_too():
     np.testing.assert_allclose(images[:, 0], 1 / (1 + np.exp(-1)), rtol=1e-5)
     completed = task.complete(state, batch, KEY)
     np.testing.assert_allclose(255 * completed[:, :2], batch["image"][:, :2], rtol=2e-7)
+    # What is observed of an image is drawn with a key of its own, and decides what follows.
+    x = binary().observe(batch["image"], jax.random.fold_in(KEY, 0), batch["index"])
+    logits = np.asarray(jax.jit(task.conditionals)(state, x, batch))[..., 0]
+    score = lambda x: (x * logits - np.logaddexp(0, logits)).sum((1, 2, 3))
+    np.testing.assert_allclose(task.log_prob(state, batch, KEY), score(x), rtol=1e-5)
+    loss = task.train_step(state, batch, KEY)[1]["loss"]
+    assert loss == pytest.approx(-score(batch["image"] / 255).sum(), rel=1e-5)
+    np.testing.assert_allclose(completed[:, 2], 1 / (1 + np.exp(-logits[:, 2])), rtol=1e-5)
     # A net is taken to have a cache unless it is said to have none.
     with pytest.raises(KeyError, match="cache"):
         jax.eval_shape(make_task(Means()).sample, state, batch, KEY)
@@ -285,6 +293,8 @@ def test_figures_show_samples_of_each_class_and_completions():
 )
 def test_arguments_outside_their_range_are_refused(net, options, message):
     shape = options.get("shape", SHAPE)
+    for rows in (0, 3):
+        make_task(NETS["row"], given_rows=rows)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(make_task(NETS.get(net, net), **options).init, KEY, make_batch(2, shape))
 
