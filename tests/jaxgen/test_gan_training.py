@@ -6,6 +6,7 @@ import pytest
 
 from jaxgen import gan_training
 from jaxgen.losses import adversarial
+from jaxgen.nets import spectral_norm
 from tests.jaxgen.test_gan import EVERYTHING, KEY, make_batch, make_task, plain, same
 
 
@@ -18,6 +19,13 @@ def parts(task):
 def test_an_update_of_one_net_leaves_the_other_as_it_is():
     setup, optimizers, state = parts(make_task(**EVERYTHING))
     batch = make_batch()
+    # The nets and the vectors of the power iteration begin with keys of their own.
+    params = jax.jit(setup.init)(jax.random.fold_in(KEY, 0), batch)
+    for one, other in zip(*map(jax.tree.leaves, (params, state.params)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    start = spectral_norm.init(jax.random.fold_in(KEY, 1), params["discriminator"])
+    for name, vector in start.items():
+        np.testing.assert_allclose(state.vectors[name], vector, atol=1e-6)
     after, _ = jax.jit(
         lambda s: gan_training.update_discriminator(setup, optimizers, s, batch, KEY)
     )(state)
