@@ -191,8 +191,6 @@ def fit(array: np.ndarray, canvas: tuple[int, int], outside: int) -> np.ndarray:
         shape = max(1, round(width * scale)), max(1, round(height * scale))
         filtering = Image.Resampling.BILINEAR if array.ndim == 3 else Image.Resampling.NEAREST
         array = np.asarray(Image.fromarray(array).resize(shape, filtering))
-    if array.shape[:2] == canvas:
-        return array
     padded = np.full((*canvas, *array.shape[2:]), outside, array.dtype)
     padded[: array.shape[0], : array.shape[1]] = array
     return padded
