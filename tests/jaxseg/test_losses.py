@@ -85,6 +85,19 @@ def test_an_id_outside_the_contract_poisons_its_example_and_its_gradient(name, b
     assert np.isnan(gradient[1]).any()
 
 
+def test_tversky_and_top_k_by_default():
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(*reference.SHAPE, CLASSES)).astype(np.float32)
+    ids = rng.integers(0, CLASSES, reference.SHAPE)
+    terms = (losses.tversky(), losses.top_k(), losses.weighted((losses.top_k(0.25),) * 2))
+    run = jax.jit(lambda truth: [loss(logits, truth) for loss in terms])
+    tversky, top_k, twice = run(labels.truth(ids, CLASSES))
+    expected = reference.tversky(logits, ids, 0.5, 0.5, 1.0, 1.0)
+    np.testing.assert_allclose(tversky, expected, rtol=1e-5)
+    np.testing.assert_allclose(top_k, reference.top_k(logits, ids, 0.25), rtol=1e-5)
+    np.testing.assert_allclose(twice, 2 * top_k, rtol=1e-6)
+
+
 def test_cross_entropy_is_optax_s():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(*reference.SHAPE, CLASSES)).astype(np.float32)
@@ -121,6 +134,8 @@ def test_a_perfect_prediction_costs_nothing(name):
         (lambda: losses.focal(gamma=-1.0), "gamma"),
         (lambda: losses.top_k(share=2.0), "share"),
         (lambda: losses.top_k(share=0.0), "no pixel would train"),
+        (lambda: losses.cross_entropy(smoothing=-0.1), "smoothing"),
+        (lambda: losses.weighted(()), "0 terms with 0 weights"),
         (lambda: losses.weighted((losses.dice(),), (1.0, 2.0)), "1 terms with 2 weights"),
     ],
 )
@@ -129,8 +144,9 @@ def test_arguments_that_cannot_be_meant(make, message):
         make()
 
 
-def test_class_weights_must_be_one_per_class():
-    loss = losses.cross_entropy(class_weights=(1.0, 2.0))
+@pytest.mark.parametrize("weights", [(1.0, 2.0), (1.0, 2.0, -1.0)])
+def test_class_weights_must_be_one_per_class(weights):
+    loss = losses.cross_entropy(class_weights=weights)
     ids = np.zeros((1, 2, 2), int)
     with pytest.raises(ValueError, match="3 numbers"):
         loss(np.zeros((1, 2, 2, 3), np.float32), labels.truth(ids, 3))

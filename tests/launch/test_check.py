@@ -98,3 +98,17 @@ def test_the_exit_code_and_a_closed_pipe(root):
         f"({command}) | true", shell=True, cwd=runs.ROOT, capture_output=True, text=True
     )
     assert done.stderr.splitlines() == ["6 errors, 0 warnings", "1"]
+
+
+def test_the_folder_says_the_classes_and_255_is_void_unless_told_otherwise(tmp_path, monkeypatch):
+    asked = []
+
+    def look(*arguments):
+        asked.append(arguments)
+        return Report()
+
+    monkeypatch.setattr(check.folder_check, "check", look)
+    check.main([str(tmp_path)])
+    for classes in (0, 255):
+        check.main([str(tmp_path), f"--classes={classes}", "--ignore=7"])
+    assert asked == [(tmp_path, 0, 255), (tmp_path, 0, 7), (tmp_path, 255, 7)]

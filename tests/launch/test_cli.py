@@ -24,6 +24,18 @@ def test_what_is_not_a_seed_range(text):
         cli.seed_range(text)
 
 
+def test_the_largest_seed():
+    assert cli.seed_range("2147483646-2147483647") == [2**31 - 2, 2**31 - 1]
+    with pytest.raises(argparse.ArgumentTypeError, match="not a range of seeds"):
+        cli.seed_range("2147483648")
+
+
+def test_a_second_interruption_and_an_error_of_the_program():
+    assert cli.ending(KeyboardInterrupt()) == ("left at once; nothing was saved", 130)
+    assert cli.ending(ValueError("ours")) is None
+    assert cli.ending(OSError(errno.ENOENT, "none", "file.txt")) is None
+
+
 def test_overrides_keep_the_types_of_the_config():
     config = loading.load("configs/vae.py")
     config = loading.override(

@@ -223,7 +223,8 @@ def test_impossible_arguments_are_refused(make, message):
 
 
 def test_a_floor_keeps_a_certain_mixture_finite():
-    for floor in (-7.0, -2.0):
-        model = pixels.logistic_mixture(1, floor)
+    assert pixels.logistic_mixture().outputs(3) == 5 * 10  # five components
+    for options, floor in (((), -7.0), ((-2.0,), -2.0)):
+        model = pixels.logistic_mixture(1, *options)
         parameters = model.parameters(np.zeros(1), np.array([0.0, 0.1, -50.0], np.float32))
         assert parameters[0, -1] == floor

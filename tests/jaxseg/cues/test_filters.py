@@ -10,7 +10,7 @@ from jaxseg.cues import filters
 @pytest.mark.parametrize("shape", [(1, 1), (3, 40), (31, 17, 3), (2, filters.MATRIX + 1)])
 def test_gaussian_derivatives_are_those_of_scipy(order, shape):
     image = np.random.default_rng(0).random(shape, np.float32)
-    ours = filters.smooth(image, 1.5, order)
+    ours = filters.smooth(image, 1.5, *([order] if any(order) else []))
     # scipy's second derivative is not made to sum to zero.
     theirs = (
         ndimage.gaussian_filter(image, 1.5, (*order, 0)[: image.ndim], axes=(0, 1))
@@ -30,6 +30,26 @@ def test_a_bank_is_a_correlation_with_each_kernel(height, width, side):
     for number, kernel in enumerate(kernels):
         theirs = ndimage.correlate(image, kernel, mode="reflect")
         np.testing.assert_allclose(ours[..., number], theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(("sigma", "radius"), [(0.05, 1), (1.35, 5), (1.4, 6), (2.0, 8)])
+def test_kernels_reach_four_standard_deviations(sigma, radius):
+    x = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (x / sigma) ** 2)
+    weights /= weights.sum()
+    for order, expected in ((0, weights), (1, weights * x / sigma**2)):
+        np.testing.assert_allclose(filters.gaussian_kernel(sigma, order), expected)
+    second = filters.gaussian_kernel(sigma, 2)
+    bare = weights * (x**2 - sigma**2) / sigma**4
+    np.testing.assert_allclose(second, bare - bare.mean())  # so that constants have none
+    np.testing.assert_allclose(filters.gaussian_kernel(sigma), weights)
+    with pytest.raises(ValueError, match="order must be 0, 1 or 2, got 3"):
+        filters.gaussian_kernel(sigma, 3)
+
+
+def test_sizes_of_transforms_have_no_factors_but_two_three_and_five():
+    sizes = {1: 1, 7: 8, 11: 12, 13: 15, 17: 18, 21: 24, 26: 27, 49: 50, 121: 125}
+    assert {size: filters._smooth_size(size) for size in sizes} == sizes
 
 
 def test_luminance_weighs_the_primaries():

@@ -43,6 +43,7 @@ def test_a_room_seen_at_an_angle(degrees):
     assert (height[unknown] == 0).all()
     flat = floor & (angle > 0)
     assert np.degrees(np.median(angle[flat])) < 3.0
+    assert angle[flat].min() == pytest.approx(np.arccos(0.9999), abs=1e-4)  # differentiable
     assert np.degrees(np.median(angle[~floor & (angle > 0)])) == pytest.approx(90, abs=3)
 
 
@@ -68,3 +69,22 @@ def test_channels_are_of_unit_scale_differentiable_and_zero_where_unknown():
     slope = np.asarray(jax.jit(jax.grad(loss))(z[..., None]))
     assert np.isfinite(slope).all()
     assert np.abs(slope[5:]).max() > 0
+
+
+def test_channels_hold_the_cosine_and_take_the_longer_side_for_the_focal_length(monkeypatch):
+    rng, focals = np.random.default_rng(0), []
+    parts = rng.uniform(0.1, 3, (4, 6, 3)).astype(np.float32)
+    parts[0, :, 2] = 0  # no normal
+
+    def given(depth, focal):
+        focals.append(focal)
+        return parts
+
+    monkeypatch.setattr(hha, "hha", given)
+    z = np.ones((4, 6, 1), np.float32)
+    z[1, 2] = 0
+    found = np.asarray(hha.channels()({"image": np.zeros((4, 6, 3)), "depth": z}))
+    assert focals == [6]
+    np.testing.assert_allclose(found[0, :, 2], 0)
+    np.testing.assert_allclose(found[1:, :, 2], np.cos(parts[1:, :, 2]), atol=1e-6)
+    np.testing.assert_array_equal(found[..., 3], z[..., 0] > 0)

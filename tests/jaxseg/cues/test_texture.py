@@ -63,6 +63,30 @@ def test_local_energies_tell_scale_and_direction():
             assert np.all(found.argmax(-1) == 2 * scale + index)
 
 
+def test_the_defaults_and_the_cue_are_those_of_the_docstrings():
+    image = noise((18, 22))
+
+    @jax.jit
+    def run(image):
+        return (
+            texture.magnitudes(image, (4.0, 8.0, 16.0), 4),
+            texture.local_energies(image),
+            texture.channels()({"image": image[..., None]}),
+            texture.magnitudes(image),
+            texture.magnitudes(image, (3.5, 6.0, 11.0, 20.0), 6),
+        )
+
+    plain, energies, channels, default, chosen = jax.device_get(run(image))
+    # Each smoothed by half its wavelength: four orientations of 4, 8 and 16 pixels.
+    expected = [
+        ndimage.gaussian_filter(plain[..., number], 2 * 2 ** (number // 4), mode="reflect")
+        for number in range(12)
+    ]
+    np.testing.assert_allclose(energies, np.stack(expected, -1), atol=1e-5)
+    np.testing.assert_allclose(channels, (np.log(energies + 0.005) + 4.2) / 0.7, atol=1e-4)
+    np.testing.assert_allclose(default, chosen, atol=1e-6)
+
+
 def test_maximum_responses_turn_with_the_image():
     image, responses = noise((32, 32)), compiled(texture.maximum_responses)
     turned, expected = responses(np.rot90(image)), np.rot90(responses(image))
@@ -91,10 +115,13 @@ def riu2_by_loops(image, points, radius):
     return codes
 
 
-@pytest.mark.parametrize(("points", "radius"), [(8, 1.0), (16, 2.0), (8, 1.5)])
-def test_local_binary_pattern_against_loops(points, radius):
+@pytest.mark.parametrize(
+    ("points", "radius", "options"),
+    [(8, 1.0, ()), (16, 2.0, (16, 2.0)), (8, 1.5, (8, 1.5)), (3, 1.0, (3,))],
+)
+def test_local_binary_pattern_against_loops(points, radius, options):
     image = noise((13, 10), seed=points)
-    found = compiled(texture.local_binary_pattern, points, radius)(image)
+    found = compiled(texture.local_binary_pattern, *options)(image)
     assert found.dtype == jnp.int32
     np.testing.assert_array_equal(found, riu2_by_loops(image, points, radius))
 
@@ -108,8 +135,9 @@ def test_local_binary_pattern_of_known_shapes():
     for size in ((4, 4), (1, 1), (3, 17)):
         flat = pattern(jnp.full(size, 0.3))
         np.testing.assert_array_equal(flat, np.full(size, 8))
-    with pytest.raises(ValueError, match="3 points"):
-        texture.local_binary_pattern(jnp.asarray(spot), points=2)
+    for options in ({"points": 2}, {"radius": 0.0}):
+        with pytest.raises(ValueError, match="3 points"):
+            texture.local_binary_pattern(jnp.asarray(spot), **options)
 
 
 tensor = compiled(texture.structure_tensor, 4.0)
@@ -146,6 +174,9 @@ def test_local_statistics_against_scipy():
     deviation = np.sqrt(ndimage.gaussian_filter((image - mean) ** 2, 2.0, mode="reflect"))
     found = compiled(texture.local_statistics, 2.0)(image)
     np.testing.assert_allclose(found, np.stack([mean, deviation], -1), atol=1e-5)
+    # The root of a little more than the variance has a derivative where nothing changes.
+    flat = compiled(texture.local_statistics, 2.0)(np.full((20, 24), 0.5, np.float32))
+    np.testing.assert_allclose(flat[..., 1], 1e-6, rtol=0.1)
 
 
 def test_local_histograms_against_one_hot():
@@ -165,8 +196,11 @@ def test_local_histograms_sum_to_one_and_keep_the_mean():
     np.testing.assert_allclose(found.sum(-1), 1.0, atol=1e-5)
     mean = compiled(filters.smooth, 2.0)(np.clip(values, -0.5, 1.5))
     np.testing.assert_allclose((found * np.linspace(-0.5, 1.5, 7)).sum(-1), mean, atol=1e-5)
-    with pytest.raises(ValueError, match="2 bins"):
-        texture.local_histograms(values, 1, (0.0, 1.0), 2.0)
+    halves = np.asarray(texture.local_histograms(np.full((1, 1, 1), 0.5), 2, (0.25, 0.75), 2.0))
+    np.testing.assert_allclose(halves, [[[[0.5, 0.5]]]], rtol=1e-6)
+    for bins, limits in ((1, (0.0, 1.0)), (3, (1.0, 1.0))):
+        with pytest.raises(ValueError, match="2 bins"):
+            texture.local_histograms(values, bins, limits, 2.0)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (17, 40, 1)])

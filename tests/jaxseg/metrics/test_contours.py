@@ -70,3 +70,13 @@ def test_hausdorff95_of_a_line_and_a_point_is_95_percent_of_the_way():
         # Within 2 pixels: all of the truth, the first three of the prediction.
         precision = min(length, 3) / length
         assert found["f1"][1] == pytest.approx(2 * precision / (1 + precision), rel=1e-5)
+
+
+def test_by_default_contours_meet_within_a_benchmarks_share_of_the_diagonal():
+    truth = np.zeros((3, 1, 200), int)  # 0.0075 of the diagonal are 1.5 pixels
+    truth[:, 0, 50] = 1
+    guess = np.stack([np.roll(truth[0], shift, 1) for shift in (1, -1, 2)])
+    run = jax.jit(lambda p, t: contours.contour_sums(p, labels.truth(t, 2)))
+    found = jax.device_get(run(guess, truth))
+    assert found["f1"][1] == 2
+    assert found["f1_images"][1] == 3

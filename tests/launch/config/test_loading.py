@@ -39,6 +39,8 @@ def test_installed_configs_are_found_from_anywhere(tmp_path, monkeypatch):
         ({"data": 3}, "data must be a mapping"),
         ({"train": {"steps": "many"}}, "train.steps must be int, got 'many'"),
         ({"data": {"resident": 1}}, "data.resident must be bool"),
+        ({"data": {"augment": 1}}, "data.augment must be list, got 1"),
+        ({"data": {"name": ("a",)}}, "data.name must be str"),
     ],
 )
 def test_unknown_keys_and_types_are_named(content, message):
@@ -83,7 +85,8 @@ def test_overrides_that_cannot_work_are_named(override, message):
 
 
 def test_defaults_fill_what_a_config_leaves_out():
-    config = loading.with_defaults(ConfigDict({"train": {"steps": 7}}), "mine.py")
+    content = {"train": {"steps": 7}, "data": {"augment": ()}}  # a tuple serves for a list
+    config = loading.with_defaults(ConfigDict(content), "mine.py")
     assert (config.train.steps, config.train.accumulate, config.log.every) == (7, 1, 100)
     assert config.to_dict().keys() == schema.defaults().to_dict().keys()
     assert config.is_locked

@@ -77,17 +77,27 @@ def test_documented_defaults():
         "seed": 0,
         "dtype": "float32",
         "data.batch_size": 128,
+        "data.cache_mib": 2048,
+        "data.resident": False,
+        "data.resident_mib": 2048,
         "data.damaged": 0.0,
+        "data.threads": 4,
         "data.workers": 0,
         "train.steps": 1000,
         "train.steps_per_dispatch": 1,
         "train.accumulate": 1,
+        "eval.every": 1000,
         "eval.batch_size": 128,
+        "checkpoint.every": 1000,
         "checkpoint.keep": 2,
+        "log.every": 100,
         "collapse.after": 0,
         "collapse.times": 3,
         "nonfinite.times": 3,
+        "score.samples": 0,
+        "predict.window": 0,
         "predict.overlap": 0.5,
+        "predict.scale": 0.0,
         "mesh.data": -1,
         "mesh.fsdp": 1,
     }
@@ -96,6 +106,9 @@ def test_documented_defaults():
 
 def test_settings_of_a_collapse_need_a_best_to_go_back_to():
     config = schema.defaults()
+    for rule, action in (("", "rollback"), ("quality >= 1", "stop")):
+        config.collapse.update({"rule": rule, "action": action})
+        schema.check_values(config)
     config.collapse.update({"rule": "quality >= 1", "action": "rollback"})
     with pytest.raises(UserError, match=r"config\.checkpoint\.best"):
         schema.check_values(config)

@@ -52,6 +52,29 @@ def test_a_feed_starts_at_any_step(data_dir):
     assert indices[0].tolist() == batch["index"].tolist()
 
 
+def test_a_feed_begins_with_single_steps(data_dir):
+    config = data_config(data_dir)
+    data = batches.open_data(config, "train")
+    same([next(batches.train_batches(data, config, 3))], first(batches.feed(data, config, 3, 0), 1))
+    config.resident = True
+    assert next(batches.feed(data, config, 3, 0))["index"].shape == (1, 24)
+
+
+@pytest.mark.parametrize(("size", "count"), [(48, 2), (49, 3), (23, 1)])
+def test_an_evaluation_has_no_more_batches_than_needed(data_dir, size, count):
+    data = batches.open_data(data_config(data_dir), f"test[:{size}]")
+    masks = [batch["mask"] for batch in batches.eval_batches(data, 24)]
+    assert (len(masks), np.sum(masks)) == (count, size)
+
+
+def test_an_old_record_says_nothing_of_scale_and_masks():
+    data = batches.recorded({"example": {"image": ["uint8", 4, 5, 3]}, "classes": ["a"]})
+    assert (data.scale, data.binary, data.split.classes) == (1.0, False, ("a",))
+    assert data.example["image"].shape == (4, 5, 3)
+    assert batches.Data(data.split, None, {}).scale == 1.0
+    assert batches.Data(data.split, None, {}).binary is False
+
+
 def test_hosts_together_see_the_batches_of_one(data_dir):
     config = data_config(data_dir)
     data = batches.open_data(config, "train")

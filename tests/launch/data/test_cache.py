@@ -82,6 +82,18 @@ def test_a_split_above_the_budget_is_not_held(split):
     assert cache.arrays_of(big, 0) is None
 
 
+def two_mib(split):
+    return [{"image": np.full((1024, 512, 2), number, np.uint8)} for number in range(2)]
+
+
+def test_the_budget_is_in_mib():
+    split = split_of("", name="tests.launch.data.test_cache:two_mib")
+    assert cache.arrays_of(split, 1) is None
+    held = cache.arrays_of(split, 2)["image"]
+    assert held.shape == (2, 1024, 512, 2)
+    assert held[:, 5, 5, 1].tolist() == [0, 1]
+
+
 def test_examples_that_differ_in_shape_are_named():
     ragged_split = split_of("", name="tests.launch.data.test_cache:ragged")
     with pytest.raises(

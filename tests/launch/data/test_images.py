@@ -56,6 +56,7 @@ def test_grey_is_repeated_and_alpha_is_dropped(tmp_path):
 def test_sixteen_bits_and_one_bit(tmp_path):
     deep = np.array([[0, 257, 65535], [128, 129, 256]], np.uint16)
     read = images.read_image(saved(tmp_path, deep))
+    assert read.shape == (2, 3, 3)
     np.testing.assert_array_equal(read[..., 0], [[0, 1, 255], [0, 1, 1]])
     path = saved(tmp_path, Image.fromarray(GREY > 127))
     np.testing.assert_array_equal(images.read_image(path)[..., 1], 255 * (GREY > 127))

@@ -87,6 +87,8 @@ def test_schedules_and_several_optimisers_by_name():
     )
     made, rates = optimizer.build(section)
     assert set(made) == {"generator_optimizer", "discriminator_optimizer"}
+    state = made["discriminator_optimizer"].init(START)
+    assert not optax.tree.get_all_with_path(state, "mini_step")  # nothing is accumulated
     assert rates["learning_rate/generator"](5) == pytest.approx(0.5)
     assert rates["learning_rate/discriminator"](5) == pytest.approx(0.5)
 
@@ -96,6 +98,7 @@ def test_without_clip_norm_and_ema_the_optimiser_is_the_users_own():
     seen, state = run(made["optimizer"], [jnp.array([30.0, -40.0])], START)
     np.testing.assert_allclose(seen[0], [-2.0, 5.0])
     assert optax.tree.get(state, "ema") is None
+    assert optax.tree.get(state, "mini_step") is None
 
 
 def test_a_learning_rate_is_needed():
@@ -109,6 +112,8 @@ def test_a_learning_rate_is_needed():
     ("spec", "message"),
     [
         ({"ema": 1.5}, "ema=1.5"),
+        ({"ema": 1.0}, "ema=1.0"),
+        ({"ema": -0.1}, "ema=-0.1"),
         ({"clip_norm": -1.0}, "clip_norm=-1.0"),
         ({"momentun": 0.9}, "did you mean 'momentum'"),
         ({"name": "optax:adamm"}, "did you mean 'adam'|has no attribute 'adamm'"),

@@ -4,7 +4,7 @@ import pytest
 
 from launch import checkpoints
 from launch.config import run_config, schema
-from launch.config.errors import UserError
+from launch.config.errors import Diverged, UserError
 from launch.engine import training
 from launch.engine.evaluation import Monitor
 from launch.reporting import metrics_file
@@ -90,6 +90,24 @@ def test_runs_of_another_version_are_refused(run, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"was written by Segen 0\.1\.0, whose runs"):
         run_config.read_config(tmp_path)
+
+
+@pytest.mark.parametrize(("action", "times"), [("rollback", 2), ("stop", 2), ("rollback", 0)])
+def test_a_run_goes_back_as_often_as_it_may(action, times, small, tmp_path, monkeypatch, capsys):
+    small.nonfinite.update(action=action, times=times)
+    attempts = []
+
+    def diverge(config, experiment, data, held_out, start, counters, **rest):
+        attempts.append((start, counters["rollbacks"]))
+        raise Diverged("the loss is not finite", 3)
+
+    monkeypatch.setattr(training, "train_attempt", diverge)
+    with pytest.raises(Diverged):
+        training.train(small, tmp_path)
+    allowed = times if action == "rollback" else 0
+    assert attempts == [(0, turn) for turn in range(allowed + 1)]
+    said = [f"going back to step 0, and on in order {n + 1} of the data" for n in range(allowed)]
+    assert [line for line in capsys.readouterr().err.splitlines() if "going" in line] == said
 
 
 def test_scores_that_no_command_computes_are_refused(small, tmp_path):

@@ -125,6 +125,16 @@ def test_the_first_report_estimates_by_its_own_speed(capsys, clock):
     assert line.endswith("ETA 01:30\n")
 
 
+@pytest.mark.parametrize(("seconds", "step"), [(0.0, 200), (10.0, 100)])
+def test_without_time_or_steps_between_reports_the_speed_is_theirs(capsys, clock, seconds, step):
+    sink = TerminalSink(steps=1000, batch_size=8)
+    sink.write(100, "train", TRAIN)
+    clock[0] += seconds
+    sink.write(step, "train", TRAIN)
+    left = (1000 - step) // 10
+    assert capsys.readouterr().err.endswith(f"ETA {left // 60:02}:{left % 60:02}\n")
+
+
 def test_what_recovery_reports_is_told_by_its_own_log_line_alone(capsys):
     sink = TerminalSink(steps=1000, batch_size=8)
     sink.write(7, "nonfinite", {"skipped": 1})

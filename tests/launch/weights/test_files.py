@@ -1,6 +1,7 @@
 """Files of weights of three kinds; PyTorch wrote two of those below."""
 
 import base64
+import io
 import json
 import pickle
 import struct
@@ -154,3 +155,11 @@ def test_a_pickle_of_another_format_is_refused(tmp_path):
 def test_other_files_are_mistakes(name, message, tmp_path):
     with pytest.raises(UserError, match=message):
         files.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("evil", "FloatStorage"), ("torch", "nothing"), ("collections", "deque")]
+)
+def test_only_names_of_tensors_are_found(module, name):
+    with pytest.raises(pickle.UnpicklingError, match=f"it holds {module}.{name}, and not only"):
+        files._Unpickler(io.BytesIO()).find_class(module, name)

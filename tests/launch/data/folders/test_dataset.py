@@ -1,3 +1,4 @@
+import dataclasses
 import os
 from pathlib import Path
 
@@ -207,6 +208,33 @@ def test_the_scale_is_by_how_much_images_were_reduced(root):
     assert folder("train", root).reading.scale == 1.0
     assert folder("train", root, size=(6, 16)).reading.scale == 0.5
     assert folder("train", root, size=(24, 32)).reading.scale == 1.0
+
+
+@pytest.mark.parametrize(("count", "sampled"), [(3, 3), (100, 100), (202, 68)])
+def test_the_scale_is_measured_on_at_most_100_images(root, monkeypatch, count, sampled):
+    opened = folder("train", root, size=(6, 16))
+    asked = []
+    monkeypatch.setattr(folders.images, "read_size", lambda path: asked.append(path) or (24, 16))
+    many = dataclasses.replace(opened, pairs=(opened.pairs * count)[:count])
+    assert many.scale == 0.25
+    assert len(asked) == sampled
+
+
+def test_sides_are_at_most_512_pixels_unless_said(root):
+    image, mask = example(0, (4, 1030))
+    save(root / "train" / "images" / "0.png", image)
+    save(root / "train" / "masks" / "0.png", mask)
+    assert folder("train", root).canvas == (6, 512)  # 12 x 1030, scaled by 512 / 1030
+    assert folder("train", root, limit=1030).canvas == (12, 1030)
+
+
+def test_a_folder_without_splits_is_divided_by_the_seed_0(tmp_path):
+    for number in range(30):
+        image, mask = example(number, (3, 3))
+        save(tmp_path / "d" / "images" / f"{number}.png", image)
+        save(tmp_path / "d" / "masks" / f"{number}.png", mask)
+    val = lambda **seed: folder("val", tmp_path / "d", 3, **seed).pairs
+    assert val() == val(seed=0) != val(seed=1)
 
 
 def test_the_fingerprint_follows_what_is_read(root):
