@@ -68,6 +68,8 @@ class TerminalHandler(logging.Handler):
 def install_handler() -> None:
     """Adds a handler that writes to the terminal to the logger "segen", if it has none."""
     tqdm.set_lock(threading.RLock())  # its own is a semaphore that a killed process leaves behind
+    if hasattr(sys.stdout, "reconfigure"):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not any(isinstance(handler, TerminalHandler) for handler in logger.handlers):
         logger.addHandler(TerminalHandler())
         logger.propagate = False
@@ -158,7 +160,7 @@ def quiet() -> None:
     Errors in their threads reach the main thread as exceptions, and the user as one message.
     """
     absl_logging.set_verbosity(absl_logging.FATAL)
-    for name in ("jax", "orbax", "grain", "tensorflow_datasets", "gcsfs", "google"):
+    for name in ("jax", "orbax", "grain", "tensorflow_datasets", "gcsfs", "google", "tifffile"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     threading.excepthook = _unless_disk_error

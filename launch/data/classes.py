@@ -165,8 +165,12 @@ def names(table: Table | None, classes: int, ignore: int) -> tuple[str, ...]:
 
 def _read_csv(path):
     lines = _lines(path)
-    rows = csv.reader(lines, delimiter=max(",;\t", key="".join(lines[:1]).count))
-    rows = [(line, [cell.strip() for cell in row]) for line, row in enumerate(rows, 1) if any(row)]
+    reader = csv.reader(lines, delimiter=max(",;\t", key="".join(lines[:1]).count))
+    try:
+        rows = [(n, [cell.strip() for cell in row]) for n, row in enumerate(reader, 1) if any(row)]
+    except csv.Error as error:
+        fix = "Write lines such as `0,background`."
+        raise BadFile(path, f"cannot be read ({error})", fix, f"line {reader.line_num}")
     titles = ["id", "name", "red", "green", "blue"]
     if rows and not re.fullmatch(r"-?\d+", rows[0][1][0]):
         titles = _titles(path, rows.pop(0)[1], [row for _, row in rows])

@@ -2,16 +2,23 @@
 
 import contextlib
 import importlib
+import math
+import os
+import threading
+import warnings
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from launch.config.errors import UserError
 from launch.data.bad_file import BadFile
 
-# Pillow refuses very large images as possible attacks; these are the user's own files.
+# Pillow has a limit of its own, with other messages than `check_pixels`.
 Image.MAX_IMAGE_PIXELS = None
+MOST_PIXELS = "SEGEN_MOST_PIXELS"  # environment variable: pixels that an image may have
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp"),
     *(".jp2", ".j2k", ".heic", ".heif", ".avif"),
@@ -21,6 +28,8 @@ SUFFIXES = (
 GREY_FACTOR = {"L;2": 85, "L;4": 17}
 ORIENTATION = 0x0112  # the EXIF tag; values of 5 and more swap height and width
 EXTRA = "Run `pip install '.[images]'`, or save it as {}."
+# Pillow only warns of tags that it cannot read; Python keeps warnings for all threads together.
+_WARNINGS = threading.Lock()
 
 
 class Loaded(NamedTuple):
@@ -48,7 +57,8 @@ def load(path) -> Loaded:
       path: the file.
 
     Raises:
-      BadFile: it cannot be read, or holds several images.
+      BadFile: it cannot be read, holds several images, or has too many pixels.
+      UserError: see `check_pixels`.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -57,15 +67,17 @@ def load(path) -> Loaded:
     if suffix in (".heic", ".heif"):
         _register_heif(path)
     try:
-        with Image.open(path) as image:
-            frames = 1 if image.format in ("MPO", "HEIF") else getattr(image, "n_frames", 1)
+        image, frames = _open(path)
+        with image:
+            if image.format == "PNG":
+                _check_png(path)
             if frames == 1 and _is_exact(image, path):
                 raw = _raw_mode(image)
                 image.load()
-                orientation = image.getexif().get(ORIENTATION, 1)
-                return Loaded(image, None, image.format, GREY_FACTOR.get(raw[:3], 1), orientation)
-            form, orientation = image.format, image.getexif().get(ORIENTATION, 1)
-    except BadFile:
+                factor = GREY_FACTOR.get(raw[:3], 1)
+                return Loaded(image, None, image.format, factor, _orientation(image))
+            form, orientation = image.format, _orientation(image)
+    except (BadFile, UserError):
         raise
     except Exception as error:  # Pillow's plugins raise errors of any type
         if suffix not in (".tif", ".tiff"):
@@ -93,17 +105,41 @@ def read_size(path, stored: bool = False) -> tuple[int, int]:
     if Path(path).suffix.lower() in (".heic", ".heif"):
         _register_heif(path)
     try:
-        with Image.open(path) as image:
-            sideways = not stored and image.getexif().get(ORIENTATION, 1) >= 5
+        image, _ = _open(path)
+        with image:
+            sideways = not stored and _orientation(image) >= 5
             return image.size if sideways else image.size[::-1]
+    except (BadFile, UserError):
+        raise
     except Exception:  # Pillow's plugins raise errors of any type
         return load(path).values.shape[:2]
 
 
 def read_orientation(path) -> int:
     """Reads the EXIF orientation of an image that can be opened: 1 to 8, 1 for none."""
-    with Image.open(path) as image:
-        return image.getexif().get(ORIENTATION, 1)
+    with _open(path)[0] as image:
+        return _orientation(image)
+
+
+def check_pixels(path, shape: tuple) -> None:
+    """Refuses a huge image by its header: a file of a few kB can fill the memory.
+
+    Args:
+      path: the file.
+      shape: (width, height) or (height, width), and perhaps channels.
+
+    Raises:
+      BadFile: it has more pixels than $SEGEN_MOST_PIXELS (2^28 where that is not set).
+      UserError: that variable is no number.
+    """
+    text = os.environ.get(MOST_PIXELS) or str(2**28)
+    if not text.isdecimal():
+        raise UserError(f"{MOST_PIXELS}={text} in the environment: give a number of pixels")
+    pixels = math.prod(shape[:2])
+    if pixels > int(text):
+        problem = f"{pixels:,} pixels, of which {MOST_PIXELS} allows {int(text):,}"
+        fix = f"Cut it into tiles, or set the environment variable {MOST_PIXELS}={pixels}."
+        raise BadFile(path, problem, fix)
 
 
 def upright(values: np.ndarray, orientation: int) -> np.ndarray:
@@ -140,6 +176,44 @@ def unreadable(path, error) -> BadFile:
     return BadFile(path, f"cannot be read ({reason})", "Copy or export it again.")
 
 
+def _open(path):
+    """Opens an image by Pillow, and counts the images in it; a TIFF that is cut off is refused."""
+    with contextlib.ExitStack() as stack:
+        with _WARNINGS, warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            image = stack.enter_context(Image.open(path))
+            frames = 1 if image.format in ("MPO", "HEIF") else getattr(image, "n_frames", 1)
+        # A tag of too many values is harmless: other programs write it.
+        lost = [one for one in warned if not str(one.message).startswith("Metadata Warning")]
+        if image.format == "TIFF" and lost:
+            raise unreadable(path, lost[0].message)
+        check_pixels(path, image.size)
+        stack.pop_all()
+    return image, frames
+
+
+def _orientation(image):
+    """The EXIF orientation of an image; 1 where EXIF is damaged, which pixels are not."""
+    with _WARNINGS, warnings.catch_warnings(record=True), contextlib.suppress(Exception):
+        orientation = image.getexif().get(ORIENTATION, 1)
+        return orientation if orientation in range(1, 9) else 1
+    return 1
+
+
+def _check_png(path):
+    """Compares the checksums of all chunks; Pillow skips that of the chunks with the pixels."""
+    data, start, kind = memoryview(Path(path).read_bytes()), 8, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+        end = start + 8 + length
+        if end + 4 > len(data):
+            raise BadFile(path, "cannot be read (it ends early)", "Copy or export it again.")
+        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            problem = f"damaged: the checksum of the chunk at byte {start} is wrong"
+            raise BadFile(path, problem, "Copy or export it again.")
+        start = end + 4
+
+
 def _raw_mode(image):
     """How Pillow's decoder finds the values in the file, such as "RGB;16B"."""
     raw = image.tile[0][3] if image.tile else ""
@@ -164,13 +238,15 @@ def _read_tiff(path):
     import tifffile  # few people's images need it
 
     try:
-        with tifffile.TiffFile(path) as file:
+        # tifffile leaves a file that it opens itself open where its header is damaged.
+        with Path(path).open("rb") as stream, tifffile.TiffFile(stream) as file:
             pages = [page for page in file.pages if page.subfiletype & 1 == 0]  # no thumbnails
             if len(pages) != 1:
                 fix = "Save each as a file of its own, or all as the channels of one image."
                 raise BadFile(path, f"holds {len(pages)} images", fix)
+            check_pixels(path, pages[0].shape)
             values, axes = pages[0].asarray(), pages[0].axes
-    except BadFile:
+    except (BadFile, UserError):
         raise
     except Exception as error:  # of a damaged file, tifffile raises errors of any type
         if "imagecodecs" in str(error):
@@ -178,9 +254,11 @@ def _read_tiff(path):
         raise unreadable(path, error)
     if axes.startswith("S"):
         values = np.moveaxis(values, 0, -1)
-    if values.ndim not in (2, 3):
+    if values.ndim not in (2, 3) or not values.size:
         raise BadFile(path, f"holds an array of {axes}", "Save it as an image.")
-    return values
+    if values.dtype.kind not in "biuf":
+        raise BadFile(path, f"holds values of {values.dtype}", "Save integers or floats.")
+    return values.astype(np.uint8) if values.dtype.kind == "b" else values
 
 
 def _read_by_imagecodecs(path):

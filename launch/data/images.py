@@ -7,7 +7,9 @@ import numpy as np
 from PIL import Image
 
 from launch.data.bad_file import BadFile, pixel
-from launch.data.image_formats import load, unreadable, upright
+from launch.data.image_formats import check_pixels, load, unreadable, upright
+
+LARGEST = 1e37  # of floats in images: differences of two fit into float32
 
 
 class Pixels(NamedTuple):
@@ -51,9 +53,11 @@ def read_pixels(path, stored: bool = False) -> Pixels:
     else:
         alpha = values.ndim == 3 and values.shape[-1] in (2, 4)
     values = values.reshape(*values.shape[:2], -1)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        index = (~np.isfinite(values)).any(-1).argmax()
+    if values.dtype.kind == "f" and (wrong := ~(np.abs(values) <= LARGEST)).any():
+        index = wrong.any(-1).argmax()
         problem = "holds values that are not finite (NaN or infinity)"
+        if np.isfinite(values[wrong]).all():
+            problem = f"holds values beyond {LARGEST:g}"
         raise BadFile(path, problem, "Write a number there.", pixel(index, values))
     values = values if stored else upright(values, loaded.orientation)
     return Pixels(np.ascontiguousarray(values), alpha, loaded.orientation)
@@ -192,9 +196,10 @@ def read_depth(path, stored: bool = False) -> np.ndarray:
     """
     if Path(path).suffix.lower() == ".npy":
         try:
-            values = np.load(path)
-        except (OSError, ValueError, EOFError) as error:
+            values = np.lib.format.open_memmap(path, mode="r")  # checks the size of the file
+        except Exception as error:  # numpy raises errors of many types
             raise unreadable(path, error)
+        check_pixels(path, values.shape)
         values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
     else:
         loaded = load(path)
@@ -243,6 +248,10 @@ def _ids(path, loaded, colours):
             fix = "Save the ids as one channel."
             raise BadFile(path, f"a mask of {values.shape[-1]} channels", fix)
         kind = np.float32 if values.dtype.kind == "f" else np.int32
+        if kind == np.int32 and (beyond := (values > 2**31 - 1) | (values < -(2**31))).any():
+            index = beyond.argmax()
+            problem = f"id {values.flat[index]}, which needs more than 32 bits"
+            raise BadFile(path, problem, "Number the objects from 1.", pixel(index, values))
         image = Image.fromarray(values.reshape(values.shape[:2]).astype(kind))
     if image.mode == "F":
         values = np.asarray(image)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from launch.data import classes as labels
+from launch.data import images
 from launch.data.bad_file import BadFile
 from launch.data.folders import doubts, masks
 from launch.data.folders.layouts import Layout
@@ -67,8 +68,13 @@ class Options:
         if self.channels < 0:
             raise ValueError(f"channels must be 1 or more, or 0 to find out, got {self.channels}")
         low_high = self.intensity
-        if low_high and (len(low_high) != 2 or not low_high[0] < low_high[1]):
-            raise ValueError(f"intensity must be (low, high) with low < high, got {low_high}")
+        if low_high and not (
+            len(low_high) == 2 and -images.LARGEST <= low_high[0] < low_high[1] <= images.LARGEST
+        ):
+            raise ValueError(
+                f"intensity must be (low, high) with low < high, both within {images.LARGEST:g}, "
+                f"got {low_high}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
