@@ -1,4 +1,3 @@
-import dataclasses
 import os
 from pathlib import Path
 
@@ -210,22 +209,12 @@ def test_the_scale_is_by_how_much_images_were_reduced(root):
     assert folder("train", root, size=(24, 32)).reading.scale == 1.0
 
 
-@pytest.mark.parametrize(("count", "sampled"), [(3, 3), (100, 100), (202, 68)])
-def test_the_scale_is_measured_on_at_most_100_images(root, monkeypatch, count, sampled):
-    opened = folder("train", root, size=(6, 16))
-    asked = []
-    monkeypatch.setattr(folders.images, "read_size", lambda path: asked.append(path) or (24, 16))
-    many = dataclasses.replace(opened, pairs=(opened.pairs * count)[:count])
-    assert many.scale == 0.25
-    assert len(asked) == sampled
-
-
 def test_sides_are_at_most_512_pixels_unless_said(root):
     image, mask = example(0, (4, 1030))
     save(root / "train" / "images" / "0.png", image)
     save(root / "train" / "masks" / "0.png", mask)
-    assert folder("train", root).canvas == (6, 512)  # 12 x 1030, scaled by 512 / 1030
-    assert folder("train", root, limit=1030).canvas == (12, 1030)
+    assert folder("train", root).reading.canvas == (6, 512)  # 12 x 1030, scaled by 512 / 1030
+    assert folder("train", root, limit=1030).reading.canvas == (12, 1030)
 
 
 def test_a_folder_without_splits_is_divided_by_the_seed_0(tmp_path):
