@@ -1,7 +1,9 @@
 import importlib
 import os
 
+import imagecodecs
 import numpy as np
+import pillow_heif
 import pytest
 import tifffile
 from PIL import Image, ImageOps
@@ -54,9 +56,8 @@ def test_several_images_in_a_file_are_refused(tmp_path):
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_png_with_channels_of_16_bits(tmp_path, channels, monkeypatch):
-    codecs = pytest.importorskip("imagecodecs")
-    values = BANDS[..., :channels]
-    (tmp_path / "a.png").write_bytes(codecs.png_encode(values))
+    values = np.ascontiguousarray(BANDS[..., :channels])
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(values))
     np.testing.assert_array_equal(images.read_pixels(tmp_path / "a.png").values, values)
     without(monkeypatch, "imagecodecs")
     with pytest.raises(BadFile, match=r"16 bits, of which Pillow keeps 8\. Run `pip install"):
@@ -78,9 +79,8 @@ def test_jpeg_2000_of_8_bits(tmp_path):
 
 
 def test_heic_is_read_or_named(tmp_path, monkeypatch):
-    heif = pytest.importorskip("pillow_heif")
     smooth = np.tile(np.linspace(40, 200, 64, dtype=np.uint8)[:, None, None], (1, 64, 3))
-    heif.from_pillow(Image.fromarray(smooth)).save(tmp_path / "a.heic", quality=95)
+    pillow_heif.from_pillow(Image.fromarray(smooth)).save(tmp_path / "a.heic", quality=95)
     read = images.read_image(tmp_path / "a.heic")
     np.testing.assert_allclose(read.astype(int), smooth, atol=6)
     without(monkeypatch, "pillow_heif")
