@@ -233,6 +233,10 @@ def structure_tensor(image: jax.Array, sigma: float, scale: float = 1.0) -> Stru
 def local_statistics(image: jax.Array, sigma: float) -> jax.Array:
     """Computes mean and standard deviation in a Gaussian window.
 
+    The deviation is that of the window's pixels from the window's own mean. It is found along
+    one axis and then the other, as sums of squares: the mean of the squares less the square
+    of the mean would be lost in rounding where the window is nearly flat.
+
     Args:
       image: float [H, W].
       sigma: of the window, in pixels.
@@ -240,9 +244,25 @@ def local_statistics(image: jax.Array, sigma: float) -> jax.Array:
     Returns:
       float [H, W, 2].
     """
-    mean = window_means(image[..., None], sigma)
-    variance = window_means((image[..., None] - mean) ** 2, sigma)
-    return jnp.concatenate([mean, jnp.sqrt(variance + 1e-12)], axis=-1)
+    mean, variance = _moments(image, sigma)  # of the pixels of one column
+    mean, between = _moments(mean.T, sigma)
+    within = filters.correlate(variance, filters.gaussian_kernel(sigma), 1)
+    return jnp.stack([mean.T, jnp.sqrt(within + between.T + 1e-12)], axis=-1)
+
+
+def _moments(values, sigma):
+    """Means and variances in windows along the first axis of values [H, W]."""
+    kernel = filters.gaussian_kernel(sigma)
+    mean = filters.correlate(values, kernel, 0)
+    padded = filters.pad_mirrored(values, len(kernel) // 2, (0,))
+
+    def add(total, tap):
+        place, weight = tap
+        shifted = jax.lax.dynamic_slice_in_dim(padded, place, len(values))
+        return total + weight * (shifted - mean) ** 2, None
+
+    taps = jnp.arange(len(kernel)), jnp.asarray(kernel, values.dtype)
+    return mean, jax.lax.scan(add, jnp.zeros_like(mean), taps)[0]
 
 
 def local_histograms(

@@ -140,12 +140,31 @@ def test_structure_tensor_has_a_gradient_where_nothing_changes():
     assert np.isfinite(jax.jit(jax.grad(total))(jnp.full((8, 8), 0.5))).all()
 
 
-def test_local_statistics_against_scipy():
+def windows_of(values, sigma):
+    """Mean and deviation in float64: E[x^2] - E[x]^2 of scipy's windows."""
+    mean = lambda x: ndimage.gaussian_filter(np.float64(x), sigma, mode="reflect")
+    return np.stack([mean(values), np.sqrt(mean(values**2) - mean(values) ** 2)], -1)
+
+
+@pytest.mark.parametrize("sigma", [0.6, 2.0, 9.0])
+def test_local_statistics_against_scipy(sigma):
     image = noise((20, 24))
-    mean = ndimage.gaussian_filter(image, 2.0, mode="reflect")
-    deviation = np.sqrt(ndimage.gaussian_filter((image - mean) ** 2, 2.0, mode="reflect"))
-    found = compiled(texture.local_statistics, 2.0)(image)
-    np.testing.assert_allclose(found, np.stack([mean, deviation], -1), atol=1e-5)
+    found = compiled(texture.local_statistics, sigma)(image)
+    np.testing.assert_allclose(found, windows_of(np.float64(image), sigma), atol=1e-5)
+
+
+def test_local_deviations_of_a_ramp_an_edge_and_a_bright_flat_image():
+    deviation = lambda image: np.asarray(compiled(texture.local_statistics, 2.0)(image))[..., 1]
+    # Far from the border a ramp deviates by its slope times sigma, less what the windows cut.
+    ramp = np.broadcast_to(np.float32(0.025 * np.arange(40)), (30, 40))
+    for image in (ramp, ramp.T):
+        np.testing.assert_allclose(inner(deviation(image), 10), 0.025 * 2, rtol=2e-3)
+    # Windows that hold one grey level alone deviate by nothing, however bright they are.
+    steps = np.where(np.arange(40) < 20, 0.1, 900.3)[None] * np.ones((30, 1))
+    assert deviation(np.float32(steps))[:, [0, 11, 28, 39]].max() < 1e-3
+    halves = deviation(np.float32(steps))[:, 19:21]  # a share p of the window beyond the edge
+    p = windows_of(np.float64(np.arange(40) < 20), 2.0)[19, 0]
+    np.testing.assert_allclose(halves, 900.2 * np.sqrt(p * (1 - p)), rtol=1e-4)
 
 
 def test_local_histograms_against_one_hot():

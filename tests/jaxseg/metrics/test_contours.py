@@ -59,7 +59,7 @@ def test_an_id_outside_the_contract_never_scores():
 
 
 def test_an_object_that_touches_the_border_has_a_contour_there():
-    """MONAI 1.5 and MedPy 0.5 give a distance of 1; without the border's side it would be 29."""
+    """MONAI 1.6 and MedPy 0.5 give a distance of 1; without the border's side it would be 29."""
     truth, guess = np.zeros((2, 1, 64, 64), int)
     truth[0, 1:31], guess[0, :31] = 1, 1
     score = jax.jit(lambda p, t: contours.contour_sums(p, labels.truth(t, 2)))
