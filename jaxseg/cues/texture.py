@@ -165,7 +165,8 @@ def local_binary_pattern(image: jax.Array, points: int = 8, radius: float = 1.0)
     The number of neighbours on the circle that are at least as bright as the pixel,
     where bright and dark change at most twice around it; points + 1 for all other
     patterns (Ojala, Pietikainen and Maenpaa 2002, equation 9). Neighbours between
-    pixels are interpolated bilinearly; the image is mirrored at its border.
+    pixels are interpolated bilinearly; the image is mirrored at its border. A neighbour that
+    is darker by less than rounding can tell, 2e-7 of the largest value around, is as bright.
 
     Args:
       image: float [H, W].
@@ -183,6 +184,9 @@ def local_binary_pattern(image: jax.Array, points: int = 8, radius: float = 1.0)
     reach = math.ceil(radius) + 1
     padded = filters.pad_mirrored(image, reach, (0, 1))
     height, width = image.shape
+    around = (2 * reach + 1,) * 2
+    largest = jax.lax.reduce_window(jnp.abs(padded), 0.0, jax.lax.max, around, (1, 1), "VALID")
+    rounding = 2 * jnp.finfo(image.dtype).eps * largest
 
     def difference(dy, dx):
         # Of differences, not of values: so that flat parts are equal to the last bit.
@@ -200,7 +204,7 @@ def local_binary_pattern(image: jax.Array, points: int = 8, radius: float = 1.0)
             for weight, corner in zip(weights, corners, strict=True)
             if weight
         )
-        bits.append(value >= 0)
+        bits.append(value >= -rounding)
     bits = jnp.stack(bits)
     changes = (bits != jnp.roll(bits, 1, axis=0)).sum(0)
     return jnp.where(changes <= 2, bits.sum(0), points + 1).astype(jnp.int32)

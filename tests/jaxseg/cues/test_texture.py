@@ -82,7 +82,7 @@ def riu2_by_loops(image, points, radius):
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
             angles = 2 * np.pi * np.arange(points) / points
-            places = np.round([y - radius * np.sin(angles), x + radius * np.cos(angles)], 9)
+            places = np.round([y - radius * np.sin(angles), x + radius * np.cos(angles)], 12)
             difference = image.astype(np.float64) - float(image[y, x])
             values = ndimage.map_coordinates(difference, places, order=1, mode="reflect")
             bits = [int(value >= -1e-9) for value in values]
@@ -91,12 +91,28 @@ def riu2_by_loops(image, points, radius):
     return codes
 
 
-@pytest.mark.parametrize(("points", "radius"), [(8, 1.0), (16, 2.0), (8, 1.5)])
+@pytest.mark.parametrize(("points", "radius"), [(8, 1.0), (16, 2.0), (8, 1.5), (12, 1.0)])
 def test_local_binary_pattern_against_loops(points, radius):
+    pattern = compiled(texture.local_binary_pattern, points, radius)
     image = noise((13, 10), seed=points)
-    found = compiled(texture.local_binary_pattern, points, radius)(image)
+    found = pattern(image)
     assert found.dtype == jnp.int32
     np.testing.assert_array_equal(found, riu2_by_loops(image, points, radius))
+    # Few grey levels, so that many neighbours are exactly as bright as the pixel.
+    for seed in range(4):
+        grey = np.random.default_rng(seed).integers(0, 4, (13, 10))
+        wanted = riu2_by_loops(grey, points, radius)
+        for scale in (1, 1 / 255, 1000):
+            levels = np.float32((grey + 200) * scale)
+            np.testing.assert_array_equal(pattern(levels), wanted, err_msg=f"{seed} {scale}")
+
+
+def test_local_binary_pattern_tells_a_difference_beyond_rounding():
+    pattern = compiled(texture.local_binary_pattern)
+    bright = np.full((9, 9), 0.5, np.float32)
+    bright[4, 4] += 2e-7
+    bright[0, 0] = 1e6  # far away: it blurs no other pixel
+    assert pattern(bright)[4, 4] == 0
 
 
 def test_local_binary_pattern_of_known_shapes():
