@@ -45,7 +45,8 @@ def gravity(normals: jax.Array) -> jax.Array:
         scatter = _product(rows.T * sign[None], rows)
         value, vector = jnp.linalg.eigh(scatter)
         count = jnp.maximum(jnp.sum(unit), 1).astype(rows.dtype)
-        best = value - value[0] < TIE * count
+        # What even the best direction leaves unexplained is noise: no less tells two apart.
+        best = value - value[0] < jnp.maximum(TIE * count, value[0])
         nearest = _product(vector, jnp.where(best, _product(down, vector), 0.0))
         length = jnp.linalg.norm(nearest)
         # None is nearest to an estimate that is orthogonal to all: it stays.

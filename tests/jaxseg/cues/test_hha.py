@@ -68,6 +68,19 @@ def test_gravity_of_normals_by_hand():
     np.testing.assert_allclose(known([0, 0, 1], [1, 0, 0], turned), [0, 1, 0], atol=1e-6)
     level = np.array([0.0, -np.cos(0.5), np.sin(0.5)])
     np.testing.assert_allclose(known(level, level), -level, atol=1e-6)
+    # One wall's normals with noise, a little less of it along one diagonal: still one wall.
+    wall, along, across = np.array(
+        [[0, np.sin(0.2), np.cos(0.2)], [0, np.cos(0.2), -np.sin(0.2)], [1, 0, 0]]
+    )
+    noise = np.array([0.3 * (along + across), 0.25 * (along - across)]) / np.sqrt(2)
+    noisy = np.concatenate([wall + noise, wall - noise])
+    noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
+    np.testing.assert_allclose(known(*noisy), along, atol=1e-5)
+    # A second wall that is more than that noise leaves the line along both.
+    np.testing.assert_allclose(known(*noisy, across), along, atol=0.05)
+    tilted = (along + across) / np.sqrt(2)
+    line = (along - across) / np.sqrt(2)
+    np.testing.assert_allclose(known(*[wall] * 9, tilted), line, atol=1e-5)
     # All round the axis at 46 degrees: nothing that is as good is nearest, so it stays.
     turns = np.radians([0, 90, 180, 270])
     sine, cosine = np.sin(np.radians(46)), np.cos(np.radians(46))
