@@ -273,8 +273,7 @@ def _first_of(problems, root):
     """The first problem as an error that says how many more there are."""
     first, *others = problems
     more = f" ({len(others)} more)" if others else ""
-    fix = f"{first.fix} `{_check_command(root)}` lists all problems."
-    return BadFile(first.path, first.problem + more, fix, first.place)
+    return BadFile(first.path, first.problem + more, f"{first.fix} {_advice(root)}", first.place)
 
 
 @contextlib.contextmanager
@@ -283,12 +282,12 @@ def _mention_check(root):
     try:
         yield
     except BadFile as bad:
-        fix = f"{bad.fix} `{_check_command(root)}` lists all problems."
-        raise BadFile(bad.path, bad.problem, fix, bad.place)
+        raise BadFile(bad.path, bad.problem, f"{bad.fix} {_advice(root)}", bad.place)
 
 
-def _check_command(root):
-    return f"python -m launch.check {shlex.quote(str(root))}"
+def _advice(root):
+    command = f"python -m launch.check {shlex.quote(str(root))}"
+    return f"`{command}` lists all problems; arguments are --config.data.kwargs.NAME=VALUE here."
 
 
 def _hash(*parts):

@@ -88,11 +88,10 @@ def test_check_and_training_agree(tmp_path_factory, seed, kind, image, layout, c
     root = tmp_path_factory.mktemp("data")
     make(root, np.random.default_rng(seed), kind, image, layout, count)
     flags = [f"--{key}={value}" for key, value in options.items()]
+    sound = True
     try:
         check.main([str(root), *flags])
-        sound = True
-    except CommandExit as stop:
-        assert stop.exit_code == 1
+    except CommandExit:
         sound = False
     try:
         for split in ("train", "val"):
