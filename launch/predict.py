@@ -59,6 +59,8 @@ def main(argv: list[str]) -> None:
             f"--fill_holes: there is no class {max(options.fill_holes)}; ids are 0 to "
             f"{segmenter.classes - 1}"
         )
+    for line in segmenter.reading.lines if segmenter.reading else ():
+        logger.info(f"trained on {line}")
     failed = predict(segmenter, items, options.out, segmenter.prior(options.prior, items))
     if failed:
         raise UserError(

@@ -8,6 +8,7 @@ indices, which the compiled step gathers by itself.
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,6 +28,7 @@ class Data:
       arrays: {key: [size, ...]}, or None for a split that streams.
       example: shape and dtype of each array of one example.
       reading: how files became examples, as JSON; {} for data that are no files.
+      inventory: {file: a hash of its content}; {} for data that are no files.
       damaged: bool [size], the examples of `arrays` for which another stands in; None
         where all are whole.
       tally: a `damage.Tally` where `config.data.damaged` tolerates damaged records, else None.
@@ -36,6 +38,7 @@ class Data:
     arrays: dict[str, np.ndarray] | None
     example: dict[str, jax.ShapeDtypeStruct]
     reading: dict = dataclasses.field(default_factory=dict)
+    inventory: dict = dataclasses.field(default_factory=dict)
     damaged: np.ndarray | None = None
     tally: Any = None
 
@@ -74,15 +77,23 @@ def open_data(section, split: str, where: str = "config.data") -> Data:
         records = inner.records
     reading = getattr(records, "reading", None)
     reading = reading.to_json() if reading else {}
-    return Data(opened, arrays, example, reading, damaged, tally)
+    inventory = getattr(records, "inventory", {})
+    return Data(opened, arrays, example, reading, inventory, damaged, tally)
 
 
-def open_splits(section, held_out: str) -> tuple[Data, Data]:
-    """Opens the training split, `section.split`, and the evaluation split `held_out`."""
-    return (
-        open_data(section, section.split, "config.data"),
-        open_data(section, held_out, "config.eval"),
-    )
+def open_splits(section, held_out: str, workdir: Path) -> tuple[Data, Data]:
+    """Opens the training split, `section.split`, and the evaluation split `held_out`.
+
+    Says what has changed in the files since the run in `workdir` last started.
+    """
+    train = open_data(section, section.split, "config.data")
+    evaluation = open_data(section, held_out, "config.eval")
+    inventories = {section.split: train.inventory, held_out: evaluation.inventory}
+    if any(inventories.values()) and jax.process_index() == 0:
+        from launch.data import inventory  # of files of the user's own
+
+        inventory.tell_changes(workdir / "data.json", inventories)
+    return train, evaluation
 
 
 def facts(data: Data) -> dict:

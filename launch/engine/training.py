@@ -55,7 +55,7 @@ def train(
         group.share_compilation_cache(workdir)
         group.check_same("the config", run_config.shared_keys(config.to_dict()))
         config = run_config.check_continues(workdir, config)
-        open_splits = partial(batches.open_splits, config.data, config.eval.split)
+        open_splits = partial(batches.open_splits, config.data, config.eval.split, workdir)
         data, held_out = group.on_all("the data", open_splits, DATA_SECONDS)
         group.check_same("the data", batches.facts(data) | {"size": data.split.size})
         config = experiments.with_classes(config, data.split)

@@ -48,6 +48,17 @@ def test_translation_moves_and_fills_with_black(ratio, shape, reach):
     assert np.ptp(list(places), axis=0).tolist() == [2 * down, 2 * right]
 
 
+@pytest.mark.parametrize(("side", "reach"), [(20, 3), (28, 4), (12, 2), (8, 1), (3, 1), (19, 2)])
+def test_translation_reaches_as_far_as_the_published_code(side, reach):
+    """int(side / 8 + 0.5) pixels, but at least one: half a pixel counts as a whole one."""
+    move = jax.jit(jax.vmap(diffaugment.translation(), (None, 0)))
+    marked = jnp.full((side, side, 1), -1.0).at[side // 2, side // 2].set(1.0)
+    moved = np.asarray(move(marked, jax.random.split(KEY, 200)))[..., 0]
+    rows, columns = (np.unique(moved.max(axis).argmax(1)) - side // 2 for axis in (2, 1))
+    np.testing.assert_array_equal(rows, np.arange(-reach, reach + 1))
+    np.testing.assert_array_equal(columns, rows)
+
+
 def test_cutout_greys_a_rectangle():
     x = images() + 2.0  # nowhere 0
     cut = np.asarray(augment((diffaugment.cutout(),), x, KEY, INDEX))

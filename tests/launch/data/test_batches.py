@@ -67,12 +67,13 @@ def test_an_evaluation_has_no_more_batches_than_needed(data_dir, size, count):
     assert (len(masks), np.sum(masks)) == (count, size)
 
 
-def test_an_old_record_says_nothing_of_scale_and_masks():
-    data = batches.recorded({"example": {"image": ["uint8", 4, 5, 3]}, "classes": ["a"]})
-    assert (data.scale, data.binary, data.split.classes) == (1.0, False, ("a",))
+def test_a_record_keeps_how_files_were_read():
+    facts = {"example": {"image": ["uint8", 4, 5, 3]}, "classes": ["a"], "reading": {"scale": 2}}
+    data = batches.recorded(facts)
+    assert (data.reading, data.split.classes) == ({"scale": 2}, ("a",))
     assert data.example["image"].shape == (4, 5, 3)
-    assert batches.Data(data.split, None, {}).scale == 1.0
-    assert batches.Data(data.split, None, {}).binary is False
+    assert batches.facts(data)["reading"] == {"scale": 2}
+    assert batches.Data(data.split, None, {}).reading == {}
 
 
 def test_hosts_together_see_the_batches_of_one(data_dir):
@@ -115,7 +116,7 @@ def test_a_record_of_the_data_is_enough_to_know_an_example(data_dir):
     facts = json.loads(json.dumps(batches.facts(data)))
     recorded = batches.recorded(facts)
     assert recorded.example == data.example
-    assert (recorded.scale, recorded.binary, recorded.split.size) == (1.0, False, 0)
+    assert (recorded.reading, recorded.split.size) == ({}, 0)
     with pytest.raises(UserError, match="says nothing of the data"):
         batches.recorded({})
 
