@@ -20,6 +20,8 @@ from launch.reporting import outputs
 
 logger = logging.getLogger("segen")
 
+MOST_SEEDS = 10_000_000  # of one command; they lie in memory
+
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command and exits with its code.
@@ -144,7 +146,7 @@ def seed_range(value: str) -> list[int]:
     """The argument type of --seeds: "7", "0-63", or a list "0-3,8,12-15".
 
     Raises:
-      ArgumentTypeError: the value has another form.
+      ArgumentTypeError: the value has another form, or more seeds than MOST_SEEDS.
     """
     seeds = []
     for part in value.split(","):
@@ -153,6 +155,10 @@ def seed_range(value: str) -> list[int]:
         if last < first or last >= 2**31:
             raise argparse.ArgumentTypeError(
                 f"{value!r} is not a range of seeds; write 7, 0-63 or 0-3,8,12-15"
+            )
+        if len(seeds) + last - first >= MOST_SEEDS:
+            raise argparse.ArgumentTypeError(
+                f"{value!r} has more than {MOST_SEEDS:,} seeds; ask for them in several calls"
             )
         seeds.extend(range(first, last + 1))
     return seeds

@@ -2,6 +2,7 @@ import argparse
 import errno
 import signal
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,16 @@ def test_seed_ranges(parts):
 def test_what_is_not_a_seed_range(text):
     with pytest.raises(argparse.ArgumentTypeError, match="not a range of seeds"):
         cli.seed_range(text)
+
+
+def test_many_seeds_are_read_at_once_and_too_many_are_refused():
+    began = time.process_time()
+    assert cli.seed_range("0-999999") == list(range(1_000_000))
+    assert time.process_time() - began < 1
+    assert len(cli.seed_range("5,1-9999999")) == cli.MOST_SEEDS
+    for text in ("0-10000000", "5,0-9999999", "0-2147483646"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"more than 10,000,000 seeds"):
+            cli.seed_range(text)
 
 
 def test_overrides_keep_the_types_of_the_config():
