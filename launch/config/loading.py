@@ -39,7 +39,7 @@ def load(spec: str) -> ConfigDict:
         path = installed
     try:
         config = _execute(path, variant)
-        _check_plain(config, path)
+        _check_plain(config.to_dict(), path)
         return with_defaults(config, str(path))
     except UserError:
         raise
@@ -71,9 +71,9 @@ def _execute(path: Path, variant: str) -> ConfigDict:
     return config
 
 
-def _check_plain(config: ConfigDict, path: Path) -> None:
+def _check_plain(keys: dict, path: Path) -> None:
     """Refuses values that config.json cannot hold."""
-    for key, value in flatten(config.to_dict()).items():
+    for key, value in flatten(keys).items():
         try:
             json.dumps(value)
         except (TypeError, ValueError):
