@@ -220,7 +220,7 @@ def _check_png(path):
         length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
         end = start + 8 + length
         if end + 4 > len(data):
-            raise BadFile(path, "the file ends early", "Copy or export it again.")
+            raise BadFile(path, "cannot be read (it ends early)", "Copy or export it again.")
         if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             problem = f"damaged: the checksum of the chunk at byte {start} is wrong"
             raise BadFile(path, problem, "Copy or export it again.")

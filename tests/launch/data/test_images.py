@@ -189,9 +189,9 @@ def png():
     ("content", "message"),
     [
         (b"", "the file is empty. Copy or export it again"),
-        (png()[:300], "the file ends early"),
-        (png()[:-1], "the file ends early"),
-        (png()[:-12], "the file ends early"),
+        (png()[:300], r"cannot be read \(it ends early\)"),
+        (png()[:-1], r"cannot be read \(it ends early\)"),
+        (png()[:-12], r"cannot be read \(it ends early\)"),
         (b"not a picture at all", r"cannot be read \(cannot identify image file\)"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid",
