@@ -16,6 +16,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import struct
 import sys
 import zipfile
@@ -31,6 +32,25 @@ import numpy as np
 PROGRAM, PARAMETERS = "program.bin", "parameters.safetensors"
 GOLDEN, CARD = "golden.npz", "card.json"
 VENDOR = "vendor"  # a folder of the archive: packages that jax needs and does not install
+
+UNPACKED = "SEGEN_UNPACKED_MIB"  # the environment variable
+
+# What damaged files raise in the libraries that read them.
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 # The dtypes by their names in safetensors.
 DTYPES = {
@@ -187,16 +207,38 @@ def read(path: Path) -> tuple[dict[str, bytes], dict]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
             members = {name: archive.read(name) for name in archive.namelist()}
         card = json.loads(members[CARD])
-        hashes = card["sha256"]
-    except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
+        hashes = dict(card["sha256"])
+    except DAMAGE as error:
         raise ValueError(f"{path} is not an exported model, or damaged: {error}") from error
     for name, expected in hashes.items():
         if name not in members or hashlib.sha256(members[name]).hexdigest() != expected:
             problem = "has changed since it was written" if name in members else "is missing"
             raise ValueError(f"{path} is damaged: {name} {problem}; get it again")
     return members, card
+
+
+def check_unpacked(path: Path, size: int) -> None:
+    """Refuses a file that is small and says that it unpacks to very much.
+
+    Args:
+      path: the file.
+      size: the bytes of all that it holds, unpacked.
+
+    Raises:
+      ValueError: these are more than its own bytes and $SEGEN_UNPACKED_MIB (1024 where that is
+        not set).
+    """
+    text, packed = os.environ.get(UNPACKED) or "1024", path.stat().st_size
+    if not text.isdecimal():
+        raise ValueError(f"{UNPACKED}={text} in the environment is not a number of MiB")
+    if size > packed + int(text) * 2**20:
+        raise ValueError(
+            f"it has {packed:,} bytes and unpacks to {size:,}; if you trust it, set the "
+            f"environment variable {UNPACKED}={size // 2**20 + 1}"
+        )
 
 
 def tensors(data: bytes) -> dict[str, np.ndarray]:
@@ -207,16 +249,28 @@ def tensors(data: bytes) -> dict[str, np.ndarray]:
 
     Returns:
       {name: array}, each a view of `data`.
+
+    Raises:
+      ValueError: the tensors do not fill the file one after the other, or the shape of one is
+        not that of its numbers. Damage may raise other errors of DAMAGE, too.
     """
     (length,) = struct.unpack("<Q", data[:8])
+    if length > len(data) - 8:
+        raise ValueError(f"its header has {length:,} bytes, the file {len(data):,}")
     header, body = json.loads(data[8 : 8 + length]), memoryview(data)[8 + length :]
-    arrays = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            first, last = entry["data_offsets"]
-            values = np.frombuffer(body[first:last], DTYPES[entry["dtype"]])
-            arrays[name] = values.reshape(entry["shape"])
-    return arrays
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    arrays, end = {}, 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        (first, last), shape = entry["data_offsets"], entry["shape"]
+        if first != end or last < first:
+            raise ValueError(f"{name} begins at byte {first}, and what is before it ends at {end}")
+        if any(not isinstance(side, int) or side < 0 for side in shape):
+            raise ValueError(f"{name} has the shape {shape}")
+        values = np.frombuffer(body[first:last], DTYPES[entry["dtype"]])
+        arrays[name], end = values.reshape(shape), last
+    if end != len(body):
+        raise ValueError(f"its tensors end at byte {end:,} of {len(body):,}")
+    return {name: arrays[name] for name in entries}
 
 
 def main(path: str | Path | None = None) -> int:
