@@ -31,6 +31,10 @@ import numpy as np
 
 PROGRAM, PARAMETERS = "program.bin", "parameters.safetensors"
 GOLDEN, CARD = "golden.npz", "card.json"
+CARD_KEYS = (
+    *("function", "task", "step", "classes", "inputs", "outputs", "parameters"),
+    *("platforms", "golden_on", "versions"),
+)
 VENDOR = "vendor"  # a folder of the archive: packages that jax needs and does not install
 
 UNPACKED = "SEGEN_UNPACKED_MIB"  # the environment variable
@@ -210,7 +214,10 @@ def read(path: Path) -> tuple[dict[str, bytes], dict]:
             check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
             members = {name: archive.read(name) for name in archive.namelist()}
         card = json.loads(members[CARD])
-        hashes = dict(card["sha256"])
+        hashes = {name: card["sha256"][name] for name in (PROGRAM, PARAMETERS, GOLDEN)}
+        hashes |= card["sha256"]
+        if missing := [key for key in CARD_KEYS if key not in card]:
+            raise ValueError(f"{CARD} has no {_join(missing)}")
     except DAMAGE as error:
         raise ValueError(f"{path} is not an exported model, or damaged: {error}") from error
     for name, expected in hashes.items():
@@ -280,23 +287,33 @@ def main(path: str | Path | None = None) -> int:
       path: the file; None for the one that this module is in.
 
     Returns:
-      The exit code: 0 if the outputs are as close as the card allows, else 1.
+      The exit code: 0 if the outputs are as close as the card allows, 1 if they are not, 2 if
+      the archive cannot be opened.
     """
     try:
         model = load(path)
     except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print("\n".join(about(model)))
+        _print(error, sys.stderr)
+        return 2
+    _print("\n".join(about(model)))
     differences = model.differences()
-    print(f"parity on {jax.default_backend()} with golden outputs of {model.card['golden_on']}:")
+    _print(f"parity on {jax.default_backend()} with golden outputs of {model.card['golden_on']}:")
     for name, difference in differences.items():
-        print(f"  {name}: {describe(difference)}")
+        _print(f"  {name}: {describe(difference)}")
     if beyond := model.beyond_tolerance(differences):
-        print(f"FAILED: {_join(beyond)} differ by more than the card allows", file=sys.stderr)
+        _print(f"FAILED: {_join(beyond)} differ by more than the card allows", sys.stderr)
         return 1
-    print("not damaged, and the outputs are those of the export")
+    _print("not damaged, and the outputs are those of the export")
     return 0
+
+
+def _print(text, stream=None):
+    """Prints text; drops it if nobody reads it any more (`| head -1`)."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def about(model: Model) -> list[str]:
