@@ -54,8 +54,8 @@ class Workdir:
         lock = self.path / file_lock.NAME
         if self._lock and not (lock.is_file() and os.path.samestat(lock.stat(), self._lock)):
             raise UserError(
-                f"{self.path} was removed or renamed while the run went on. Give it its name "
-                "again, or start anew: the same command goes on from the last step in it"
+                f"{self.path} was removed or renamed while the run went on, so the run stops. If "
+                "you renamed it, give --workdir its new name: the run goes on from its last step"
             )
 
     def sync(self) -> None:
