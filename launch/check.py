@@ -7,7 +7,6 @@ otherwise with 0. Also says what the folder contains.
 
 import logging
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -45,7 +44,8 @@ def main(argv: list[str]) -> None:
     if not root.is_dir():
         raise UserError(f"no such directory: {root}")
     report = folder_check.check(root, options.classes, options.ignore)
-    _print("\n\n".join(filter(None, (table(report, root), summary(report)))))
+    if text := "\n\n".join(filter(None, (table(report, root), summary(report)))):
+        print(text)
     warnings = _count(report.warnings, "warning")
     if report.errors:
         raise CommandExit(f"{_count(report.errors, 'error')}, {warnings}")
@@ -112,13 +112,6 @@ def _class_shares(report, splits):
             cells = "".join(f"  {share:5.2f} %" for share in shares)
             lines.append(f"{number:3}  {name:{width}}{cells}")
     return lines
-
-
-def _print(text):
-    try:
-        print(*filter(None, [text]), flush=True)
-    except BrokenPipeError:  # of `| head`; otherwise Python reports it again at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _count(things, name):

@@ -17,6 +17,8 @@ from launch.config.errors import UserError
 from launch.data import cache, order
 from launch.data.sources import DAMAGED, Split, open_split
 
+MASKS = "segmentation"  # the masks among the arrays of an example
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -78,12 +80,42 @@ def open_data(section, split: str, where: str = "config.data") -> Data:
     return Data(opened, arrays, example, *facts, damaged, tally)
 
 
-def open_splits(section, held_out: str) -> tuple[Data, Data]:
-    """Opens the training split, `section.split`, and the evaluation split `held_out`."""
-    return (
+def open_splits(section, held_out: str, void: int = 255) -> tuple[Data, Data]:
+    """Opens the training split and the evaluation split of a run, and checks their masks.
+
+    Args:
+      section: `config.data`, with the training split.
+      held_out: the evaluation split.
+      void: see `check_labels`.
+    """
+    opened = (
         open_data(section, section.split, "config.data"),
         open_data(section, held_out, "config.eval"),
     )
+    for data in opened:
+        check_labels(data, void)
+    return opened
+
+
+def check_labels(data: Data, void: int) -> None:
+    """Refuses a split of masks whose every pixel is void; reads masks until one has a class.
+
+    Args:
+      data: the split; without an array `segmentation` nothing is checked.
+      void: the id of pixels that neither train nor score.
+
+    Raises:
+      UserError: nothing could be learned from the split, nor measured on it.
+    """
+    if MASKS not in data.example:
+        return
+    rows = range(data.split.size)
+    one = lambda row: data.split[row] if data.arrays is None else {MASKS: data.arrays[MASKS][row]}
+    if all((one(row)[MASKS] == void).all() for row in rows):
+        raise UserError(
+            f"{data.split.title}: every pixel of all {len(rows):,} masks is void (id {void}). "
+            "Check the masks, and which id means void"
+        )
 
 
 def facts(data: Data) -> dict:

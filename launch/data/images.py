@@ -1,14 +1,18 @@
 """Reads images, masks and depth maps from files; a BadFile says why one cannot be read."""
 
+import math
+import os
+import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from launch.config.errors import UserError
 from launch.data.bad_file import BadFile, pixel
 
-# Pillow refuses very large images as possible attacks; these are the user's own files.
-Image.MAX_IMAGE_PIXELS = None
+Image.MAX_IMAGE_PIXELS = None  # `check_pixels` has a limit that the user can change
+MOST_PIXELS = "SEGEN_MOST_PIXELS"  # the environment variable
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp")
 # Pillow multiplies the greys of a PNG of 2 or 4 bits so that they span 0 to 255; ids are
 # divided by the same factor.
@@ -103,9 +107,10 @@ def read_depth(path) -> np.ndarray:
     """
     if Path(path).suffix.lower() == ".npy":
         try:
-            values = np.load(path)
-        except (OSError, ValueError, EOFError) as error:
+            values = np.lib.format.open_memmap(path, mode="r")  # checks the size of the file
+        except Exception as error:  # numpy raises errors of many types
             raise _unreadable(path, error)
+        check_pixels(path, values.shape)
         values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
     else:
         values = np.asarray(_load(path)[0])
@@ -138,8 +143,11 @@ def read_size(path) -> tuple[int, int]:
     """
     try:
         with Image.open(path) as image:
+            check_pixels(path, image.size)
             sideways = image.getexif().get(ORIENTATION, 1) >= 5
             return image.size if sideways else image.size[::-1]
+    except (BadFile, UserError):
+        raise
     except Exception as error:  # Pillow's plugins raise errors of any type
         raise _unreadable(path, error)
 
@@ -167,16 +175,56 @@ def _load(path):
     """Opens an image: upright, its format, and the factor by which Pillow multiplied greys."""
     try:
         with Image.open(path) as image:
+            check_pixels(path, image.size)
+            if image.format == "PNG":
+                _check_png(path)
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             raw = image.tile[0][3] if image.tile else ""
             raw = raw if isinstance(raw, str) else raw[0]
             image.load()
             upright = ImageOps.exif_transpose(image)
+    except (BadFile, UserError):
+        raise
     except Exception as error:  # Pillow's plugins raise errors of any type
         raise _unreadable(path, error)
     if frames > 1:
         raise BadFile(path, f"holds {frames} images", "Save each as a file of its own.")
     return upright, image.format, GREY_FACTOR.get(str(raw)[:3], 1)
+
+
+def check_pixels(path, shape: tuple) -> None:
+    """Refuses a huge image by its header: a file of a few kB can fill the memory.
+
+    Args:
+      path: the file.
+      shape: (width, height) or (height, width), and perhaps channels.
+
+    Raises:
+      BadFile: it has more pixels than $SEGEN_MOST_PIXELS (2^28 where that is not set).
+      UserError: that variable is no number.
+    """
+    text = os.environ.get(MOST_PIXELS) or str(2**28)
+    if not text.isdecimal():
+        raise UserError(f"{MOST_PIXELS}={text} in the environment: give a number of pixels")
+    pixels = math.prod(shape[:2])
+    if pixels > int(text):
+        problem = f"{pixels:,} pixels, of which {MOST_PIXELS} allows {int(text):,}"
+        fix = f"Cut it into tiles, or set the environment variable {MOST_PIXELS}={pixels}."
+        raise BadFile(path, problem, fix)
+
+
+def _check_png(path):
+    """Compares the checksums of all chunks; Pillow skips that of the chunks with the pixels."""
+    data, start, kind = memoryview(Path(path).read_bytes()), 8, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+        end = start + 8 + length
+        if end + 4 > len(data):
+            raise BadFile(path, "cannot be read (it ends early)", "Copy or export it again.")
+        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            problem = f"damaged: the checksum of the chunk at byte {start} is wrong"
+            raise BadFile(path, problem, "Copy or export it again.")
+        start = end + 4
 
 
 def _unreadable(path, error):
