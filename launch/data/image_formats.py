@@ -194,6 +194,8 @@ def _open(path):
 
 def _orientation(image):
     """The EXIF orientation of an image; 1 where EXIF is damaged, which pixels are not."""
+    if image.format == "PNG":
+        image.load()  # EXIF may follow the pixels
     with _WARNINGS, warnings.catch_warnings(record=True), contextlib.suppress(Exception):
         orientation = image.getexif().get(ORIENTATION, 1)
         return orientation if orientation in range(1, 9) else 1
