@@ -81,18 +81,27 @@ def open_data(section, split: str, where: str = "config.data") -> Data:
     return Data(opened, arrays, example, reading, inventory, damaged, tally)
 
 
-def open_splits(section, held_out: str, workdir: Path) -> tuple[Data, Data]:
-    """Opens the training split, `section.split`, and the evaluation split `held_out`.
+def open_splits(section, held_out: str, workdir: Path, void: int = 255) -> tuple[Data, Data]:
+    """Opens the training split and the evaluation split of a run, and checks their masks.
 
     Says what has changed in the files since the run in `workdir` last started.
+
+    Args:
+      section: `config.data`, with the training split.
+      held_out: the evaluation split.
+      workdir: the run's folder.
+      void: the id of pixels that neither train nor score.
     """
     train = open_data(section, section.split, "config.data")
     evaluation = open_data(section, held_out, "config.eval")
-    inventories = {section.split: train.inventory, held_out: evaluation.inventory}
-    if any(inventories.values()) and jax.process_index() == 0:
-        from launch.data import inventory  # of files of the user's own
+    if "segmentation" in train.example:
+        from launch.data import inventory, labels_check  # of masks and of files
 
-        inventory.tell_changes(workdir / "data.json", inventories)
+        for data in (train, evaluation):
+            labels_check.check_labels(data.split, data.arrays, void)
+        inventories = {section.split: train.inventory, held_out: evaluation.inventory}
+        if any(inventories.values()) and jax.process_index() == 0:
+            inventory.tell_changes(workdir / "data.json", inventories)
     return train, evaluation
 
 

@@ -159,6 +159,20 @@ def test_all_scores_with_their_card(run, runs):
         assert picture.size == ((5 * 9 - 1) * 6, (3 * 9 - 1) * 6)  # 5 samples, 3 rows
 
 
+def test_a_figure_or_a_file_that_fails_does_not_lose_the_scores(run, monkeypatch, capsys):
+    def fail(*arguments):
+        raise OSError("the disk of the figures is gone")
+
+    monkeypatch.setattr(evaluate.image_files, "save", fail)
+    with pytest.raises(OSError, match="of the figures"):
+        run("maker", "--samples=64", "--reals=80", "--force")
+    assert json.loads(capsys.readouterr().out)["fid"] > 0
+    monkeypatch.setattr(evaluate, "replacing", fail)
+    with pytest.raises(OSError, match="is gone"):
+        run("maker", "--samples=64", "--reals=80", "--force", "--neighbours=0")
+    assert json.loads(capsys.readouterr().out)["fid"] > 0
+
+
 def test_scores_of_completions_alone(run, runs):
     figure = runs["maker"] / "figures" / "neighbours-00000001.png"
     figure.unlink(missing_ok=True)

@@ -290,6 +290,11 @@ def test_a_row_has_its_own_label_unless_one_is_asked_for(label, labels):
             ["--condition=IN/ids.png"],
             r"ids.png \(x 1, y 0\): id 7, but there are 3 classes",
         ),
+        (
+            "sketched",
+            ["--seeds=0-1048576"],
+            r"out.png: 1,048,577 images have 67,108,928 pixels, and a picture takes 67,108,864",
+        ),
         ("masked", ["--seeds=10-12"], r"12 rows to complete, 0 to 11; seed 12 is beyond"),
     ],
 )

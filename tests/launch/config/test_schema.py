@@ -5,6 +5,7 @@ import pytest
 from launch.config import loading, schema
 from launch.config.errors import UserError
 
+NAN, INF = float("nan"), float("inf")
 VAE = str(Path(__file__).parents[3] / "configs" / "vae.py")
 
 
@@ -114,3 +115,31 @@ def test_settings_of_a_collapse_need_a_best_to_go_back_to():
         schema.check_values(config)
     config.checkpoint.best = "quality"
     schema.check_values(config)
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        (
+            "optimizer",
+            {"learning_rate": float("nan")},
+            r"config.optimizer.learning_rate .*, got nan",
+        ),
+        (
+            "optimizer",
+            {"schedule": {"end": float("inf")}},
+            r"optimizer.schedule.end must be finite",
+        ),
+        ("model", {"widths": [1, (2.0, float("-inf"))]}, r"config.model.widths must be finite"),
+        ("task", {"each": [{"weight": float("nan")}]}, r"config.task.each must be finite"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(section, value, message):
+    config = schema.with_values(schema.defaults(), {section: value})
+    with pytest.raises(UserError, match=message):
+        schema.check_values(config)
+
+
+def test_all_other_values_may_be_anything():
+    value = {"text": "nan", "numbers": [1, (2.5, None)], "each": [{"a": True}]}
+    schema.check_values(schema.with_values(schema.defaults(), {"task": value}))

@@ -142,3 +142,39 @@ def test_mnist_is_gathered_fast(mnist_dir, resident):
     began = time.perf_counter()
     first(feed, 500)
     assert 500 * 128 / (time.perf_counter() - began) > 150_000
+
+
+def masks_of(void, last):
+    """Three masks that are void but for one pixel of the last one."""
+    masks = np.full((3, 2, 2, 1), void, np.uint8)
+    masks[2, 1, 1] = last
+    return {"image": np.zeros((3, 2, 2, 3), np.uint8), "segmentation": masks}
+
+
+def masks(split, void=255):
+    return masks_of(void, void if split == "nothing" else 1)
+
+
+def streamed_masks(split):
+    arrays = masks(split)
+    return [{key: array[row] for key, array in arrays.items()} for row in range(3)]
+
+
+@pytest.mark.parametrize("name", ["masks", "streamed_masks"])
+def test_masks_of_void_alone_are_refused(tmp_path, name):
+    config = data_config("", name=f"{__name__}:{name}", split="train", cache_mib=0)
+    assert len(batches.open_splits(config, "train", tmp_path)) == 2
+    message = r"nothing: every pixel of all 3 masks is void \(id 255\)\. Check the masks"
+    with pytest.raises(UserError, match=message):
+        batches.open_splits(config, "nothing", tmp_path)
+    config.split = "nothing"
+    with pytest.raises(UserError, match=message):
+        batches.open_splits(config, "train", tmp_path)
+    assert len(batches.open_splits(config, "train", tmp_path, 254)) == 2  # 255 is a class there
+
+
+def test_the_id_of_void_is_the_tasks(tmp_path):
+    config = data_config("", name=f"{__name__}:masks", split="train", kwargs={"void": 0})
+    assert len(batches.open_splits(config, "train", tmp_path, 0)) == 2
+    with pytest.raises(UserError, match=r"void \(id 0\)"):
+        batches.open_splits(config, "nothing", tmp_path, 0)

@@ -1,10 +1,14 @@
 import io
+import pickle
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from launch.data import images
+from launch.config.errors import UserError
+from launch.data import image_formats, images
 from launch.data.bad_file import BadFile
 
 RNG = np.random.default_rng(0)
@@ -195,7 +199,9 @@ def png():
     ("content", "message"),
     [
         (b"", "the file is empty. Copy or export it again"),
-        (png()[:300], r"cannot be read \(.*\)"),
+        (png()[:300], r"cannot be read \(it ends early\)"),
+        (png()[:-1], r"cannot be read \(it ends early\)"),
+        (png()[:-12], r"cannot be read \(it ends early\)"),
         (b"not a picture at all", r"cannot be read \(cannot identify image file\)"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid",
@@ -294,3 +300,89 @@ def test_a_mask_of_another_size_than_its_image():
     assert str(bad) == "m.png: is 7 x 5, its image 7 x 6. Export it at the size of i.png."
     bad = images.wrong_size("m.png", (5, 7), "i.png", (7, 5, 3))
     assert bad.fix.startswith("One of them lies on its side")
+
+
+READERS = (images.read_image, images.read_mask, images.read_depth)
+
+
+def test_a_flipped_bit_of_a_png_never_changes_a_label_unnoticed(tmp_path):
+    ids = np.array([[3, 1, 0], [2, 2, 7]], np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(ids).save(stream, "PNG", compress_level=0)  # deflate notices nothing
+    whole = stream.getvalue()
+    np.testing.assert_array_equal(images.read_mask(write(tmp_path / "a.png", whole)), ids)
+    for bit in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BadFile, match=r"checksum of the chunk at byte|ends early|cannot be"):
+            images.read_mask(write(tmp_path / "a.png", content))
+    content = bytearray(whole)
+    content[50] ^= 1
+    with pytest.raises(BadFile, match=r"damaged: the checksum of the chunk at byte 33 is wrong"):
+        images.read_image(write(tmp_path / "a.png", content))
+    np.testing.assert_array_equal(images.read_mask(write(tmp_path / "a.png", whole + b"x")), ids)
+
+
+def bomb(width, height):
+    """A PNG whose header says more than its few bytes hold."""
+    chunk = lambda kind, data: (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    )
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    signature = b"\x89PNG\r\n\x1a\n"
+    return (
+        signature
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_a_huge_image_is_refused_by_its_header(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.png", bomb(30_000, 30_000))
+    message = (
+        r"a.png: 900,000,000 pixels, of which SEGEN_MOST_PIXELS allows 268,435,456. Cut it into "
+        r"tiles, or set the environment variable SEGEN_MOST_PIXELS=900000000."
+    )
+    for read in (*READERS, image_formats.read_size):
+        with pytest.raises(BadFile, match=message):
+            read(path)
+    monkeypatch.setenv("SEGEN_MOST_PIXELS", "900000000")
+    with pytest.raises(BadFile, match="cannot be read"):  # it is read, and holds no pixels
+        image_formats.read_size(path)
+    monkeypatch.setenv("SEGEN_MOST_PIXELS", "many")
+    for read in (*READERS, image_formats.read_size):
+        with pytest.raises(UserError, match=r"SEGEN_MOST_PIXELS=many in the environment: give a"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg", "a.bmp", "a.npy"])
+def test_the_limit_of_pixels_holds_for_every_format(tmp_path, monkeypatch, name):
+    values, path = np.ones((3, 5), np.uint16 if name[2] in "nt" else np.uint8), tmp_path / name
+    if name[2:] == "npy":
+        np.save(path, values)
+        read = images.read_depth
+    else:
+        Image.fromarray(values).save(path)
+        read = lambda path: images.read_pixels(path).values
+    monkeypatch.setenv("SEGEN_MOST_PIXELS", "15")
+    assert read(path).shape[:2] == (3, 5)
+    monkeypatch.setenv("SEGEN_MOST_PIXELS", "14")
+    with pytest.raises(BadFile, match=r"15 pixels, of which SEGEN_MOST_PIXELS allows 14"):
+        read(path)
+
+
+def test_depth_files_that_are_not_what_their_header_says(tmp_path):
+    path = tmp_path / "a.npy"
+    with path.open("wb") as stream:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)}
+        np.lib.format.write_array_header_1_0(stream, header)
+    for content in (path.read_bytes(), b"PK\x03\x04", b"\x93NUMPY\x01", pickle.dumps(3)):
+        with pytest.raises(BadFile, match=r"a.npy: cannot be read \(.*\)\. Copy or export"):
+            images.read_depth(write(path, content))
+    np.savez(tmp_path / "b.npz", a=np.ones(3))
+    with pytest.raises(BadFile, match=r"a.npy: cannot be read"):
+        images.read_depth(write(path, (tmp_path / "b.npz").read_bytes()))
+    np.save(path, np.array([None, 1]), allow_pickle=True)
+    with pytest.raises(BadFile, match=r"a.npy: cannot be read"):
+        images.read_depth(path)

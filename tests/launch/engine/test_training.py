@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -129,3 +130,22 @@ def test_scores_of_a_command_join_every_evaluation(small, tmp_path):
     assert made == [(True, 359, 0)]
     lines = metrics_file.read(tmp_path / "metrics.jsonl").lines
     assert [line["fid"] for line in lines if line["split"] == "test"] == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed"])
+def test_a_workdir_that_is_taken_away_ends_the_run_in_one_message(small, tmp_path, how):
+    workdir = tmp_path / "run"
+
+    def take_away(state):
+        workdir.rename(tmp_path / "other")
+        if how == "removed":
+            shutil.rmtree(tmp_path / "other")
+        return {}
+
+    monitor = lambda *arguments, **options: Monitor(scores=take_away)
+    with pytest.raises(UserError, match=f"{workdir} was removed or renamed"):
+        training.train(small, workdir, make_monitor=monitor)
+    assert not workdir.exists()  # and nothing was written where it had been
+    if how == "renamed":  # what was saved goes on there
+        found = checkpoints.newest_whole(tmp_path / "other" / "checkpoints")
+        assert found == 10

@@ -154,3 +154,12 @@ def test_a_terminal_has_one_live_line(monkeypatch, capsys):
     assert "loss 0.25  80 images/s  data wait 12.5%" in text
     assert "step 200: test: loss 0.5\n" in text
     assert text.count("\n") == 2  # the evaluation's line, and the end
+
+
+def test_figures_of_a_folder_that_was_removed_make_no_other(tmp_path):
+    folder = tmp_path / "run"
+    sink = FigureSink(folder)  # which was there, and was renamed since
+    sink.write(5, "test", {"iou/wall": 0.5, "iou/sky": 0.25})
+    sink.write_image(5, "samples", np.zeros((4, 4, 3), np.uint8))
+    sink.close()
+    assert not folder.exists()
