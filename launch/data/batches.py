@@ -18,8 +18,6 @@ from launch.config.errors import UserError
 from launch.data import cache, order
 from launch.data.sources import DAMAGED, Split, open_split
 
-MASKS = "segmentation"  # the masks among the arrays of an example
-
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -83,9 +81,7 @@ def open_data(section, split: str, where: str = "config.data") -> Data:
     return Data(opened, arrays, example, reading, inventory, damaged, tally)
 
 
-def open_splits(
-    section, held_out: str, void: int = 255, workdir: Path | None = None
-) -> tuple[Data, Data]:
+def open_splits(section, held_out: str, workdir: Path, void: int = 255) -> tuple[Data, Data]:
     """Opens the training split and the evaluation split of a run, and checks their masks.
 
     Says what has changed in the files since the run in `workdir` last started.
@@ -93,40 +89,20 @@ def open_splits(
     Args:
       section: `config.data`, with the training split.
       held_out: the evaluation split.
-      void: see `check_labels`.
-      workdir: the run's folder; None for a run without one.
+      workdir: the run's folder.
+      void: the id of pixels that neither train nor score.
     """
     train = open_data(section, section.split, "config.data")
     evaluation = open_data(section, held_out, "config.eval")
-    for data in (train, evaluation):
-        check_labels(data, void)
-    inventories = {section.split: train.inventory, held_out: evaluation.inventory}
-    if workdir and any(inventories.values()) and jax.process_index() == 0:
-        from launch.data import inventory  # of files of the user's own
+    if "segmentation" in train.example:
+        from launch.data import inventory, labels_check  # of masks and of files
 
-        inventory.tell_changes(workdir / "data.json", inventories)
+        for data in (train, evaluation):
+            labels_check.check_labels(data.split, data.arrays, void)
+        inventories = {section.split: train.inventory, held_out: evaluation.inventory}
+        if any(inventories.values()) and jax.process_index() == 0:
+            inventory.tell_changes(workdir / "data.json", inventories)
     return train, evaluation
-
-
-def check_labels(data: Data, void: int) -> None:
-    """Refuses a split of masks whose every pixel is void; reads masks until one has a class.
-
-    Args:
-      data: the split; without an array `segmentation` nothing is checked.
-      void: the id of pixels that neither train nor score.
-
-    Raises:
-      UserError: nothing could be learned from the split, nor measured on it.
-    """
-    if MASKS not in data.example:
-        return
-    rows = range(data.split.size)
-    one = lambda row: data.split[row] if data.arrays is None else {MASKS: data.arrays[MASKS][row]}
-    if all((one(row)[MASKS] == void).all() for row in rows):
-        raise UserError(
-            f"{data.split.title}: every pixel of all {len(rows):,} masks is void (id {void}). "
-            "Check the masks, and which id means void"
-        )
 
 
 def facts(data: Data) -> dict:

@@ -2,11 +2,8 @@
 
 import contextlib
 import importlib
-import math
-import os
 import threading
 import warnings
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +12,9 @@ from PIL import Image
 
 from launch.config.errors import UserError
 from launch.data.bad_file import BadFile
+from launch.data.bounds import check_pixels, check_png
 
-# Pillow has a limit of its own, with other messages than `check_pixels`.
-Image.MAX_IMAGE_PIXELS = None
-MOST_PIXELS = "SEGEN_MOST_PIXELS"  # environment variable: pixels that an image may have
+Image.MAX_IMAGE_PIXELS = None  # `check_pixels` has a limit that the user can change
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp"),
     *(".jp2", ".j2k", ".heic", ".heif", ".avif"),
@@ -70,7 +66,7 @@ def load(path) -> Loaded:
         image, frames = _open(path)
         with image:
             if image.format == "PNG":
-                _check_png(path)
+                check_png(path)
             if frames == 1 and _is_exact(image, path):
                 raw = _raw_mode(image)
                 image.load()
@@ -119,27 +115,6 @@ def read_orientation(path) -> int:
     """Reads the EXIF orientation of an image that can be opened: 1 to 8, 1 for none."""
     with _open(path)[0] as image:
         return _orientation(image)
-
-
-def check_pixels(path, shape: tuple) -> None:
-    """Refuses a huge image by its header: a file of a few kB can fill the memory.
-
-    Args:
-      path: the file.
-      shape: (width, height) or (height, width), and perhaps channels.
-
-    Raises:
-      BadFile: it has more pixels than $SEGEN_MOST_PIXELS (2^28 where that is not set).
-      UserError: that variable is no number.
-    """
-    text = os.environ.get(MOST_PIXELS) or str(2**28)
-    if not text.isdecimal():
-        raise UserError(f"{MOST_PIXELS}={text} in the environment: give a number of pixels")
-    pixels = math.prod(shape[:2])
-    if pixels > int(text):
-        problem = f"{pixels:,} pixels, of which {MOST_PIXELS} allows {int(text):,}"
-        fix = f"Cut it into tiles, or set the environment variable {MOST_PIXELS}={pixels}."
-        raise BadFile(path, problem, fix)
 
 
 def upright(values: np.ndarray, orientation: int) -> np.ndarray:
@@ -202,20 +177,6 @@ def _orientation(image):
     return 1
 
 
-def _check_png(path):
-    """Compares the checksums of all chunks; Pillow skips that of the chunks with the pixels."""
-    data, start, kind = memoryview(Path(path).read_bytes()), 8, b""
-    while kind != b"IEND":
-        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
-        end = start + 8 + length
-        if end + 4 > len(data):
-            raise BadFile(path, "cannot be read (it ends early)", "Copy or export it again.")
-        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            problem = f"damaged: the checksum of the chunk at byte {start} is wrong"
-            raise BadFile(path, problem, "Copy or export it again.")
-        start = end + 4
-
-
 def _raw_mode(image):
     """How Pillow's decoder finds the values in the file, such as "RGB;16B"."""
     raw = image.tile[0][3] if image.tile else ""
@@ -246,7 +207,7 @@ def _read_tiff(path):
             if len(pages) != 1:
                 fix = "Save each as a file of its own, or all as the channels of one image."
                 raise BadFile(path, f"holds {len(pages)} images", fix)
-            check_pixels(path, pages[0].shape)
+            check_pixels(path, sorted(pages[0].shape)[-2:])
             values, axes = pages[0].asarray(), pages[0].axes
     except (BadFile, UserError):
         raise

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from launch.data.bad_file import BadFile, pixel
-from launch.data.image_formats import check_pixels, load, unreadable, upright
+from launch.data.bounds import check_pixels
+from launch.data.image_formats import load, unreadable, upright
 
 LARGEST = 1e37  # of floats in images: differences of two fit into float32
 

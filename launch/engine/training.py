@@ -56,7 +56,7 @@ def train(
         group.check_same("the config", run_config.shared_keys(config.to_dict()))
         config = run_config.check_continues(workdir, config)
         void = config.task.get("ignore", 255)
-        open_splits = partial(batches.open_splits, config.data, config.eval.split, void, workdir)
+        open_splits = partial(batches.open_splits, config.data, config.eval.split, workdir, void)
         data, held_out = group.on_all("the data", open_splits, DATA_SECONDS)
         group.check_same("the data", batches.facts(data) | {"size": data.split.size})
         config = experiments.with_classes(config, data.split)

@@ -161,20 +161,20 @@ def streamed_masks(split):
 
 
 @pytest.mark.parametrize("name", ["masks", "streamed_masks"])
-def test_masks_of_void_alone_are_refused(name):
+def test_masks_of_void_alone_are_refused(tmp_path, name):
     config = data_config("", name=f"{__name__}:{name}", split="train", cache_mib=0)
-    assert len(batches.open_splits(config, "train")) == 2
+    assert len(batches.open_splits(config, "train", tmp_path)) == 2
     message = r"nothing: every pixel of all 3 masks is void \(id 255\)\. Check the masks"
     with pytest.raises(UserError, match=message):
-        batches.open_splits(config, "nothing")
+        batches.open_splits(config, "nothing", tmp_path)
     config.split = "nothing"
     with pytest.raises(UserError, match=message):
-        batches.open_splits(config, "train")
-    assert len(batches.open_splits(config, "train", 254)) == 2  # 255 is a class there
+        batches.open_splits(config, "train", tmp_path)
+    assert len(batches.open_splits(config, "train", tmp_path, 254)) == 2  # 255 is a class there
 
 
-def test_the_id_of_void_is_the_tasks():
+def test_the_id_of_void_is_the_tasks(tmp_path):
     config = data_config("", name=f"{__name__}:masks", split="train", kwargs={"void": 0})
-    assert len(batches.open_splits(config, "train", 0)) == 2
+    assert len(batches.open_splits(config, "train", tmp_path, 0)) == 2
     with pytest.raises(UserError, match=r"void \(id 0\)"):
-        batches.open_splits(config, "nothing", 0)
+        batches.open_splits(config, "nothing", tmp_path, 0)
