@@ -120,7 +120,7 @@ def card(
         for name, array in arrays.items()
         if name.startswith(prefix)
     }
-    return {
+    content = {
         "format": 1,
         "function": function.name,
         "task": restored.config.task.name,
@@ -140,8 +140,11 @@ def card(
         "versions": record["versions"],
         "config": record["config"],
         "data": record["data"],
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
+    content = json.loads(json.dumps(content))  # then all its keys are text, as when it is read
+    content["sha256"][loader.CARD] = loader.seal(content)
+    return content
 
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -31,10 +31,6 @@ import numpy as np
 
 PROGRAM, PARAMETERS = "program.bin", "parameters.safetensors"
 GOLDEN, CARD = "golden.npz", "card.json"
-CARD_KEYS = (
-    *("function", "task", "step", "classes", "inputs", "outputs", "parameters"),
-    *("platforms", "golden_on", "versions"),
-)
 VENDOR = "vendor"  # a folder of the archive: packages that jax needs and does not install
 
 UNPACKED = "SEGEN_UNPACKED_MIB"  # the environment variable
@@ -198,7 +194,7 @@ def load(path: str | Path | None = None) -> Model:
 
 
 def read(path: Path) -> tuple[dict[str, bytes], dict]:
-    """Reads an archive and compares the hash of every member with the card.
+    """Reads an archive and compares the hash of every member, and of the card, with the card.
 
     Args:
       path: the file.
@@ -214,17 +210,29 @@ def read(path: Path) -> tuple[dict[str, bytes], dict]:
             check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
             members = {name: archive.read(name) for name in archive.namelist()}
         card = json.loads(members[CARD])
-        hashes = {name: card["sha256"][name] for name in (PROGRAM, PARAMETERS, GOLDEN)}
-        hashes |= card["sha256"]
-        if missing := [key for key in CARD_KEYS if key not in card]:
-            raise ValueError(f"{CARD} has no {_join(missing)}")
+        expected = {name: card["sha256"][name] for name in (CARD, PROGRAM, PARAMETERS, GOLDEN)}
+        expected |= card["sha256"]
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
+        hashes[CARD] = seal(card)
     except DAMAGE as error:
         raise ValueError(f"{path} is not an exported model, or damaged: {error}") from error
-    for name, expected in hashes.items():
-        if name not in members or hashlib.sha256(members[name]).hexdigest() != expected:
-            problem = "has changed since it was written" if name in members else "is missing"
+    for name in expected:
+        if hashes.get(name) != expected[name]:
+            problem = "has changed since it was written" if name in hashes else "is missing"
             raise ValueError(f"{path} is damaged: {name} {problem}; get it again")
     return members, card
+
+
+def seal(card: dict) -> str:
+    """SHA-256 of a card without its own hash, of which `read` says whether it has changed.
+
+    Args:
+      card: the content of card.json.
+    """
+    others = {name: value for name, value in card["sha256"].items() if name != CARD}
+    return hashlib.sha256(
+        json.dumps(card | {"sha256": others}, sort_keys=True).encode()
+    ).hexdigest()
 
 
 def check_unpacked(path: Path, size: int) -> None:
