@@ -55,11 +55,13 @@ def restore(
       UserError: no such run or step, or nothing whole in it.
     """
     # The devices that it was trained on need not be here.
-    config = schema.with_values(run_config.read_config(workdir), {"mesh.data": -1, "mesh.fsdp": 1})
+    own = run_config.read_config(workdir)
+    storage.check_regular(workdir)
+    config = schema.with_values(own, {"mesh.data": -1, "mesh.fsdp": 1})
     config = loading.override(config, overrides)
     config = schema.with_values(config, {f"task.{key}": v for key, v in (task or {}).items()})
     folder = workdir / "checkpoints"
-    step = _whole_step(folder, step)
+    asked, step = step, _whole_step(folder, step)
     if step is None:
         raise UserError(f"{folder} has no checkpoint yet; train first")
     if split is None:
@@ -67,7 +69,7 @@ def restore(
     else:
         data = batches.open_data(config.data, split or config.eval.split, "config.eval")
     experiment = experiments.build(config, data, training=False)
-    state = restoring.restore(folder, step, experiment.compiled.template)
+    state, step = _read(folder, step, own, experiment.compiled.template, asked is None)
     return Restored(config, data, experiment, state, step)
 
 
@@ -93,6 +95,28 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
         raise UserError("config.init_from needs a task whose state has a field `params`")
     logger.info(f"parameters from step {step} of {folder.parent}")
     return state._replace(params=restoring.restore_params(folder, step, params))
+
+
+def _read(folder, step, config, template, or_newer):
+    """The state of a step, and the step: a newer one if a run that trains removes it meanwhile."""
+    while True:
+        try:
+            record = checkpoints.record(folder, step)
+            run_config.check_same_run(config, record, folder / str(step))
+            state = restoring.restore(folder, step, template)
+        except Exception:  # Orbax and TensorStore have no class of errors for a missing file
+            if step in checkpoints.steps(folder):
+                raise
+        else:
+            if step in checkpoints.steps(folder):
+                return state, step
+        if not or_newer:
+            raise UserError(
+                f"--step={step}: the run that trains has removed this step; {folder} has steps "
+                f"{checkpoints.steps(folder)}"
+            )
+        logger.info(f"the run that trains has removed step {step}; taking a newer one")
+        step = _whole_step(folder, None)
 
 
 def _whole_step(folder, step):

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
@@ -54,16 +55,23 @@ class JsonlSink(Sink):
     def __init__(self, folder: Path, start: int):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
-        kept = [line for line in metrics_file.read(path).lines if line["step"] <= start]
+        kept = metrics_file.kept(path, start)
         with replacing(path) as working:
-            working.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._stream = path.open("a")
+            working.write_bytes(kept)
+        self._stream = path.open("ab")
+        self._bytes, self._crc = len(kept), google_crc32c.value(kept)
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Writes a line; NaN and infinity become null."""
         line = {"step": step, "split": split} | {k: _or_none(v) for k, v in metrics.items()}
-        self._stream.write(json.dumps(line) + "\n")
+        text = (json.dumps(line) + "\n").encode()
+        self._stream.write(text)
         self._stream.flush()
+        self._bytes, self._crc = self._bytes + len(text), google_crc32c.extend(self._crc, text)
+
+    def written(self) -> dict:
+        """Size and CRC-32C of the file, which a checkpoint keeps to notice damage to it."""
+        return {"bytes": self._bytes, "crc32c": metrics_file.crc32c(self._crc)}
 
     def flush(self) -> None:
         """Syncs the file: storage over a network may keep lines back until then."""

@@ -1,5 +1,7 @@
 """Files that a reader never sees half written."""
 
+import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +17,12 @@ def replacing(path: Path) -> Iterator[Path]:
       path: the file to write; its folder is made if it is not there.
 
     Yields:
-      A path in the same folder, with the suffix `.tmp`.
+      A new empty file in the same folder, with the suffix `.tmp` and a name that nobody can
+      have taken before, such as for a link to another file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    working = path.with_name(f"{path.name}.tmp")
+    working = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    os.close(os.open(working, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield working
         working.replace(path)

@@ -28,9 +28,10 @@ class Workdir:
         """Makes the folder and locks it while the block runs.
 
         Raises:
-          UserError: another process uses the folder.
+          UserError: another process uses the folder, or it holds links or special files.
         """
         storage.make(self.path)
+        storage.check_regular(self.path)
         with file_lock.held(self.path / file_lock.NAME, self._refuse):
             yield
 

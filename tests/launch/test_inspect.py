@@ -3,6 +3,7 @@ import json
 import pytest
 
 from launch import inspect, train
+from launch.config import run_config
 from launch.config.errors import CommandExit, UserError
 from tests.launch.exported import families
 
@@ -57,12 +58,13 @@ def test_damage_is_named_and_ends_with_1(capsys, workdir):
     )
 
 
-def test_versions_and_keys_that_differ_are_listed(capsys, workdir):
+def test_versions_and_keys_that_differ_are_listed(capsys, workdir, monkeypatch):
     path = workdir / "config.json"
     before = path.read_text()
-    record = json.loads(before)
-    record["versions"]["jax"] = "0.1"
-    path.write_text(json.dumps(record))
+    config = run_config.read_config(workdir)
+    with monkeypatch.context() as older:
+        older.setattr(run_config.importlib.metadata, "version", lambda package: "0.1")
+        run_config.write(workdir, run_config.to_json(config))
     try:
         found = lines(capsys, workdir, "--config=configs/vae.py", "--config.seed=3")
     finally:

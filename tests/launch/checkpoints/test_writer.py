@@ -69,10 +69,10 @@ def test_a_file_in_place_of_the_folder_is_named(folder):
 
 
 def test_a_folder_that_cannot_be_written_is_named(folder, monkeypatch):
-    def refuse(path, text):
+    def refuse(dir):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(type(folder), "write_text", refuse)
+    monkeypatch.setattr(writer.tempfile, "TemporaryFile", refuse)
     with pytest.raises(UserError, match=f"cannot write into {folder}: Permission denied"):
         CheckpointWriter(folder, 2, "")
 

@@ -1,3 +1,5 @@
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -16,12 +18,13 @@ def run(small_config, tmp_path_factory):
     data = batches.open_data(small_config.data, "train")
     experiment = experiments.build(small_config, data)
     workdir.mkdir()
-    run_config.write(workdir, run_config.to_json(small_config, batches.facts(data)))
+    record = run_config.to_json(small_config, batches.facts(data))
+    run_config.write(workdir, record)
     writer = CheckpointWriter(workdir / "checkpoints", 5, "")
     state = experiments.initial_state(experiment)
     for step in (1, 2):
         params = jax.tree.map(lambda leaf, step=step: jax.numpy.full_like(leaf, step), state.params)
-        writer.save(step, state._replace(params=params), {}, {})
+        writer.save(step, state._replace(params=params), json.loads(record), {})
     writer.close()
     return workdir, experiment
 
