@@ -48,8 +48,8 @@ def newest_whole(folder: Path, discard: bool = False) -> int | None:
 
     Args:
       folder: a run's checkpoints folder.
-      discard: move damaged steps to `damaged/` beside the folder, so that the run can save
-        these steps again.
+      discard: check all steps, and move damaged ones to `damaged/` beside the folder, so that
+        the run can save these steps again.
 
     Returns:
       The step, or None if the run has saved none.
@@ -57,20 +57,25 @@ def newest_whole(folder: Path, discard: bool = False) -> int | None:
     Raises:
       UserError: there are steps, but all are damaged. A run never starts over by itself.
     """
-    damaged = {}
-    while remaining := [step for step in steps(folder) if step not in damaged]:
+    newest, checked, damaged = None, set(), {}
+    while remaining := [step for step in steps(folder) if step not in checked]:
         step = remaining[-1]
         damage = state_files.find_damage(folder / str(step))
         if step not in steps(folder):  # a run that trains has removed it; newer ones are there
             continue
-        if damage is None:
-            if discard:
-                _set_aside(folder, damaged)
-            return step
-        damaged[step] = damage
-        logger.warning(f"checkpoint {step} is damaged: {damage}; going back to the step before")
-    if not damaged:
-        return None
+        checked.add(step)
+        if damage is not None:
+            damaged[step] = damage
+            action = "going back to the step before" if newest is None else "it is set aside"
+            logger.warning(f"checkpoint {step} is damaged: {damage}; {action}")
+        elif newest is None:
+            newest = step
+            if not discard:  # Orbax reads the metrics of all steps, to find the best one
+                break
+    if newest is not None or not damaged:
+        if discard:
+            _set_aside(folder, damaged)
+        return newest
     listed = "; ".join(f"step {step}: {damage}" for step, damage in damaged.items())
     raise UserError(
         f"no whole checkpoint in {folder} ({listed}). To start over, move the folder away; "
