@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from launch import storage
 from launch.data.bad_file import BadFile, pixel
 
 # Pillow refuses very large images as possible attacks; these are the user's own files.
@@ -103,6 +104,7 @@ def read_depth(path) -> np.ndarray:
     """
     if Path(path).suffix.lower() == ".npy":
         try:
+            _check_regular(path)
             values = np.load(path)
         except (OSError, ValueError, EOFError) as error:
             raise _unreadable(path, error)
@@ -137,6 +139,7 @@ def read_size(path) -> tuple[int, int]:
       BadFile: the header cannot be read.
     """
     try:
+        _check_regular(path)
         with Image.open(path) as image:
             sideways = image.getexif().get(ORIENTATION, 1) >= 5
             return image.size if sideways else image.size[::-1]
@@ -166,6 +169,7 @@ def wrong_size(path, shape: tuple, image, image_shape: tuple) -> BadFile:
 def _load(path):
     """Opens an image: upright, its format, and the factor by which Pillow multiplied greys."""
     try:
+        _check_regular(path)
         with Image.open(path) as image:
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             raw = image.tile[0][3] if image.tile else ""
@@ -179,11 +183,19 @@ def _load(path):
     return upright, image.format, GREY_FACTOR.get(str(raw)[:3], 1)
 
 
+def _check_regular(path):
+    """Refuses to open a pipe, which could wait forever; the user's own links are followed."""
+    if not storage.is_regular(Path(path).resolve()):
+        raise OSError("not a regular file")
+
+
 def _unreadable(path, error):
     """Makes the error for a file that cannot be opened, with the most helpful reason."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         return BadFile(path, "no such file", "Check the path.")
+    if not path.is_file():
+        return BadFile(path, "is not a regular file", "Put an image file in its place.")
     try:
         with path.open("rb") as file:
             start = file.read(40)

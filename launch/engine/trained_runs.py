@@ -88,6 +88,7 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
     if not path or not step.isdigit():
         path, step = source, ""
     folder = storage.path(path) / "checkpoints"
+    storage.check_regular(folder.parent)
     if not folder.is_dir() or (step := _whole_step(folder, int(step) if step else None)) is None:
         raise UserError(f"config.init_from: no checkpoints in {path}")
     params = getattr(template, "params", None)

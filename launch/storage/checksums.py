@@ -5,6 +5,7 @@ would load silently as wrong numbers. The checksum is CRC-32C, as in disks and n
 bucket keeps it beside each object, so that the object need not be read.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -80,7 +81,11 @@ def size(folder: Path) -> int:
         from launch.storage import bucket
 
         return sum(entry["bytes"] for entry in bucket.contents(folder).values())
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a run that trains has removed it
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _hash_of_list(files):

@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 
 import pytest
 
@@ -119,3 +121,40 @@ def test_nothing_is_saved_yet(tmp_path):
 def test_a_folder_that_is_not_a_run_is_a_mistake(tmp_path):
     with pytest.raises(UserError, match=r"is not a run: it has no config\.json"):
         inspect.main([str(tmp_path)])
+
+
+def test_lines_of_metrics_that_have_changed_are_damage(capsys, workdir):
+    path = workdir / "metrics.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"20", b"21", 1))
+    try:
+        with pytest.raises(CommandExit, match=r"damaged: metrics\.jsonl$"):
+            lines(capsys, workdir)
+    finally:
+        path.write_bytes(whole)
+    assert "has changed since it was written" in capsys.readouterr().out
+    assert inspect.metrics_damage(workdir) is None
+    assert inspect.metrics_damage(workdir / "none") is None
+
+
+def test_a_step_that_is_being_removed_is_not_damaged(workdir, tmp_path, monkeypatch):
+    shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
+    find_damage = inspect.state_files.find_damage
+
+    def race(step):
+        if step.name == "30":
+            shutil.rmtree(step)
+        return find_damage(step)
+
+    monkeypatch.setattr(inspect.state_files, "find_damage", race)
+    damaged, found = inspect.describe_steps(tmp_path)
+    assert damaged == []
+    assert found[0] == "  step        30  removed just now by the run, which trains"
+    assert "whole" in found[1]
+
+
+def test_pipes_in_a_run_are_not_opened(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    os.mkfifo(tmp_path / "run" / "checkpoints" / "40" / "pipe")
+    with pytest.raises(UserError, match=r"checkpoints/40/pipe is not a regular file"):
+        inspect.main([str(tmp_path / "run")])

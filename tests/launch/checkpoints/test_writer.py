@@ -141,3 +141,26 @@ def test_a_disk_without_room_is_noticed_before_anything_is_written(saved, monkey
     saving.save(40, state_of(2), {}, {})
     saving.close()
     assert checkpoints.newest_whole(saved) == 40
+
+
+def test_a_save_that_cannot_be_read_back_is_not_committed(folder, monkeypatch):
+    saving, fault = CheckpointWriter(folder, 2, ""), "state has no array 'a'"
+    monkeypatch.setattr(writer.state_files, "find_unreadable", lambda step: fault)
+    saving.save(10, state_of(1), {}, {})
+    message = rf"what was saved cannot be read: {fault}; nothing was saved yet"
+    with pytest.raises(UserError, match=message):
+        saving.wait()
+    assert checkpoints.steps(folder) == []
+
+
+def test_a_step_is_removed_under_another_name(folder, monkeypatch):
+    """So no process finds a step of which a part is removed."""
+    removed = []
+    monkeypatch.setattr(writer.storage, "remove", removed.append)
+    save(folder, {10: 1.0, 20: 2.0}, keep=1)
+    monkeypatch.undo()
+    assert set(removed) == {folder / ".removed"}
+    assert checkpoints.steps(folder) == [20]
+    assert checksums.find_damage(folder / ".removed" / "10") is None
+    CheckpointWriter(folder, 1, "").close()
+    assert [path.name for path in folder.iterdir()] == ["20"]

@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -247,3 +248,24 @@ def test_a_mask_of_another_size_than_its_image():
     assert str(bad) == "m.png: is 7 x 5, its image 7 x 6. Export it at the size of i.png."
     bad = images.wrong_size("m.png", (5, 7), "i.png", (7, 5, 3))
     assert bad.fix.startswith("One of them lies on its side")
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (images.read_image, "a.png"),
+        (images.read_mask, "a.png"),
+        (images.read_size, "a.jpg"),
+        (images.read_depth, "a.npy"),
+    ],
+)
+def test_a_pipe_is_not_opened(tmp_path, read, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(BadFile, match="is not a regular file"):
+        read(tmp_path / name)
+
+
+def test_links_to_images_are_followed(tmp_path):
+    Image.new("L", (3, 2), 7).save(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to("a.png")
+    assert images.read_image(tmp_path / "link.png").shape == (2, 3, 3)

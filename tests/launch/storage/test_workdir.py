@@ -27,3 +27,10 @@ def test_one_process_holds_it(tmp_path):
 def test_the_path_decides_between_disk_and_bucket(tmp_path, place):
     assert type(make_workdir(tmp_path)) is Workdir
     assert type(make_workdir(place)) is BucketWorkdir
+
+
+def test_a_folder_with_links_is_refused(tmp_path):
+    (tmp_path / ".lock").symlink_to("precious")
+    with pytest.raises(UserError, match=r"\.lock is a symbolic link"):
+        Workdir(tmp_path).open().__enter__()
+    assert not (tmp_path / "precious").exists()
