@@ -15,7 +15,7 @@ from launch.checkpoints import state_files
 from launch.config import loading, run_config, schema
 from launch.config.errors import CommandExit
 from launch.engine import recovery
-from launch.reporting import metrics_file
+from launch.reporting import metrics_damage, metrics_file
 from launch.storage import checksums
 
 # Keys of metrics.jsonl that are not metrics of the model.
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     damaged, steps = describe_steps(workdir)
     print("\n".join([*about(workdir, record), *steps]))
     print("\n".join([*differences(workdir, record, other), *describe_metrics(workdir)]))
-    if damage := metrics_damage(workdir):
+    if damage := find_metrics_damage(workdir):
         print(f"  {damage}")
         damaged.append("metrics.jsonl")
     if damaged:
@@ -136,7 +136,7 @@ def differences(workdir: Path, record: dict, other: ConfigDict | None = None) ->
     return lines + (["config keys that differ:", *changed] if changed else ["config: the same"])
 
 
-def metrics_damage(workdir: Path) -> str | None:
+def find_metrics_damage(workdir: Path) -> str | None:
     """Compares metrics.jsonl with the checksum that the newest whole step keeps of it.
 
     Args:
@@ -149,7 +149,7 @@ def metrics_damage(workdir: Path) -> str | None:
     for step in reversed(checkpoints.steps(folder)):
         if not state_files.find_damage(folder / str(step)):
             written = checkpoints.record(folder, step).get("metrics")
-            return metrics_file.find_damage(workdir / "metrics.jsonl", written)
+            return metrics_damage.find(workdir / "metrics.jsonl", written)
     return None
 
 

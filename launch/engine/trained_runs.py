@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from launch import checkpoints, storage
 from launch.checkpoints import restoring
-from launch.config import loading, run_config, schema
+from launch.config import copies, loading, run_config, schema
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments
@@ -55,9 +55,8 @@ def restore(
       UserError: no such run or step, or nothing whole in it.
     """
     # The devices that it was trained on need not be here.
-    own = run_config.read_config(workdir)
+    config = schema.with_values(run_config.read_config(workdir), {"mesh.data": -1, "mesh.fsdp": 1})
     storage.check_regular(workdir)
-    config = schema.with_values(own, {"mesh.data": -1, "mesh.fsdp": 1})
     config = loading.override(config, overrides)
     config = schema.with_values(config, {f"task.{key}": v for key, v in (task or {}).items()})
     folder = workdir / "checkpoints"
@@ -69,7 +68,7 @@ def restore(
     else:
         data = batches.open_data(config.data, split or config.eval.split, "config.eval")
     experiment = experiments.build(config, data, training=False)
-    state, step = _read(folder, step, own, experiment.compiled.template, asked is None)
+    state, step = _read(workdir, step, experiment.compiled.template, asked is None)
     return Restored(config, data, experiment, state, step)
 
 
@@ -98,12 +97,13 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
     return state._replace(params=restoring.restore_params(folder, step, params))
 
 
-def _read(folder, step, config, template, or_newer):
+def _read(workdir, step, template, or_newer):
     """The state of a step, and the step: a newer one if a run that trains removes it meanwhile."""
+    folder = workdir / "checkpoints"
     while True:
         try:
             record = checkpoints.record(folder, step)
-            run_config.check_same_run(config, record, folder / str(step))
+            copies.check_same_run(workdir, record, folder / str(step))
             state = restoring.restore(folder, step, template)
         except Exception:  # Orbax and TensorStore have no class of errors for a missing file
             if step in checkpoints.steps(folder):

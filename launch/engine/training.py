@@ -20,7 +20,6 @@ from launch.engine import evaluation, experiments, sharding
 from launch.engine.evaluation import Evaluator, Monitor
 from launch.engine.loop import Schedule, run_loop
 from launch.engine.pending import Speed
-from launch.reporting import metrics_file
 from launch.reporting.metrics_writer import MetricsWriter
 from launch.reporting.sinks import standard_sinks
 from launch.storage.workdir import Workdir, make_workdir
@@ -68,7 +67,7 @@ def train(
         evaluation.check_rule(config.collapse.rule, experiment, monitor)
         if group.processes > 1:
             sharding.warm_up_collectives(experiment.mesh)
-        start, counters = _newest(workdir, config, group)
+        start, counters = _newest(workdir, config.train.steps_per_dispatch, group)
         if start >= config.train.steps:
             logger.info(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
             return
@@ -86,7 +85,7 @@ def train(
                 rollbacks = counters["rollbacks"] + 1
                 if config.nonfinite.action != "rollback" or rollbacks > config.nonfinite.times:
                     raise
-                start, counters = _newest(workdir, config, group)
+                start, counters = _newest(workdir, config.train.steps_per_dispatch, group)
                 counters["rollbacks"] = rollbacks
                 going = f"going back to step {start:,}, and on in order {rollbacks} of the data"
                 logger.warning(f"{error}\n{going}")
@@ -130,11 +129,9 @@ def train_attempt(
         keep, best = config.checkpoint.keep, config.checkpoint.best
         writer = CheckpointWriter(folder, keep, best, partial(evaluation.passes, rule), place.sync)
         stack.enter_context(contextlib.closing(writer))
-        sinks = ()
-        if group.is_process_zero:
-            _check_metrics(place.local_path / "metrics.jsonl", folder, start)
-            sinks = standard_sinks(place.local_path, start, steps, config.data.batch_size)
-        metrics = MetricsWriter(sinks)
+        sinks = partial(standard_sinks, place.local_path, start, steps, config.data.batch_size)
+        first = group.is_process_zero
+        metrics = MetricsWriter(sinks(checkpoints.record(folder, start)) if first else ())
         stack.enter_context(contextlib.closing(metrics))
         if rule or config.nonfinite.action == "skip":
             from launch.engine import recovery
@@ -170,7 +167,7 @@ def train_attempt(
                 feed=batches.feed(data, config.data, seed, start, stride),
                 evaluate=evaluate,
                 checkpoint_writer=writer,
-                record=lambda: record | {"recovery": dict(counters)} | _written(sinks),
+                record=lambda: record | {"recovery": dict(counters)} | metrics.facts(),
                 metrics=metrics,
                 speed=Speed(config.data.batch_size),
                 began=began,
@@ -184,29 +181,14 @@ def train_attempt(
             raise Diverged(f"{error}; {kept}. {ADVICE}", error.step)
 
 
-def _written(sinks):
-    """What a checkpoint records of metrics.jsonl; the first of the sinks writes it."""
-    return {"metrics": sinks[0].written()} if sinks else {}
-
-
-def _check_metrics(path, folder, start):
-    """Says if lines of metrics.jsonl have changed since a step was saved, and keeps a copy."""
-    if damage := metrics_file.find_damage(path, checkpoints.record(folder, start).get("metrics")):
-        kept = f"; a copy of the file is {metrics_file.set_aside(path)}" if path.exists() else ""
-        logger.warning(f"{damage}; the run goes on, and its state is whole{kept}")
-
-
-def _newest(workdir, config, group):
+def _newest(workdir, steps_per_dispatch, group):
     """The newest whole step, 0 if there is none, and its counters; sets damaged ones aside."""
     folder = workdir / "checkpoints"
     find = partial(checkpoints.newest_whole, folder, discard=True)
     start = group.on_process_zero("the newest checkpoint", find) or 0
-    if start % config.train.steps_per_dispatch:
+    if start % steps_per_dispatch:
         raise UserError(
             f"{folder} stands at step {start}, which is not a multiple of "
-            f"config.train.steps_per_dispatch={config.train.steps_per_dispatch}"
+            f"config.train.steps_per_dispatch={steps_per_dispatch}"
         )
-    record = checkpoints.record(folder, start)
-    if start:
-        run_config.check_same_run(config, record, folder / str(start))
-    return start, Counter(record.get("recovery", {}))
+    return start, Counter(checkpoints.record(folder, start).get("recovery", {}))

@@ -1,12 +1,9 @@
 """Reads metrics.jsonl, which a killed run may leave with half a line at its end."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-
-import google_crc32c
 
 
 class MetricsFile(NamedTuple):
@@ -37,30 +34,6 @@ def read(path: Path) -> MetricsFile:
     return MetricsFile(lines, len(found) - len(lines))
 
 
-def find_damage(path: Path, written: dict | None) -> str | None:
-    """Compares the lines that a run had written at a checkpoint with what was written.
-
-    Args:
-      path: a metrics.jsonl, to which the run may have added lines since.
-      written: "bytes" and "crc32c" of the file then; None if they are not known.
-
-    Returns:
-      The damage in a few words; None if there is none.
-    """
-    if not written or not (path.exists() or written["bytes"]):
-        return None
-    if not path.exists():
-        return f"{path} is missing"
-    content = path.read_bytes()[: written["bytes"]]
-    if crc32c(google_crc32c.value(content)) == written["crc32c"]:
-        return None
-    for number, line in enumerate(_parse(content), start=1):
-        if line is None:
-            return f"line {number} of {path} cannot be read"
-    count = content.count(b"\n")
-    return f"{path}: one of the first {count} lines has changed since it was written"
-
-
 def kept(path: Path, start: int) -> bytes:
     """The lines that a run keeps which goes on from a step, byte for byte.
 
@@ -73,29 +46,16 @@ def kept(path: Path, start: int) -> bytes:
     """
     content = path.read_bytes() if path.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
-    pairs = zip(whole.split(b"\n"), _parse(whole), strict=False)
+    pairs = zip(whole.split(b"\n"), parse(whole), strict=False)
     return b"".join(text + b"\n" for text, line in pairs if line is None or line["step"] <= start)
 
 
-def set_aside(path: Path) -> Path:
-    """Copies a damaged metrics.jsonl to `damaged/`, under a new name, and returns the copy."""
-    target = path.parent / "damaged" / path.name
-    while target.exists():
-        target = target.with_name(target.name + "+")
-    target.parent.mkdir(exist_ok=True)
-    return Path(shutil.copyfile(path, target))
-
-
-def crc32c(value: int) -> str:
-    """A checksum in the form in which checkpoints keep it."""
-    return f"{value:08x}"
-
-
 def _lines(path: Path) -> Iterator[dict | None]:
-    yield from _parse(path.read_bytes())
+    yield from parse(path.read_bytes())
 
 
-def _parse(content):
+def parse(content: bytes) -> Iterator[dict | None]:
+    """The lines of a metrics.jsonl's content; None for each that cannot be read."""
     lines = content.split(b"\n")
     for text in lines if lines[-1] else lines[:-1]:
         try:

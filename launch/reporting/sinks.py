@@ -27,7 +27,9 @@ CURVES_SHARE = 0.01
 BAR = "step {n_fmt}/{total_fmt} {percentage:3.0f}%|{bar}| {rate_fmt}{postfix}  ETA {remaining}"
 
 
-def standard_sinks(folder: Path, start: int, steps: int, batch_size: int) -> tuple[Sink, ...]:
+def standard_sinks(
+    folder: Path, start: int, steps: int, batch_size: int, saved: dict | None = None
+) -> tuple[Sink, ...]:
     """The sinks of a training.
 
     Args:
@@ -35,7 +37,12 @@ def standard_sinks(folder: Path, start: int, steps: int, batch_size: int) -> tup
       start: the step the run goes on from; later lines of metrics.jsonl are dropped.
       steps: the run's last step.
       batch_size: images per step.
+      saved: the record of the checkpoint of `start`, with `JsonlSink.facts`; None for none.
     """
+    if saved and "metrics" in saved:
+        from launch.reporting import metrics_damage  # a run that begins has no lines
+
+        metrics_damage.check(folder / "metrics.jsonl", saved["metrics"])
     return (
         JsonlSink(folder, start),
         TensorBoardSink(folder, start),
@@ -69,9 +76,9 @@ class JsonlSink(Sink):
         self._stream.flush()
         self._bytes, self._crc = self._bytes + len(text), google_crc32c.extend(self._crc, text)
 
-    def written(self) -> dict:
-        """Size and CRC-32C of the file, which a checkpoint keeps to notice damage to it."""
-        return {"bytes": self._bytes, "crc32c": metrics_file.crc32c(self._crc)}
+    def facts(self) -> dict:
+        """The size and the CRC-32C of the file."""
+        return {"metrics": {"bytes": self._bytes, "crc32c": f"{self._crc:08x}"}}
 
     def flush(self) -> None:
         """Syncs the file: storage over a network may keep lines back until then."""

@@ -133,8 +133,8 @@ def test_lines_of_metrics_that_have_changed_are_damage(capsys, workdir):
     finally:
         path.write_bytes(whole)
     assert "has changed since it was written" in capsys.readouterr().out
-    assert inspect.metrics_damage(workdir) is None
-    assert inspect.metrics_damage(workdir / "none") is None
+    assert inspect.find_metrics_damage(workdir) is None
+    assert inspect.find_metrics_damage(workdir / "none") is None
 
 
 def test_a_step_that_is_being_removed_is_not_damaged(workdir, tmp_path, monkeypatch):

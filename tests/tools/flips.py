@@ -21,7 +21,7 @@ from launch import evaluate, train
 from launch.config.errors import CommandExit
 from launch.data import batches
 from launch.engine import experiments, training
-from launch.reporting import metrics_file
+from launch.reporting import metrics_damage, metrics_file
 from launch.reporting.sinks import JsonlSink
 from tests.tools import runs
 
@@ -75,7 +75,9 @@ def quick() -> Iterator[None]:
 
         return call
 
-    def sinks(folder, start, *_):
+    def sinks(folder, start, steps, batch_size, saved):
+        if "metrics" in saved:
+            metrics_damage.check(folder / "metrics.jsonl", saved["metrics"])
         return (JsonlSink(folder, start),)
 
     with contextlib.ExitStack() as stack:

@@ -32,7 +32,7 @@ def test_lines_after_the_resumed_step_are_dropped(tmp_path):
     assert found == [(1, 1), (2, 2), (3, 30)]
     content = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     checksum = f"{google_crc32c.value(content):08x}"
-    assert sink.written() == {"bytes": len(content), "crc32c": checksum}
+    assert sink.facts() == {"metrics": {"bytes": len(content), "crc32c": checksum}}
 
 
 def test_numbers_that_json_cannot_hold_become_null(tmp_path):
