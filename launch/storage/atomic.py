@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from launch.storage.paths import is_bucket
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -17,12 +19,13 @@ def replacing(path: Path) -> Iterator[Path]:
       path: the file to write; its folder is made if it is not there.
 
     Yields:
-      A new empty file in the same folder, with the suffix `.tmp` and a name that nobody can
-      have taken before, such as for a link to another file.
+      A new empty file in the same folder (in a bucket, a path without an object), with the
+      suffix `.tmp` and a name that nobody can have taken before, such as for a link.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     working = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    os.close(os.open(working, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    if not is_bucket(path):
+        os.close(os.open(working, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield working
         working.replace(path)
