@@ -10,11 +10,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from launch import checkpoints, cli
+from launch import checkpoints, cli, storage
+from launch.checkpoints import state_files
 from launch.config import loading, run_config, schema
 from launch.config.errors import CommandExit
 from launch.engine import recovery
-from launch.reporting import metrics_file
+from launch.reporting import metrics_damage, metrics_file
 from launch.storage import checksums
 
 # Keys of metrics.jsonl that are not metrics of the model.
@@ -39,10 +40,14 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(arguments, argv)
     workdir = options.workdir
     record, _ = run_config.read(workdir)
+    storage.check_regular(workdir)
     other = loading.override(loading.load(options.config), overrides) if options.config else None
     damaged, steps = describe_steps(workdir)
     print("\n".join([*about(workdir, record), *steps]))
     print("\n".join([*differences(workdir, record, other), *describe_metrics(workdir)]))
+    if damage := find_metrics_damage(workdir):
+        print(f"  {damage}")
+        damaged.append("metrics.jsonl")
     if damaged:
         raise CommandExit(f"{workdir}: damaged: {', '.join(damaged)}")
 
@@ -77,9 +82,12 @@ def describe_steps(workdir: Path) -> tuple[list[str], list[str]]:
     """
     folder, damaged, lines = workdir / "checkpoints", [], []
     for step in checkpoints.steps(folder):
-        damage = checksums.find_damage(folder / str(step))
+        damage = state_files.find_damage(folder / str(step))
         size = checksums.size(folder / str(step))
         metrics = {} if damage else checkpoints.metrics(folder, step) or {}
+        if step not in checkpoints.steps(folder):
+            lines.append(f"  step {step:>9,}  removed just now by the run, which trains")
+            continue
         values = ", ".join(
             f"{name} {value:.4g}"
             for name, value in metrics.items()
@@ -128,6 +136,23 @@ def differences(workdir: Path, record: dict, other: ConfigDict | None = None) ->
     return lines + (["config keys that differ:", *changed] if changed else ["config: the same"])
 
 
+def find_metrics_damage(workdir: Path) -> str | None:
+    """Compares metrics.jsonl with the checksum that the newest whole step keeps of it.
+
+    Args:
+      workdir: the run.
+
+    Returns:
+      The damage in a few words; None if there is none, or no step is whole.
+    """
+    folder = workdir / "checkpoints"
+    for step in reversed(checkpoints.steps(folder)):
+        if not state_files.find_damage(folder / str(step)):
+            written = checkpoints.record(folder, step).get("metrics")
+            return metrics_damage.find(workdir / "metrics.jsonl", written)
+    return None
+
+
 def describe_metrics(workdir: Path) -> list[str]:
     """Lists the first and the last value of each metric, and where its curve is.
 
@@ -151,7 +176,7 @@ def describe_metrics(workdir: Path) -> list[str]:
         lines.append(f"  {name:<{width}}  {values[0]:.4g} -> {values[-1]:.4g}")
     if metrics.broken:
         count = f"{metrics.broken} line{'' if metrics.broken == 1 else 's'} of metrics.jsonl"
-        lines.append(f"  {count} cannot be read; the next start removes what it cannot read")
+        lines.append(f"  {count} cannot be read")
     curves = workdir / "figures" / "curves.png"
     return [*lines, f"curves: {curves}"] if curves.is_file() else lines
 

@@ -8,11 +8,12 @@ that does not agree with its manifest is never loaded. The folder may lie in a b
 import json
 import logging
 import math
+import re
 from pathlib import Path
 
 from launch import storage
+from launch.checkpoints import state_files
 from launch.config.errors import UserError
-from launch.storage import checksums
 
 logger = logging.getLogger("segen")
 
@@ -26,7 +27,8 @@ def steps(folder: Path) -> list[int]:
     """The committed steps in a checkpoints folder, ascending."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
+    named = [path for path in folder.iterdir() if re.fullmatch(r"0|[1-9][0-9]*", path.name)]
+    found = [path for path in named if path.is_dir()]
     if storage.is_bucket(folder):
         found = [path for path in found if (path / COMMITTED).exists()]
     return sorted(int(path.name) for path in found)
@@ -46,8 +48,8 @@ def newest_whole(folder: Path, discard: bool = False) -> int | None:
 
     Args:
       folder: a run's checkpoints folder.
-      discard: move damaged steps to `damaged/` beside the folder, so that the run can save
-        these steps again.
+      discard: check all steps, and move damaged ones to `damaged/` beside the folder, so that
+        the run can save these steps again.
 
     Returns:
       The step, or None if the run has saved none.
@@ -55,17 +57,25 @@ def newest_whole(folder: Path, discard: bool = False) -> int | None:
     Raises:
       UserError: there are steps, but all are damaged. A run never starts over by itself.
     """
-    saved, damaged = steps(folder), {}
-    for step in reversed(saved):
-        damage = checksums.find_damage(folder / str(step))
-        if damage is None:
-            if discard:
-                _set_aside(folder, damaged)
-            return step
-        damaged[step] = damage
-        logger.warning(f"checkpoint {step} is damaged: {damage}; going back to the step before")
-    if not saved:
-        return None
+    newest, checked, damaged = None, set(), {}
+    while remaining := [step for step in steps(folder) if step not in checked]:
+        step = remaining[-1]
+        damage = state_files.find_damage(folder / str(step))
+        if step not in steps(folder):  # a run that trains has removed it; newer ones are there
+            continue
+        checked.add(step)
+        if damage is not None:
+            damaged[step] = damage
+            action = "going back to the step before" if newest is None else "it is set aside"
+            logger.warning(f"checkpoint {step} is damaged: {damage}; {action}")
+        elif newest is None:
+            newest = step
+            if not discard:  # Orbax reads the metrics of all steps, to find the best one
+                break
+    if newest is not None or not damaged:
+        if discard:
+            _set_aside(folder, damaged)
+        return newest
     listed = "; ".join(f"step {step}: {damage}" for step, damage in damaged.items())
     raise UserError(
         f"no whole checkpoint in {folder} ({listed}). To start over, move the folder away; "
@@ -88,16 +98,16 @@ def check_whole(folder: Path, step: int) -> None:
     Raises:
       UserError: says which steps there are, or what is damaged.
     """
+    damage = state_files.find_damage(folder / str(step))
     if step not in steps(folder):
         raise UserError(f"--step={step}: {folder} has steps {steps(folder)}")
-    if damage := checksums.find_damage(folder / str(step)):
+    if damage:
         raise UserError(f"checkpoint {step} in {folder} is damaged: {damage}")
 
 
 def metrics(folder: Path, step: int) -> dict | None:
     """The evaluation's metrics that were saved with a step; None if there are none."""
-    path = folder / str(step) / "metrics" / "metrics"
-    return json.loads(path.read_text()) if path.is_file() else None
+    return _json(folder / str(step) / "metrics" / "metrics")
 
 
 def record(folder: Path, step: int) -> dict:
@@ -106,8 +116,15 @@ def record(folder: Path, step: int) -> dict:
     Returns:
       The argument `run` of `CheckpointWriter.save`; {} for a step that does not exist.
     """
-    path = folder / str(step) / "run" / "metadata"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return _json(folder / str(step) / "run" / "metadata") or {}
+
+
+def _json(path):
+    """The content of a JSON file; None if there is none, or a run has just removed it."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def goodness(metrics: dict, best: str) -> float:

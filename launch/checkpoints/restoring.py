@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from launch.checkpoints import state_files
 from launch.config.errors import UserError
 
 
@@ -24,7 +25,7 @@ def restore(folder: Path, step: int, template: Any) -> Any:
     Raises:
       UserError: the state has other leaves or shapes than the template.
     """
-    path = folder / str(step) / "state"
+    path = state_files.for_orbax(folder / str(step) / "state")
     _check_tree(path, template)
     with ocp.StandardCheckpointer() as reader:
         return reader.restore(path, template)
@@ -44,7 +45,7 @@ def restore_params(folder: Path, step: int, template: Any) -> Any:
     Raises:
       UserError: the saved parameters lack leaves of the template, or have other shapes.
     """
-    path = folder / str(step) / "state"
+    path = state_files.for_orbax(folder / str(step) / "state")
     item = {"params": template}
     _check_tree(path, item, partial=True)
     args = ocp.args.PyTreeRestore(

@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import jax
 import orbax.checkpoint as ocp
 
 from launch import checkpoints, storage
+from launch.checkpoints import state_files
 from launch.config.errors import UserError
 from launch.storage import checksums
 
 policies = ocp.checkpoint_managers
+REMOVED = ".removed"  # a folder beside the steps
 
 
 class CheckpointWriter:
@@ -53,6 +56,7 @@ class CheckpointWriter:
         if jax.process_index() == 0:  # no save is under way: a save takes all processes
             for half_written in checkpoints.unfinished(folder):
                 storage.remove(half_written)
+            self._remove_old()
 
         def goodness(metrics):
             return checkpoints.goodness(metrics, best) if is_eligible(metrics) else -math.inf
@@ -66,13 +70,16 @@ class CheckpointWriter:
             preservation_policy=policies.AnyPreservationPolicy(kept),
             best_fn=goodness,  # without this function Orbax does not write the metrics
             async_options=ocp.AsyncOptions(post_finalization_callback=self._finish_step),
+            todelete_subdir=REMOVED,  # a step that goes is renamed first, so never half there
         )
         # Compression would save a tenth of the size, and take a third of a save's CPU time.
         handlers = {
             "state": ocp.PyTreeCheckpointHandler(use_compression=False),
             "run": ocp.JsonCheckpointHandler(),
         }
-        self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+        self._manager = ocp.CheckpointManager(
+            state_files.for_orbax(folder), options=options, item_handlers=handlers
+        )
 
     def save(self, step: int, state: Any, record: dict, metrics: dict | None) -> None:
         """Starts to save; returns as soon as the state's arrays may be reused.
@@ -120,11 +127,12 @@ class CheckpointWriter:
         """
         self._report_errors(self._manager.wait_until_finished)
         self._saving = False
+        self._remove_old()
 
     def last_good(self) -> str:
         """The last whole checkpoint, in words for a message."""
         for step in reversed(checkpoints.steps(self.folder)):
-            if not checksums.find_damage(self.folder / str(step)):
+            if not state_files.find_damage(self.folder / str(step)):
                 return f"the last good checkpoint is step {step}"
         return "nothing was saved yet"
 
@@ -151,11 +159,18 @@ class CheckpointWriter:
             ) from error
 
     def _finish_step(self):
-        """Writes the manifest; Orbax's thread calls this before it commits the step."""
+        """Reads the index and writes the manifest; Orbax's thread calls this before it commits."""
         if jax.process_index() == 0:
             for folder in checkpoints.unfinished(self.folder):  # one, as saves do not overlap
+                if fault := state_files.find_unreadable(folder):
+                    raise UserError(f"what was saved cannot be read: {fault}")
                 checksums.write(folder)
             self._before_commit()
+
+    def _remove_old(self):
+        """Removes the steps that Orbax has set aside to be removed."""
+        if jax.process_index() == 0 and (self.folder / REMOVED).is_dir():
+            storage.remove(self.folder / REMOVED)
 
 
 def _check_writable(folder):
@@ -165,10 +180,9 @@ def _check_writable(folder):
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; checkpoints need a folder there")
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".probe-{jax.process_index()}-{os.getpid()}"
     try:
-        probe.write_text("")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}")
 

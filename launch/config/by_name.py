@@ -8,6 +8,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,11 +25,13 @@ def resolve(name: str, where: str) -> Any:
       where: the config key that holds the name, for messages.
 
     Raises:
-      UserError: no such module or attribute.
+      UserError: no such module or attribute, or one of Python's standard library.
     """
     module_name, _, path = name.partition(":")
     if not module_name or not path:
         raise UserError(f'{where}: {name!r} is not a name of the form "package.module:attribute"')
+    if _is_standard(module_name):
+        raise _refusal(where, name)
     try:
         found = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -41,7 +44,23 @@ def resolve(name: str, where: str) -> Any:
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise UserError(f"{where}: {module_name!r} has no attribute {part!r}{hint}")
         found = getattr(found, part)
+        origin = found.__name__ if inspect.ismodule(found) else getattr(found, "__module__", None)
+        named = inspect.ismodule(found) or inspect.isclass(found) or inspect.isroutine(found)
+        if named and _is_standard(origin or ""):
+            raise _refusal(where, name)
     return found
+
+
+def _is_standard(module):
+    """Whether a module belongs to Python itself: it could run a program or delete files."""
+    return module.partition(".")[0] in sys.stdlib_module_names
+
+
+def _refusal(where, name):
+    return UserError(
+        f"{where}: {name!r} is of Python's standard library, which holds no part of a model; name "
+        "a function of a package, or of your own"
+    )
 
 
 def instantiate(spec: Mapping, where: str, **extra: Any) -> Any:

@@ -1,20 +1,28 @@
 """config.json of a run: its whole config, the versions of what ran it, facts about its data."""
 
+import hashlib
 import importlib.metadata
 import json
+import logging
 import platform
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from launch import storage
 from launch.config.errors import UserError
 from launch.config.loading import with_defaults
 from launch.config.schema import IDENTITY, flatten, with_values
 from launch.storage.atomic import replacing
 
+logger = logging.getLogger("segen")
+
 # Of config.json; a run of another format is refused.
-FORMAT = 2
+FORMAT = 3
+
+# The keys of a record that its checksum covers.
+SEALED = ("format", "config", "versions", "data")
 
 PACKAGES = (
     "segen",
@@ -38,7 +46,8 @@ def to_json(config: ConfigDict, facts: dict | None = None) -> str:
       facts: what `launch.data.batches.facts` says of the data.
 
     Returns:
-      JSON with the config, the versions of the installed packages, and the facts.
+      JSON with the config, the versions of the installed packages, the facts, and the SHA-256
+      of all these, which reveals a change.
     """
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -52,7 +61,7 @@ def to_json(config: ConfigDict, facts: dict | None = None) -> str:
         "versions": versions,
         "data": facts or {},
     }
-    return json.dumps(content, indent=2) + "\n"
+    return json.dumps(content | {"sha256": seal(content)}, indent=2) + "\n"
 
 
 def write(workdir: Path, content: str) -> None:
@@ -77,25 +86,42 @@ def read(workdir: Path) -> tuple[dict, Path]:
       {"config": ..., "versions": ..., "data": ...} as `to_json` wrote them, and the file.
 
     Raises:
-      UserError: no such workdir, no readable config in it, or one of another version.
+      UserError: no such workdir, no config in it, one of another version, or one that has
+        changed since it was written; names the keys that differ from the newest copy.
     """
     path = workdir / "config.json"
     if not workdir.is_dir():
         raise UserError(f"--workdir: no such directory: {workdir}")
-    if not path.is_file():
-        raise UserError(f"--workdir: {workdir} is not a run: it has no config.json")
+    if not storage.is_regular(path) or not path.is_file():
+        from launch.config import copies  # only where something is wrong
+
+        hint = copies.hint(workdir)
+        raise UserError(f"--workdir: {workdir} is not a run: it has no config.json{hint}")
     try:
-        record = json.loads(path.read_text())
-        record = {"data": {}} | record | {"config": record["config"]}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); a copy is inside each checkpoint")
-    if record.get("format") != FORMAT:
-        version = record.get("versions", {}).get("segen") or "unknown"
+        record = json.loads(path.read_bytes())
+        sealed, version = record.get("sha256"), record.get("versions", {}).get("segen")
+    except (ValueError, AttributeError) as error:
+        from launch.config import copies
+
+        raise UserError(f"{path} is damaged ({error}){copies.advice(workdir)}")
+    if sealed is None and record.get("format") != FORMAT:
         raise UserError(
-            f"{path} was written by Segen {version}, whose runs this version does not open; train "
-            "again, or install that version"
+            f"{path} was written by Segen {version or 'unknown'}, whose runs this version does "
+            "not open; train again, or install that version"
         )
+    if sealed != seal(record):
+        from launch.config import copies
+
+        changed = copies.changes(workdir, record) + copies.advice(workdir)
+        raise UserError(f"{path} has changed since it was written{changed}")
     return record, path
+
+
+def seal(record: dict) -> str:
+    """SHA-256 of a record; it does not depend on the spaces and the order of its JSON."""
+    content = {key: record.get(key) for key in SEALED}
+    content = json.loads(json.dumps(content))  # then all keys are strings, and can be sorted
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
@@ -143,12 +169,13 @@ def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:
     Raises:
       UserError: the workdir holds another run; lists the keys that differ.
     """
-    if not (workdir / "config.json").is_file():
-        folder = workdir / "checkpoints"
-        if folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir()):
-            raise UserError(f"{workdir} has checkpoints but no config.json; take another --workdir")
+    if not (workdir / "config.json").is_file() and not (workdir / "checkpoints").is_dir():
         return config
-    old = read_config(workdir)
+    from launch.config import copies  # a new run has none
+
+    old = copies.config_of(workdir)
+    if old is None:
+        return config
     if config.task.get("classes") == -1:  # as many as the data had when the run began
         config = with_values(config, {"task.classes": old.task.get("classes", -1)})
     if changed := differences(old, config):

@@ -98,6 +98,8 @@ def read_size(path, stored: bool = False) -> tuple[int, int]:
     Raises:
       BadFile: the header cannot be read.
     """
+    if not Path(path).is_file():
+        raise unreadable(path, "")
     if Path(path).suffix.lower() in (".heic", ".heif"):
         _register_heif(path)
     try:

@@ -196,6 +196,8 @@ def read_depth(path, stored: bool = False) -> np.ndarray:
         negative depth.
     """
     if Path(path).suffix.lower() == ".npy":
+        if not Path(path).is_file():  # a pipe or a device would never end
+            raise unreadable(path, "")
         try:
             values = np.lib.format.open_memmap(path, mode="r")  # checks the size of the file
         except Exception as error:  # numpy raises errors of many types

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -21,8 +22,13 @@ def builder(name: str, data_dir: str = ""):
       data_dir: the folder of TFDS data; "" for the default of TFDS.
 
     Raises:
-      UserError: TFDS knows no such data set.
+      UserError: TFDS knows no such data set, or takes the name of the folder for a pattern.
     """
+    if "://" not in data_dir and re.search(r"[*?[]", data_dir):
+        raise UserError(
+            f"config.data.data_dir={data_dir}: TFDS takes *, ? and [ for patterns; rename the "
+            "folder, or give a link to it"
+        )
     import tensorflow_datasets as tfds  # 0.3 s that a cached run does without
 
     named, _, version = name.partition(":")

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import re
+import secrets
 import socket
 import sys
 import threading
@@ -185,8 +186,8 @@ class ProcessGroup(Group):
         Raises:
           UserError: names the processes that do not see a file that process 0 writes.
         """
-        probe = folder / f".probe-{os.getpid()}"
-        self.on_process_zero("a probe file", lambda: probe.write_text("") and None)
+        probe = folder / f".probe-{secrets.token_hex(8)}"
+        self.on_process_zero("a probe file", lambda: probe.touch(exist_ok=False))
         name = self.all_gather("the name of the probe file", probe.name)[0]
         seen = self.all_gather("a shared workdir", (folder / name).exists())
         if self.is_process_zero:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from launch import checkpoints, storage
 from launch.checkpoints import restoring
-from launch.config import loading, run_config, schema
+from launch.config import copies, loading, run_config, schema
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments
@@ -56,10 +56,11 @@ def restore(
     """
     # The devices that it was trained on need not be here.
     config = schema.with_values(run_config.read_config(workdir), {"mesh.data": -1, "mesh.fsdp": 1})
+    storage.check_regular(workdir)
     config = loading.override(config, overrides)
     config = schema.with_values(config, {f"task.{key}": v for key, v in (task or {}).items()})
     folder = workdir / "checkpoints"
-    step = _whole_step(folder, step)
+    asked, step = step, _whole_step(folder, step)
     if step is None:
         raise UserError(f"{folder} has no checkpoint yet; train first")
     if split is None:
@@ -67,7 +68,7 @@ def restore(
     else:
         data = batches.open_data(config.data, split or config.eval.split, "config.eval")
     experiment = experiments.build(config, data, training=False)
-    state = restoring.restore(folder, step, experiment.compiled.template)
+    state, step = _read(workdir, step, experiment.compiled.template, asked is None)
     return Restored(config, data, experiment, state, step)
 
 
@@ -86,6 +87,7 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
     if not path or not step.isdigit():
         path, step = source, ""
     folder = storage.path(path) / "checkpoints"
+    storage.check_regular(folder.parent)
     if not folder.is_dir() or (step := _whole_step(folder, int(step) if step else None)) is None:
         raise UserError(f"config.init_from: no checkpoints in {path}")
     params = getattr(template, "params", None)
@@ -93,6 +95,29 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
         raise UserError("config.init_from needs a task whose state has a field `params`")
     logger.info(f"parameters from step {step} of {folder.parent}")
     return state._replace(params=restoring.restore_params(folder, step, params))
+
+
+def _read(workdir, step, template, or_newer):
+    """The state of a step, and the step: a newer one if a run that trains removes it meanwhile."""
+    folder = workdir / "checkpoints"
+    while True:
+        try:
+            record = checkpoints.record(folder, step)
+            copies.check_same_run(workdir, record, folder / str(step))
+            state = restoring.restore(folder, step, template)
+        except Exception:  # Orbax and TensorStore have no class of errors for a missing file
+            if step in checkpoints.steps(folder):
+                raise
+        else:
+            if step in checkpoints.steps(folder):
+                return state, step
+        if not or_newer:
+            raise UserError(
+                f"--step={step}: the run that trains has removed this step; {folder} has steps "
+                f"{checkpoints.steps(folder)}"
+            )
+        logger.info(f"the run that trains has removed step {step}; taking a newer one")
+        step = _whole_step(folder, None)
 
 
 def _whole_step(folder, step):

@@ -133,7 +133,8 @@ def train_attempt(
         )
         stack.enter_context(contextlib.closing(writer))
         sinks = partial(standard_sinks, place.local_path, start, steps, config.data.batch_size)
-        metrics = MetricsWriter(sinks() if group.is_process_zero else ())
+        first = group.is_process_zero
+        metrics = MetricsWriter(sinks(checkpoints.record(folder, start)) if first else ())
         stack.enter_context(contextlib.closing(metrics))
         if rule or config.nonfinite.action == "skip":
             from launch.engine import recovery
@@ -169,7 +170,7 @@ def train_attempt(
                 feed=batches.feed(data, config.data, seed, start, stride),
                 evaluate=evaluate,
                 checkpoint_writer=writer,
-                record=lambda: record | {"recovery": dict(counters)},
+                record=lambda: record | {"recovery": dict(counters)} | metrics.facts(),
                 metrics=metrics,
                 speed=Speed(config.data.batch_size),
                 began=began,

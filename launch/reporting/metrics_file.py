@@ -34,8 +34,30 @@ def read(path: Path) -> MetricsFile:
     return MetricsFile(lines, len(found) - len(lines))
 
 
+def kept(path: Path, start: int) -> bytes:
+    """The lines that a run keeps which goes on from a step, byte for byte.
+
+    Dropped are the lines of later steps, which the run writes again, and half a line at the
+    end. A line that cannot be read is kept.
+
+    Args:
+      path: a metrics.jsonl, which need not exist.
+      start: the step.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    pairs = zip(whole.split(b"\n"), parse(whole), strict=False)
+    return b"".join(text + b"\n" for text, line in pairs if line is None or line["step"] <= start)
+
+
 def _lines(path: Path) -> Iterator[dict | None]:
-    for text in path.read_bytes().splitlines():
+    yield from parse(path.read_bytes())
+
+
+def parse(content: bytes) -> Iterator[dict | None]:
+    """The lines of a metrics.jsonl's content; None for each that cannot be read."""
+    lines = content.split(b"\n")
+    for text in lines if lines[-1] else lines[:-1]:
         try:
             line = json.loads(text)
             yield line if isinstance(line["step"], int) and isinstance(line["split"], str) else None

@@ -19,6 +19,10 @@ class Sink:
     def flush(self) -> None:
         """Puts what it took where it survives the end of the process."""
 
+    def facts(self) -> dict:
+        """What a checkpoint records of it, to notice damage to what it wrote."""
+        return {}
+
     def close(self) -> None:
         """Ends; nothing comes after."""
 
@@ -60,6 +64,10 @@ class MetricsWriter:
         """Flushes every sink; called before a checkpoint is saved."""
         for sink in self._sinks:
             sink.flush()
+
+    def facts(self) -> dict:
+        """What a checkpoint records of all sinks."""
+        return {key: value for sink in self._sinks for key, value in sink.facts().items()}
 
     def close(self) -> None:
         """Closes every sink."""

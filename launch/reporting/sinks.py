@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
@@ -26,7 +27,9 @@ CURVES_SHARE = 0.01
 BAR = "step {n_fmt}/{total_fmt} {percentage:3.0f}%|{bar}| {rate_fmt}{postfix}  ETA {remaining}"
 
 
-def standard_sinks(folder: Path, start: int, steps: int, batch_size: int) -> tuple[Sink, ...]:
+def standard_sinks(
+    folder: Path, start: int, steps: int, batch_size: int, saved: dict | None = None
+) -> tuple[Sink, ...]:
     """The sinks of a training.
 
     Args:
@@ -34,7 +37,12 @@ def standard_sinks(folder: Path, start: int, steps: int, batch_size: int) -> tup
       start: the step the run goes on from; later lines of metrics.jsonl are dropped.
       steps: the run's last step.
       batch_size: images per step.
+      saved: the record of the checkpoint of `start`, with `JsonlSink.facts`; None for none.
     """
+    if saved and "metrics" in saved:
+        from launch.reporting import metrics_damage  # a run that begins has no lines
+
+        metrics_damage.check(folder / "metrics.jsonl", saved["metrics"])
     return (
         JsonlSink(folder, start),
         TensorBoardSink(folder, start),
@@ -54,16 +62,23 @@ class JsonlSink(Sink):
     def __init__(self, folder: Path, start: int):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
-        kept = [line for line in metrics_file.read(path).lines if line["step"] <= start]
+        kept = metrics_file.kept(path, start)
         with replacing(path) as working:
-            working.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._stream = path.open("a")
+            working.write_bytes(kept)
+        self._stream = path.open("ab")
+        self._bytes, self._crc = len(kept), google_crc32c.value(kept)
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Writes a line; NaN and infinity become null."""
         line = {"step": step, "split": split} | {k: _or_none(v) for k, v in metrics.items()}
-        self._stream.write(json.dumps(line) + "\n")
+        text = (json.dumps(line) + "\n").encode()
+        self._stream.write(text)
         self._stream.flush()
+        self._bytes, self._crc = self._bytes + len(text), google_crc32c.extend(self._crc, text)
+
+    def facts(self) -> dict:
+        """The size and the CRC-32C of the file."""
+        return {"metrics": {"bytes": self._bytes, "crc32c": f"{self._crc:08x}"}}
 
     def flush(self) -> None:
         """Syncs the file: storage over a network may keep lines back until then."""

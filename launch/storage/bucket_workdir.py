@@ -1,7 +1,6 @@
 """A run's folder in a bucket, with a local copy of the files that a run appends to."""
 
 import logging
-import os
 import shutil
 import tempfile
 import threading
@@ -27,12 +26,11 @@ class BucketWorkdir(Workdir):
 
     Attributes:
       path: the folder in the bucket, which holds the checkpoints.
-      local_path: a temporary folder of this machine, for metrics and figures.
+      local_path: while it is open, a temporary folder of this machine, for metrics and figures.
     """
 
     def __init__(self, path: Path):
         super().__init__(path)
-        self.local_path = Path(tempfile.gettempdir()) / f"segen-{os.getpid()}-{path.name}"
         self._sent, self._syncing = {}, threading.Lock()
         self._check_lock = lambda: None
 
@@ -46,7 +44,7 @@ class BucketWorkdir(Workdir):
         bucket.check_exists(self.path)
         lock = self.path / file_lock.NAME
         with bucket_lock.held(lock, self._refuse) as self._check_lock:
-            self.local_path.mkdir(exist_ok=True)
+            self.local_path = Path(tempfile.mkdtemp(prefix="segen-"))
             try:
                 with bucket.bucket_errors(self.path):
                     self._fetch()

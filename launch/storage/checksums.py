@@ -5,11 +5,13 @@ would load silently as wrong numbers. The checksum is CRC-32C, as in disks and n
 bucket keeps it beside each object, so that the object need not be read.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import google_crc32c
 
@@ -44,8 +46,11 @@ def find_damage(folder: Path) -> str | None:
     Returns:
       The first difference, in a few words; None if every file is as it was written.
     """
+    if not storage.is_bucket(folder) and folder.is_symlink():
+        return "is a symbolic link"
     try:
-        content = json.loads((folder / NAME).read_text())
+        with _open(folder / NAME) as stream:
+            content = json.loads(stream.read())
         files = content["files"]
         if _hash_of_list(files) != content["sha256"]:
             return f"{NAME} has changed since it was written"
@@ -55,6 +60,8 @@ def find_damage(folder: Path) -> str | None:
         return f"{NAME} cannot be read"
     describe, _ = _reader(folder)
     for name, expected in files.items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            return f"{NAME} names {name}, which lies outside"
         try:
             actual = describe(name)
         except FileNotFoundError:
@@ -74,7 +81,11 @@ def size(folder: Path) -> int:
         from launch.storage import bucket
 
         return sum(entry["bytes"] for entry in bucket.contents(folder).values())
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a run that trains has removed it
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _hash_of_list(files):
@@ -99,8 +110,15 @@ def _reader(folder) -> tuple[Callable[[str], dict], Iterable[str]]:
     return describe, listing
 
 
+def _open(path):
+    """Opens a file to read its bytes; OSError if it is a folder, a link, a pipe or a device."""
+    if path.exists() and not storage.is_regular(path):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return path.open("rb")
+
+
 def _describe(path):
-    with path.open("rb") as stream:
+    with _open(path) as stream:
         crc = 0
         while chunk := stream.read(CHUNK):
             crc = google_crc32c.extend(crc, chunk)

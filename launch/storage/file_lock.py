@@ -18,7 +18,7 @@ def held(path: Path, busy: Callable[[str], None]) -> Iterator[None]:
       busy: called with the name of the holder, "process 12 on HOST", if another process
         holds the lock. It raises to give up, or returns to wait until the lock is free.
     """
-    with path.open("a+") as stream:
+    with open(path, "a+", opener=_no_link) as stream:
         try:
             import fcntl
         except ImportError:  # Windows
@@ -34,3 +34,8 @@ def held(path: Path, busy: Callable[[str], None]) -> Iterator[None]:
         stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         stream.flush()
         yield
+
+
+def _no_link(path, flags):
+    """Opens a file unless it is a link, because the lock file is emptied."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -6,7 +6,13 @@
 import os
 import re
 import shutil
+import stat
 from pathlib import Path
+
+from launch.config.errors import UserError
+
+# Bytes of a workdir's path: Linux allows 4,096, of which files of checkpoints take up to 250.
+LONGEST = 3800
 
 
 def path(value: str) -> Path:
@@ -19,13 +25,69 @@ def path(value: str) -> Path:
       An absolute `pathlib.Path`; for a bucket an `etils.epath.Path`, which has the same methods.
 
     Raises:
-      UserError: the scheme is not `gs://`, or gcsfs is not installed.
+      UserError: the scheme is not `gs://`, gcsfs is not installed, or no checkpoint can be saved
+        under such a name.
     """
     if not re.match(r"\w+://", value):
-        return Path(value).expanduser().absolute()
+        local = Path(value).expanduser().absolute()
+        _check_name(local)
+        return local
     from launch.storage import bucket
 
     return bucket.path(value)
+
+
+def _check_name(folder):
+    """Refuses the names that Orbax or TensorStore cannot open."""
+    try:
+        length = len(str(folder).encode())
+    except UnicodeEncodeError:
+        raise UserError(f"{str(folder)!r} is not in UTF-8; take a name that is")
+    if length > LONGEST:
+        raise UserError(f"the path {folder} has {length} bytes; take one of at most {LONGEST}")
+    for part in folder.parts:
+        if part.endswith(":") or ("\\" in part and os.sep == "/"):
+            raise UserError(
+                f"{folder}: no checkpoint can be saved below a folder named {part!r}; take a name "
+                "without a backslash, and without a colon at its end"
+            )
+
+
+def is_regular(file: Path) -> bool:
+    """Whether a path is a file of its own: no folder, symbolic link, pipe or device.
+
+    Only such a file may be opened in a folder that another person made: a link may lead
+    anywhere, and opening a pipe may wait forever.
+    """
+    try:
+        return is_bucket(file) or stat.S_ISREG(file.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def check_regular(folder: Path) -> None:
+    """Refuses a folder in which anything is neither a folder nor a regular file.
+
+    Args:
+      folder: a run's folder; it need not exist.
+
+    Raises:
+      UserError: names the first such file.
+    """
+    if is_bucket(folder):
+        return
+    for place, folders, files in os.walk(folder):
+        for name in sorted((*folders, *files)):
+            entry = Path(place, name)
+            if entry.is_symlink():
+                raise UserError(
+                    f"{entry} is a symbolic link, and links in a run's folder are not followed; "
+                    "put the files themselves there, or remove the link"
+                )
+            if name in files and entry.exists() and not is_regular(entry):
+                raise UserError(
+                    f"{entry} is not a regular file, and is not opened in a run's folder; remove it"
+                )
 
 
 def is_bucket(folder: Path) -> bool:

@@ -30,10 +30,11 @@ class Workdir:
         """Makes the folder and locks it while the block runs.
 
         Raises:
-          UserError: another process uses the folder, or the block failed because the folder
-            was removed or renamed.
+          UserError: another process uses the folder, it holds links or special files, or
+            the block failed because the folder was removed or renamed.
         """
         storage.make(self.path)
+        storage.check_regular(self.path)
         lock = self.path / file_lock.NAME
         with file_lock.held(lock, self._refuse):
             self._lock = lock.stat()

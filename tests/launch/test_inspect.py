@@ -1,8 +1,11 @@
 import json
+import os
+import shutil
 
 import pytest
 
 from launch import inspect, train
+from launch.config import run_config
 from launch.config.errors import CommandExit, UserError
 from tests.launch.exported import families
 
@@ -57,12 +60,13 @@ def test_damage_is_named_and_ends_with_1(capsys, workdir):
     )
 
 
-def test_versions_and_keys_that_differ_are_listed(capsys, workdir):
+def test_versions_and_keys_that_differ_are_listed(capsys, workdir, monkeypatch):
     path = workdir / "config.json"
     before = path.read_text()
-    record = json.loads(before)
-    record["versions"]["jax"] = "0.1"
-    path.write_text(json.dumps(record))
+    config = run_config.read_config(workdir)
+    with monkeypatch.context() as older:
+        older.setattr(run_config.importlib.metadata, "version", lambda package: "0.1")
+        run_config.write(workdir, run_config.to_json(config))
     try:
         found = lines(capsys, workdir, "--config=configs/vae.py", "--config.seed=3")
     finally:
@@ -117,3 +121,40 @@ def test_nothing_is_saved_yet(tmp_path):
 def test_a_folder_that_is_not_a_run_is_a_mistake(tmp_path):
     with pytest.raises(UserError, match=r"is not a run: it has no config\.json"):
         inspect.main([str(tmp_path)])
+
+
+def test_lines_of_metrics_that_have_changed_are_damage(capsys, workdir):
+    path = workdir / "metrics.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"20", b"21", 1))
+    try:
+        with pytest.raises(CommandExit, match=r"damaged: metrics\.jsonl$"):
+            lines(capsys, workdir)
+    finally:
+        path.write_bytes(whole)
+    assert "has changed since it was written" in capsys.readouterr().out
+    assert inspect.find_metrics_damage(workdir) is None
+    assert inspect.find_metrics_damage(workdir / "none") is None
+
+
+def test_a_step_that_is_being_removed_is_not_damaged(workdir, tmp_path, monkeypatch):
+    shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
+    find_damage = inspect.state_files.find_damage
+
+    def race(step):
+        if step.name == "30":
+            shutil.rmtree(step)
+        return find_damage(step)
+
+    monkeypatch.setattr(inspect.state_files, "find_damage", race)
+    damaged, found = inspect.describe_steps(tmp_path)
+    assert damaged == []
+    assert found[0] == "  step        30  removed just now by the run, which trains"
+    assert "whole" in found[1]
+
+
+def test_pipes_in_a_run_are_not_opened(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    os.mkfifo(tmp_path / "run" / "checkpoints" / "40" / "pipe")
+    with pytest.raises(UserError, match=r"checkpoints/40/pipe is not a regular file"):
+        inspect.main([str(tmp_path / "run")])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from launch import checkpoints
+from launch.checkpoints import reader
 from launch.config.errors import UserError
 from launch.storage import checksums
 from tests.launch.checkpoints import states
@@ -90,3 +91,36 @@ def test_a_missing_or_damaged_step_is_named(saved):
     (saved / "20" / checksums.NAME).unlink()
     with pytest.raises(UserError, match=r"checkpoint 20 in .* is damaged: manifest.json is miss"):
         checkpoints.check_whole(saved, 20)
+
+
+def test_a_step_that_a_run_removes_is_not_damaged(saved, monkeypatch, capsys):
+    """The run saves step 40 and removes step 30 while step 30 is checked."""
+    find_damage = reader.state_files.find_damage
+
+    def race(step):
+        if step.name == "30":
+            shutil.copytree(saved / "20", saved / "40")
+            shutil.rmtree(step)
+        return find_damage(step)
+
+    monkeypatch.setattr(reader.state_files, "find_damage", race)
+    assert checkpoints.newest_whole(saved) == 40
+    assert capsys.readouterr().err == ""
+
+
+def test_all_steps_are_checked_before_a_run_goes_on(saved, capsys):
+    """Orbax reads the metrics of each, to find the best one."""
+    (saved / "10" / "metrics" / "metrics").write_text("{")
+    assert checkpoints.newest_whole(saved) == 30
+    assert capsys.readouterr().err == ""
+    assert checkpoints.newest_whole(saved, discard=True) == 30
+    said = capsys.readouterr().err
+    assert "checkpoint 10 is damaged: metrics/metrics has 1 bytes" in said
+    assert said.endswith("it is set aside\n")
+    assert checkpoints.steps(saved) == [20, 30]
+
+
+@pytest.mark.parametrize("name", ["²", "٣", "007", "-1", "+1", "1_0", " 1"])
+def test_folders_of_other_names_are_no_steps(saved, name):
+    (saved / name).mkdir()
+    assert checkpoints.steps(saved) == [10, 20, 30]

@@ -69,10 +69,10 @@ def test_a_file_in_place_of_the_folder_is_named(folder):
 
 
 def test_a_folder_that_cannot_be_written_is_named(folder, monkeypatch):
-    def refuse(path, text):
+    def refuse(dir):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(type(folder), "write_text", refuse)
+    monkeypatch.setattr(writer.tempfile, "TemporaryFile", refuse)
     with pytest.raises(UserError, match=f"cannot write into {folder}: Permission denied"):
         CheckpointWriter(folder, 2, "")
 
@@ -152,3 +152,26 @@ def test_a_save_may_be_refused_before_anything_is_written(tmp_path):
         saving.save(1, {}, {}, None)
     assert not list((tmp_path / "checkpoints").iterdir())
     saving.close()
+
+
+def test_a_save_that_cannot_be_read_back_is_not_committed(folder, monkeypatch):
+    saving, fault = CheckpointWriter(folder, 2, ""), "state has no array 'a'"
+    monkeypatch.setattr(writer.state_files, "find_unreadable", lambda step: fault)
+    saving.save(10, state_of(1), {}, {})
+    message = rf"what was saved cannot be read: {fault}; nothing was saved yet"
+    with pytest.raises(UserError, match=message):
+        saving.wait()
+    assert checkpoints.steps(folder) == []
+
+
+def test_a_step_is_removed_under_another_name(folder, monkeypatch):
+    """So no process finds a step of which a part is removed."""
+    removed = []
+    monkeypatch.setattr(writer.storage, "remove", removed.append)
+    save(folder, {10: 1.0, 20: 2.0}, keep=1)
+    monkeypatch.undo()
+    assert set(removed) == {folder / ".removed"}
+    assert checkpoints.steps(folder) == [20]
+    assert checksums.find_damage(folder / ".removed" / "10") is None
+    CheckpointWriter(folder, 1, "").close()
+    assert [path.name for path in folder.iterdir()] == ["20"]

@@ -1,9 +1,14 @@
+import functools
+import subprocess
+import sys
+
 import pytest
 
 from launch.config import by_name
 from launch.config.errors import UserError
 
 HERE = "tests.launch.config.test_by_name"
+run_program = subprocess.check_output  # what no name may lead to
 
 
 def pair(left, right=2, **rest):
@@ -53,3 +58,30 @@ def test_what_an_object_accepts_and_needs():
 def test_mistakes_name_the_key(spec, message):
     with pytest.raises(UserError, match=message):
         by_name.instantiate(spec, "here")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["subprocess:check_output", "os:system", "builtins:eval", "os.path:join", "posix:system"],
+)
+def test_the_standard_library_is_refused(name):
+    with pytest.raises(UserError, match=rf"here.name: '{name}' is of Python's standard library"):
+        by_name.instantiate({"name": name, "args": ["id"]}, "here")
+
+
+def test_it_is_not_even_imported():
+    assert "antigravity" not in sys.modules  # which opens a browser
+    with pytest.raises(UserError, match="is of Python's standard library"):
+        by_name.resolve("antigravity:geohash", "here")
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("path", ["run_program", "subprocess.run", "functools.partial"])
+def test_no_detour_leads_there(path):
+    with pytest.raises(UserError, match="is of Python's standard library"):
+        by_name.resolve(f"{HERE}:{path}", "here")
+
+
+def test_objects_made_by_the_standard_library_may_be_named(monkeypatch):
+    monkeypatch.setattr(f"{HERE}.bound", functools.partial(pair, 1), raising=False)
+    assert by_name.instantiate({"name": f"{HERE}:bound"}, "here") == (1, 2, {})

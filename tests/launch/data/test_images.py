@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 import struct
 import zlib
@@ -386,3 +387,24 @@ def test_depth_files_that_are_not_what_their_header_says(tmp_path):
     np.save(path, np.array([None, 1]), allow_pickle=True)
     with pytest.raises(BadFile, match=r"a.npy: cannot be read"):
         images.read_depth(path)
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (images.read_image, "a.png"),
+        (images.read_mask, "a.png"),
+        (image_formats.read_size, "a.jpg"),
+        (images.read_depth, "a.npy"),
+    ],
+)
+def test_a_pipe_is_not_opened(tmp_path, read, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(BadFile, match="is not a regular file"):
+        read(tmp_path / name)
+
+
+def test_links_to_images_are_followed(tmp_path):
+    Image.new("L", (3, 2), 7).save(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to("a.png")
+    assert images.read_image(tmp_path / "link.png").shape == (2, 3, 3)

@@ -89,3 +89,9 @@ def test_another_process_may_have_been_quicker():
             with pytest.raises(OSError, match="is there"):
                 tfds_sets.prepare(builder)
     assert sys.stdout is not None
+
+
+@pytest.mark.parametrize("name", ["d[1]", "d*", "d?"])
+def test_folders_that_tfds_takes_for_patterns_are_refused(name):
+    with pytest.raises(UserError, match=r"config.data.data_dir=.*TFDS takes \*, \? and \[ for pat"):
+        tfds_sets.builder("digits", name)

@@ -1,3 +1,7 @@
+import json
+import shutil
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -16,12 +20,13 @@ def run(small_config, tmp_path_factory):
     data = batches.open_data(small_config.data, "train")
     experiment = experiments.build(small_config, data)
     workdir.mkdir()
-    run_config.write(workdir, run_config.to_json(small_config, batches.facts(data)))
+    record = run_config.to_json(small_config, batches.facts(data))
+    run_config.write(workdir, record)
     writer = CheckpointWriter(workdir / "checkpoints", 5, "")
     state = experiments.initial_state(experiment)
     for step in (1, 2):
         params = jax.tree.map(lambda leaf, step=step: jax.numpy.full_like(leaf, step), state.params)
-        writer.save(step, state._replace(params=params), {}, {})
+        writer.save(step, state._replace(params=params), json.loads(record), {})
     writer.close()
     return workdir, experiment
 
@@ -90,3 +95,57 @@ def test_a_copy_of_a_config_has_other_values(small):
     assert (changed.mesh.data, changed.task.new, changed.seed) == (3, 1, 5)
     assert (small.mesh.data, "new" in small.task, small.seed) == (1, False, 0)
     assert changed.is_locked
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A copy of the run, for one test to change."""
+    return Path(shutil.copytree(run[0], tmp_path / "copy"))
+
+
+def remove_when(monkeypatch, moment, folder):
+    """Has another process save step 3 and remove step 2 before or after step 2 is read."""
+    read = trained_runs.restoring.restore
+
+    def race(place, step, template):
+        if step == 3:
+            return read(place, step, template)
+        shutil.copytree(folder / "1", folder / "3")
+        state = read(place, step, template) if moment == "after" else None
+        shutil.rmtree(folder / "2")
+        return state or read(place, step, template)
+
+    monkeypatch.setattr(trained_runs.restoring, "restore", race)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_newer_step_takes_the_place_of_one_that_is_removed(copied, moment, monkeypatch, capsys):
+    remove_when(monkeypatch, moment, copied / "checkpoints")
+    restored = trained_runs.restore(copied, [], None, None)
+    assert (restored.step, values(restored.state.params)) == (3, {1.0})
+    said = capsys.readouterr().err
+    assert "the run that trains has removed step 2; taking a newer one" in said
+    assert "damaged" not in said
+
+
+def test_a_step_that_was_asked_for_and_is_removed_is_named(copied, monkeypatch):
+    remove_when(monkeypatch, "after", copied / "checkpoints")
+    message = r"--step=2: the run that trains has removed this step; .* has steps \[1, 3\]"
+    with pytest.raises(UserError, match=message):
+        trained_runs.restore(copied, [], 2, None)
+
+
+def test_a_config_of_another_run_is_refused(copied, small_config):
+    record = json.loads((copied / "config.json").read_text())
+    other = schema.with_values(small_config, {"optimizer.learning_rate": 0.5})
+    run_config.write(copied, run_config.to_json(other, record["data"]))
+    with pytest.raises(UserError, match=r"checkpoints/2 was saved by a run with another config"):
+        trained_runs.restore(copied, [], None, None)
+
+
+def test_links_in_a_run_are_refused(copied, run):
+    (copied / "figures").symlink_to(run[0])
+    with pytest.raises(UserError, match="figures is a symbolic link"):
+        trained_runs.restore(copied, [], None, None)
+    with pytest.raises(UserError, match="figures is a symbolic link"):
+        trained_runs.with_params_of(str(copied), None, None)

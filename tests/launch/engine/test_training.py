@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -80,13 +81,63 @@ def test_another_config_does_not_continue_a_run(run, small_config, values, words
 
 def test_checkpoints_without_a_config_are_not_continued(small, tmp_path):
     (tmp_path / "checkpoints" / "5").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"has checkpoints but no config.json"):
+    with pytest.raises(UserError, match=r"has checkpoints but no config.json, and no whole copy"):
         training.train(small, tmp_path)
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A copy of the run, for one test to damage."""
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def test_a_config_that_is_gone_is_written_again_from_the_newest_step(copied, small_config, capsys):
+    before = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").unlink()
+    with pytest.raises(UserError, match=r"seed: 0 -> 7"):
+        training.train(schema.with_values(small_config, {"seed": 7}), copied)
+    training.train(schema.with_values(small_config, {"train.steps": 45}), copied)
+    assert f"it is written again from {copied}/checkpoints/40/run" in capsys.readouterr().err
+    after = json.loads((copied / "config.json").read_text())
+    assert after["config"].pop("train")["steps"] == 45
+    before["config"].pop("train")
+    assert after["config"] == before["config"]
+
+
+def test_the_steps_of_another_run_are_not_continued(copied, small_config):
+    other = schema.with_values(small_config, {"seed": 7})
+    record = json.loads((copied / "config.json").read_text())
+    run_config.write(copied, run_config.to_json(other, record["data"]))
+    with pytest.raises(UserError, match=r"40 was saved by a run with another.*\n  seed: 0 -> 7"):
+        training.train(schema.with_values(other, {"train.steps": 45}), copied)
+
+
+def test_lines_of_metrics_that_have_changed_are_named_and_never_lost(copied, small_config, capsys):
+    path = copied / "metrics.jsonl"
+    whole = path.read_bytes()
+    damaged = whole.replace(b'"step": 10', b'"step": 90', 1).replace(b"{", b"\xff", 1)
+    path.write_bytes(damaged)
+    training.train(schema.with_values(small_config, {"train.steps": 45}), copied)
+    said = capsys.readouterr().err
+    kept = copied / "damaged" / "metrics.jsonl"
+    assert f"line 1 of {path} cannot be read; the run goes on" in said
+    assert f"a copy of the file is {kept}" in said
+    assert kept.read_bytes() == damaged
+    assert path.read_bytes().startswith(damaged.split(b"\n")[0] + b"\n")
+    path.write_bytes(whole)
+    training.train(schema.with_values(small_config, {"train.steps": 50}), copied)
+    assert f"{path}: one of the first " in capsys.readouterr().err
+    assert kept.with_name("metrics.jsonl+").read_bytes() == whole
+    path.unlink()
+    training.train(schema.with_values(small_config, {"train.steps": 55}), copied)
+    assert (
+        f"{path} is missing; the run goes on, and its state is whole\n" in capsys.readouterr().err
+    )
 
 
 def test_runs_of_another_version_are_refused(run, tmp_path):
     record = json.loads((run / "config.json").read_text())
-    del record["format"]
+    del record["format"], record["sha256"]  # as in runs of that version
     record["versions"]["segen"] = "0.1.0"
     (tmp_path / "config.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"was written by Segen 0\.1\.0, whose runs"):

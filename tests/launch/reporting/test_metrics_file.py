@@ -1,5 +1,7 @@
 from launch.reporting import metrics_file
 
+WHOLE = b'{"step": 1, "split": "train"}\n{"step": 2, "split": "train"}\n'
+
 
 def test_broken_lines_are_counted_and_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
@@ -21,3 +23,13 @@ def test_broken_lines_are_counted_and_left_out(tmp_path):
 
 def test_a_file_that_is_not_there_has_no_lines(tmp_path):
     assert metrics_file.read(tmp_path / "metrics.jsonl") == ([], 0)
+
+
+def test_what_is_kept_is_kept_byte_for_byte(tmp_path):
+    path = tmp_path / "m"
+    assert metrics_file.kept(path, 5) == b""
+    later = b'{"step": 3, "split": "test"}\n'
+    broken = b'{"step": \r1e\xff\n'
+    path.write_bytes(WHOLE + broken + later + b'{"step": 1, "split": "test"}')
+    assert metrics_file.kept(path, 2) == WHOLE + broken
+    assert metrics_file.kept(path, 3) == WHOLE + broken + later

@@ -44,3 +44,15 @@ def test_without_sinks_nothing_is_computed():
     writer.write_images(1, {"samples": None})
     writer.flush()
     writer.close()
+
+
+def test_the_facts_of_all_sinks_are_one():
+    class Counting(Sink):
+        def __init__(self, name):
+            self.name = name
+
+        def facts(self):
+            return {self.name: 1}
+
+    assert MetricsWriter().facts() == {}
+    assert MetricsWriter([Counting("a"), Sink(), Counting("b")]).facts() == {"a": 1, "b": 1}

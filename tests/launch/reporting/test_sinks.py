@@ -2,6 +2,7 @@ import json
 import math
 import sys
 
+import google_crc32c
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,6 +30,9 @@ def test_lines_after_the_resumed_step_are_dropped(tmp_path):
     sink.close()
     found = [(line["step"], line["loss"]) for line in lines(tmp_path / "run")]
     assert found == [(1, 1), (2, 2), (3, 30)]
+    content = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    checksum = f"{google_crc32c.value(content):08x}"
+    assert sink.facts() == {"metrics": {"bytes": len(content), "crc32c": checksum}}
 
 
 def test_numbers_that_json_cannot_hold_become_null(tmp_path):

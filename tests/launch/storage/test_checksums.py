@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -73,3 +74,27 @@ def test_damage_to_the_manifest_itself_is_found(folder):
     assert checksums.find_damage(folder) == "manifest.json cannot be read"
     path.unlink()
     assert checksums.find_damage(folder) == "manifest.json is missing"
+
+
+def test_what_is_no_regular_file_is_not_opened(folder):
+    for name in ("data.bin", checksums.NAME):
+        whole = (folder / name).read_bytes()
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        assert f"{name} cannot be read" in checksums.find_damage(folder)
+        (folder / name).unlink()
+        (folder / name).write_bytes(whole)
+    assert checksums.find_damage(folder) is None
+    (folder.parent / "link").symlink_to(folder)
+    assert checksums.find_damage(folder.parent / "link") == "is a symbolic link"
+    (folder.parent / "link").unlink()
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../data.bin", "inner/../../data.bin"])
+def test_a_manifest_cannot_name_files_outside(folder, name):
+    files = {name: {"bytes": 1, "crc32c": "00000000"}}
+    listed = json.dumps(files, indent=1, sort_keys=True).encode()
+    content = {"files": files, "sha256": hashlib.sha256(listed).hexdigest()}
+    (folder / checksums.NAME).write_text(json.dumps(content))
+    damage = f"manifest.json names {name}, which lies outside"
+    assert checksums.find_damage(folder) == damage

@@ -56,3 +56,11 @@ def test_a_process_that_does_not_give_up_waits(tmp_path, holder):
     with file_lock.held(tmp_path / file_lock.NAME, busy):
         assert holders == [f"process {holder.pid} on {socket.gethostname()}"]
     holder.stdin = None
+
+
+def test_a_link_in_place_of_the_lock_is_not_emptied(tmp_path):
+    (tmp_path / "precious").write_text("x")
+    (tmp_path / file_lock.NAME).symlink_to("precious")
+    with pytest.raises(OSError, match="symbolic links"):
+        file_lock.held(tmp_path / file_lock.NAME, pytest.fail).__enter__()
+    assert (tmp_path / "precious").read_text() == "x"

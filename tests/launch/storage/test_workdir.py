@@ -63,3 +63,10 @@ def test_only_a_failure_or_a_check_looks_for_the_folder(tmp_path):
         (tmp_path / "run").rename(tmp_path / "elsewhere")
         with pytest.raises(UserError, match="removed or renamed"):
             workdir.check_held()
+
+
+def test_a_folder_with_links_is_refused(tmp_path):
+    (tmp_path / ".lock").symlink_to("precious")
+    with pytest.raises(UserError, match=r"\.lock is a symbolic link"):
+        Workdir(tmp_path).open().__enter__()
+    assert not (tmp_path / "precious").exists()
