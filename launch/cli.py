@@ -172,7 +172,7 @@ def quiet() -> None:
     Errors in their threads reach the main thread as exceptions, and the user as one message.
     """
     absl_logging.set_verbosity(absl_logging.FATAL)
-    for name in ("jax", "orbax", "grain", "tensorflow_datasets", "gcsfs", "google", "tifffile"):
+    for name in ("jax", "orbax", "grain", "tensorflow_datasets", "gcsfs", "google"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     threading.excepthook = _unless_disk_error

@@ -28,7 +28,7 @@ def newest(workdir: Path) -> tuple[dict, Path | None]:
         path = step / "run" / "metadata"
         try:
             record = json.loads(path.read_bytes()) if storage.is_regular(path) else {}
-        except (ValueError, OSError):
+        except (ValueError, OSError, RecursionError):
             continue
         if isinstance(record, dict) and record.get("sha256") == run_config.seal(record):
             return record, path

@@ -100,7 +100,7 @@ def read(workdir: Path) -> tuple[dict, Path]:
     try:
         record = json.loads(path.read_bytes())
         sealed, version = record.get("sha256"), record.get("versions", {}).get("segen")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         from launch.config import copies
 
         raise UserError(f"{path} is damaged ({error}){copies.advice(workdir)}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import logging
 import threading
 import warnings
 from pathlib import Path
@@ -173,7 +174,8 @@ def _orientation(image):
     """The EXIF orientation of an image; 1 where EXIF is damaged, which pixels are not."""
     if image.format == "PNG":
         image.load()  # EXIF may follow the pixels
-    with _WARNINGS, warnings.catch_warnings(record=True), contextlib.suppress(Exception):
+    with _WARNINGS, warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
         orientation = image.getexif().get(ORIENTATION, 1)
         return orientation if orientation in range(1, 9) else 1
     return 1
@@ -204,13 +206,19 @@ def _read_tiff(path):
 
     try:
         # tifffile leaves a file that it opens itself open where its header is damaged.
-        with Path(path).open("rb") as stream, tifffile.TiffFile(stream) as file:
+        with (
+            _errors_of("tifffile") as lost,
+            Path(path).open("rb") as stream,
+            tifffile.TiffFile(stream) as file,
+        ):
             pages = [page for page in file.pages if page.subfiletype & 1 == 0]  # no thumbnails
             if len(pages) != 1:
                 fix = "Save each as a file of its own, or all as the channels of one image."
                 raise BadFile(path, f"holds {len(pages)} images", fix)
             check_pixels(path, sorted(pages[0].shape)[-2:])
             values, axes = pages[0].asarray(), pages[0].axes
+        if lost:
+            raise unreadable(path, lost[0].getMessage())
     except (BadFile, UserError):
         raise
     except Exception as error:  # of a damaged file, tifffile raises errors of any type
@@ -224,6 +232,21 @@ def _read_tiff(path):
     if values.dtype.kind not in "biuf":
         raise BadFile(path, f"holds values of {values.dtype}", "Save integers or floats.")
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
+@contextlib.contextmanager
+def _errors_of(library):
+    """Yields a list of the errors that a library logs in this thread; they are not printed."""
+    logger, handler, records = logging.getLogger(library), logging.Handler(logging.ERROR), []
+    thread = threading.get_ident()
+    handler.addFilter(lambda record: record.thread == thread)
+    handler.emit = records.append
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield records
+    finally:
+        logger.removeHandler(handler)
 
 
 def _read_by_imagecodecs(path):

@@ -19,8 +19,10 @@ def tell_changes(path: Path, inventories: dict[str, dict[str, str]]) -> None:
       inventories: {split: {file: a hash of its content}}.
     """
     try:
-        kept = json.loads(path.read_text()) if path.is_file() else None
-    except ValueError:
+        kept = None
+        if path.is_file():
+            kept = {split: dict(files) for split, files in json.loads(path.read_bytes()).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
         logger.warning(f"{path} is damaged: whether the data have changed is not known")
         kept = None
     if kept is not None:

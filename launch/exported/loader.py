@@ -206,6 +206,8 @@ def read(path: Path) -> tuple[dict[str, bytes], dict]:
       ValueError: the file is not a model, or is damaged.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")  # opening a pipe may wait forever
         with zipfile.ZipFile(path) as archive:
             check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
             members = {name: archive.read(name) for name in archive.namelist()}

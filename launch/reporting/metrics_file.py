@@ -61,5 +61,5 @@ def parse(content: bytes) -> Iterator[dict | None]:
         try:
             line = json.loads(text)
             yield line if isinstance(line["step"], int) and isinstance(line["split"], str) else None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             yield None

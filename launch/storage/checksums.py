@@ -54,9 +54,10 @@ def find_damage(folder: Path) -> str | None:
         files = content["files"]
         if _hash_of_list(files) != content["sha256"]:
             return f"{NAME} has changed since it was written"
+        sizes = {name: entry["bytes"] for name, entry in files.items()}
     except FileNotFoundError:
         return f"{NAME} is missing"
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
         return f"{NAME} cannot be read"
     describe, _ = _reader(folder)
     for name, expected in files.items():
@@ -66,10 +67,10 @@ def find_damage(folder: Path) -> str | None:
             actual = describe(name)
         except FileNotFoundError:
             return f"{name} is missing"
-        except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
-        if actual["bytes"] != expected["bytes"]:
-            return f"{name} has {actual['bytes']} bytes instead of {expected['bytes']}"
+        except (OSError, ValueError) as error:  # ValueError: no file can have this name
+            return f"{name} cannot be read ({getattr(error, 'strerror', error)})"
+        if actual["bytes"] != sizes[name]:
+            return f"{name} has {actual['bytes']} bytes instead of {sizes[name]}"
         if actual != expected:
             return f"the content of {name} has changed since it was written"
     return None

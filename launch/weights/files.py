@@ -12,6 +12,7 @@ import math
 import pickle
 import pickletools
 import struct
+import tokenize
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -39,7 +40,8 @@ STORAGE_TYPES = {
     "BoolStorage": np.bool_,
 }
 
-DAMAGE = (*loader.DAMAGE, pickle.UnpicklingError)
+# numpy reads the header of an array as Python.
+DAMAGE = (*loader.DAMAGE, pickle.UnpicklingError, SyntaxError, tokenize.TokenError)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

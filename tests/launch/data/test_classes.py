@@ -47,6 +47,7 @@ def test_a_folder_without_either_has_no_table(tmp_path):
         ("0,wall,1,2,3\n1,door,1,2,3\n", r"line 2\): colour \(1, 2, 3\) occurs twice"),
         ("0,wall\n1,wall\n", "the name 'wall' occurs twice"),
         ("id,name\n", "names no class"),
+        (f"0,wall\n1,{'x' * 200_000}\n", r"line 2\): cannot be read \(field larger than"),
     ],
 )
 def test_bad_class_files_are_named(tmp_path, text, message):

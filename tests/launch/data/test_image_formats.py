@@ -1,5 +1,6 @@
 import importlib
 import os
+import struct
 
 import imagecodecs
 import numpy as np
@@ -105,6 +106,56 @@ def test_a_damaged_tiff_is_named(tmp_path):
     content = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(content[: len(content) // 2])
     with pytest.raises(BadFile, match=r"a\.tif: cannot be read"):
+        image_formats.load(tmp_path / "a.tif")
+
+
+def exif_of(content):
+    return b"Exif\0\0II*\0\x08\0\0\0" + content
+
+
+@pytest.mark.parametrize(
+    ("exif", "orientation"),
+    [
+        (exif_of(b"\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"), 6),
+        (exif_of(b"\x02\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\x12"), 6),  # is cut off
+        (exif_of(b"\x01\0\x12\x01\x03\0\x01\0\0\0\x09\0\0\0"), 1),
+        (exif_of(b"\x01\0\x12\x01\x02\0\x02\0\0\0a\0\0\0"), 1),
+        (b"Exif\0\0else", 1),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_damaged_exif_does_not_keep_an_image_from_being_read(tmp_path, name, exif, orientation):
+    Image.new("RGB", (5, 3)).save(tmp_path / name, exif=exif)
+    assert image_formats.load(tmp_path / name).orientation == orientation
+    assert image_formats.read_orientation(tmp_path / name) == orientation
+    size = (5, 3) if orientation == 6 else (3, 5)
+    assert image_formats.read_size(tmp_path / name) == size
+
+
+@pytest.mark.parametrize(("tag", "count"), [(258, 3), (282, 1)])  # bits, resolution
+def test_a_tiff_whose_tags_lie_beyond_its_end_is_named(tmp_path, tag, count):
+    Image.new("RGB", (5, 8)).save(tmp_path / "a.tif", dpi=(72, 72))
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    at = content.index(struct.pack("<HHI", tag, 3 if tag == 258 else 5, count)) + 8
+    content[at : at + 4] = struct.pack("<I", 10**6)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(BadFile, match=r"a\.tif: cannot be read \(.*(Truncated|invalid value off)"):
+        image_formats.load(tmp_path / "a.tif")
+
+
+@pytest.mark.filterwarnings("error")
+def test_tags_of_too_many_values_are_harmless(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", BANDS[..., 0].astype(np.uint8))
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    at = content.index(struct.pack("<HHI", 277, 3, 1)) + 4  # channels: one number, or two here
+    content[at] = 2
+    (tmp_path / "a.tif").write_bytes(content)
+    assert image_formats.load(tmp_path / "a.tif").image.size == BANDS.shape[1::-1]
+
+
+def test_values_that_are_no_numbers_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((3, 5), np.complex64))
+    with pytest.raises(BadFile, match=r"a\.tif: holds values of complex64. Save integers or floa"):
         image_formats.load(tmp_path / "a.tif")
 
 

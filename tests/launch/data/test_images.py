@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from launch.config.errors import UserError
@@ -239,6 +240,24 @@ def test_values_that_are_not_finite_are_named(tmp_path):
     values[2, 3] = np.nan
     with pytest.raises(BadFile, match=r"x 3, y 2\): holds values that are not finite"):
         images.read_pixels(saved(tmp_path, values, "c.tif"))
+    values[2, 3] = -2e37
+    with pytest.raises(BadFile, match=r"x 3, y 2\): holds values beyond 1e\+37"):
+        images.read_pixels(saved(tmp_path, values, "c.tif"))
+    values[2, 3] = images.LARGEST
+    read = images.read_pixels(saved(tmp_path, values, "c.tif")).values
+    assert images.to_uint8(read, [[-images.LARGEST, images.LARGEST]]).max() == 255
+
+
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1])
+def test_ids_of_more_than_32_bits_are_named(tmp_path, number):
+    ids = np.zeros((4, 5), np.int64)
+    ids[2, 3], ids[0, 0] = number, number % 2**31  # the other sign of which fits
+    tifffile.imwrite(tmp_path / "a.tif", ids)
+    with pytest.raises(BadFile, match=rf"x 3, y 2\): id {number}, which needs more than 32 bits"):
+        images.read_mask(tmp_path / "a.tif")
+    ids[2, 3] = max(min(number, 2**31 - 1), -(2**31))
+    tifffile.imwrite(tmp_path / "a.tif", ids)
+    np.testing.assert_array_equal(images.read_mask(tmp_path / "a.tif"), ids)
 
 
 def test_masks_by_threshold(tmp_path):

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from launch.data import inventory
 
 
@@ -30,9 +32,10 @@ def test_changes_are_told_once(tmp_path, caplog):
     assert json.loads(path.read_text()) == today
 
 
-def test_a_damaged_file_is_told(tmp_path, caplog):
+@pytest.mark.parametrize("content", [b"{", b"[]", b"3", b'{"train": 3}', b"\xff", b"[" * 100_000])
+def test_a_damaged_file_is_told(tmp_path, caplog, content):
     path = tmp_path / "data.json"
-    path.write_text("{")
+    path.write_bytes(content)
     inventory.tell_changes(path, {"train": {}})
     assert "is damaged: whether the data have changed is not known" in caplog.text
     assert json.loads(path.read_text()) == {"train": {}}

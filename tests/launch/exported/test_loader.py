@@ -271,6 +271,12 @@ def test_a_card_that_has_changed_is_refused(members, tmp_path):
     assert loader.load(tmp_path / "m.zip").card == card  # spaces and order mean nothing
 
 
+def test_a_pipe_is_not_opened(tmp_path, capsys):
+    os.mkfifo(tmp_path / "m.zip")
+    assert loader.main(tmp_path / "m.zip") == 2
+    assert "m.zip is not an exported model, or damaged: it is no reg" in capsys.readouterr().err
+
+
 def test_nobody_needs_to_read_what_it_prints(monkeypatch):
     reader, writer = os.pipe()
     os.close(reader)

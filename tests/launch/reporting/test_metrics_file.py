@@ -11,12 +11,11 @@ def test_broken_lines_are_counted_and_left_out(tmp_path):
         b'{"split": "train"}\n'
         b"[1]\n"
         b'{"step": 2, "split": "test", "loss": null}\n'
-        b'{"step": 3, "split": "train", "loss": 1.0}\n'
-        b'{"step": 4, "spl'
+        b'{"step": 3, "split": "train", "loss": 1.0}\n' + b"[" * 100_000 + b'\n{"step": 4, "spl'
     )
     found = metrics_file.read(path)
     assert [line["step"] for line in found.lines] == [1, 2, 3]
-    assert found.broken == 4
+    assert found.broken == 5
     assert found.series("loss", "train") == [(1, 2.0), (3, 1.0)]
     assert found.series("loss", "test") == []
 

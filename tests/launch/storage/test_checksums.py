@@ -18,6 +18,13 @@ def folder(tmp_path):
     return tmp_path
 
 
+def seal(folder, files):
+    """Writes a manifest of other files, whose own hash is right."""
+    listed = json.dumps(files, indent=1, sort_keys=True).encode()
+    content = {"files": files, "sha256": hashlib.sha256(listed).hexdigest()}
+    (folder / checksums.NAME).write_text(json.dumps(content))
+
+
 def test_a_whole_folder_has_no_damage(folder):
     assert checksums.find_damage(folder) is None
     checksums.write(folder)  # again: the manifest does not list itself
@@ -92,9 +99,22 @@ def test_what_is_no_regular_file_is_not_opened(folder):
 
 @pytest.mark.parametrize("name", ["/dev/zero", "../data.bin", "inner/../../data.bin"])
 def test_a_manifest_cannot_name_files_outside(folder, name):
-    files = {name: {"bytes": 1, "crc32c": "00000000"}}
-    listed = json.dumps(files, indent=1, sort_keys=True).encode()
-    content = {"files": files, "sha256": hashlib.sha256(listed).hexdigest()}
-    (folder / checksums.NAME).write_text(json.dumps(content))
+    seal(folder, {name: {"bytes": 1, "crc32c": "00000000"}})
     damage = f"manifest.json names {name}, which lies outside"
     assert checksums.find_damage(folder) == damage
+
+
+@pytest.mark.parametrize("files", [3, [], ["a"], {"a": 3}, {"a": "b"}, {"a": {}}, {"a": None}])
+def test_a_list_of_files_that_is_none_cannot_be_read(folder, files):
+    seal(folder, files)
+    assert checksums.find_damage(folder) == "manifest.json cannot be read"
+
+
+def test_names_that_no_file_can_have(folder):
+    seal(folder, {"a\0b": {"bytes": 1, "crc32c": "00000000"}})
+    assert "cannot be read (embedded null byte)" in checksums.find_damage(folder)
+
+
+def test_a_manifest_of_brackets_alone(folder):
+    (folder / checksums.NAME).write_text("[" * 100_000)
+    assert checksums.find_damage(folder) == "manifest.json cannot be read"

@@ -93,6 +93,15 @@ def test_a_damaged_npz(tmp_path):
             files.read(path)
 
 
+@pytest.mark.parametrize("header", [b"\0" * 20, b"{'descr': (\n" * 3, b"(" * 2_000, b"{", b"1 +"])
+def test_the_header_of_an_array_that_is_no_python(tmp_path, header):
+    array = b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("a.npy", array)
+    with pytest.raises(UserError, match=r"w\.npz is not a \.npz weights file, or damaged"):
+        files.read(tmp_path / "w.npz")
+
+
 class Evil:
     def __reduce__(self):
         return print, ("this must not run",)

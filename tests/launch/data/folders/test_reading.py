@@ -30,6 +30,9 @@ def home(tmp_path_factory, monkeypatch):
         ({"channels": -1}, "channels must be 1 or more"),
         ({"intensity": (5, 5)}, "intensity must be"),
         ({"intensity": (1, 2, 3)}, "intensity must be"),
+        ({"intensity": (0, float("inf"))}, r"both within 1e\+37, got \(0, inf\)"),
+        ({"intensity": (-1e38, 0)}, "both within"),
+        ({"intensity": (float("nan"), 1)}, "intensity must be"),
     ],
 )
 def test_arguments_out_of_range(arguments, message):
