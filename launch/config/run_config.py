@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import logging
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from ml_collections import ConfigDict
 
 from launch.config.errors import UserError
 from launch.config.loading import with_defaults
-from launch.config.schema import IDENTITY, flatten, with_values
+from launch.config.schema import IDENTITY, flatten, is_in, with_values
 from launch.storage.atomic import replacing
+
+logger = logging.getLogger("segen")
 
 # Of config.json; a run of another format is refused.
 FORMAT = 2
@@ -111,8 +114,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     before, after = (flatten(json.loads(json.dumps(c.to_dict()))) for c in (old, new))
     lines = []
     for key in sorted(before.keys() | after.keys()):
-        identity = any(key == name or key.startswith(name + ".") for name in IDENTITY)
-        if identity and before.get(key) != after.get(key):
+        if is_in(key, IDENTITY) and before.get(key) != after.get(key):
             lines.append(f"{key}: {before.get(key)!r} -> {after.get(key)!r}")
     return lines
 
@@ -138,7 +140,8 @@ def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:
       config: the config to start or continue a run with.
 
     Returns:
-      The config, with the number of classes that the run began with.
+      The config, with the number of classes that the run began with. Keys that follow
+      train.steps may change with it, which is said.
 
     Raises:
       UserError: the workdir holds another run; lists the keys that differ.
@@ -151,7 +154,18 @@ def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:
     old = read_config(workdir)
     if config.task.get("classes") == -1:  # as many as the data had when the run began
         config = with_values(config, {"task.classes": old.task.get("classes", -1)})
-    if changed := differences(old, config):
+    changed = differences(old, config)
+    if changed and not differences(old, with_values(config, {"train.steps": old.train.steps})):
+        values = flatten(old.to_dict())
+        keep = (f"--config.{key}={values[key]}" for key in (line.split(":")[0] for line in changed))
+        logger.warning(
+            f"config.train.steps: {old.train.steps} -> {config.train.steps} changes what follows "
+            "it:\n  " + "\n  ".join(changed) + "\nFrom its newest checkpoint on the run takes the "
+            "learning rate of the new schedule at its step; it does not become the run that had "
+            f"{config.train.steps} steps from the start. To keep the old schedule, add "
+            + " ".join(keep)
+        )
+    elif changed:
         raise UserError(
             f"{workdir} holds a run with another config:\n  "
             + "\n  ".join(changed)
