@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from launch.config import effects
 from launch.config.errors import UserError
-from launch.config.schema import OPEN, check_values, defaults, unknown_key, with_text_keys
+from launch.config.schema import OPEN, check_values, defaults, flatten, unknown_key, with_text_keys
 
 
 def load(spec: str) -> ConfigDict:
@@ -97,16 +97,18 @@ def override(config: ConfigDict, overrides: list[str], trained: bool = False) ->
       UserError: an unknown key, a value of another type, one that cannot work, or one without
         effect.
     """
+    standard = flatten((config if trained else defaults()).to_dict())
     config = copy.deepcopy(config)
     pairs = (item.split("config.", 1)[1].partition("=") for item in overrides)
     items = {key: text for key, _, text in pairs}
     if items:
-        from launch.config import overrides as given
+        from launch.config import overrides as flags
 
         with config.unlocked():
-            given.apply(config, items)
+            flags.apply(config, items)
     check_values(config)
     if trained:
         effects.check_trained(items)
-    effects.check(config, {key for key, text in items.items() if text})
+    given = {key for key, text in items.items() if text}
+    effects.check(flatten(config.to_dict()), standard, given)
     return config

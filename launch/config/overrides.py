@@ -13,10 +13,11 @@ from launch.config.schema import ENGINE_KEYS, OPEN, flatten, is_in, unknown_key,
 logger = logging.getLogger("segen")
 
 WORDS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+KINDS = {int: "an integer", float: "a number"}
 NUMBERS = {"none": None, "inf": float("inf"), "nan": float("nan")}  # which are no literals
 
 
-def apply(config: ConfigDict, items: dict[str, str]) -> None:
+def apply(tree: ConfigDict, items: dict[str, str]) -> None:
     """Sets keys of an unlocked config.
 
     A key among the arguments of an object may be new, if the object takes it. Another `name`
@@ -25,36 +26,36 @@ def apply(config: ConfigDict, items: dict[str, str]) -> None:
     and is given, follows no longer.
 
     Args:
-      config: a complete config, which is changed.
+      tree: a complete config, which is changed.
       items: {dotted key: text of the value}.
 
     Raises:
       UserError: an unknown key, or a value of another type.
     """
-    before, leading = flatten(config.to_dict()), _leading_keys(config)
+    before, leading = flatten(tree.to_dict()), _leading_keys(tree)
     is_name = lambda key: key.rpartition(".")[2] == "name" or items[key].startswith("{")
     for key in sorted(items, key=lambda key: (not is_name(key), key.count("."))):
-        tree, last = _parent(config, key)
-        old = tree.get(last)
-        value = _read(key, items[key], old, last in tree)
+        parent, last = _parent(tree, key)
+        old = parent.get(last)
+        value = _read(key, items[key], old, last in parent)
         if last == "name" and old and value != old:
-            _leave_out(config, tree, key, value)
+            _leave_out(parent, key, value)
         elif isinstance(old, ConfigDict) and old.get("name") and not isinstance(value, dict):
             logger.info(f"config.{key}={value!r} replaces {old.name}")
         if key in leading:
             logger.info(f"config.{key}={value!r} no longer follows config.{leading[key]}")
-        if last in tree and (key in leading or type(old) is not type(value)):
-            del tree[last]
-        tree[last] = with_text_keys(ConfigDict(value)) if isinstance(value, dict) else value
+        if last in parent and (key in leading or type(old) is not type(value)):
+            del parent[last]
+        parent[last] = with_text_keys(ConfigDict(value)) if isinstance(value, dict) else value
     given = ", ".join(f"config.{key}" for key in items if key not in leading)
-    for key, value in flatten(config.to_dict()).items():
+    for key, value in flatten(tree.to_dict()).items():
         if key in before and before[key] != value and not is_in(key, items):
             logger.info(f"config.{key}: {before[key]!r} -> {value!r}, which follows {given}")
 
 
-def _leading_keys(config):
+def _leading_keys(tree):
     """{key of an open section: the key of the engine that it follows}, where both are equal."""
-    references = dict(_references(config))
+    references = dict(_references(tree))
     engine = {id(ref): key for key, ref in references.items() if not is_in(key, OPEN)}
     followers = (key for key, ref in references.items() if is_in(key, OPEN) and id(ref) in engine)
     return {key: engine[id(references[key])] for key in followers}
@@ -68,9 +69,9 @@ def _references(tree, prefix=""):
             yield from _references(value, f"{prefix}{key}.")
 
 
-def _parent(config, key):
+def _parent(tree, key):
     """The mapping that holds a key, and the last part of the key."""
-    tree, (*parts, last) = config, key.split(".")
+    data, (*parts, last) = tree.data.name, key.split(".")
     for depth, part in enumerate(parts, 1):
         path, child = ".".join(parts[:depth]), tree.get(part)
         if isinstance(child, list | tuple):
@@ -80,24 +81,24 @@ def _parent(config, key):
             )
         if not isinstance(child, ConfigDict):
             names_object = parts[depth:] == [] and last == "name" and is_in(path, OPEN)
-            if not (names_object and (part in tree or _takes(config, tree, path))):
-                raise _unknown(config, tree, key)
+            if not (names_object and (part in tree or _takes(data, tree, path))):
+                raise _unknown(data, tree, key)
             if part in tree:
                 del tree[part]
             tree[part] = ConfigDict()
         tree = tree[part]
-    if last not in tree and not _takes(config, tree, key):
-        raise _unknown(config, tree, key)
+    if last not in tree and not _takes(data, tree, key):
+        raise _unknown(data, tree, key)
     return tree, last
 
 
-def _owner(config, tree, section):
-    """The name of the object whose arguments are in `tree`; "" for none."""
-    owner = config.data.name if section == "data.kwargs" else tree.get("name", "")
+def _owner(data, tree, section):
+    """The name of the object whose arguments are in `tree`; "" for none. `data`: data.name."""
+    owner = data if section == "data.kwargs" else tree.get("name", "")
     return owner if isinstance(owner, str) and by_name.is_name(owner) else ""
 
 
-def _takes(config, tree, key):
+def _takes(data, tree, key):
     """Whether a key that is not there is an argument of the object with the arguments `tree`."""
     section, _, name = key.rpartition(".")
     if not is_in(section, OPEN):
@@ -106,25 +107,25 @@ def _takes(config, tree, key):
         return not tree
     if section.startswith("optimizer") and name in ENGINE_KEYS:
         return True
-    owner = _owner(config, tree, section)
+    owner = _owner(data, tree, section)
     return bool(owner) and by_name.accepts(owner, name, f"config.{section}.name")
 
 
-def _unknown(config, tree, key):
+def _unknown(data, tree, key):
     section = key.rpartition(".")[0]
-    owner = _owner(config, tree, section) if is_in(section, OPEN) else ""
+    owner = _owner(data, tree, section) if is_in(section, OPEN) else ""
     if not owner:
         return UserError(f"--config.{key}: unknown key {unknown_key(key)}")
     taken = ", ".join(by_name.arguments(owner, f"config.{section}.name"))
     return UserError(f"--config.{key}: {owner} takes no such argument (it takes {taken})")
 
 
-def _leave_out(config, tree, key, name):
+def _leave_out(tree, key, name):
     """Leaves out the arguments of an object that another one replaces."""
     section = key.rpartition(".")[0]
     if section != "data" and not is_in(section, OPEN):
         return
-    own, prefix = (config.data.kwargs, "data.kwargs") if section == "data" else (tree, section)
+    own, prefix = (tree.kwargs, "data.kwargs") if section == "data" else (tree, section)
     kept = ("name", *ENGINE_KEYS) if section.startswith("optimizer") else ("name",)
     left_out = [argument for argument in own if own is not tree or argument not in kept]
     for argument in left_out:
@@ -156,7 +157,7 @@ def _read(key: str, text: str, old: Any, known: bool) -> Any:
         fits, kind = False, f"given by its keys, as --config.{key}.{next(iter(old), 'KEY')}"
     else:
         numbers = isinstance(old, float) and type(value) in (int, float)
-        fits, kind = numbers or type(value) is type(old), type(old).__name__
+        fits, kind = numbers or type(value) is type(old), KINDS[type(old)]
     if not fits:
         raise UserError(f"--config.{key}={text}: it must be {kind}")
     return float(value) if isinstance(old, float) and type(value) is int else value
