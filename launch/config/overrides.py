@@ -32,9 +32,11 @@ def apply(tree: ConfigDict, items: dict[str, str]) -> None:
     Raises:
       UserError: an unknown key, or a value of another type.
     """
-    before, leading = flatten(tree.to_dict()), _leading_keys(tree)
-    is_name = lambda key: key.rpartition(".")[2] == "name" or items[key].startswith("{")
-    for key in sorted(items, key=lambda key: (not is_name(key), key.count("."))):
+    before, references = flatten(tree.to_dict()), dict(_references(tree))
+    leading = _leading_keys(references)
+    is_name = lambda key: key.rpartition(".")[2] == "name"
+    # An object comes before its arguments, and its name before the others of them.
+    for key in sorted(items, key=lambda key: (key.count("."), not is_name(key))):
         parent, last = _parent(tree, key)
         old = parent.get(last)
         value = _read(key, items[key], old, last in parent)
@@ -47,15 +49,19 @@ def apply(tree: ConfigDict, items: dict[str, str]) -> None:
         if last in parent and (key in leading or type(old) is not type(value)):
             del parent[last]
         parent[last] = with_text_keys(ConfigDict(value)) if isinstance(value, dict) else value
-    given = ", ".join(f"config.{key}" for key in items if key not in leading)
-    for key, value in flatten(tree.to_dict()).items():
-        if key in before and before[key] != value and not is_in(key, items):
-            logger.info(f"config.{key}: {before[key]!r} -> {value!r}, which follows {given}")
+    after = flatten(tree.to_dict())
+    follows = [
+        f"config.{key} ({value!r} -> {after[key]!r})"
+        for key, value in before.items()
+        if key in after and after[key] != value and not is_in(key, items)
+    ]
+    if follows:
+        led = [f"config.{key}" for key in items if key in references and key not in leading]
+        logger.info(f"{', '.join(led)} is followed by {', '.join(follows)}")
 
 
-def _leading_keys(tree):
+def _leading_keys(references):
     """{key of an open section: the key of the engine that it follows}, where both are equal."""
-    references = dict(_references(tree))
     engine = {id(ref): key for key, ref in references.items() if not is_in(key, OPEN)}
     followers = (key for key, ref in references.items() if is_in(key, OPEN) and id(ref) in engine)
     return {key: engine[id(references[key])] for key in followers}

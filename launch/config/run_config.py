@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import logging
 import platform
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -154,22 +155,20 @@ def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:
     old = read_config(workdir)
     if config.task.get("classes") == -1:  # as many as the data had when the run began
         config = with_values(config, {"task.classes": old.task.get("classes", -1)})
-    changed = differences(old, config)
+    changed, values = differences(old, config), flatten(old.to_dict())
+    listed, keys = "\n  ".join(changed), (line.partition(":")[0] for line in changed)
+    keep = " ".join(shlex.quote(f"--config.{key}={values[key]}") for key in keys if key in values)
     if changed and not differences(old, with_values(config, {"train.steps": old.train.steps})):
-        values = flatten(old.to_dict())
-        keep = (f"--config.{key}={values[key]}" for key in (line.split(":")[0] for line in changed))
         logger.warning(
             f"config.train.steps: {old.train.steps} -> {config.train.steps} changes what follows "
-            "it:\n  " + "\n  ".join(changed) + "\nFrom its newest checkpoint on the run takes the "
-            "learning rate of the new schedule at its step; it does not become the run that had "
-            f"{config.train.steps} steps from the start. To keep the old schedule, add "
-            + " ".join(keep)
+            f"it:\n  {listed}\nFrom its newest checkpoint on, the run takes the learning rates of "
+            "the new schedule; so it differs from a run that had as many steps from the start. To "
+            f"keep the old schedule, add {keep}"
         )
     elif changed:
         raise UserError(
-            f"{workdir} holds a run with another config:\n  "
-            + "\n  ".join(changed)
-            + "\nTake another --workdir (with --config.init_from to start from its parameters), "
-            "or give the old values to go on with it."
+            f"{workdir} holds a run with another config:\n  {listed}\n"
+            "Take another --workdir (with --config.init_from to start from its parameters), "
+            f"or give the old values to go on with it: {keep}"
         )
     return config

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from launch.config.errors import UserError, describe_out_of_memory
 
@@ -117,6 +118,8 @@ def advise(values: dict[str, Any], accumulates: bool) -> str:
     for key, value in values.items():
         sections, _, last = key.rpartition(".")
         if sections.startswith(("model", "data.kwargs", "data.preprocess")) and value:
+            if last == "limit" and np.any(values.get(f"{sections}.size", 0)):
+                continue  # of the sizes that files have, where no size is given
             if last in SIZES:
                 parts.append(f"a smaller config.{key} ({value})")
             elif last == "glimpses":

@@ -128,7 +128,8 @@ def _best_whole(folder, best, rule):
         if found[step] == -math.inf:
             return None
         if (damage := checksums.find_damage(folder / str(step))) is None:
-            return step, f"the best by config.checkpoint.best={best}, {abs(found[step]):.4g}"
+            value = found[step] if best.startswith("-") else -found[step]
+            return step, f"the best by config.checkpoint.best={best}, {value:.4g}"
         logger.warning(f"checkpoint {step}, the best, is damaged: {damage}; taking the next best")
     return None
 

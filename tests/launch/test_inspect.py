@@ -117,3 +117,19 @@ def test_nothing_is_saved_yet(tmp_path):
 def test_a_folder_that_is_not_a_run_is_a_mistake(tmp_path):
     with pytest.raises(UserError, match=r"is not a run: it has no config\.json"):
         inspect.main([str(tmp_path)])
+
+
+def test_the_step_that_commands_take_is_marked(capsys, workdir):
+    found = lines(capsys, workdir)
+    taken = "commands take step 40: the newest (config.checkpoint.best is not set)"
+    assert found[found.index(taken) - 1].startswith("  step        40")
+    assert "commands take step 30 with --step=30: as asked for" in lines(
+        capsys, workdir, "--step=30"
+    )
+    with pytest.raises(UserError, match=r"--step=7: .* has steps \[30, 40\]"):
+        lines(capsys, workdir, "--step=7")
+
+
+def test_flags_of_a_config_need_a_config(workdir):
+    with pytest.raises(UserError, match=r"--config\.seed=3: give --config too"):
+        inspect.main([str(workdir), "--config.seed=3"])

@@ -43,3 +43,27 @@ def test_functions_are_bound_without_being_called():
 def test_mistakes_name_the_key(spec, message):
     with pytest.raises(UserError, match=message):
         by_name.instantiate(spec, "here")
+
+
+def test_names_of_objects_are_not_versions_of_data_sets():
+    assert by_name.is_name("mine:images")
+    assert by_name.is_name("mine.data:Set.images")
+    assert not by_name.is_name("mnist:3.0.1")
+    assert not by_name.is_name("mnist")
+    assert not by_name.is_name("")
+
+
+def test_the_arguments_of_an_object():
+    assert by_name.arguments("optax:constant_schedule", "here") == ["value"]
+    assert by_name.arguments("flax.linen:Dropout", "here")[0] == "rate"
+    assert "parent" not in by_name.arguments("flax.linen:Dropout", "here")
+
+
+def test_a_rate_that_falls_in_steps():
+    spec = {
+        "name": "optax:piecewise_constant_schedule",
+        "init_value": 1.0,
+        "boundaries_and_scales": {"100": 0.5, "20": 0.5},
+    }
+    rate = by_name.instantiate(spec, "here")
+    assert [float(rate(step)) for step in (0, 19, 21, 101)] == [1.0, 1.0, 0.5, 0.25]

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from launch.config import loading, schema
 from launch.config.errors import UserError
@@ -101,3 +102,15 @@ def test_settings_of_a_collapse_need_a_best_to_go_back_to():
         schema.check_values(config)
     config.checkpoint.best = "quality"
     schema.check_values(config)
+
+
+def test_a_key_is_in_a_section_or_below_it():
+    assert schema.is_in("data.kwargs.size", ("seed", "data.kwargs"))
+    assert schema.is_in("data.kwargs", ("data.kwargs",))
+    assert not schema.is_in("data.kwargsize", ("data.kwargs",))
+
+
+def test_numbers_as_keys_become_text_as_in_config_json():
+    tree = ConfigDict({"a": {"b": {100: 0.1, 5: {7: 2}}}, "c": 3})
+    assert schema.with_text_keys(tree) is tree
+    assert tree.to_dict() == {"a": {"b": {"100": 0.1, "5": {"7": 2}}}, "c": 3}
