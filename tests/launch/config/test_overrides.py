@@ -55,7 +55,8 @@ def given(config, caplog):
     [
         ("seed=7", "seed", 7),
         ("data.resident=True", "data.resident", True),
-        ("data.resident=F", "data.resident", False),
+        *((f"data.resident={word}", "data.resident", True) for word in ("t", "1", "TRUE")),
+        *((f"data.resident={word}", "data.resident", False) for word in ("F", "0", "false")),
         ("data.damaged=0", "data.damaged", 0.0),
         ("data.split=train[:5]=x", "data.split", "train[:5]=x"),
         ("data.augment=()", "data.augment", []),
