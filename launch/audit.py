@@ -41,10 +41,12 @@ def main(argv: list[str]) -> None:
     add = arguments.add_argument
     add("--config", default="", help="FILE.py or FILE.py:VARIANT: untrained, perturbed parameters")
     add("--workdir", type=cli.workdir, help="a run: its trained parameters, where they fit")
-    add("--step", type=int, help="which checkpoint (default: the newest)")
+    cli.add_step(add)
     options, overrides = cli.parse(arguments, argv)
     if bool(options.config) == bool(options.workdir):
         raise UserError("give either --config or --workdir")
+    if options.step is not None and not options.workdir:
+        raise UserError("--step is a checkpoint of a run; give --workdir")
     sharding.set_up_jax()
     if options.workdir:
         factory = of_run(trained_runs.restore(options.workdir, overrides, options.step, None))

@@ -234,7 +234,7 @@ def flops(config: ConfigDict, data: batches.Data, rate: float) -> dict[str, floa
     values = {"data.resident": False, "train.steps_per_dispatch": 1, "parallel": "jit"}
     experiment = experiments.build(schema.with_values(config, values), data)
     spec = batches.batch_spec(data.example, config.data.batch_size)
-    step = experiment.compiled.train.lower(experiment.compiled.template, spec, 0).compile()
+    step = experiment.compiled.lower_train(experiment.compiled.template, spec, 0).compile()
     cost, memory = step.cost_analysis(), step.memory_analysis()
     flop = float(cost["flops"]) * experiment.mesh.size
     results = {

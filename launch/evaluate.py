@@ -73,7 +73,7 @@ def _arguments() -> argparse.ArgumentParser:
     )
     add = arguments.add_argument
     add("--workdir", type=cli.workdir, required=True, help="a run")
-    add("--step", type=int, help="which checkpoint (default: the newest)")
+    cli.add_step(add)
     add("--split", default="", help="split (default: config.eval.split)")
     add("--batch_size", type=int, help="does not change the result")
     add = arguments.add_argument_group("scores of images").add_argument

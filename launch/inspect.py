@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from launch import checkpoints, cli, storage
 from launch.checkpoints import state_files
 from launch.config import loading, run_config, schema
-from launch.config.errors import CommandExit
-from launch.engine import recovery
+from launch.config.errors import CommandExit, UserError
+from launch.engine import recovery, trained_runs
 from launch.reporting import metrics_damage, metrics_file
 from launch.storage import checksums
 
@@ -37,12 +37,16 @@ def main(argv: list[str]) -> None:
     arguments.add_argument(
         "--config", default="", help="FILE.py or FILE.py:VARIANT to compare with"
     )
+    cli.add_step(arguments.add_argument)
     options, overrides = cli.parse(arguments, argv)
     workdir = options.workdir
+    if overrides and not options.config:
+        raise UserError(f"{' '.join(overrides)}: give --config too, which the run is compared with")
     record, _ = run_config.read(workdir)
     storage.check_regular(workdir)
     other = loading.override(loading.load(options.config), overrides) if options.config else None
     damaged, steps = describe_steps(workdir)
+    steps.append(describe_choice(workdir, options.step))
     print("\n".join([*about(workdir, record), *steps]))
     print("\n".join([*differences(workdir, record, other), *describe_metrics(workdir)]))
     if damage := find_metrics_damage(workdir):
@@ -103,6 +107,30 @@ def describe_steps(workdir: Path) -> tuple[list[str], list[str]]:
     for path in sorted((workdir / recovery.FOLDER).glob("*.npz")):
         lines.append(f"  {recovery.FOLDER}/{path.name}: a batch whose loss was not finite")
     return damaged, lines or ["  nothing is saved yet"]
+
+
+def describe_choice(workdir: Path, step: int | str | None) -> str:
+    """Says which step the other commands take, and why.
+
+    Args:
+      workdir: the run.
+      step: the value of --step; None where it is not given.
+
+    Returns:
+      A line.
+
+    Raises:
+      UserError: there is no such step.
+    """
+    config, flag = run_config.read_config(workdir), "" if step is None else f" with --step={step}"
+    try:
+        best, rule = config.checkpoint.best, config.collapse.rule
+        taken, reason = trained_runs.choose_step(workdir / "checkpoints", step, best, rule)
+    except UserError as error:
+        if step is not None:
+            raise
+        return f"commands take no step: {error}"
+    return f"commands take step {taken:,}{flag}: {reason}"
 
 
 def differences(workdir: Path, record: dict, other: ConfigDict | None = None) -> list[str]:

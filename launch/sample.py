@@ -72,7 +72,7 @@ def _arguments() -> argparse.ArgumentParser:
         "each seed, or one for all",
     )
     add("--interpolate", action="store_true", help="strips from each seed to the next")
-    add("--step", type=int, help="which checkpoint (default: the newest)")
+    cli.add_step(add)
     add(
         "--split",
         default="",

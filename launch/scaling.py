@@ -157,7 +157,7 @@ def _compile(config, data, count, fsdp):
     variant.train.update(steps_per_dispatch=1, accumulate=1)
     variant.parallel = "jit"
     steps = experiments.build(variant, data).compiled
-    return steps.train.lower(steps.template, batches.batch_spec(data.example, rows), 0).compile()
+    return steps.lower_train(steps.template, batches.batch_spec(data.example, rows), 0).compile()
 
 
 def collectives(text: str, devices: int) -> list[Collective]:

@@ -39,7 +39,6 @@ def test_the_readme_has_what_we_look_for():
 def test_own_data_net_and_task(folder, data_dir, command):
     python, *rest = shlex.split(command)
     assert python == "python"
-    rest = [*rest, f"--config.data.data_dir={data_dir}"]
     done = run(folder, data_dir, sys.executable, *rest)
     assert done.returncode == 0, done.stderr
     workdir = folder / re.search(r"--workdir=(\S+)", command)[1]

@@ -62,7 +62,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--split", default="val", help="train, val or test (default: val)")
     add("--method", choices=tuple(METHODS), help="without training (default: classical)")
     add("--workdir", type=cli.workdir, help="a trained run, instead of a method")
-    add("--step", type=int, help="its checkpoint (default: the newest)")
+    cli.add_step(add)
     add("--maps", type=Path, help="folder of STEM.npy, .mat or .png, instead of a method")
     add("--thresholds", type=int, default=99, help="99 by the protocol; fewer are faster")
     add("--limit", type=int, help="score only this many images, spread evenly")
@@ -71,6 +71,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     given = [name for name in ("method", "workdir", "maps") if getattr(options, name)]
     if len(given) > 1:
         raise UserError(f"--{given[0]} and --{given[1]}: give one of them")
+    if (overrides or options.step is not None) and not options.workdir:
+        raise UserError("--step and --config.KEY are for a trained run; give --workdir")
     limit = 1 if options.limit is None else options.limit
     if min(options.thresholds, options.processes, limit) < 1:
         raise UserError("--thresholds, --processes and --limit must be at least 1")

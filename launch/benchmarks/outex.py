@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
     add("--data", type=Path, required=True, help="folder with mosaics/*.png and gt.png")
     add("--textures", type=int, default=5, help="their number; 0 estimates it (default: 5)")
     add("--images", type=cli.seed_range, help="which mosaics: 7, 0-49 or 0-3,8 (default: all)")
-    add("--out", type=Path, help="folder for the labels, as .png, a grey for each label")
+    add("--out", type=cli.out_folder, help="folder for the labels, as .png, a grey for each label")
     options = cli.parse_alone(arguments, argv)
     if options.textures < 0:
         raise UserError(f"--textures must be 0 (estimated) or more, got {options.textures}")

@@ -17,6 +17,11 @@ from ml_collections import ConfigDict
 from launch.config.errors import UserError
 
 
+def is_name(name: str) -> bool:
+    """Whether a name is that of a Python object, "module:attribute", and not "mnist:3.0.1"."""
+    return name.partition(":")[2].replace(".", "_").isidentifier()
+
+
 def resolve(name: str, where: str) -> Any:
     """Imports the object "package.module:attribute".
 
@@ -112,6 +117,18 @@ def accepts(name: str, argument: str, where: str) -> bool:
     return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
+def arguments(name: str, where: str) -> list[str]:
+    """The arguments that the object called `name` takes, in its order.
+
+    Args:
+      name: "package.module:attribute".
+      where: the config key that holds the name, for messages.
+    """
+    # Flax adds `parent` and `name` to every module; they are not the user's.
+    parameters = _parameters(resolve(name, where))
+    return [key for key in parameters if key not in ("parent", "name", "args", "kwargs")]
+
+
 def required(name: str, where: str) -> set[str]:
     """The arguments that the object called `name` needs.
 
@@ -126,7 +143,9 @@ def _value(value, where):
     if isinstance(value, Mapping) and "name" in value:
         return instantiate(value, where)
     if isinstance(value, Mapping):
-        return {key: _value(item, f"{where}.{key}") for key, item in value.items()}
+        # In config.json, where keys are text, 100 is "100".
+        number = lambda key: int(key) if str(key).isdecimal() else key
+        return {number(key): _value(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
         return tuple(_value(item, where) for item in value)
     return value
@@ -140,8 +159,7 @@ def _resolve(spec, where, extra):
     target = resolve(spec["name"], f"{where}.name")
     kwargs = {key: _value(spec[key], f"{where}.{key}") for key in spec if key != "name"}
     parameters = _parameters(target)
-    # Flax adds `parent` and `name` to every module; they are not the user's.
-    known = [key for key in parameters if key not in ("parent", "name", "args", "kwargs")]
+    known = arguments(spec["name"], f"{where}.name")
     if parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in (kwargs | extra).keys() - set(known):
             close = difflib.get_close_matches(key, known, 1)

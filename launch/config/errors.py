@@ -65,3 +65,16 @@ class PeerLost(CommandExit):
 
 
 ABANDONED = 130  # exit code of a second Ctrl-C: nothing was saved (128 + SIGINT)
+
+
+def describe_out_of_memory(error: BaseException) -> str | None:
+    """An error of memory that ran out, in words; None for any other error."""
+    text = str(error)
+    exhausted = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and (
+        "RESOURCE_EXHAUSTED" in text or "Out of memory" in text
+    )
+    full = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    if not (exhausted or full or isinstance(error, MemoryError)):
+        return None
+    reason = next(iter(text.split("\n")), "").removeprefix("RESOURCE_EXHAUSTED: ").strip()
+    return f"out of memory ({reason[:200]})" if reason else "out of memory"

@@ -11,11 +11,11 @@ import json
 import traceback
 from pathlib import Path
 
-from absl import flags
-from ml_collections import ConfigDict, FrozenConfigDict, config_flags
+from ml_collections import ConfigDict, FrozenConfigDict
 
+from launch.config import effects
 from launch.config.errors import UserError
-from launch.config.schema import OPEN, check_values, defaults, flatten, unknown_key
+from launch.config.schema import OPEN, check_values, defaults, flatten, unknown_key, with_text_keys
 
 
 def load(spec: str) -> ConfigDict:
@@ -116,7 +116,7 @@ def with_defaults(config: ConfigDict, where: str) -> ConfigDict:
     """
     whole = copy.deepcopy(config)
     with whole.unlocked():
-        _fill(whole, defaults(), "", where)
+        _fill(with_text_keys(whole), defaults(), "", where)
     return whole.lock()
 
 
@@ -140,36 +140,30 @@ def _fill(tree, default, prefix, where):
             raise UserError(f"{where}: {path} must be {wanted}, got {tree[key]!r}")
 
 
-def override(config: ConfigDict, overrides: list[str]) -> ConfigDict:
-    """A copy of a config with other values; keys set by `get_ref` of another follow it.
+def override(config: ConfigDict, overrides: list[str], trained: bool = False) -> ConfigDict:
+    """A copy of a config with other values; see `overrides.apply`.
 
     Args:
       config: a complete config, which stays as it is.
       overrides: "--config.KEY=VALUE" arguments; values take the types of the config's own.
+      trained: whether the config is that of a trained run, and keys of training have no effect.
 
     Raises:
-      UserError: an unknown key, a value of another type, or one that cannot work.
+      UserError: an unknown key, a value of another type, one that cannot work, or one without
+        effect.
     """
+    standard = flatten((config if trained else defaults()).to_dict())
     config = copy.deepcopy(config)
-    values = flags.FlagValues()
-    for item in overrides:
-        key = item.split("=", 1)[0].split("config.", 1)[1]
-        if key not in _keys(config):
-            raise UserError(f"--config.{key}: unknown key {unknown_key(key)}")
-    argv = ["segen", *overrides]
-    try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-        values(argv)
-    except (flags.Error, ValueError, TypeError) as error:
-        raise UserError(f"{' '.join(overrides)}: {error}")
+    pairs = (item.split("config.", 1)[1].partition("=") for item in overrides)
+    items = {key: text for key, _, text in pairs}
+    if items:
+        from launch.config import overrides as flags
+
+        with config.unlocked():
+            flags.apply(config, items)
     check_values(config)
+    if trained:
+        effects.check_trained(items)
+    given = {key for key, text in items.items() if text}
+    effects.check(flatten(config.to_dict()), standard, given)
     return config
-
-
-def _keys(tree, prefix=""):
-    keys = set()
-    for key, value in tree.items():
-        keys.add(prefix + key)
-        if isinstance(value, ConfigDict):
-            keys |= _keys(value, f"{prefix}{key}.")
-    return keys

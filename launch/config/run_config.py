@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import logging
 import platform
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 from launch import storage
 from launch.config.errors import UserError
 from launch.config.loading import with_defaults
-from launch.config.schema import IDENTITY, flatten, with_values
+from launch.config.schema import IDENTITY, flatten, is_in, with_values
 from launch.storage.atomic import replacing
 
 logger = logging.getLogger("segen")
@@ -137,8 +138,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     before, after = (flatten(json.loads(json.dumps(c.to_dict()))) for c in (old, new))
     lines = []
     for key in sorted(before.keys() | after.keys()):
-        identity = any(key == name or key.startswith(name + ".") for name in IDENTITY)
-        if identity and before.get(key) != after.get(key):
+        if is_in(key, IDENTITY) and before.get(key) != after.get(key):
             lines.append(f"{key}: {before.get(key)!r} -> {after.get(key)!r}")
     return lines
 
@@ -164,7 +164,8 @@ def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:
       config: the config to start or continue a run with.
 
     Returns:
-      The config, with the number of classes that the run began with.
+      The config, with the number of classes that the run began with. Keys that follow
+      train.steps may change with it, which is said.
 
     Raises:
       UserError: the workdir holds another run; lists the keys that differ.
@@ -178,11 +179,20 @@ def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:
         return config
     if config.task.get("classes") == -1:  # as many as the data had when the run began
         config = with_values(config, {"task.classes": old.task.get("classes", -1)})
-    if changed := differences(old, config):
+    changed, values = differences(old, config), flatten(old.to_dict())
+    listed, keys = "\n  ".join(changed), (line.partition(":")[0] for line in changed)
+    keep = " ".join(shlex.quote(f"--config.{key}={values[key]}") for key in keys if key in values)
+    if changed and not differences(old, with_values(config, {"train.steps": old.train.steps})):
+        logger.warning(
+            f"config.train.steps: {old.train.steps} -> {config.train.steps} changes what follows "
+            f"it:\n  {listed}\nFrom its newest checkpoint on, the run takes the learning rates of "
+            "the new schedule; so it differs from a run that had as many steps from the start. To "
+            f"keep the old schedule, add {keep}"
+        )
+    elif changed:
         raise UserError(
-            f"{workdir} holds a run with another config:\n  "
-            + "\n  ".join(changed)
-            + "\nTake another --workdir (with --config.init_from to start from its parameters), "
-            "or give the old values to go on with it."
+            f"{workdir} holds a run with another config:\n  {listed}\n"
+            "Take another --workdir (with --config.init_from to start from its parameters), "
+            f"or give the old values to go on with it: {keep}"
         )
     return config

@@ -3,6 +3,7 @@
 import copy
 import difflib
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -12,9 +13,12 @@ from launch.config.errors import UserError
 # Sections whose keys are arguments of the objects they name, which check them.
 OPEN = ("task", "model", "optimizer", "data.kwargs", "data.preprocess", "score.features")
 
+# Keys of an optimiser that are the engine's own: another optimiser keeps them.
+ENGINE_KEYS = ("learning_rate", "clip_norm", "ema")
+
 # Another value of one of these keys makes it another run. All others may change when a
-# run continues: where it runs, how often it reports, and for how long (unless a schedule of
-# the optimiser refers to train.steps).
+# run continues: where it runs, how often it reports, and for how long. A schedule that
+# refers to train.steps follows it.
 IDENTITY = (
     "seed",
     "task",
@@ -229,6 +233,24 @@ def with_values(config: ConfigDict, values: dict[str, Any]) -> ConfigDict:
             section, _, name = key.rpartition(".")
             (value_at(copied, section) if section else copied)[name] = value
     return copied
+
+
+def is_in(key: str, sections: Iterable[str]) -> bool:
+    """Whether a dotted key is one of some keys, or lies below one."""
+    return any(key == section or key.startswith(section + ".") for section in sections)
+
+
+def with_text_keys(tree: ConfigDict) -> ConfigDict:
+    """The same mapping, in which numbers as keys are text, as they are in config.json."""
+    items = [(str(key), value) for key, value in tree.items()]
+    if any(not isinstance(key, str) for key in list(tree)):
+        for key in list(tree):
+            del tree[key]
+        tree.update(dict(items))
+    for _, value in items:
+        if isinstance(value, ConfigDict):
+            with_text_keys(value)
+    return tree
 
 
 def value_at(tree: ConfigDict, key: str) -> Any:

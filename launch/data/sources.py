@@ -93,8 +93,8 @@ def open_split(data, split: str, where: str = "config.data") -> Split:
     Raises:
       UserError: unknown or unprepared data set, or an unknown or empty split.
     """
-    name, attribute = data.name, data.name.partition(":")[2]
-    if attribute.isidentifier():  # my_module:function, and not mnist:3.0.1
+    name = data.name
+    if by_name.is_name(name):
         from launch.data import functions
 
         opened = functions.open_function(data, split, where)

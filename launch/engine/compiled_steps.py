@@ -43,6 +43,7 @@ class CompiledSteps(NamedTuple):
       template: the state as ShapeDtypeStructs with shardings, to restore into.
       init: (batch) -> state.
       train: (state, feed, step) -> (state, StepOutputs). Reuses the memory of the state.
+      lower_train: of the arguments of `train`, gives its program, not yet compiled.
       eval_step, score_step: (state, batch) -> sums.
       figures: (state, batch) -> {name: images}.
       sample, complete, interpolate: (state, batch) -> images; None if the task has none.
@@ -57,6 +58,7 @@ class CompiledSteps(NamedTuple):
     template: Any
     init: Callable
     train: Callable
+    lower_train: Callable
     eval_step: Callable
     score_step: Callable
     figures: Callable
@@ -112,9 +114,9 @@ def compile_task(
     if pmap:
         from launch.engine import pmap_steps  # an option that few runs take
 
-        train, put_feed, load, unreplicate = pmap_steps.compile_step(one, mesh, layout)
+        train, lower, put_feed, load, unreplicate = pmap_steps.compile_step(one, mesh, layout)
     elif resident is not None:
-        train, put_feed = _resident(one, mesh, layout, resident)
+        train, lower, put_feed = _resident(one, mesh, layout, resident)
     else:
         train = jax.jit(
             one,
@@ -122,7 +124,7 @@ def compile_task(
             in_shardings=(layout, rows, None),
             out_shardings=(layout, copies),
         )
-        put_feed = partial(sharding.device_put, sharding=rows)
+        lower, put_feed = train.lower, partial(sharding.device_put, sharding=rows)
     compiled = partial(_compile, layout=layout, rows=rows)
     # Images belong to their seeds, whatever the seed of the run.
     drawn = partial(compiled, key=stream(0, SAMPLE), out=copies)
@@ -131,6 +133,7 @@ def compile_task(
         template=jax.tree.map(with_sharding, state, layout),
         init=jax.jit(lambda batch: task.init(stream(seed, INIT), batch), out_shardings=layout),
         train=train,
+        lower_train=lower,
         eval_step=compiled(task.eval_step, key=stream(seed, EVAL), out=copies),
         score_step=compiled(task.score_step, key=stream(seed, EVAL), out=copies),
         figures=compiled(task.figures, key=stream(seed, FIGURES), out=copies),
@@ -264,7 +267,8 @@ def _resident(one, mesh, layout, arrays):
         out_shardings=(layout, copies),
     )
     train = lambda state, feed, step: run(state, arrays, feed, step)
-    return train, partial(sharding.device_put, sharding=columns)
+    lower = lambda state, feed, step: run.lower(state, arrays, feed, step)
+    return train, lower, partial(sharding.device_put, sharding=columns)
 
 
 def total(parts: Iterable[Any]) -> Any:

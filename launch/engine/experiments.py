@@ -13,10 +13,10 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from launch.config import by_name, schema
+from launch.config import by_name, effects, schema
 from launch.config.errors import UserError
 from launch.data import batches, sources
-from launch.engine import compiled_steps, optimizer, sharding, validate
+from launch.engine import compiled_steps, memory, optimizer, sharding, validate
 
 logger = logging.getLogger("segen")
 
@@ -64,6 +64,11 @@ def build(config: ConfigDict, data: batches.Data, training: bool = True) -> Expe
             f"config.train.accumulate={config.train.accumulate}: a step of {name} is not that of "
             "its micro-batches added up; give 1 and a smaller config.data.batch_size"
         )
+    values = schema.flatten(config.to_dict())
+    if training:
+        decodes = not isinstance(data.split.records, Mapping)
+        facts = effects.Facts(data.arrays is None, decodes, task.predict is not None)
+        effects.check(values, schema.flatten(schema.defaults().to_dict()), facts=facts)
     rng = jax.eval_shape(lambda: jax.random.key(0))
     if pmap and training:  # each device takes a step on its own rows
         rows = batches.batch_spec(data.example, config.data.batch_size // mesh.size)
@@ -86,6 +91,10 @@ def build(config: ConfigDict, data: batches.Data, training: bool = True) -> Expe
         pmap=pmap,
         skip_nonfinite=config.nonfinite.action == "skip",
     )
+    if training:
+        advice = memory.advise(values, task.accumulates)
+        step = memory.CheckedStep(compiled.train, compiled.lower_train, advice)
+        compiled = compiled._replace(train=step)
     return Experiment(task, compiled, mesh, data.example)
 
 

@@ -24,7 +24,7 @@ def compile_step(one: Callable, mesh: Mesh, layout: Any) -> tuple[Callable, ...]
       layout: shardings of the state outside of training.
 
     Returns:
-      `train`, `put_feed`, `load` and `unreplicate` of `CompiledSteps`.
+      `train`, `lower_train`, `put_feed`, `load` and `unreplicate` of `CompiledSteps`.
     """
     used = list(mesh.devices.flat)
     run = jax.pmap(
@@ -46,7 +46,7 @@ def compile_step(one: Callable, mesh: Mesh, layout: Any) -> tuple[Callable, ...]
         copy = lambda leaf: jnp.broadcast_to(leaf, (len(used), *leaf.shape))
         return jax.jit(partial(jax.tree.map, copy), out_shardings=stacked)(state)
 
-    return train, put_feed, load, lambda state: jax.device_put(first(state), layout)
+    return train, run.lower, put_feed, load, lambda state: jax.device_put(first(state), layout)
 
 
 def _step(one, state, batch, step):

@@ -1,6 +1,9 @@
 """Trained runs, opened to be evaluated, sampled, continued elsewhere or exported."""
 
+import contextlib
 import logging
+import math
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,10 +11,11 @@ from ml_collections import ConfigDict
 
 from launch import checkpoints, storage
 from launch.checkpoints import restoring
-from launch.config import copies, loading, run_config, schema
+from launch.config import copies, effects, loading, run_config, schema
 from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments
+from launch.engine import evaluation, experiments
+from launch.storage import checksums
 
 logger = logging.getLogger("segen")
 
@@ -37,7 +41,7 @@ class Restored(NamedTuple):
 def restore(
     workdir: Path,
     overrides: list[str],
-    step: int | None,
+    step: int | str | None,
     split: str | None,
     task: dict | None = None,
 ) -> Restored:
@@ -46,7 +50,7 @@ def restore(
     Args:
       workdir: the run's folder.
       overrides: `--config.KEY=VALUE` arguments.
-      step: which checkpoint; None for the newest whole one.
+      step: which checkpoint; see `choose_step`.
       split: the split to open, "" for the config's own evaluation split; None to do
         without the data, which then has the shapes of training and no examples.
       task: arguments of the task to change, such as how it predicts.
@@ -57,26 +61,88 @@ def restore(
     # The devices that it was trained on need not be here.
     config = schema.with_values(run_config.read_config(workdir), {"mesh.data": -1, "mesh.fsdp": 1})
     storage.check_regular(workdir)
-    config = loading.override(config, overrides)
+    before = schema.flatten(config.to_dict())
+    config = loading.override(config, overrides, trained=True)
+    values = schema.flatten(config.to_dict())
     config = schema.with_values(config, {f"task.{key}": v for key, v in (task or {}).items()})
-    folder = workdir / "checkpoints"
-    asked, step = step, _whole_step(folder, step)
-    if step is None:
-        raise UserError(f"{folder} has no checkpoint yet; train first")
+    folder, asked = workdir / "checkpoints", step
+    choose = partial(choose_step, folder, best=config.checkpoint.best, rule=config.collapse.rule)
+    step, reason = choose(step)
+    logger.info(f"step {step:,} of {workdir}: {reason}")
     if split is None:
         data = batches.recorded(run_config.read(workdir)[0]["data"])
     else:
         data = batches.open_data(config.data, split or config.eval.split, "config.eval")
     experiment = experiments.build(config, data, training=False)
-    state, step = _read(workdir, step, experiment.compiled.template, asked is None)
+    facts = effects.Facts(predicts=experiment.task.predict is not None)
+    effects.check(values, before, facts=facts)
+    template = experiment.compiled.template
+    state, step = _read(workdir, step, template, None if isinstance(asked, int) else choose)
     return Restored(config, data, experiment, state, step)
+
+
+def choose_step(folder: Path, step: int | str | None, best: str, rule: str = "") -> tuple[int, str]:
+    """Chooses a whole checkpoint of a run.
+
+    Args:
+      folder: the run's checkpoints folder.
+      step: a step; "best"; "newest"; or None, for the best where `best` names a metric and the
+        newest elsewhere.
+      best: `config.checkpoint.best`.
+      rule: `config.collapse.rule`, which the best must pass.
+
+    Returns:
+      The step, and in words why it is this one.
+
+    Raises:
+      UserError: no such step, or nothing whole.
+    """
+    reason = "the newest"
+    if isinstance(step, int):
+        checkpoints.check_whole(folder, step)
+        return step, "as asked for"
+    if step == "best" and not best:
+        raise UserError(
+            "--step=best: the config keeps no best checkpoint. Name the metric that decides, "
+            "as --config.checkpoint.best=loss (-name where larger is better), or give --step=N"
+        )
+    if best and step != "newest":
+        if found := _best_whole(folder, best, rule):
+            return found
+        reason = f"the newest, as none has the metric of config.checkpoint.best={best}"
+        if step == "best" and checkpoints.steps(folder):
+            raise UserError(f"--step=best: no whole step in {folder} has the metric {best!r}")
+    elif step is None:
+        reason = "the newest (config.checkpoint.best is not set)"
+    newest = checkpoints.newest_whole(folder)
+    if newest is None:
+        raise UserError(f"{folder} has no checkpoint yet; train first")
+    return newest, reason
+
+
+def _best_whole(folder, best, rule):
+    """The best whole step and the reason for it, None where no metrics decide."""
+    found = {}
+    for step in checkpoints.steps(folder):
+        with contextlib.suppress(ValueError):  # of a damaged step
+            metrics = checkpoints.metrics(folder, step) or {}
+            if metrics and evaluation.passes(rule, metrics):
+                found[step] = checkpoints.goodness(metrics, best)
+    for step in sorted(found, key=lambda step: (found[step], step), reverse=True):
+        if found[step] == -math.inf:
+            return None
+        if (damage := checksums.find_damage(folder / str(step))) is None:
+            value = found[step] if best.startswith("-") else -found[step]
+            return step, f"the best by config.checkpoint.best={best}, {value:.4g}"
+        logger.warning(f"checkpoint {step}, the best, is damaged: {damage}; taking the next best")
+    return None
 
 
 def with_params_of(source: str, state: Any, template: Any) -> Any:
     """A state with the parameters of another run.
 
     Args:
-      source: WORKDIR or WORKDIR:STEP.
+      source: WORKDIR (its newest step) or WORKDIR:STEP, where STEP may be "best".
       state: a fresh state with a field `params`.
       template: the state as ShapeDtypeStructs with shardings.
 
@@ -84,12 +150,16 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
       UserError: no such run or step, or its parameters do not fit.
     """
     path, _, step = source.rpartition(":")
-    if not path or not step.isdigit():
-        path, step = source, ""
-    folder = storage.path(path) / "checkpoints"
-    storage.check_regular(folder.parent)
-    if not folder.is_dir() or (step := _whole_step(folder, int(step) if step else None)) is None:
+    if not path or not (step.isdecimal() or step in ("best", "newest")):
+        path, step = source, "newest"
+    workdir = storage.path(path)
+    folder = workdir / "checkpoints"
+    storage.check_regular(workdir)
+    if not checkpoints.steps(folder):
         raise UserError(f"config.init_from: no checkpoints in {path}")
+    step = int(step) if step.isdecimal() else step
+    best = "" if step == "newest" else run_config.read_config(workdir).checkpoint.best
+    step, _ = choose_step(folder, step, best)
     params = getattr(template, "params", None)
     if params is None:
         raise UserError("config.init_from needs a task whose state has a field `params`")
@@ -97,8 +167,11 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
     return state._replace(params=restoring.restore_params(folder, step, params))
 
 
-def _read(workdir, step, template, or_newer):
-    """The state of a step, and the step: a newer one if a run that trains removes it meanwhile."""
+def _read(workdir, step, template, choose):
+    """The state of a step, and the step; another if a run that trains removes it meanwhile.
+
+    `choose` gives (step, reason) of the other; None for the step that was asked for.
+    """
     folder = workdir / "checkpoints"
     while True:
         try:
@@ -111,18 +184,10 @@ def _read(workdir, step, template, or_newer):
         else:
             if step in checkpoints.steps(folder):
                 return state, step
-        if not or_newer:
+        if choose is None:
             raise UserError(
                 f"--step={step}: the run that trains has removed this step; {folder} has steps "
                 f"{checkpoints.steps(folder)}"
             )
-        logger.info(f"the run that trains has removed step {step}; taking a newer one")
-        step = _whole_step(folder, None)
-
-
-def _whole_step(folder, step):
-    """A step that is known to be whole: the one asked for, or the newest; None for none."""
-    if step is None:
-        return checkpoints.newest_whole(folder)
-    checkpoints.check_whole(folder, step)
-    return step
+        gone, (step, _) = step, choose(None)
+        logger.info(f"the run that trains has removed step {gone}; taking step {step}")

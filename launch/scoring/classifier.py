@@ -143,7 +143,7 @@ def key(config: ConfigDict, data: batches.Data) -> str:
     content = {
         name: value
         for name, value in schema.flatten(config.to_dict()).items()
-        if any(name == prefix or name.startswith(prefix + ".") for prefix in identity)
+        if schema.is_in(name, identity)
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
     if data.split.fingerprint:

@@ -3,6 +3,7 @@ import errno
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -146,3 +147,36 @@ def test_our_own_faults_keep_their_stack_trace(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["segen"])
     with pytest.raises(RuntimeError):
         cli.run(main)
+
+
+def test_steps_by_word_or_number():
+    arguments = cli.parser("x", "")
+    cli.add_step(arguments.add_argument)
+    found = [arguments.parse_args([f"--step={text}"]).step for text in ("best", "newest", "012")]
+    assert found == ["best", "newest", 12]
+    assert arguments.parse_args([]).step is None
+    for text in ("", "-3", "latest", "1.5"):
+        with pytest.raises(argparse.ArgumentTypeError, match="write best, newest or a number"):
+            cli.step(text)
+
+
+def test_a_folder_is_not_called_as_a_file_is(tmp_path):
+    assert cli.out_folder("some/v1.2") == Path("some/v1.2")
+    (tmp_path / "file").touch()
+    for text in ("out.png", "out.JPG", "a/b.zip", str(tmp_path / "file")):
+        with pytest.raises(argparse.ArgumentTypeError, match="give the name of a folder"):
+            cli.out_folder(text)
+
+
+def test_a_file_ends_as_its_content_does():
+    cli.check_ending("--out", Path("a.zip"), (".zip", ".npy"), "an archive")
+    with pytest.raises(
+        UserError, match=r"--out=a\.onnx: an archive is written; end the name in \.zip or \.npy$"
+    ):
+        cli.check_ending("--out", Path("a.onnx"), (".zip", ".npy"), "an archive")
+
+
+def test_memory_that_ran_out_says_what_to_lower():
+    message, code = cli.ending(MemoryError("9 GiB"))
+    assert message.startswith("out of memory (9 GiB). Less is needed with a smaller batch (--batch")
+    assert code == 2

@@ -111,6 +111,8 @@ def test_nothing_is_written_that_differs_from_the_run(workdir, tmp_path, monkeyp
         (["--out=none/model.zip"], r"--out=none/model.zip: no such folder: none; make it first"),
         (["--out=."], r"--out=\. is a folder; give the name of a file in it"),
         (["--params=model.zip"], r"--params=model.zip is --out"),
+        (["--out=model.onnx"], r"--out=model\.onnx: a zip archive .* end the name in \.zip$"),
+        (["--params=p.npz"], r"--params=p\.npz: safetensors is written"),
         (["--params=none/p.safetensors"], r"--params=none/p.safetensors: no such folder"),
         (["--what=predict"], r"--what=predict: .*spots has no predict\(\); it has sample"),
         (["--step=3"], r"--step=3: .* has steps"),

@@ -158,3 +158,19 @@ def test_pipes_in_a_run_are_not_opened(workdir, tmp_path):
     os.mkfifo(tmp_path / "run" / "checkpoints" / "40" / "pipe")
     with pytest.raises(UserError, match=r"checkpoints/40/pipe is not a regular file"):
         inspect.main([str(tmp_path / "run")])
+
+
+def test_the_step_that_commands_take_is_marked(capsys, workdir):
+    found = lines(capsys, workdir)
+    taken = "commands take step 40: the newest (config.checkpoint.best is not set)"
+    assert found[found.index(taken) - 1].startswith("  step        40")
+    assert "commands take step 30 with --step=30: as asked for" in lines(
+        capsys, workdir, "--step=30"
+    )
+    with pytest.raises(UserError, match=r"--step=7: .* has steps \[30, 40\]"):
+        lines(capsys, workdir, "--step=7")
+
+
+def test_flags_of_a_config_need_a_config(workdir):
+    with pytest.raises(UserError, match=r"--config\.seed=3: give --config too"):
+        inspect.main([str(workdir), "--config.seed=3"])

@@ -63,6 +63,7 @@ def images(split):
 @pytest.fixture(scope="module")
 def config(small_config):
     config = small_config.copy_and_resolve_references()
+    config.data.data_dir = ""
     config.data.name = f"{__name__}:images"
     for net in ("encoder", "decoder"):
         config.model[net].widths = (128,)

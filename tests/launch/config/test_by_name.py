@@ -85,3 +85,27 @@ def test_no_detour_leads_there(path):
 def test_objects_made_by_the_standard_library_may_be_named(monkeypatch):
     monkeypatch.setattr(f"{HERE}.bound", functools.partial(pair, 1), raising=False)
     assert by_name.instantiate({"name": f"{HERE}:bound"}, "here") == (1, 2, {})
+
+
+def test_names_of_objects_are_not_versions_of_data_sets():
+    assert by_name.is_name("mine:images")
+    assert by_name.is_name("mine.data:Set.images")
+    assert not by_name.is_name("mnist:3.0.1")
+    assert not by_name.is_name("mnist")
+    assert not by_name.is_name("")
+
+
+def test_the_arguments_of_an_object():
+    assert by_name.arguments("optax:constant_schedule", "here") == ["value"]
+    assert by_name.arguments("flax.linen:Dropout", "here")[0] == "rate"
+    assert "parent" not in by_name.arguments("flax.linen:Dropout", "here")
+
+
+def test_a_rate_that_falls_in_steps():
+    spec = {
+        "name": "optax:piecewise_constant_schedule",
+        "init_value": 1.0,
+        "boundaries_and_scales": {"100": 0.5, "20": 0.5},
+    }
+    rate = by_name.instantiate(spec, "here")
+    assert [float(rate(step)) for step in (0, 19, 21, 101)] == [1.0, 1.0, 0.5, 0.25]

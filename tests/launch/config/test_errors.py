@@ -1,5 +1,8 @@
 import errno
 
+import jax
+import pytest
+
 from launch.config import errors
 
 
@@ -19,3 +22,22 @@ def test_a_divergence_may_name_its_step():
 def test_a_full_disk_is_the_users_to_mend():
     assert {errno.ENOSPC, errno.EROFS, errno.EACCES} < set(errors.DISK_ERRORS)
     assert errno.EPIPE not in errors.DISK_ERRORS
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "out of memory"),
+        (MemoryError("array of 9 GiB"), "out of memory (array of 9 GiB)"),
+        (OSError(errno.ENOMEM, "no memory"), "out of memory ([Errno 12] no memory)"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory: 9 GiB\nmore"),
+            "out of memory (Out of memory: 9 GiB)",
+        ),
+        (jax.errors.JaxRuntimeError("INTERNAL: no"), None),
+        (ValueError("RESOURCE_EXHAUSTED"), None),
+        (OSError(errno.ENOENT, "Out of memory"), None),
+    ],
+)
+def test_memory_that_ran_out(error, words):
+    assert errors.describe_out_of_memory(error) == words

@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,33 @@ def test_the_number_of_classes_is_that_of_the_run(tmp_path):
     assert run_config.check_continues(tmp_path, asks).task.classes == 10
     with pytest.raises(UserError, match=r"task.classes: 10 -> 3"):
         run_config.check_continues(tmp_path, schema.with_values(config, {"task.classes": 3}))
+
+
+def test_what_follows_the_steps_may_change_with_them(tmp_path, caplog):
+    config = loading.load(f"{VAE}:mnist")
+    run_config.write(tmp_path, run_config.to_json(loading.override(config, [])))
+    longer = loading.override(config, ["--config.train.steps=80_000"])
+    logging.getLogger("segen").propagate = True
+    assert run_config.check_continues(tmp_path, longer) is longer
+    assert "config.train.steps: 40000 -> 80000 changes what follows it" in caplog.text
+    keep = "--config.optimizer.learning_rate.decay_steps=40000"
+    assert f"To keep the old schedule, add {keep}" in caplog.text
+    caplog.clear()
+    kept = loading.override(config, ["--config.train.steps=80_000", keep])
+    assert kept.train.steps == 80_000
+    run_config.check_continues(tmp_path, kept)
+    run_config.check_continues(tmp_path, loading.override(config, []))
+    assert "changes what follows" not in caplog.text
+
+
+def test_a_schedule_of_its_own_is_no_follower(tmp_path):
+    config = loading.load(f"{VAE}:mnist")
+    run_config.write(tmp_path, run_config.to_json(config))
+    key = "optimizer.learning_rate.decay_steps"
+    other = loading.override(config, ["--config.train.steps=80_000", f"--config.{key}=5"])
+    old = rf"{key}: 40000 -> 5\n.*go on with it: --config\.{key}=40000$"
+    with pytest.raises(UserError, match=old):
+        run_config.check_continues(tmp_path, other)
+    other = loading.override(config, ["--config.train.steps=80_000", "--config.seed=3"])
+    with pytest.raises(UserError, match=r"seed: 0 -> 3"):
+        run_config.check_continues(tmp_path, other)

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from launch.config import loading, schema
 from launch.config.errors import UserError
@@ -143,3 +144,15 @@ def test_numbers_that_are_not_finite_are_refused(section, value, message):
 def test_all_other_values_may_be_anything():
     value = {"text": "nan", "numbers": [1, (2.5, None)], "each": [{"a": True}]}
     schema.check_values(schema.with_values(schema.defaults(), {"task": value}))
+
+
+def test_a_key_is_in_a_section_or_below_it():
+    assert schema.is_in("data.kwargs.size", ("seed", "data.kwargs"))
+    assert schema.is_in("data.kwargs", ("data.kwargs",))
+    assert not schema.is_in("data.kwargsize", ("data.kwargs",))
+
+
+def test_numbers_as_keys_become_text_as_in_config_json():
+    tree = ConfigDict({"a": {"b": {100: 0.1, 5: {7: 2}}}, "c": 3})
+    assert schema.with_text_keys(tree) is tree
+    assert tree.to_dict() == {"a": {"b": {"100": 0.1, "5": {"7": 2}}}, "c": 3}

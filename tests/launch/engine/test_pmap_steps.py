@@ -31,7 +31,7 @@ def one(state, batch, step):
 def test_devices_add_their_sums_and_average_what_is_not_a_gradient():
     mesh = sharding.make_mesh(4, 1)
     layout = State(*[NamedSharding(mesh, P())] * 3)
-    train, put_feed, load, unreplicate = pmap_steps.compile_step(one, mesh, layout)
+    train, _, put_feed, load, unreplicate = pmap_steps.compile_step(one, mesh, layout)
     state = load(State(jnp.ones(()), jnp.zeros(()), jnp.zeros(1)))
     assert state.params.shape == (4,)
     x = np.arange(8.0, dtype=np.float32)

@@ -1,5 +1,7 @@
 import json
+import logging
 import shutil
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,6 +13,7 @@ from launch.config import run_config, schema
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments, trained_runs
+from launch.storage import checksums
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def test_a_fresh_state_takes_the_parameters_of_another_run(run):
     workdir, experiment = run
     fresh = experiments.initial_state(experiment)
     assert values(fresh.params) != {1.0}
-    for source, step in ((str(workdir), 2.0), (f"{workdir}:1", 1.0)):
+    for source, step in ((str(workdir), 2.0), (f"{workdir}:1", 1.0), (f"{workdir}:newest", 2.0)):
         state = experiments.initial_state(experiment, source)
         assert values(state.params) == {step}
         for one, other in zip(
@@ -88,6 +91,8 @@ def test_sources_of_parameters_that_do_not_fit_are_refused(run, tmp_path):
         trained_runs.with_params_of(str(workdir), None, ())
     with pytest.raises(UserError, match="has steps"):
         trained_runs.with_params_of(f"{workdir}:9", None, template)
+    with pytest.raises(UserError, match="--step=best: the config keeps no best"):
+        trained_runs.with_params_of(f"{workdir}:best", None, template)
 
 
 def test_a_copy_of_a_config_has_other_values(small):
@@ -124,7 +129,7 @@ def test_a_newer_step_takes_the_place_of_one_that_is_removed(copied, moment, mon
     restored = trained_runs.restore(copied, [], None, None)
     assert (restored.step, values(restored.state.params)) == (3, {1.0})
     said = capsys.readouterr().err
-    assert "the run that trains has removed step 2; taking a newer one" in said
+    assert "the run that trains has removed step 2; taking step 3" in said
     assert "damaged" not in said
 
 
@@ -149,3 +154,62 @@ def test_links_in_a_run_are_refused(copied, run):
         trained_runs.restore(copied, [], None, None)
     with pytest.raises(UserError, match="figures is a symbolic link"):
         trained_runs.with_params_of(str(copied), None, None)
+
+
+def saved(tmp_path):
+    """(step -> loss) -> a folder of checkpoints with these evaluations."""
+
+    def save(losses):
+        for step, loss in losses.items():
+            folder = tmp_path / str(step)
+            (folder / "metrics").mkdir(parents=True)
+            values = {} if loss is None else {"loss": loss, "twice": 2 * loss}
+            (folder / "metrics" / "metrics").write_text(json.dumps(values))
+            checksums.write(folder)
+        return tmp_path
+
+    return save
+
+
+def test_the_best_is_taken_where_the_config_keeps_it(saved):
+    folder = saved({1: 5.0, 2: -3.0, 3: 4.0, 4: None, 5: -3.0})
+    choose = partial(trained_runs.choose_step, folder)
+    assert choose(None, "loss") == (5, "the best by config.checkpoint.best=loss, -3")
+    assert choose("best", "-twice") == (1, "the best by config.checkpoint.best=-twice, 10")
+    assert choose(None, "") == (5, "the newest (config.checkpoint.best is not set)")
+    assert choose("newest", "-loss") == (5, "the newest")
+    assert choose(3, "-loss") == (3, "as asked for")
+    assert choose("best", "loss", "loss >= 4")[0] == 3
+
+
+def test_a_best_that_cannot_be_taken(saved, caplog):
+    folder = saved({1: 5.0, 2: 3.0, 3: 4.0})
+    choose = partial(trained_runs.choose_step, folder)
+    with pytest.raises(UserError, match=r"--step=best: the config keeps no best checkpoint"):
+        choose("best", "")
+    with pytest.raises(UserError, match=r"--step=best: no whole step in .* has the metric 'fid'"):
+        choose("best", "fid")
+    reason = "the newest, as none has the metric of config.checkpoint.best=fid"
+    assert choose(None, "fid") == (3, reason)
+    logging.getLogger("segen").propagate = True
+    (folder / "2" / "metrics" / "metrics").write_text('{"loss": 1.0}')
+    assert choose(None, "loss")[0] == 3
+    assert "checkpoint 2, the best, is damaged" in caplog.text
+    (folder / "3" / "metrics" / "metrics").write_text('{"lo')
+    assert choose("best", "loss")[0] == 1
+    with pytest.raises(UserError, match="has no checkpoint yet; train first"):
+        trained_runs.choose_step(folder / "none", "best", "loss")
+
+
+def test_the_step_that_is_taken_is_said(run, caplog):
+    logging.getLogger("segen").propagate = True
+    caplog.set_level(logging.INFO, "segen")
+    trained_runs.restore(run[0], [], "newest", None)
+    assert f"step 2 of {run[0]}: the newest" in caplog.text
+
+
+def test_flags_without_effect_on_a_trained_run_are_refused(run):
+    with pytest.raises(UserError, match=r"config\.predict\.overlap=0\.7 has no effect"):
+        trained_runs.restore(run[0], ["--config.predict.overlap=0.7"], None, None)
+    with pytest.raises(UserError, match=r"--config\.train\.steps has no effect"):
+        trained_runs.restore(run[0], ["--config.train.steps=7"], None, None)

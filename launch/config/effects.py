@@ -1,0 +1,151 @@
+"""Refuses keys that are given and have no effect, before anything compiles."""
+
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+from launch.config.by_name import is_name
+from launch.config.errors import UserError
+from launch.config.schema import is_in
+
+# Keys that only a training reads. A command that opens a trained run refuses them.
+OF_TRAINING = (
+    *("train", "optimizer", "log", "collapse.action", "collapse.after", "collapse.times"),
+    *("nonfinite", "eval.every", "checkpoint.every", "checkpoint.keep", "init_from"),
+    *("data.batch_size", "data.augment", "data.resident", "data.resident_mib", "data.threads"),
+    *("data.workers", "score.samples"),
+)
+
+
+class Facts(NamedTuple):
+    """What is known once the data is open and the task is built; None where it is not.
+
+    Attributes:
+      streams: whether the training split streams.
+      decodes: whether examples are decoded, and not in memory from the start.
+      predicts: whether the task has `predict`.
+    """
+
+    streams: bool | None = None
+    decodes: bool | None = None
+    predicts: bool | None = None
+
+
+UNKNOWN = Facts()
+
+
+class Rule(NamedTuple):
+    """When some keys have an effect.
+
+    Attributes:
+      keys: keys, or sections.
+      acts: (values, facts) -> whether they have an effect; None for not known yet.
+      reason: why they have none, and what to do.
+    """
+
+    keys: tuple[str, ...]
+    acts: Callable[[dict[str, Any], Facts], bool | None]
+    reason: str
+
+
+RULES = (
+    Rule(
+        ("data.path",),
+        lambda values, facts: is_name(values["data.name"]),
+        "config.data.name={data} reads no folder of yours. Take a config that does, as "
+        "configs/unet.py:folder, or name a function of yours in config.data.name",
+    ),
+    Rule(
+        ("data.data_dir",),
+        lambda values, facts: not is_name(values["data.name"]),
+        "it is for TFDS data sets, and config.data.name={data} is a function; give the folder "
+        "by config.data.path",
+    ),
+    Rule(
+        ("data.kwargs",),
+        lambda values, facts: is_name(values["data.name"]),
+        "config.data.name={data} is a TFDS data set, and only functions take arguments",
+    ),
+    Rule(
+        ("data.resident_mib",),
+        lambda values, facts: values["data.resident"],
+        "config.data.resident is False",
+    ),
+    Rule(
+        ("collapse.action", "collapse.after", "collapse.times"),
+        lambda values, facts: bool(values["collapse.rule"]),
+        "there is no config.collapse.rule",
+    ),
+    Rule(
+        ("collapse.times",),
+        lambda values, facts: values["collapse.action"] == "rollback",
+        "config.collapse.action is stop, at the first time",
+    ),
+    Rule(
+        ("nonfinite.times",),
+        lambda values, facts: values["nonfinite.action"] != "stop",
+        "config.nonfinite.action is stop, at the first time",
+    ),
+    Rule(
+        ("data.threads", "data.workers"),
+        lambda values, facts: facts.streams,
+        "the training split is decoded into arrays and does not stream; config.data.cache_mib=0 "
+        "would have it stream",
+    ),
+    Rule(
+        ("data.cache_mib", "data.damaged"),
+        lambda values, facts: facts.decodes,
+        "config.data.name={data} returns arrays, which are in memory already",
+    ),
+    Rule(
+        ("predict",),
+        lambda values, facts: facts.predicts,
+        "config.task.name={task} has no predict()",
+    ),
+)
+
+
+def check(
+    values: dict[str, Any],
+    standard: dict[str, Any],
+    given: Collection[str] = (),
+    facts: Facts = UNKNOWN,
+) -> None:
+    """Refuses keys without effect that are given by flags, or whose values are the user's.
+
+    Args:
+      values: {dotted key: value} of a whole config.
+      standard: the values that are not the user's: the defaults, or those of a trained run.
+      given: the keys given by flags.
+      facts: what is known of the data and the task; then only the rules that ask for it apply,
+        as the others were applied to the command line.
+
+    Raises:
+      UserError: names the key, its value, why it has no effect, and what to do.
+    """
+    for rule in RULES:
+        decided = rule.acts(values, UNKNOWN) is not None
+        if rule.acts(values, facts) is not False or (decided and facts != UNKNOWN):
+            continue
+        for key, value in values.items():
+            default = standard.get(key)
+            differs = value != default if default else bool(value)
+            if is_in(key, rule.keys) and (differs or key in given):
+                reason = rule.reason.format(data=values["data.name"], task=values.get("task.name"))
+                raise UserError(f"config.{key}={value!r} has no effect: {reason}")
+
+
+def check_trained(given: Collection[str]) -> None:
+    """Refuses keys that only a training reads, for a run that is trained.
+
+    Args:
+      given: the keys given by flags.
+
+    Raises:
+      UserError: names the key.
+    """
+    for key in given:
+        if is_in(key, OF_TRAINING):
+            raise UserError(
+                f"--config.{key} has no effect: it is read in training, and this command takes the "
+                "run as it was trained"
+            )

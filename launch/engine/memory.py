@@ -1,0 +1,173 @@
+"""The memory that a training step needs, compared with what there is before it first runs."""
+
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from launch.config.errors import UserError, describe_out_of_memory
+
+# Last parts of the keys of nets and data whose size decides the memory of a step.
+SIZES = ("size", "limit", "crop", "widths", "width", "hidden", "features", "channels")
+
+
+class CheckedStep:
+    """A training step that is refused, before it first runs, if memory cannot hold it.
+
+    It compiles once: the first call runs what the comparison compiled.
+
+    Args:
+      train: (state, feed, step) -> outputs, by `jit` or `pmap`.
+      lower: of the same arguments, gives what `compile()` compiles for `train`.
+      advice: what lowers the need, for messages.
+    """
+
+    def __init__(self, train: Callable, lower: Callable, advice: str):
+        self._train, self._lower, self._advice, self._checked = train, lower, advice, False
+
+    def __call__(self, state: Any, feed: Any, step: int) -> Any:
+        """Runs the step.
+
+        Raises:
+          UserError: memory does not hold it; says what it needs, what is free, and what to do.
+        """
+        try:
+            if not self._checked:
+                check(self._lower(state, feed, step).compile(), self._advice)
+                self._checked = True
+            return self._train(state, feed, step)
+        except Exception as error:  # jaxlib's own class, of the first step or of a later one
+            if problem := describe_out_of_memory(error):
+                raise UserError(f"{problem}, in a training step. {self._advice}") from error
+            raise
+
+
+def check(compiled: Any, advice: str) -> None:
+    """Refuses a compiled program whose need of memory is larger than what is free.
+
+    Args:
+      compiled: a compiled program; its arguments are in memory already.
+      advice: what lowers the need, for the message.
+
+    Raises:
+      UserError: says what it needs, what is free, and what to do.
+    """
+    analysis, devices = compiled.memory_analysis(), jax.local_devices()
+    if analysis is None:
+        return
+    needed = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+    needed -= analysis.alias_size_in_bytes  # outputs that take the memory of the arguments
+    if devices[0].platform == "cpu":  # all devices share the memory of the machine
+        needed, free = needed * _local_devices(compiled, len(devices)), free_memory()
+    else:
+        free = {f"on {device}": _free_on(device) for device in devices}
+    place = min(free, key=free.get, default="")
+    if place and needed > free[place]:
+        raise UserError(
+            f"out of memory before the first step: it needs {_gib(needed)} beside the state and "
+            f"the batch, and {_gib(free[place])} are free {place}. {advice}"
+        )
+
+
+def free_memory(root: Path = Path("/")) -> dict[str, int]:
+    """The bytes that this process can still take, by each limit that holds for it.
+
+    Args:
+      root: the folder that holds proc/ and sys/.
+
+    Returns:
+      {the limit in words: bytes}; empty where the system does not say.
+    """
+    free = {}
+    meminfo = _numbers(root / "proc/meminfo")
+    if "MemAvailable" in meminfo:
+        free["on this machine"] = 1024 * (meminfo["MemAvailable"] + meminfo.get("SwapFree", 0))
+    for folder, limit, usage, cache in _control_groups(root):
+        files = [folder / limit, folder / usage]
+        if all(file.is_file() for file in files):
+            most, used = (file.read_text().strip() for file in files)
+            if most != "max":
+                idle = _numbers(folder / "memory.stat").get(cache, 0)  # of files, given up at need
+                left = int(most) - int(used) + idle
+                name = "in the control group of this process (a container or a job)"
+                free[name] = min(left, free.get(name, left))
+    most, size = resource.getrlimit(resource.RLIMIT_AS)[0], _numbers(root / "proc/self/status")
+    if most != resource.RLIM_INFINITY and "VmSize" in size:
+        free["below the limit of `ulimit -v`"] = most - 1024 * size["VmSize"]
+    return {name: max(0, left) for name, left in free.items()}
+
+
+def advise(values: dict[str, Any], accumulates: bool) -> str:
+    """Says which keys lower the memory of a training step.
+
+    Args:
+      values: {dotted key: value} of a whole config.
+      accumulates: whether the task can be trained by micro-batches.
+
+    Returns:
+      A sentence.
+    """
+    batch, parts = values["data.batch_size"], []
+    if batch > 1:
+        parts.append(f"a smaller config.data.batch_size ({batch})")
+        if accumulates and values["train.accumulate"] < batch:
+            parts.append(f"a larger config.train.accumulate ({values['train.accumulate']})")
+    for key, value in values.items():
+        sections, _, last = key.rpartition(".")
+        if sections.startswith(("model", "data.kwargs", "data.preprocess")) and value:
+            if last == "limit" and np.any(values.get(f"{sections}.size", 0)):
+                continue  # of the sizes that files have, where no size is given
+            if last in SIZES:
+                parts.append(f"a smaller config.{key} ({value})")
+            elif last == "glimpses":
+                parts.append(f"fewer config.{key} ({value})")
+    parts += ["config.data.resident=False"] if values["data.resident"] else []
+    parts += [f"config.{key}=True" for key, v in values.items() if key.endswith("remat") and not v]
+    return "Less is needed with " + ", or with ".join(parts or ["a smaller net"])
+
+
+def _local_devices(compiled, count):
+    """How many devices of this process run a program."""
+    shardings = jax.tree.leaves(compiled.input_shardings)
+    used = {device for sharding in shardings for device in sharding.device_set}
+    return len(used & set(jax.local_devices())) or count
+
+
+def _free_on(device):
+    """Bytes that are free on a device; infinity where it does not say."""
+    statistics = device.memory_stats() or {}
+    if "bytes_limit" not in statistics:
+        return float("inf")
+    return statistics["bytes_limit"] - statistics["bytes_in_use"]
+
+
+def _control_groups(root):
+    """The folders of this process's control groups up to their root, with their file names."""
+    path, system = root / "proc/self/cgroup", root / "sys/fs/cgroup"
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        _, controllers, place = line.split(":", 2)
+        if not controllers:
+            top, names = system, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            top = system / "memory"
+        else:
+            continue
+        inner = top / place.strip("/")
+        for folder in (inner, *inner.parents):
+            if folder == top or top in folder.parents:
+                yield folder, *names
+
+
+def _numbers(path):
+    """{name: number} of a file with lines such as "MemFree: 12 kB"."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    pairs = (line.replace(":", " ").split() for line in lines)
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdecimal()}
+
+
+def _gib(size):
+    return f"{size / 2**30:.1f} GiB"
