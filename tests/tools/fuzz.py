@@ -100,10 +100,9 @@ def run_case(kinds: dict[str, Kind], templates: Path, seed: int, number: int, fo
       folder: a folder that does not exist, for the input.
 
     Returns:
-      {"kind", "code", "failure"}: the last is "" for a right answer, else a stack trace.
+      {"number", "code", "failure"}: the last is "" for a right answer, else a stack trace.
     """
-    chance = random.Random(f"{seed}/{number}")
-    (name,) = chance.choices(list(kinds), [kind.share for kind in kinds.values()])
+    chance, name = _draw(kinds, seed, number)
     os.environ["XDG_CACHE_HOME"] = f"{folder}.cache"  # of what is read of folders
     folder.mkdir(parents=True)
     # As a terminal of UTF-8: what cannot be encoded raises an error.
@@ -126,7 +125,14 @@ def run_case(kinds: dict[str, Kind], templates: Path, seed: int, number: int, fo
     shutil.rmtree(f"{folder}.cache", ignore_errors=True)
     if not failure:
         shutil.rmtree(folder)
-    return {"number": number, "kind": name, "code": code, "failure": failure}
+    return {"number": number, "code": code, "failure": failure}
+
+
+def _draw(kinds, seed, number):
+    """The source of randomness and the kind of a case."""
+    chance = random.Random(f"{seed}/{number}")
+    (name,) = chance.choices(list(kinds), [kind.share for kind in kinds.values()])
+    return chance, name
 
 
 def _work(run, first, most, until, pipe, noise):
@@ -138,7 +144,8 @@ def _work(run, first, most, until, pipe, noise):
         for number in range(first, first + most):
             if time.monotonic() > until:
                 break
-            print(json.dumps({"number": number}), file=stream, flush=True)
+            begun = {"number": number, "code": None, "failure": ""}
+            print(json.dumps(begun), file=stream, flush=True)
             size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, resource.RLIM_INFINITY))
             faulthandler.dump_traceback_later(LIMIT, exit=True, file=noise)
@@ -160,8 +167,8 @@ def batch(run: Callable[[int], dict], first: int, most: int, until: float) -> li
       until: of the monotonic clock, no case begins after it.
 
     Returns:
-      The results, one less than begun cases where the process has ended by itself: then the
-      last is {"number", "failure"} of that case.
+      The results, see `run_case`. If the process has ended by itself, the code of the last is
+      None.
     """
     reading, writing = os.pipe()
     with tempfile.TemporaryFile() as noise:
@@ -177,25 +184,29 @@ def batch(run: Callable[[int], dict], first: int, most: int, until: float) -> li
             finally:
                 os._exit(70)
         os.close(writing)
+        results = {}
         with os.fdopen(reading) as stream:
-            results = [json.loads(line) for line in stream]
+            for line in map(json.loads, stream):  # a result takes the place of its beginning
+                results[line["number"]] = line
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
-        if code and results:
-            noise.seek(max(0, noise.seek(0, os.SEEK_END) - 6_000))
-            reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"{LIMIT} s are over"
-            results[-1]["failure"] = f"{reason}\n{noise.read().decode(errors='replace')}"
-    last = [result for result in results if "failure" in result]
-    return last
+        noise.seek(max(0, noise.seek(0, os.SEEK_END) - 6_000))
+        said = noise.read().decode(errors="replace")
+    results = list(results.values())
+    if code and not (results and results[-1]["code"] is None):
+        raise RuntimeError(f"the process of the cases ended with {code}: {said}")
+    if code:
+        reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"{LIMIT} s are over"
+        results[-1]["failure"] = f"{reason}\n{said}"
+    return results
 
 
-def main(argv: list[str], kinds: dict[str, Kind] | None = None, prepare=None) -> int:
+def main(argv: list[str], kinds: dict[str, Kind] | None = None) -> int:
     """Parses the command line, and runs cases until the time is over.
 
     Args:
       argv: the arguments.
       kinds: all kinds; None for those of `fuzz_folders` and `fuzz_runs`.
-      prepare: writes what is changed into a folder.
 
     Returns:
       The exit code.
@@ -204,54 +215,51 @@ def main(argv: list[str], kinds: dict[str, Kind] | None = None, prepare=None) ->
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", type=int, help="the number of the only case to run")
+    parser.add_argument("--cases", type=int, default=10**9, help="how many cases at most")
     parser.add_argument("--kinds", default="", help="some kinds, separated by commas")
     parser.add_argument("--keep", type=Path, help="folder for inputs of failures")
     options = parser.parse_args(argv)
+    prepare = None
     if kinds is None:
         from tests.tools import fuzz_folders, fuzz_runs
 
-        kinds = fuzz_folders.KINDS | fuzz_runs.KINDS
-        prepare = fuzz_runs.prepare
+        kinds, prepare = fuzz_folders.KINDS | fuzz_runs.KINDS, fuzz_runs.prepare
     chosen = options.kinds.split(",") if options.kinds else list(kinds)
     kinds = {name: kind for name, kind in kinds.items() if name in chosen}
     keep = options.keep or Path(tempfile.mkdtemp(prefix="fuzz-"))
-    counts = {name: collections.Counter() for name in kinds}
     with tempfile.TemporaryDirectory() as place:
-        templates = Path(place)
-        if prepare:
-            _in_child(prepare, templates)
-        until = time.monotonic() + options.seconds
-        number = 0 if options.case is None else options.case
-        run = lambda number: run_case(
-            kinds, templates, options.seed, number, keep / f"{options.seed}-{number}"
-        )
-        while time.monotonic() < until:
-            results = batch(run, number, BATCH if options.case is None else 1, until)
-            if results and "kind" not in results[-1]:  # once more, as other programs may be at work
-                shutil.rmtree(keep / f"{options.seed}-{results[-1]['number']}", ignore_errors=True)
-                results[-1:] = batch(run, results[-1]["number"], 1, until + LIMIT)
-            for result in results:
-                _count(counts, result, kinds, options, keep)
-            number += len(results)
-            if options.case is not None or not results:
-                break
-    print(json.dumps({"seed": options.seed, "cases": number, "kinds": counts}))
+        if prepare and {"runs", "exported"} & kinds.keys():
+            _in_child(prepare, Path(place))
+        input_of = lambda number: keep / f"{options.seed}-{number}"
+        run = lambda number: run_case(kinds, Path(place), options.seed, number, input_of(number))
+        counts = {name: collections.Counter() for name in kinds}
+        first, most = (0, options.cases) if options.case is None else (options.case, 1)
+        for result in _results(run, first, most, options.seconds, input_of):
+            number, failure = result["number"], result["failure"]
+            _, name = _draw(kinds, options.seed, number)
+            counts[name]["cases"] += 1
+            counts[name]["failures" if failure else f"exit {result['code']}"] += 1
+            if failure:
+                some = f" --kinds={options.kinds}" if options.kinds else ""
+                again = f"--seed={options.seed} --case={number}{some}"
+                print(f"FAILED: {name}, {again}; its input is in {input_of(number)}\n{failure}")
+                sys.stdout.flush()
+    cases = sum(count["cases"] for count in counts.values())
+    print(json.dumps({"seed": options.seed, "cases": cases, "kinds": counts}))
     return int(any(count["failures"] for count in counts.values()))
 
 
-def _count(counts, result, kinds, options, keep):
-    """Adds a result, and prints a failure."""
-    chance = random.Random(f"{options.seed}/{result['number']}")
-    (name,) = chance.choices(list(kinds), [kind.share for kind in kinds.values()])
-    counts[name]["cases"] += 1
-    if not result["failure"]:
-        counts[name][f"exit {result['code']}"] += 1
-        return
-    counts[name]["failures"] += 1
-    number = result["number"]
-    some = f" --kinds={options.kinds}" if options.kinds else ""
-    print(f"FAILED: {name}, --seed={options.seed} --case={number}{some}; its input is in "
-          f"{keep / f'{options.seed}-{number}'}\n{result['failure']}", flush=True)  # fmt: skip
+def _results(run, first, most, seconds, input_of):
+    """Results of cases, until the time is over; a case that ends its process is tried twice."""
+    until, end = time.monotonic() + seconds, first + most
+    while first < end and time.monotonic() < until:
+        results = batch(run, first, min(BATCH, end - first), until)
+        if results and results[-1]["code"] is None:  # other programs may have taken the time
+            number = results[-1]["number"]
+            shutil.rmtree(input_of(number), ignore_errors=True)
+            results[-1:] = batch(run, number, 1, until + LIMIT)
+        yield from results
+        first += len(results)
 
 
 def _in_child(function, *arguments):
