@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import logging
+import math
 import threading
 import warnings
 from pathlib import Path
@@ -15,6 +16,8 @@ from launch.config.errors import UserError
 from launch.data.bad_file import BadFile
 from launch.data.bounds import check_pixels, check_png
 
+# What Pillow warns of is no message for people; `_open` takes what shows damage.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # `check_pixels` has a limit that the user can change
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp"),
@@ -216,6 +219,9 @@ def _read_tiff(path):
                 fix = "Save each as a file of its own, or all as the channels of one image."
                 raise BadFile(path, f"holds {len(pages)} images", fix)
             check_pixels(path, sorted(pages[0].shape)[-2:])
+            parts, present = math.prod(pages[0].chunked), len(pages[0].dataoffsets)
+            if present < parts:  # tifffile fills them with zeros
+                raise unreadable(path, f"{present:,} of {parts:,} parts of the image are there")
             values, axes = pages[0].asarray(), pages[0].axes
         if lost:
             raise unreadable(path, lost[0].getMessage())

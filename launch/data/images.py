@@ -155,6 +155,8 @@ def read_mask(
         than 0 and 255.
     """
     loaded = load(path)
+    if loaded.image is not None:
+        loaded.image.info.pop("transparency", None)  # of a palette, which is dropped
     if values == "alpha":
         ids = _alpha(path, loaded)
     elif values == "threshold":

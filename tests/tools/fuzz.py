@@ -111,7 +111,6 @@ def run_case(kinds: dict[str, Kind], templates: Path, seed: int, number: int, fo
     code, failure = -1, ""
     try:
         with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stdout(printed):
-            warnings.simplefilter("always")
             warnings.simplefilter("ignore", DeprecationWarning)
             with contextlib.redirect_stderr(said):
                 code = kinds[name].run(chance, templates, folder)
@@ -206,7 +205,7 @@ def main(argv: list[str], kinds: dict[str, Kind] | None = None) -> int:
 
     Args:
       argv: the arguments.
-      kinds: all kinds; None for those of `fuzz_folders` and `fuzz_runs`.
+      kinds: all kinds; None for those of the modules `fuzz_*`.
 
     Returns:
       The exit code.
@@ -221,9 +220,10 @@ def main(argv: list[str], kinds: dict[str, Kind] | None = None) -> int:
     options = parser.parse_args(argv)
     prepare = None
     if kinds is None:
-        from tests.tools import fuzz_folders, fuzz_runs
+        from tests.tools import fuzz_folders, fuzz_pixels, fuzz_runs
 
-        kinds, prepare = fuzz_folders.KINDS | fuzz_runs.KINDS, fuzz_runs.prepare
+        kinds = fuzz_pixels.KINDS | fuzz_folders.KINDS | fuzz_runs.KINDS
+        prepare = fuzz_runs.prepare
     chosen = options.kinds.split(",") if options.kinds else list(kinds)
     kinds = {name: kind for name, kind in kinds.items() if name in chosen}
     keep = options.keep or Path(tempfile.mkdtemp(prefix="fuzz-"))

@@ -124,6 +124,9 @@ def change_json(chance: random.Random, value: Any) -> Any:
             holder[key] = copy.deepcopy(other[place])
         elif kind == 4 and isinstance(holder[key], int | float):
             holder[key] = chance.choice((1, -1, 0.5)) * number(chance)
+        elif kind in (4, 5) and isinstance(holder[key], str):
+            changed = change_bytes(chance, holder[key].encode("utf-8", "surrogatepass"))
+            holder[key] = changed.decode("latin-1")
         else:
             holder[key] = copy.deepcopy(chance.choice(VALUES))
     return value

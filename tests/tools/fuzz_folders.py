@@ -1,17 +1,12 @@
 """Folders of images and masks for `tests.tools.fuzz`: pixels, class lists, layouts, outlines."""
 
 import functools
-import io
 import random
-import struct
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from launch import check
 from launch.data.folders import folder
-from tests.tools import fuzz, fuzz_changes
+from tests.tools import fuzz, fuzz_changes, fuzz_pixels
 
 SPLITS = ("train", "val", "test", "valid", "training", "train2017", "", "other")
 ROLES = ("images", "masks", "labels", "img", "gt", "depth", "JPEGImages", "SegmentationClass")
@@ -49,63 +44,6 @@ def _read(split, root):
         data[index]
 
 
-@functools.cache
-def pictures() -> dict[str, bytes]:
-    """{name: content} of small images of many formats."""
-    rng = np.random.default_rng(0)
-    rgb, ids = rng.integers(0, 256, (12, 16, 3), np.uint8), rng.integers(0, 3, (12, 16), np.uint8)
-    colour, grey = Image.fromarray(rgb), Image.fromarray(ids)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    images = {
-        "colour.png": (colour, {}),
-        "grey.png": (grey, {}),
-        "bits.png": (grey.convert("1"), {}),
-        "two.png": (grey.convert("P"), {"bits": 2}),
-        "palette.png": (colour.quantize(8), {"transparency": 1}),
-        "alpha.png": (colour.convert("RGBA"), {}),
-        "grey_alpha.png": (grey.convert("LA"), {}),
-        "deep.png": (Image.fromarray(ids.astype(np.uint16) * 999), {}),
-        "turned.png": (colour, {"exif": exif}),
-        "colour.jpg": (colour, {}),
-        "turned.jpg": (colour, {"exif": exif, "dpi": (72, 72)}),
-        "progressive.jpg": (colour, {"progressive": True}),
-        "cmyk.jpg": (colour.convert("CMYK"), {}),
-        "colour.tif": (colour, {}),
-        "packed.tif": (colour, {"compression": "tiff_lzw"}),
-        "jpeg.tif": (colour, {"compression": "jpeg"}),
-        "deflate.tif": (grey, {"compression": "tiff_adobe_deflate"}),
-        "float.tif": (Image.fromarray(rgb[..., 0].astype(np.float32)), {}),
-        "deep.tif": (Image.fromarray(ids.astype(np.uint16)), {}),
-        "pages.tif": (colour, {"save_all": True, "append_images": [colour]}),
-        "colour.gif": (colour, {}),
-        "moving.gif": (colour, {"save_all": True, "append_images": [grey]}),
-        "colour.bmp": (colour, {}),
-        "grey.bmp": (grey, {}),
-        "colour.webp": (colour, {}),
-        "exact.webp": (colour, {"lossless": True}),
-        "colour.jp2": (colour, {}),
-        "colour.avif": (colour, {}),
-    }
-    result = {}
-    for name, (image, options) in images.items():
-        stream = io.BytesIO()
-        kind = {"jpg": "jpeg", "tif": "tiff", "jp2": "jpeg2000"}.get(name.split(".")[1])
-        image.save(stream, kind or name.split(".")[1], **options)
-        result[name] = stream.getvalue()
-    for name, array in {"depth.npy": ids.astype(np.float32), "ids.npy": ids}.items():
-        stream = io.BytesIO()
-        np.save(stream, array)
-        result[name] = stream.getvalue()
-    for name, array in {"five.tif": rng.integers(0, 9, (12, 16, 5), np.uint16)}.items():
-        import tifffile  # an extra
-
-        stream = io.BytesIO()
-        tifffile.imwrite(stream, array, photometric="minisblack", planarconfig="contig")
-        result[name] = stream.getvalue()
-    return result
-
-
 def fill(root: Path, image: str = "colour.png", mask: str = "grey.png", depth: str = "") -> None:
     """Writes a folder of six pairs."""
     for split in ("train", "val"):
@@ -114,13 +52,13 @@ def fill(root: Path, image: str = "colour.png", mask: str = "grey.png", depth: s
                 if name:
                     path = root / split / role / f"{number}.{name.split('.')[1]}"
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(pictures()[name])
+                    path.write_bytes(fuzz_pixels.pictures()[name])
 
 
 def _pixels(role, chance, templates, root):
     """One file of pixels is changed; now and then its format is that of all."""
     del templates
-    name = chance.choice([name for name in pictures() if not name.endswith("npy")])
+    name = chance.choice([name for name in fuzz_pixels.pictures() if not name.endswith("npy")])
     if role == "images":
         fill(root, name)
     elif chance.random() < 0.3:
@@ -132,29 +70,8 @@ def _pixels(role, chance, templates, root):
         fill(root, mask=name)
         if chance.random() < 0.5:
             (root / "classes.txt").write_text("a\nb\nc\nd\ne\nf\ng\nh\n")
-    path = chance.choice(sorted(root.glob(f"*/{role}/*")))
-    kind, content = chance.randrange(8), path.read_bytes()
-    if kind == 0:
-        fuzz_changes.replace(chance, path, list(pictures().values()))
-    elif kind < 4 and name.endswith("png"):
-        path.write_bytes(fuzz_changes.change_png(chance, content))
-    elif kind == 4 and name.endswith("tif"):
-        path.write_bytes(_change_tag(chance, content))
-    else:
-        path.write_bytes(fuzz_changes.change_bytes(chance, content))
+    fuzz_pixels.change(chance, chance.choice(sorted(root.glob(f"*/{role}/*"))))
     return opened(chance, root)
-
-
-def _change_tag(chance, data):
-    """Changes the tag, the type, the count or the value of one entry of a TIFF."""
-    (start,) = struct.unpack("<I", data[4:8])
-    (count,) = struct.unpack("<H", data[start : start + 2])
-    at = start + 2 + 12 * chance.randrange(count)
-    place, size = chance.choice(((0, 2), (2, 2), (4, 4), (8, 4)))
-    value = fuzz_changes.number(chance) % 256**size
-    if place == 0:
-        value = chance.choice((256, 257, 258, 259, 262, 273, 277, 278, 279, 317, 322, 330, 339))
-    return data[: at + place] + value.to_bytes(size, "little") + data[at + place + size :]
 
 
 def _classes(chance, templates, root):
@@ -203,7 +120,7 @@ def _classes(chance, templates, root):
     path = place / chance.choice(LISTS)
     path.write_bytes(content)
     if chance.random() < 0.1:
-        fuzz_changes.replace(chance, path, list(pictures().values()))
+        fuzz_changes.replace(chance, path, list(fuzz_pixels.pictures().values()))
     return opened(chance, root)
 
 
@@ -228,7 +145,9 @@ def _layouts(chance, templates, root):
         path = root.joinpath(*parts[: chance.choice((1, 2, 2, 2))], name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(pictures()[chance.choice(("colour.png", "grey.png", "colour.jpg"))])
+            path.write_bytes(
+                fuzz_pixels.pictures()[chance.choice(("colour.png", "grey.png", "colour.jpg"))]
+            )
         except OSError:  # the name of a file is already that of a folder
             continue
     return opened(chance, root)
@@ -238,7 +157,7 @@ def _outlines(chance, templates, root):
     """Annotations of COCO, labelme or CVAT, one of whose values is changed."""
     del templates
     for name in ("b.png", "d.png"):  # by their names, both are examples of training
-        (root / name).write_bytes(pictures()["colour.png"])
+        (root / name).write_bytes(fuzz_pixels.pictures()["colour.png"])
     polygon = [1, 1, 9, 1, 9, 8.5, 1, 8]
     points = [polygon[at : at + 2] for at in range(0, 8, 2)]
     runs = {"size": [12, 16], "counts": chance.choice(([5, 20, 167], "52d0", [192], "o5"))}
@@ -270,7 +189,7 @@ def _outlines(chance, templates, root):
         (root / "annotations.xml").write_bytes(_xml(chance))
     if chance.random() < 0.1:
         path = chance.choice(sorted(path for path in root.iterdir()))
-        fuzz_changes.replace(chance, path, list(pictures().values()))
+        fuzz_changes.replace(chance, path, list(fuzz_pixels.pictures().values()))
     return opened(chance, root)
 
 

@@ -12,10 +12,10 @@ import zlib
 
 import pytest
 
-from tests.tools import fuzz_changes, fuzz_folders
+from tests.tools import fuzz_changes, fuzz_pixels
 from tests.tools.runs import ROOT
 
-QUICK = ("images", "masks", "classes", "layouts", "outlines", "configs", "weights")
+QUICK = ("files", "images", "masks", "classes", "layouts", "outlines", "configs", "weights")
 WRONG = """
 import os, pathlib, sys, time, warnings
 from launch.config.errors import CommandExit, UserError
@@ -106,14 +106,14 @@ def test_one_case_runs_again(tmp_path):
 
 @pytest.mark.parametrize("change", [fuzz_changes.change_bytes, fuzz_changes.change_png])
 def test_a_case_follows_from_its_number(change):
-    png = fuzz_folders.pictures()["palette.png"]
+    png = fuzz_pixels.pictures()["palette.png"]
     changed = [change(random.Random(f"0/{number}"), png) for number in range(40)]
     assert changed == [change(random.Random(f"0/{number}"), png) for number in range(40)]
     assert len({*changed, png}) > 30
 
 
 def test_checksums_of_a_changed_png_are_right():
-    png = fuzz_folders.pictures()["colour.png"]
+    png = fuzz_pixels.pictures()["colour.png"]
     for number in range(40):
         data, at = fuzz_changes.change_png(random.Random(number), png), 8
         while at < len(data):

@@ -153,6 +153,14 @@ def test_tags_of_too_many_values_are_harmless(tmp_path):
     assert image_formats.load(tmp_path / "a.tif").image.size == BANDS.shape[1::-1]
 
 
+def test_a_tiff_of_which_parts_are_missing_is_named(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", BANDS, photometric="minisblack", planarconfig="contig")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        file.pages[0].tags["RowsPerStrip"].overwrite(1)
+    with pytest.raises(BadFile, match=r"cannot be read \(1 of 17 parts of the image are there\)"):
+        image_formats.load(tmp_path / "a.tif")
+
+
 def test_values_that_are_no_numbers_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.ones((3, 5), np.complex64))
     with pytest.raises(BadFile, match=r"a\.tif: holds values of complex64. Save integers or floa"):

@@ -248,6 +248,16 @@ def test_values_that_are_not_finite_are_named(tmp_path):
     assert images.to_uint8(read, [[-images.LARGEST, images.LARGEST]]).max() == 255
 
 
+def test_transparency_of_a_palette_does_not_change_its_ids(tmp_path):
+    image = palette(IDS)
+    image.info["transparency"] = bytes([0, 9, 255, 3, 4])
+    path = saved(tmp_path, image)
+    np.testing.assert_array_equal(images.read_mask(path), IDS)
+    colours = {(9, 9, 9): 0, (200, 0, 0): 1, (0, 200, 0): 2, (0, 0, 200): 3, (90, 90, 0): 4}
+    np.testing.assert_array_equal(images.read_mask(path, colours), IDS)
+    assert images.read_mask(path, values="threshold").max() == 0
+
+
 @pytest.mark.parametrize("number", [2**31, -(2**31) - 1])
 def test_ids_of_more_than_32_bits_are_named(tmp_path, number):
     ids = np.zeros((4, 5), np.int64)
