@@ -55,8 +55,8 @@ def train(
         group.share_compilation_cache(workdir)
         group.check_same("the config", run_config.shared_keys(config.to_dict()))
         config = run_config.check_continues(workdir, config)
-        void = config.task.get("ignore", 255)
-        open_splits = partial(batches.open_splits, config.data, config.eval.split, workdir, void)
+        held_out, void = config.eval.split, config.task.get("ignore", 255)
+        open_splits = partial(batches.open_splits, config.data, held_out, workdir, void)
         data, held_out = group.on_all("the data", open_splits, DATA_SECONDS)
         group.check_same("the data", batches.facts(data) | {"size": data.split.size})
         config = experiments.with_classes(config, data.split)
@@ -66,8 +66,7 @@ def train(
         classes = config.task.get("classes", 0)
         monitor = make_monitor(experiment, held_out, classes=classes) if make_monitor else Monitor()
         evaluation.check_rule(config.collapse.rule, experiment, monitor)
-        if group.processes > 1:
-            sharding.warm_up_collectives(experiment.mesh)
+        sharding.warm_up_collectives(experiment.mesh, group.processes)
         start, counters = _newest(workdir, config.train.steps_per_dispatch, group)
         if start >= config.train.steps:
             logger.info(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
@@ -113,7 +112,7 @@ def train_attempt(
       Diverged: a loss or a parameter is not finite; the batch of that step is kept.
       Collapsed, Interrupted, UserError: see `launch.config.errors`.
     """
-    folder, rule = place.path / "checkpoints", config.collapse.rule
+    folder, rule, best = place.path / "checkpoints", config.collapse.rule, config.checkpoint.best
     seed = order.order_seed(config.seed, counters["rollbacks"])
     steps, stride = config.train.steps, config.train.steps_per_dispatch
     every = config.log.every, config.eval.every, config.checkpoint.every
@@ -127,14 +126,17 @@ def train_attempt(
             recovery.keep_batch(place.local_path, batch, step)
 
     with contextlib.ExitStack() as stack:
-        keep, best = config.checkpoint.keep, config.checkpoint.best
-        writer = CheckpointWriter(
-            folder, keep, best, partial(evaluation.passes, rule), place.check_held, place.sync
-        )
+        keep, good = config.checkpoint.keep, partial(evaluation.passes, rule)
+        writer = CheckpointWriter(folder, keep, best, good, place.check_held, place.sync)
         stack.enter_context(contextlib.closing(writer))
-        sinks = partial(standard_sinks, place.local_path, start, steps, config.data.batch_size)
-        first = group.is_process_zero
-        metrics = MetricsWriter(sinks(checkpoints.record(folder, start)) if first else ())
+        run = (
+            place.local_path,
+            start,
+            steps,
+            config.data.batch_size,
+            checkpoints.record(folder, start),
+        )
+        metrics = MetricsWriter(standard_sinks(*run) if group.is_process_zero else ())
         stack.enter_context(contextlib.closing(metrics))
         if rule or config.nonfinite.action == "skip":
             from launch.engine import recovery
