@@ -25,7 +25,6 @@ from launch.reporting.sinks import standard_sinks
 from launch.storage.workdir import Workdir, make_workdir
 
 logger = logging.getLogger("segen")
-
 DATA_SECONDS = 3600.0  # that processes wait for one that still decodes its data
 ADVICE = "Try a lower learning rate or optimizer.clip_norm; labels that are no class do this too"
 
@@ -122,21 +121,16 @@ def train_attempt(
         if group.is_process_zero and step:
             from launch.engine import recovery
 
-            batch = batches.batch_at(data, config.data, seed, step - 1)
-            recovery.keep_batch(place.local_path, batch, step)
+            kept = batches.batch_at(data, config.data, seed, step - 1)
+            recovery.keep_batch(place.local_path, kept, step)
 
     with contextlib.ExitStack() as stack:
         keep, good = config.checkpoint.keep, partial(evaluation.passes, rule)
         writer = CheckpointWriter(folder, keep, best, good, place.check_held, place.sync)
         stack.enter_context(contextlib.closing(writer))
-        run = (
-            place.local_path,
-            start,
-            steps,
-            config.data.batch_size,
-            checkpoints.record(folder, start),
-        )
-        metrics = MetricsWriter(standard_sinks(*run) if group.is_process_zero else ())
+        batch, before = config.data.batch_size, checkpoints.record(folder, start)
+        sinks = partial(standard_sinks, place.local_path, start, steps, batch, before)
+        metrics = MetricsWriter(sinks() if group.is_process_zero else ())
         stack.enter_context(contextlib.closing(metrics))
         if rule or config.nonfinite.action == "skip":
             from launch.engine import recovery
