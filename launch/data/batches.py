@@ -7,6 +7,7 @@ indices, which the compiled step gathers by itself.
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 from launch.config.errors import UserError
 from launch.data import cache, order
 from launch.data.sources import DAMAGED, Split, open_split
+
+logger = logging.getLogger("segen")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +82,13 @@ def open_data(section, split: str, where: str = "config.data") -> Data:
 
 def open_splits(section, held_out: str) -> tuple[Data, Data]:
     """Opens the training split, `section.split`, and the evaluation split `held_out`."""
-    return (
-        open_data(section, section.split, "config.data"),
-        open_data(section, held_out, "config.eval"),
-    )
+    train = open_data(section, section.split, "config.data")
+    if train.split.size < section.batch_size:
+        logger.warning(
+            f"{train.split.title}: {train.split.size:,} examples are fewer than "
+            f"config.data.batch_size={section.batch_size}: every step takes some of them twice"
+        )
+    return train, open_data(section, held_out, "config.eval")
 
 
 def facts(data: Data) -> dict:
