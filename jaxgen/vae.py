@@ -222,7 +222,7 @@ def importance_loss(
     batch: dict,
     rng: jax.Array,
     samples: int,
-    doubly: bool = False,
+    doubly: bool,
 ) -> dict:
     """The negative importance-weighted bound (IWAE, Burda et al. 2016, equation 8).
 

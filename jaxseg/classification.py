@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxseg import examples, labels, pictures, training
+from jaxseg import examples, labels, losses, pictures, training
 from jaxseg.metrics import pixel_scores
 from jaxseg.task import Task
 
@@ -174,9 +174,9 @@ def loss_and_sums(
       "calibration"}.
     """
     logits, target = logits_of(model, params, batch, **options), truth(batch, model.classes)
-    smooth = optax.smooth_labels(target.one_hot[:, 0, 0], model.smoothing)
-    terms = optax.softmax_cross_entropy(logits, smooth) * target.valid[:, 0, 0]
-    probability = jax.nn.softmax(logits)[:, None, None]
+    logits = logits[:, None, None]
+    terms = losses.pixel_cross_entropy(logits, target, model.smoothing) * target.valid
+    probability = jax.nn.softmax(logits)
     return jnp.mean(terms), {
         "loss": jnp.sum(terms),
         "count": jnp.sum(batch["mask"].astype(jnp.float32)),

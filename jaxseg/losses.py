@@ -2,7 +2,8 @@
 
 `logits` is float [B, H, W, K], `truth` a `jaxseg.labels.Truth` of [B, H, W]. Every loss
 is one number per example, so that a batch, micro-batches or several devices give the
-same mean. Ignored pixels do not count; an id that is no class makes the loss NaN.
+same mean. Ignored pixels do not count; an id that is no class makes the loss NaN. A logit
+of -inf rules a class out of a pixel, which costs nothing where the class is not true.
 
 An example without a labelled pixel has loss 0. The losses of regions (Dice, Tversky,
 Lovász, boundary) average over the classes that an example's truth holds. A class that
@@ -25,9 +26,13 @@ Loss = Callable[[jax.Array, Truth], jax.Array]
 def cross_entropy(smoothing: float = 0.0, class_weights: tuple[float, ...] = ()) -> Loss:
     """Cross-entropy in nats, the weighted mean over an example's labelled pixels.
 
+    With smoothing and weights together, a pixel's whole smoothed target has the weight of
+    the true class. This differs from torch's `CrossEntropyLoss`, which weighs the share of
+    each class by that class's own weight.
+
     Args:
       smoothing: share of each target spread evenly over all classes (Szegedy et
-        al. 2016).
+        al. 2016). As each class gets a share, a logit of -inf makes the loss infinite.
       class_weights: a weight per class; the mean divides by the sum of the weights of
         the pixels.
 
@@ -63,10 +68,12 @@ def focal(gamma: float = 2.0, class_weights: tuple[float, ...] = ()) -> Loss:
         raise ValueError(f"gamma must not be negative, got {gamma}")
 
     def loss(logits, truth):
-        entropy = pixel_cross_entropy(logits, truth)
+        weights = pixel_weights(truth, class_weights)
+        # Infinite where the true class is ruled out: that has no finite gradient either.
+        entropy = jnp.where(weights == 0, 0.0, pixel_cross_entropy(logits, truth))
         # 1 - p, kept off 0 where its power has no finite gradient.
         rest = jnp.clip(-jnp.expm1(-entropy), 1e-7, 1.0)
-        return weighted_mean(rest**gamma * entropy, pixel_weights(truth, class_weights))
+        return weighted_mean(rest**gamma * entropy, weights)
 
     return loss
 
@@ -102,14 +109,15 @@ def top_k(share: float = 0.25) -> Loss:
 def tversky(alpha: float = 0.5, beta: float = 0.5, smooth: float = 1.0, gamma: float = 1.0) -> Loss:
     """1 - TP / (TP + alpha FP + beta FN) of soft regions, mean over present classes.
 
-    Salehi et al. 2017; alpha = beta = 0.5 is the soft Dice loss, gamma > 1 the focal
-    Tversky loss (Abraham and Khan 2019, there 1 / gamma).
+    Salehi et al. 2017; alpha = beta = 0.5 is `dice` with twice the `smooth`. With another
+    gamma than 1 it is the focal Tversky loss (Abraham and Khan 2019), whose exponent is
+    1 / gamma there: their 4 / 3 is 0.75 here.
 
     Args:
       alpha: weight of false positives.
       beta: weight of false negatives.
       smooth: pixels added to numerator and denominator.
-      gamma: power of each class's term.
+      gamma: power of each class's term, the inverse of the paper's gamma.
 
     Returns:
       (logits, truth) -> [B].
@@ -251,7 +259,10 @@ def pixel_cross_entropy(logits: jax.Array, truth: Truth, smoothing: float = 0.0)
       float32 [B, H, W]; finite where ignored.
     """
     target = optax.smooth_labels(truth.one_hot, smoothing) if smoothing else truth.one_hot
-    return -jnp.sum(target * jax.nn.log_softmax(logits.astype(jnp.float32)), -1)
+    log_prob = jax.nn.log_softmax(logits.astype(jnp.float32))
+    # 0 log 0 is 0, but 0 times -inf is NaN.
+    entropy = -jnp.sum(target * jnp.where(target > 0, log_prob, 0.0), -1)
+    return jnp.where(truth.valid == 0, 0.0, entropy)
 
 
 def pixel_weights(truth: Truth, class_weights: tuple[float, ...]) -> jax.Array:

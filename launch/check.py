@@ -7,7 +7,6 @@ otherwise with 0, and `launch.train` reads the folder in the same way.
 
 import logging
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +63,8 @@ def main(argv: list[str]) -> None:
         except BadFile as bad:
             opened.problems.append(bad)
     warnings = [] if opened.reading is None else list(remarks.remarks(opened))
-    _print("\n\n".join(filter(None, (summary(opened), table(opened.problems, warnings, root)))))
+    if text := "\n\n".join(filter(None, (summary(opened), table(opened.problems, warnings, root)))):
+        print(text)
     counted = _count(warnings, "warning")
     if opened.problems or opened.reading is None:
         raise CommandExit(f"{_count(opened.problems, 'error')}, {counted}")
@@ -131,13 +131,6 @@ def _class_shares(opened):
 def _pair(text):
     low, high = map(float, text.strip("()").split(","))
     return low, high
-
-
-def _print(text):
-    try:
-        print(*filter(None, [text]), flush=True)
-    except BrokenPipeError:  # of `| head`; otherwise Python reports it again at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _count(things, name):

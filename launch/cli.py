@@ -14,36 +14,44 @@ from absl import logging as absl_logging
 from tqdm import tqdm
 
 from launch import storage
-from launch.config.errors import ABANDONED, DISK_ERRORS, CommandExit, UserError
+from launch.config.errors import ABANDONED, DISK_ERRORS, CommandExit, Interrupted, UserError
+from launch.engine import preemption
+from launch.reporting import outputs
 
 logger = logging.getLogger("segen")
+
+MOST_SEEDS = 10_000_000  # of one command; they lie in memory
 
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command and exits with its code.
 
     A mistake of the user is one message on stderr; an error in this program shows its stack
-    trace.
+    trace. A command goes on when nobody can read its outputs any more.
 
     Args:
       main: takes the arguments of the command line.
     """
     install_handler()
-    try:
-        main(sys.argv[1:])
-    except BaseException as error:
-        known = ending(error)
-        if known is None:
-            raise
-        message, code = known
-        logger.error(message)
-        sys.exit(code)
+    with outputs.protected(), preemption.signals_as_exceptions():
+        try:
+            main(sys.argv[1:])
+            outputs.check_results()
+        except BaseException as error:
+            known = ending(error)
+            if known is None:
+                raise
+            message, code = known
+            logger.error(message)
+            sys.exit(code)
 
 
 def ending(error: BaseException) -> tuple[str, int] | None:
     """The message and the exit code of an error; None for an error in this program."""
     if isinstance(error, CommandExit):
         return str(error), error.exit_code
+    if isinstance(error, preemption.Terminated):
+        return str(error), Interrupted.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "left at once; nothing was saved", ABANDONED
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
@@ -138,7 +146,7 @@ def seed_range(value: str) -> list[int]:
     """The argument type of --seeds: "7", "0-63", or a list "0-3,8,12-15".
 
     Raises:
-      ArgumentTypeError: the value has another form.
+      ArgumentTypeError: the value has another form, or more seeds than MOST_SEEDS.
     """
     seeds = []
     for part in value.split(","):
@@ -147,6 +155,10 @@ def seed_range(value: str) -> list[int]:
         if last < first or last >= 2**31:
             raise argparse.ArgumentTypeError(
                 f"{value!r} is not a range of seeds; write 7, 0-63 or 0-3,8,12-15"
+            )
+        if len(seeds) + last - first >= MOST_SEEDS:
+            raise argparse.ArgumentTypeError(
+                f"{value!r} has more than {MOST_SEEDS:,} seeds; ask for them in several calls"
             )
         seeds.extend(range(first, last + 1))
     return seeds

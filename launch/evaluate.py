@@ -7,7 +7,8 @@ or --segmenter: scores of images instead, with a card of all that the scores dep
 import argparse
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,9 @@ def main(argv: list[str]) -> None:
     _check_numbers(options)
     split = restored.data.split
     header = {"step": restored.step, "split": split.title}
-    if any(getattr(options, kind) for kind in KINDS):
-        results = _scores(restored, options)
-        _write(restored, options, header | results)
+    scored, draw = any(getattr(options, kind) for kind in KINDS), None
+    if scored:
+        results, draw = _scores(restored, options)
     else:
         experiment = restored.experiment
         metrics = experiments.evaluate(
@@ -56,7 +57,12 @@ def main(argv: list[str]) -> None:
             experiment.compiled.score_step,
         )
         results = experiments.for_json(metrics)
-    print(json.dumps(header | {"examples": split.size} | results))
+    # First of all: they took long, and a disk may be full.
+    print(json.dumps(header | {"examples": split.size} | results), flush=True)
+    if scored:
+        _write(restored, options, header | results)
+    if draw:
+        draw()
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -107,19 +113,21 @@ def _check_numbers(options: argparse.Namespace) -> None:
         raise UserError(f"--neighbours must be 0 or more, got {options.neighbours}")
 
 
-def _scores(restored: trained_runs.Restored, options: argparse.Namespace) -> dict:
-    """All scores that the options ask for, with their card."""
+def _scores(
+    restored: trained_runs.Restored, options: argparse.Namespace
+) -> tuple[dict, Callable[[], None] | None]:
+    """All scores that the options ask for, with their card; and what draws a figure of them."""
     _check_task(restored, options)
     count = min(options.reals or restored.data.split.size, restored.data.split.size)
-    results, card = {}, {}
+    results, card, draw = {}, {}, None
     if options.segmenter:
         results, card["segmenter"] = _segmenter_scores(restored, options, count)
     if options.samples or options.completions or options.floor:
-        feature_results, feature_card = _feature_scores(restored, options, count)
+        feature_results, feature_card, draw = _feature_scores(restored, options, count)
         results, card = results | feature_results, card | feature_card
     # A device that rounds products (TF32 of NVIDIA GPUs) rounds the features too.
     card["device"] = restored.experiment.mesh.devices.flat[0].device_kind
-    return experiments.for_json(results) | {"card": card}
+    return experiments.for_json(results) | {"card": card}, draw
 
 
 def _check_task(restored: trained_runs.Restored, options: argparse.Namespace) -> None:
@@ -146,8 +154,8 @@ def _segmenter_scores(
 
 def _feature_scores(
     restored: trained_runs.Restored, options: argparse.Namespace, count: int
-) -> tuple[dict, dict]:
-    """Scores by features against the split's images, and their card."""
+) -> tuple[dict, dict, Callable[[], None] | None]:
+    """Scores by features against the split's images, their card, and what draws a figure."""
     config, experiment, data = restored.config, restored.experiment, restored.data
     if options.samples:  # before a classifier is trained
         sample_metrics.check_counts({"--samples": options.samples})
@@ -164,7 +172,7 @@ def _feature_scores(
     extract = sample_metrics.make_extractor(net, experiment.mesh)
     images = image_sets.real_images(experiment, data, options.batch_size, count)
     real = sample_metrics.measure(extract, images, count, "measuring real images")
-    results = {"real/ms_ssim": sample_metrics.pairwise_ms_ssim(real, net.classes)}
+    results, draw = {"real/ms_ssim": sample_metrics.pairwise_ms_ssim(real, net.classes)}, None
     for name, images, number in _image_sets(restored, options, training, count, floor):
         measured = sample_metrics.measure(extract, images, number, name)
         scores = sample_metrics.compare(real, measured, net.classes)
@@ -172,8 +180,9 @@ def _feature_scores(
         results |= {prefix + key: value for key, value in scores.items()}
         if name == "samples":
             results |= _class_agreement(measured, net.classes, config.task.get("classes", 0))
-            _show_neighbours(restored, options, extract, measured, training)
-    return results, net.card | _card(experiment, options, count, floor)
+            if options.neighbours:
+                draw = partial(_show_neighbours, restored, options, extract, measured, training)
+    return results, net.card | _card(experiment, options, count, floor), draw
 
 
 def _feature_net(options: argparse.Namespace, spec: dict) -> dict:
@@ -224,8 +233,6 @@ def _class_agreement(
 
 def _show_neighbours(restored, options, extract, samples, training) -> None:
     """Writes a figure of samples and the training images nearest to them."""
-    if not options.neighbours:
-        return
     logger.info("looking for the nearest training images")
     images = image_sets.real_images(
         restored.experiment, training, options.batch_size, training.split.size

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
 def supervise(training: list[str], processes: int, devices: int, restarts: int) -> int:
     """Starts the processes, again and again, until the training ends.
 
-    SIGTERM and Ctrl-C end the training: the processes save, and none is started again.
+    SIGTERM, SIGHUP and Ctrl-C end the training: the processes save, and none is started again.
 
     Args:
       training: the arguments of launch.train.
@@ -69,8 +69,9 @@ def supervise(training: list[str], processes: int, devices: int, restarts: int) 
       The exit code of the last start; see `attempt`.
     """
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda *_: stop.set())
     failures = 0
     while True:
         began = time.monotonic()

@@ -54,11 +54,13 @@ def main(argv: list[str]) -> None:
         refine=[{"name": "jaxseg.inference.crf:dense_crf"}] * options.crf,
         postprocess=cleaning(options.min_size, options.fill_holes),
     )
-    if max(options.fill_holes, default=0) >= segmenter.classes:
+    if options.fill_holes and max(options.fill_holes) >= segmenter.classes:
         raise UserError(
             f"--fill_holes: there is no class {max(options.fill_holes)}; ids are 0 to "
             f"{segmenter.classes - 1}"
         )
+    for line in segmenter.reading.lines if segmenter.reading else ():
+        logger.info(f"trained on {line}")
     failed = predict(segmenter, items, options.out, segmenter.prior(options.prior, items))
     if failed:
         raise UserError(

@@ -7,21 +7,27 @@ nor on their number. With --condition the images are made from given ones; with
 
 import argparse
 import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from launch import cli
 from launch.config.errors import UserError
-from launch.data import batches
+from launch.data import batches, cache
 from launch.engine import sharding, trained_runs
 from launch.inference import conditioning, sampling
 from launch.reporting import image_files
+from launch.storage import atomic
 
 logger = logging.getLogger("segen")
 
 SEEDS, STRIP_SEEDS = range(64), range(9)  # the defaults, of images and with --interpolate
 MOST_COLUMNS = 40  # classes up to which a grid has a column for each
+MOST_PIXELS = 2**26  # of all images of a picture, before they are enlarged
 
 
 def main(argv: list[str]) -> None:
@@ -96,12 +102,16 @@ def _check_options(options: argparse.Namespace) -> None:
 def _sample(restored: trained_runs.Restored, options: argparse.Namespace) -> np.ndarray:
     """Writes samples; in a grid a column for each class, unless one class is asked for."""
     seeds = list(options.seeds or SEEDS)
-    images = sampling.sample_images(restored, seeds, options.label, options.batch_size)
+    arguments = restored, seeds, options.label, options.batch_size
+    with _allocator(restored, options.out, len(seeds)) as allocate:
+        images = sampling.sample_images(*arguments, allocate)
+    if options.out.suffix == ".npy":
+        return images
     classes, grid = sampling.class_count(restored), images
     if 1 < classes <= MOST_COLUMNS and options.label is None:
         labels = sampling.labels_by_seed(seeds, None, classes)
         grid = sampling.column_per_class(images, labels, classes)
-    _save(options.out, images, grid)
+    image_files.save(options.out, grid)
     return images
 
 
@@ -115,16 +125,16 @@ def _interpolate(restored: trained_runs.Restored, options: argparse.Namespace) -
         "end": seeds[1:].astype(np.int32),
         "label": sampling.labels_by_seed(seeds[:-1], options.label, classes),
     }
-    strips = sampling.run_by_seed(
-        restored, compiled.interpolate, seeds[:-1], columns, options.batch_size
-    )
+    arguments = restored, compiled.interpolate, seeds[:-1], columns, options.batch_size
+    with _allocator(restored, options.out, len(seeds)) as allocate:
+        strips = sampling.run_by_seed(*arguments, allocate)
     if options.out.suffix in image_files.ANIMATIONS:
         # Forwards and backwards. At a seed two frames meet, the last of a strip and the first
         # of the next: the same image, unless classes come by turns.
         frames = strips.reshape(-1, *strips.shape[2:])
         image_files.animate(options.out, [*frames, *frames[-2:0:-1]])
-    else:
-        _save(options.out, strips, strips)
+    elif options.out.suffix != ".npy":
+        image_files.save(options.out, strips)
     return strips
 
 
@@ -138,8 +148,12 @@ def _complete(restored: trained_runs.Restored, options: argparse.Namespace) -> n
     read = _read_condition if options.condition else _read_rows
     seeds, given, labels = read(restored, options, key)
     columns = {key: given, "label": labels}
-    images = sampling.run_by_seed(restored, compiled.complete, seeds, columns, options.batch_size)
-    _save(options.out, images, sampling.side_by_side(conditioning.shown(key, given), images))
+    arguments = restored, compiled.complete, seeds, columns, options.batch_size
+    with _allocator(restored, options.out, len(seeds)) as allocate:
+        images = sampling.run_by_seed(*arguments, allocate)
+    if options.out.suffix != ".npy":
+        pairs = sampling.side_by_side(conditioning.shown(key, given), images)
+        image_files.save(options.out, pairs)
     return images
 
 
@@ -152,7 +166,7 @@ def _read_condition(restored, options, key) -> tuple[list[int], np.ndarray, np.n
             f"--condition={options.condition}: {len(given)} images for {len(seeds)} seeds; "
             f"give one for each (--seeds=0-{len(given) - 1}), or one for all"
         )
-    given = np.repeat(given, len(seeds) // len(given), axis=0)
+    given = np.broadcast_to(given, (len(seeds), *given.shape[1:]))
     labels = sampling.labels_by_seed(seeds, options.label, sampling.class_count(restored))
     return seeds, given, labels
 
@@ -181,13 +195,26 @@ def _column(data: batches.Data, key: str, rows: list[int]) -> np.ndarray:
     return np.stack([data.split[row][key] for row in rows])
 
 
-def _save(path: Path, images: np.ndarray, grid: np.ndarray) -> None:
-    """Writes the float images to a .npy file, or their grid to a picture."""
-    if path.suffix != ".npy":
-        image_files.save(path, grid)
+@contextmanager
+def _allocator(restored: trained_runs.Restored, path: Path, count: int) -> Iterator[Callable]:
+    """Yields (shape, dtype) -> array: in a .npy file, which appears when the block ends, or
+    in memory, for a picture.
+
+    Raises:
+      UserError: the picture would be too large.
+    """
+    if path.suffix == ".npy":
+        with atomic.replacing(path) as working:
+            yield partial(cache.create, working)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, images)
+    shapes = [leaf.shape for leaf in restored.experiment.example.values()]
+    pixels = count * max(math.prod(shape[:2]) for shape in shapes if len(shape) == 3)
+    if pixels > MOST_PIXELS:
+        raise UserError(
+            f"--out={path}: {count:,} images have {pixels:,} pixels, and a picture takes "
+            f"{MOST_PIXELS:,}; give fewer --seeds, or write a .npy file"
+        )
+    yield np.empty
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ LAYERS = (
 )
 # Words of the first versions, as whole words; see docs/architecture.md for those of today.
 OLD_WORDS = (
-    *("Journal", "Silent", "OpenedFolder", "assemble", "objects.find", "of_average"),
+    *("Journal", "Silent", "Opened", "assemble", "objects.find", "of_average"),
     *("portable", "rendezvous", "lease", "PATIENCE", "on_first", "detours", "judge", "judged"),
     *("judgement", "verdict", "Mistake", "config.guard", "config.faults", "Subject", "Game"),
 )

@@ -45,14 +45,15 @@ def translation(ratio: float = 0.125) -> Augment:
     The published code fills with grey, 0, as it pads normalised photographs.
 
     Args:
-      ratio: largest move, as a part of each side.
+      ratio: largest move, as a part of each side; in whole pixels, half a pixel as one, and
+        at least one.
 
     Returns:
       (image, key) -> image.
     """
 
     def apply(image, key):
-        reach = [max(1, round(side * ratio)) for side in image.shape[:2]]
+        reach = [max(1, int(side * ratio + 0.5)) for side in image.shape[:2]]
         limits = jnp.array([2 * pixels + 1 for pixels in reach])
         corner = jax.random.randint(key, (2,), 0, limits)
         padding = ((reach[0],) * 2, (reach[1],) * 2, (0, 0))

@@ -121,8 +121,9 @@ def softmax(levels: int = 256) -> PixelLikelihood:
 
     def log_prob(x, parameters):
         level = jnp.round((x + 1.0) * ((levels - 1) / 2.0)).astype(jnp.int32)
-        # A product with a one-hot vector: on CPUs a gather is slower here.
-        logit = jnp.sum(parameters * jax.nn.one_hot(level, levels), axis=-1)
+        # On CPUs a gather is slower here. A product would be NaN at a logit of -inf.
+        true = jax.nn.one_hot(level, levels, dtype=bool)
+        logit = jnp.sum(jnp.where(true, parameters, 0.0), axis=-1)
         return logit - jax.nn.logsumexp(parameters, axis=-1)
 
     return PixelLikelihood(

@@ -46,12 +46,8 @@ def precision_recall(
             f"the {k}-th neighbour needs at least {least_images(k)} images of each kind; "
             f"there are {len(real)} and {len(generated)}"
         )
-    # Far from zero, float32 would round away the distances between the points.
-    centre = np.mean(real, axis=0, dtype=np.float64)
-    real, generated = (
-        jnp.asarray(np.asarray(points, np.float64) - centre, jnp.float32)
-        for points in (real, generated)
-    )
+    middle = centre(real)
+    real, generated = (jnp.asarray(points - middle, jnp.float32) for points in (real, generated))
     compare = partial(_compare, rows=rows)
     counts = compare(real, generated, radii(real, k, rows), radii(generated, k, rows))
     hit, balls, reached, covered = (np.asarray(leaf) for leaf in jax.device_get(counts))
@@ -61,6 +57,25 @@ def precision_recall(
         "density": float(balls.sum(dtype=np.float64) / (k * len(generated))),
         "coverage": float(covered.mean()),
     }
+
+
+def centre(points: np.ndarray) -> np.ndarray:
+    """Finds what to subtract from features before their distances are compared in float32.
+
+    Far from zero, float32 would round away the distances between the points. Subtracting the
+    mean itself could round each point: whole numbers have many equal distances, which stay
+    equal only where no difference is rounded. So each mean is rounded to a multiple of a
+    power of two, about the largest standard deviation of a feature.
+
+    Args:
+      points: features [N, F].
+
+    Returns:
+      float64 [F], less than half of that deviation from the mean of each feature.
+    """
+    points = np.asarray(points, np.float64)
+    step = np.ldexp(0.5, np.frexp(points.std(axis=0).max())[1])
+    return step * np.round(points.mean(axis=0) / step)
 
 
 def least_images(k: int = K) -> int:

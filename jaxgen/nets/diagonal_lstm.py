@@ -62,7 +62,7 @@ class DiagonalBiLSTM(nn.Module):
     """
 
     features: int
-    groups: int = 1
+    groups: int
     dtype: Dtype = jnp.float32
 
     def setup(self):

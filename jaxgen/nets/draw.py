@@ -32,8 +32,8 @@ class Glimpse(nn.Module):
     hidden: int
     read_size: int
     write_size: int
-    dtype: Dtype = jnp.float32
-    history: bool = False
+    dtype: Dtype
+    history: bool
 
     @nn.compact
     def __call__(self, carry, noise, x, condition):

@@ -282,14 +282,12 @@ class PixelDense(nn.Module):
       features: number of output features.
       groups: see `channel_mask`.
       parts: see `channel_mask`.
-      use_bias: whether it has a bias.
       dtype: dtype that it computes in.
     """
 
     features: int
     groups: int = 1
     parts: int = 1
-    use_bias: bool = True
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -300,8 +298,7 @@ class PixelDense(nn.Module):
         if self.groups > 1:
             mask = channel_mask(*shape, self.groups, "B", self.parts)
             kernel = kernel * mask.astype(kernel.dtype)
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
-        return _add_bias(self, y) if self.use_bias else y
+        return _add_bias(self, x.astype(self.dtype) @ kernel.astype(self.dtype))
 
 
 class Head(nn.Module):
@@ -316,7 +313,7 @@ class Head(nn.Module):
 
     features: int
     outputs: int
-    groups: int = 1
+    groups: int
     dtype: Dtype = jnp.float32
 
     @nn.compact

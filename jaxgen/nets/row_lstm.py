@@ -41,7 +41,7 @@ class RowLSTM(nn.Module):
     """
 
     features: int
-    groups: int = 1
+    groups: int
     dtype: Dtype = jnp.float32
 
     @nn.compact

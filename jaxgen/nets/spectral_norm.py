@@ -61,7 +61,7 @@ def normalise(params: Any, vectors: dict, steps: int = 1) -> tuple[Any, dict]:
 
 
 def largest_singular_value(
-    matrix: jax.Array, u: jax.Array, steps: int = 1
+    matrix: jax.Array, u: jax.Array, steps: int
 ) -> tuple[jax.Array, jax.Array]:
     """Estimates the largest singular value by power iteration.
 

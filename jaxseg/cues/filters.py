@@ -11,6 +11,10 @@ MATRIX = 1024
 def gaussian_kernel(sigma: float, order: int = 0, truncate: float = 4.0) -> np.ndarray:
     """Samples a Gaussian or its derivative.
 
+    The samples of the second derivative are corrected to give 0 on a ramp and 1 on x^2 / 2,
+    as scipy's are not: at sigma 0.5 these give -0.56 on an image of ones, and 1.34. Those of
+    the first are scipy's, which give 0.86 on x there, and 1 to 0.3 % from sigma 0.7 on.
+
     Args:
       sigma: standard deviation in pixels.
       order: 0 (weights sum to 1), 1 or 2, the derivative along the axis.
@@ -31,8 +35,8 @@ def gaussian_kernel(sigma: float, order: int = 0, truncate: float = 4.0) -> np.n
     if order == 1:
         return weights * x / sigma**2  # correlation with it is the derivative
     if order == 2:
-        second = weights * (x**2 - sigma**2) / sigma**4
-        return second - second.mean()
+        square, fourth = weights @ x**2, weights @ x**4  # sigma^2 and 3 sigma^4, but for sampling
+        return 2 * weights * (x**2 - square) / (fourth - square**2)
     raise ValueError(f"order must be 0, 1 or 2, got {order}")
 
 

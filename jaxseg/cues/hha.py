@@ -16,6 +16,8 @@ from jaxseg.cues import depth as cue
 DOWN = (0.0, 1.0, 0.0)  # of a camera that is held level
 # Degrees within which a surface counts as level or upright: coarse steps, then fine.
 TOLERANCES = (45.0,) * 5 + (15.0,) * 5
+# Mean squared cosines of the normals with two directions that count as equally good.
+TIE = 1e-3
 
 
 def gravity(normals: jax.Array) -> jax.Array:
@@ -23,7 +25,8 @@ def gravity(normals: jax.Array) -> jax.Array:
 
     Starting from the camera's y axis, alternates between choosing the normals that are
     nearly parallel or nearly orthogonal to the estimate, and taking the direction
-    that is most parallel to the former and most orthogonal to the latter.
+    that is most parallel to the former and most orthogonal to the latter. Where several
+    directions are as good, as beside a single wall, it takes the one nearest to the estimate.
 
     Args:
       normals: float [H, W, 3], of `jaxseg.cues.depth.normals`; zero where unknown.
@@ -35,17 +38,19 @@ def gravity(normals: jax.Array) -> jax.Array:
     unit = jnp.sum(rows**2, -1) > 0.5
 
     def step(down, tolerance):
-        cosine = rows @ down
+        cosine = _product(rows, down)
         level = unit & (jnp.abs(cosine) > jnp.cos(tolerance))
         upright = unit & (jnp.abs(cosine) < jnp.sin(tolerance))
         sign = upright.astype(rows.dtype) - level.astype(rows.dtype)
-        scatter = jnp.matmul(rows.T * sign[None], rows, precision="highest")
+        scatter = _product(rows.T * sign[None], rows)
         value, vector = jnp.linalg.eigh(scatter)
-        least = vector[:, 0] * jnp.where(vector[:, 0] @ down < 0, -1.0, 1.0)
-        # Where two directions explain the normals equally well, the estimate stays.
         count = jnp.maximum(jnp.sum(unit), 1).astype(rows.dtype)
-        clear = value[1] - value[0] > 1e-3 * count
-        return jnp.where(clear, least, down), None
+        # What even the best direction leaves unexplained is noise: no less tells two apart.
+        best = value - value[0] < jnp.maximum(TIE * count, value[0])
+        nearest = _product(vector, jnp.where(best, _product(down, vector), 0.0))
+        length = jnp.linalg.norm(nearest)
+        # None is nearest to an estimate that is orthogonal to all: it stays.
+        return jnp.where(length > 1e-3, nearest / jnp.maximum(length, 1e-3), down), None
 
     return jax.lax.scan(step, jnp.array(DOWN), np.radians(np.float32(TOLERANCES)))[0]
 
@@ -64,20 +69,28 @@ def hha(depth: jax.Array, focal: float) -> jax.Array:
       float [H, W, 3]: inverse depth (1/m), height above the lowest point (m) and angle
       (radians). All are 0 where depth is unknown; the angle also where the normal is.
     """
+    inverse, height, cosine, sine = _parts(depth, focal)
+    # Not the arc cosine: rounding is most of it on level ground, where it has no slope.
+    angle = jnp.arctan2(sine, jnp.where((cosine == 0) & (sine == 0), 1.0, cosine))
+    return jnp.stack([inverse, height, angle], -1)
+
+
+def _parts(depth, focal):
+    """Inverse depth, height, cosine and sine of the angle; 0 where unknown, [H, W] each."""
     valid = cue.known(depth)
     safe = jnp.where(valid, depth, 1.0)
     normal = cue.normals(depth, focal)
     up = -jax.lax.stop_gradient(gravity(normal))
-    height = cue.points(safe, focal) @ up
+    height = _product(cue.points(safe, focal), up)
     height = height - jnp.min(jnp.where(valid, height, jnp.inf))
-    has_normal = jnp.any(normal != 0, -1)
-    cosine = jnp.where(has_normal, jnp.clip(normal @ up, -0.9999, 0.9999), 0.0)
-    parts = (
+    squared = jnp.sum(jnp.cross(normal, jnp.broadcast_to(up, normal.shape)) ** 2, -1)
+    sine = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+    return (
         jnp.where(valid, 1.0 / safe, 0.0),
         jnp.where(valid, height, 0.0),
-        jnp.where(has_normal, jnp.arccos(cosine), 0.0),
+        _product(normal, up),
+        sine,
     )
-    return jnp.stack(parts, -1)
 
 
 def channels(focal: float | None = None) -> Callable:
@@ -101,13 +114,12 @@ def channels(focal: float | None = None) -> Callable:
             return jnp.zeros((*shape, 4))
         depth = example["depth"][..., 0]
         valid = cue.known(depth)
-        inverse, height, angle = jnp.moveaxis(hha(depth, focal or max(shape)), -1, 0)
-        parts = (
-            cue.standardised(inverse, valid),
-            cue.standardised(height, valid),
-            jnp.where(angle > 0, jnp.cos(angle), 0.0),
-            valid.astype(jnp.float32),
-        )
-        return jnp.stack(parts, -1)
+        inverse, height, cosine, _ = _parts(depth, focal or max(shape))
+        inverse, height = (cue.standardised(part, valid) for part in (inverse, height))
+        return jnp.stack([inverse, height, cosine, valid.astype(jnp.float32)], -1)
 
     return compute
+
+
+def _product(left, right):
+    return jnp.matmul(left, right, precision="highest")

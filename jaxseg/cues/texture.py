@@ -165,7 +165,8 @@ def local_binary_pattern(image: jax.Array, points: int = 8, radius: float = 1.0)
     The number of neighbours on the circle that are at least as bright as the pixel,
     where bright and dark change at most twice around it; points + 1 for all other
     patterns (Ojala, Pietikainen and Maenpaa 2002, equation 9). Neighbours between
-    pixels are interpolated bilinearly; the image is mirrored at its border.
+    pixels are interpolated bilinearly; the image is mirrored at its border. A neighbour that
+    is darker by less than rounding can tell, 2e-7 of the largest value around, is as bright.
 
     Args:
       image: float [H, W].
@@ -183,6 +184,9 @@ def local_binary_pattern(image: jax.Array, points: int = 8, radius: float = 1.0)
     reach = math.ceil(radius) + 1
     padded = filters.pad_mirrored(image, reach, (0, 1))
     height, width = image.shape
+    around = (2 * reach + 1,) * 2
+    largest = jax.lax.reduce_window(jnp.abs(padded), 0.0, jax.lax.max, around, (1, 1), "VALID")
+    rounding = 2 * jnp.finfo(image.dtype).eps * largest
 
     def difference(dy, dx):
         # Of differences, not of values: so that flat parts are equal to the last bit.
@@ -200,7 +204,7 @@ def local_binary_pattern(image: jax.Array, points: int = 8, radius: float = 1.0)
             for weight, corner in zip(weights, corners, strict=True)
             if weight
         )
-        bits.append(value >= 0)
+        bits.append(value >= -rounding)
     bits = jnp.stack(bits)
     changes = (bits != jnp.roll(bits, 1, axis=0)).sum(0)
     return jnp.where(changes <= 2, bits.sum(0), points + 1).astype(jnp.int32)
@@ -233,6 +237,10 @@ def structure_tensor(image: jax.Array, sigma: float, scale: float = 1.0) -> Stru
 def local_statistics(image: jax.Array, sigma: float) -> jax.Array:
     """Computes mean and standard deviation in a Gaussian window.
 
+    The deviation is that of the window's pixels from the window's own mean. It is found along
+    one axis and then the other, as sums of squares: the mean of the squares less the square
+    of the mean would be lost in rounding where the window is nearly flat.
+
     Args:
       image: float [H, W].
       sigma: of the window, in pixels.
@@ -240,9 +248,25 @@ def local_statistics(image: jax.Array, sigma: float) -> jax.Array:
     Returns:
       float [H, W, 2].
     """
-    mean = window_means(image[..., None], sigma)
-    variance = window_means((image[..., None] - mean) ** 2, sigma)
-    return jnp.concatenate([mean, jnp.sqrt(variance + 1e-12)], axis=-1)
+    mean, variance = _moments(image, sigma)  # of the pixels of one column
+    mean, between = _moments(mean.T, sigma)
+    within = filters.correlate(variance, filters.gaussian_kernel(sigma), 1)
+    return jnp.stack([mean.T, jnp.sqrt(within + between.T + 1e-12)], axis=-1)
+
+
+def _moments(values, sigma):
+    """Means and variances in windows along the first axis of values [H, W]."""
+    kernel = filters.gaussian_kernel(sigma)
+    mean = filters.correlate(values, kernel, 0)
+    padded = filters.pad_mirrored(values, len(kernel) // 2, (0,))
+
+    def add(total, tap):
+        place, weight = tap
+        shifted = jax.lax.dynamic_slice_in_dim(padded, place, len(values))
+        return total + weight * (shifted - mean) ** 2, None
+
+    taps = jnp.arange(len(kernel)), jnp.asarray(kernel, values.dtype)
+    return mean, jax.lax.scan(add, jnp.zeros_like(mean), taps)[0]
 
 
 def local_histograms(

@@ -77,7 +77,7 @@ def dense_crf(
         )
     if exact:
         similar = exact_filter(features(image, place_sigma, colour_sigma))
-        near = exact_filter(features(image[..., :0], smooth_sigma, 1.0))
+        near = exact_filter(features(image[..., :0], smooth_sigma, colour_sigma))
     else:
         size = grid_size(image.shape, place_sigma, colour_sigma)
         if np.prod(size, dtype=float) * probability.shape[-1] > MAX_GRID:

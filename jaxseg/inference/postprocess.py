@@ -129,7 +129,7 @@ def regions(labels: np.ndarray, connectivity: int = 4) -> np.ndarray:
     labels = _checked(labels)
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
-    same = [a == b for a, b in _neighbours(labels, connectivity)]
+    same = [a == b for a, b in _neighbours(labels, connectivity == 8)]
     return connected(*same)
 
 
@@ -145,7 +145,7 @@ def connected(*linked: np.ndarray) -> np.ndarray:
     """
     shape = linked[0].shape[0] + 1, linked[0].shape[1]
     place = np.arange(shape[0] * shape[1]).reshape(shape)
-    pairs = _neighbours(place, 4 if len(linked) == 2 else 8)
+    pairs = _neighbours(place, len(linked) > 2)
     a, b = (
         np.concatenate([pair[end][link] for pair, link in zip(pairs, linked, strict=True)])
         for end in (0, 1)
@@ -174,10 +174,10 @@ def _absorb(parts, label, stays, ignore):
     return label[parts]
 
 
-def _neighbours(array, connectivity=4):
-    """Every pair of neighbours, as pairs of arrays: down, right and the two diagonals."""
+def _neighbours(array, diagonals=False):
+    """Pairs of neighbours, as pairs of arrays: down, right and perhaps the two diagonals."""
     pairs = [(array[:-1], array[1:]), (array[:, :-1], array[:, 1:])]
-    if connectivity == 8:
+    if diagonals:
         pairs += [(array[:-1, :-1], array[1:, 1:]), (array[:-1, 1:], array[1:, :-1])]
     return pairs
 

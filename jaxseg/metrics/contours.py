@@ -15,7 +15,8 @@ TOLERANCE = 0.0075  # of the image diagonal, as in BSDS and in SegNet's boundary
 def contour(region: jax.Array) -> jax.Array:
     """Finds the pixels of a region that have a 4-neighbour outside it.
 
-    The image border is no contour: the pixels beyond it are unknown.
+    All beyond the image is outside, as in MONAI and MedPy: so an object that the image cuts
+    has a contour all around, and two objects of which one reaches the border compare.
 
     Args:
       region: bool [H, W].
@@ -23,7 +24,7 @@ def contour(region: jax.Array) -> jax.Array:
     Returns:
       bool [H, W].
     """
-    padded = jnp.pad(region, 1, mode="edge")
+    padded = jnp.pad(region, 1)
     around = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return region & ~around
 

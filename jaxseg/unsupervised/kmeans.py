@@ -19,7 +19,7 @@ class Clusters(NamedTuple):
 
 
 def kmeans(
-    points: jax.Array, clusters: int, key: jax.Array, restarts: int = 8, iterations: int = 30
+    points: jax.Array, clusters: int, key: jax.Array, restarts: int, iterations: int = 30
 ) -> Clusters:
     """Runs Lloyd's algorithm several times, each begun by k-means++, and keeps the best run.
 

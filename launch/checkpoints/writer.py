@@ -27,6 +27,7 @@ class CheckpointWriter:
       best: the metric by which to keep the best step, "-name" if larger is better; "" to keep
         only the latest.
       is_eligible: metrics of an evaluation -> whether its step may become the best.
+      before_save: called when a save begins; if it raises, nothing is written.
       before_commit: called when the files of a step are written and the step is not yet
         committed; if it raises, the step is not committed.
 
@@ -43,9 +44,10 @@ class CheckpointWriter:
         keep: int,
         best: str,
         is_eligible: Callable[[dict], bool] = lambda metrics: True,
+        before_save: Callable[[], None] = lambda: None,
         before_commit: Callable[[], None] = lambda: None,
     ):
-        self.folder, self._before_commit = folder, before_commit
+        self.folder, self._before_save, self._before_commit = folder, before_save, before_commit
         self._best, self._saving = best.removeprefix("-"), False
         _check_writable(folder)
         if jax.process_index() == 0:  # no save is under way: a save takes all processes
@@ -90,6 +92,7 @@ class CheckpointWriter:
                 f"config.checkpoint.best: the evaluation gives no {self._best!r}; "
                 f"it gives {', '.join(sorted(metrics))}"
             )
+        self._before_save()
         self._report_errors(lambda: _check_space(self.folder, state))
         self.wait()  # Orbax would wait in `save`
         _free_page_cache(self.folder)

@@ -53,7 +53,7 @@ class Collapsed(CommandExit):
 
 
 class Interrupted(CommandExit):
-    """SIGTERM or Ctrl-C: the run saved and left. The same command continues it."""
+    """SIGTERM, SIGHUP or Ctrl-C: the run saved and left. The same command continues it."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 

@@ -6,13 +6,16 @@ differs from `schema.defaults()`. Files are data only.
 
 import copy
 import importlib.util
+import inspect
+import json
+import traceback
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
 from launch.config.errors import UserError
-from launch.config.schema import OPEN, check_values, defaults, unknown_key
+from launch.config.schema import OPEN, check_values, defaults, flatten, unknown_key
 
 
 def load(spec: str) -> ConfigDict:
@@ -22,25 +25,77 @@ def load(spec: str) -> ConfigDict:
     `configs/vae.py` works outside a checkout too.
 
     Raises:
-      UserError: no such file, no `get_config` in it, an unknown variant or key.
+      UserError: no such file, no `get_config` in it, an unknown variant or key, or an error in
+        the file: says on which line.
     """
     path_name, _, variant = spec.partition(":")
     path = Path(path_name)
     if not path.is_file():
+        if path.is_dir():
+            raise UserError(f"--config: {path_name} is a folder; give a .py file in it")
         installed = Path(__file__).resolve().parents[2] / path_name
         if not installed.is_file() or path.is_absolute():
             raise UserError(f"--config: no such file: {path_name}")
         path = installed
+    try:
+        config = _execute(path, variant)
+        _check_plain(config.to_dict(), path)
+        return with_defaults(config, str(path))
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # any code of the user's
+        raise UserError(f"--config: {_place(path, error)}: {_reason(error)}")
+
+
+def _execute(path: Path, variant: str) -> ConfigDict:
+    """What `get_config(variant)` of a file returns."""
+    if path.suffix != ".py":
+        raise UserError(f"--config: {path}: its name must end in .py")
     module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
+    function = getattr(module, "get_config", None)
+    if not callable(function):
         raise UserError(f"--config: {path} has no function get_config(variant)")
+    code = getattr(function, "__code__", None)
+    place = f"{path}, line {code.co_firstlineno}" if code else path
     try:
-        config = module.get_config(variant)
-    except ValueError as error:
-        raise UserError(f"--config: {path}: {error}")
-    return with_defaults(config, str(path))
+        inspect.signature(function).bind(variant)
+    except TypeError:
+        fix = 'begin it with `def get_config(variant=""):`'
+        raise UserError(f"--config: {place}: get_config takes no variant; {fix}")
+    config = function(variant)
+    if not isinstance(config, ConfigDict) or isinstance(config, FrozenConfigDict):
+        kind = type(config).__name__
+        raise UserError(f"--config: {place}: get_config returns {kind}, not a ConfigDict")
+    return config
+
+
+def _check_plain(keys: dict, path: Path) -> None:
+    """Refuses values that config.json cannot hold."""
+    for key, value in flatten(keys).items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{path}: {key} = {value!r}: a config holds numbers, text, lists and dicts; give "
+                "a function or a class by its name, as text"
+            )
+
+
+def _place(path: Path, error: BaseException) -> str:
+    """The file and the line of an error: of the config file, or of a file with bad syntax."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename or path}, line {error.lineno or 1}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    return f"{path}, line {lines[-1]}" if lines else str(path)
+
+
+def _reason(error: BaseException) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    # A ValueError has words of the config's author, such as those for an unknown variant.
+    return text if text and isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
 def default_name(spec: str) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -137,6 +138,9 @@ def check_values(config: ConfigDict) -> None:
     Raises:
       UserError: names the key, its value, and what would do.
     """
+    for key, value in flatten(config.to_dict()).items():
+        if not _is_finite(value):
+            raise UserError(f"config.{key} must be finite, got {value}")
     positive = (
         "data.batch_size",
         "train.steps",
@@ -185,6 +189,15 @@ def check_values(config: ConfigDict) -> None:
             f"{config.checkpoint.every} is not a multiple of eval.every={config.eval.every}"
         )
     _check_dispatch(flatten(config.to_dict()))
+
+
+def _is_finite(value):
+    """Whether no number in a value is NaN or infinite."""
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _check_dispatch(flat):

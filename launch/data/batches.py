@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,6 +31,7 @@ class Data:
       arrays: {key: [size, ...]}, or None for a split that streams.
       example: shape and dtype of each array of one example.
       reading: how files became examples, as JSON; {} for data that are no files.
+      inventory: {file: a hash of its content}; {} for data that are no files.
       damaged: bool [size], the examples of `arrays` for which another stands in; None
         where all are whole.
       tally: a `damage.Tally` where `config.data.damaged` tolerates damaged records, else None.
@@ -39,6 +41,7 @@ class Data:
     arrays: dict[str, np.ndarray] | None
     example: dict[str, jax.ShapeDtypeStruct]
     reading: dict = dataclasses.field(default_factory=dict)
+    inventory: dict = dataclasses.field(default_factory=dict)
     damaged: np.ndarray | None = None
     tally: Any = None
 
@@ -77,18 +80,39 @@ def open_data(section, split: str, where: str = "config.data") -> Data:
         records = inner.records
     reading = getattr(records, "reading", None)
     reading = reading.to_json() if reading else {}
-    return Data(opened, arrays, example, reading, damaged, tally)
+    inventory = getattr(records, "inventory", {})
+    return Data(opened, arrays, example, reading, inventory, damaged, tally)
 
 
-def open_splits(section, held_out: str) -> tuple[Data, Data]:
-    """Opens the training split, `section.split`, and the evaluation split `held_out`."""
+def open_splits(section, held_out: str, workdir: Path, void: int = 255) -> tuple[Data, Data]:
+    """Opens the training split and the evaluation split of a run, and checks their masks.
+
+    Says what has changed in the files since the run in `workdir` last started.
+
+    Args:
+      section: `config.data`, with the training split.
+      held_out: the evaluation split.
+      workdir: the run's folder.
+      void: the id of pixels that neither train nor score.
+    """
     train = open_data(section, section.split, "config.data")
     if train.split.size < section.batch_size:
         logger.warning(
             f"{train.split.title}: {train.split.size:,} examples are fewer than "
             f"config.data.batch_size={section.batch_size}: every step takes some of them twice"
         )
-    return train, open_data(section, held_out, "config.eval")
+    evaluation = open_data(section, held_out, "config.eval")
+    if "segmentation" in train.example:
+        from launch.data import labels_check  # of masks
+
+        for data in (train, evaluation):
+            labels_check.check_labels(data.split, data.arrays, void)
+    inventories = {section.split: train.inventory, held_out: evaluation.inventory}
+    if any(inventories.values()) and jax.process_index() == 0:
+        from launch.data import inventory  # of files
+
+        inventory.tell_changes(workdir / "data.json", inventories)
+    return train, evaluation
 
 
 def facts(data: Data) -> dict:

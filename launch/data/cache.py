@@ -52,7 +52,10 @@ def arrays_of(split: Split, budget_mib: int) -> dict | None:
         if folder.is_dir():
             damage = checksums.find_damage(folder)
             if damage is None:
-                return _map(folder)
+                try:
+                    return _map(folder)
+                except (OSError, ValueError) as error:  # as the manifest says, but no arrays
+                    damage = str(error)
             logger.warning(f"cache {folder} is damaged ({damage}); decoding the split again")
             shutil.rmtree(folder, ignore_errors=True)
     for place in places:
@@ -72,20 +75,43 @@ def _build(split, first, folder) -> Path:
         arrays = {}
         for key, value in first.items():
             shape = (split.size, *value.shape)
-            path = working / f"{key}.npy"
-            arrays[key] = np.lib.format.open_memmap(path, "w+", value.dtype, shape)
+            arrays[key] = create(working / f"{key}.npy", shape, value.dtype)
         _decode(split, arrays)
         for array in arrays.values():
             array.flush()
         checksums.write(working)
         try:
             os.rename(working, folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was quicker: use its cache
+        except OSError:  # if another process was quicker, use its cache
+            if not folder.is_dir() or checksums.find_damage(folder):
                 raise
         return folder
     finally:
         shutil.rmtree(working, ignore_errors=True)
+
+
+def create(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
+    """Makes an .npy file of zeros, and maps it into memory to be filled.
+
+    The disk space is reserved now. Otherwise the system kills the process (SIGBUS) when it
+    writes into the map of a file that the disk has no room for.
+
+    Args:
+      path: the file.
+      shape: of the array.
+      dtype: of the array.
+
+    Returns:
+      The array.
+
+    Raises:
+      OSError: the disk has no room for the array, or cannot be written.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _allocate(first, size):

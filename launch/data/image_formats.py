@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from launch.config.errors import UserError
 from launch.data.bad_file import BadFile
+from launch.data.bounds import check_pixels, check_png
 
-# Pillow refuses very large images as possible attacks; these are the user's own files.
-Image.MAX_IMAGE_PIXELS = None
+Image.MAX_IMAGE_PIXELS = None  # `check_pixels` has a limit that the user can change
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp"),
     *(".jp2", ".j2k", ".heic", ".heif", ".avif"),
@@ -58,6 +59,9 @@ def load(path) -> Loaded:
         _register_heif(path)
     try:
         with Image.open(path) as image:
+            check_pixels(path, image.size)
+            if image.format == "PNG":
+                check_png(path)
             frames = 1 if image.format in ("MPO", "HEIF") else getattr(image, "n_frames", 1)
             if frames == 1 and _is_exact(image, path):
                 raw = _raw_mode(image)
@@ -65,7 +69,7 @@ def load(path) -> Loaded:
                 orientation = image.getexif().get(ORIENTATION, 1)
                 return Loaded(image, None, image.format, GREY_FACTOR.get(raw[:3], 1), orientation)
             form, orientation = image.format, image.getexif().get(ORIENTATION, 1)
-    except BadFile:
+    except (BadFile, UserError):
         raise
     except Exception as error:  # Pillow's plugins raise errors of any type
         if suffix not in (".tif", ".tiff"):
@@ -94,8 +98,11 @@ def read_size(path, stored: bool = False) -> tuple[int, int]:
         _register_heif(path)
     try:
         with Image.open(path) as image:
+            check_pixels(path, image.size)
             sideways = not stored and image.getexif().get(ORIENTATION, 1) >= 5
             return image.size if sideways else image.size[::-1]
+    except (BadFile, UserError):
+        raise
     except Exception:  # Pillow's plugins raise errors of any type
         return load(path).values.shape[:2]
 
@@ -169,8 +176,9 @@ def _read_tiff(path):
             if len(pages) != 1:
                 fix = "Save each as a file of its own, or all as the channels of one image."
                 raise BadFile(path, f"holds {len(pages)} images", fix)
+            check_pixels(path, sorted(pages[0].shape)[-2:])
             values, axes = pages[0].asarray(), pages[0].axes
-    except BadFile:
+    except (BadFile, UserError):
         raise
     except Exception as error:  # of a damaged file, tifffile raises errors of any type
         if "imagecodecs" in str(error):

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from launch.data.bad_file import BadFile, pixel
+from launch.data.bounds import check_pixels
 from launch.data.image_formats import load, unreadable, upright
 
 
@@ -192,9 +193,10 @@ def read_depth(path, stored: bool = False) -> np.ndarray:
     """
     if Path(path).suffix.lower() == ".npy":
         try:
-            values = np.load(path)
-        except (OSError, ValueError, EOFError) as error:
+            values = np.lib.format.open_memmap(path, mode="r")  # checks the size of the file
+        except Exception as error:  # numpy raises errors of many types
             raise unreadable(path, error)
+        check_pixels(path, values.shape)
         values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
     else:
         loaded = load(path)

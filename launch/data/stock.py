@@ -122,10 +122,9 @@ def depth_of_disparity(disparity: np.ndarray) -> np.ndarray:
         fix = "Read its PNG files in a data set of your own, or leave the key out."
         raise BadFile("cityscapes: disparity_map", "8 bits of 16", fix)
     pixels = (disparity.astype(np.float32) - 1) / 256
-    known = pixels > 0
-    return np.where(known, BASELINE * FOCAL_LENGTH / np.where(known, pixels, 1), 0).astype(
-        np.float32
-    )
+    known, metres = pixels > 0, np.zeros_like(pixels)
+    metres[known] = BASELINE * FOCAL_LENGTH / pixels[known]
+    return metres
 
 
 def resized(array: np.ndarray, size: int | tuple[int, int], smooth: bool = True) -> np.ndarray:

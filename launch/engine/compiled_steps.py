@@ -83,11 +83,11 @@ def compile_task(
     *,
     seed: int,
     learning_rates: dict[str, Callable],
-    accumulate: int = 1,
-    augment: tuple[Callable, ...] = (),
-    resident: dict[str, np.ndarray] | None = None,
-    pmap: bool = False,
-    skip_nonfinite: bool = False,
+    accumulate: int,
+    augment: tuple[Callable, ...],
+    resident: dict[str, np.ndarray] | None,
+    pmap: bool,
+    skip_nonfinite: bool,
 ) -> CompiledSteps:
     """Prepares the compilation of every function of a task.
 

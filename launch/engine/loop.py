@@ -54,7 +54,7 @@ def run_loop(
 
     Raises:
       Diverged: a loss or a parameter is not finite; no such state was saved.
-      Interrupted: SIGTERM or Ctrl-C; the step reached was saved.
+      Interrupted: SIGTERM, SIGHUP or Ctrl-C; the step reached was saved.
     """
     compiled, stride = experiment.compiled, schedule.steps_per_dispatch
     pending = PendingSteps(at_fixed_steps=group.processes > 1)

@@ -1,5 +1,6 @@
 """Optimisers from the config: schedule, clipping, moving average, accumulation."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -99,6 +100,7 @@ def _build_one(spec, where, accumulate, axis_name):
         raise UserError(f"{where}.learning_rate is missing: a number, or a schedule by name")
     if isinstance(rate, dict):
         rate = by_name.instantiate(rate, f"{where}.learning_rate")
+    _check_rate(rate, f"{where}.learning_rate")
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     own = {key: value for key, value in spec.items() if key != "learning_rate"}
     parts.append(by_name.instantiate(own, where, learning_rate=rate))
@@ -109,3 +111,18 @@ def _build_one(spec, where, accumulate, axis_name):
         built = optax.MultiSteps(built, accumulate).gradient_transformation()
     built = mean_over(axis_name, built) if axis_name else built
     return built, rate if callable(rate) else optax.constant_schedule(rate)
+
+
+def _check_rate(rate, where):
+    """Refuses a learning rate that is negative or not finite, at any of many steps."""
+    values, places = [rate], [""]
+    if callable(rate):
+        steps = [0, *(2**power for power in range(25))]
+        places = [f" at step {step:,}" for step in steps]
+        try:
+            values = jax.jit(jax.vmap(rate))(jnp.array(steps)).tolist()
+        except Exception as error:  # any code of the user's
+            raise UserError(f"{where}: the schedule fails: {type(error).__name__}: {error}")
+    for value, place in zip(values, places, strict=True):
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise UserError(f"{where} must be a finite number, 0 or more; it is {value!r}{place}")

@@ -55,7 +55,8 @@ def train(
         group.share_compilation_cache(workdir)
         group.check_same("the config", run_config.shared_keys(config.to_dict()))
         config = run_config.check_continues(workdir, config)
-        open_splits = partial(batches.open_splits, config.data, config.eval.split)
+        void = config.task.get("ignore", 255)
+        open_splits = partial(batches.open_splits, config.data, config.eval.split, workdir, void)
         data, held_out = group.on_all("the data", open_splits, DATA_SECONDS)
         group.check_same("the data", batches.facts(data) | {"size": data.split.size})
         config = experiments.with_classes(config, data.split)
@@ -127,7 +128,9 @@ def train_attempt(
 
     with contextlib.ExitStack() as stack:
         keep, best = config.checkpoint.keep, config.checkpoint.best
-        writer = CheckpointWriter(folder, keep, best, partial(evaluation.passes, rule), place.sync)
+        writer = CheckpointWriter(
+            folder, keep, best, partial(evaluation.passes, rule), place.check_held, place.sync
+        )
         stack.enter_context(contextlib.closing(writer))
         sinks = partial(standard_sinks, place.local_path, start, steps, config.data.batch_size)
         metrics = MetricsWriter(sinks() if group.is_process_zero else ())

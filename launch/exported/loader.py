@@ -16,6 +16,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import struct
 import sys
 import zipfile
@@ -30,7 +31,30 @@ import numpy as np
 
 PROGRAM, PARAMETERS = "program.bin", "parameters.safetensors"
 GOLDEN, CARD = "golden.npz", "card.json"
+CARD_KEYS = (
+    *("function", "task", "step", "classes", "inputs", "outputs", "parameters"),
+    *("platforms", "golden_on", "versions"),
+)
 VENDOR = "vendor"  # a folder of the archive: packages that jax needs and does not install
+
+UNPACKED = "SEGEN_UNPACKED_MIB"  # the environment variable
+
+# What damaged files raise in the libraries that read them.
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 # The dtypes by their names in safetensors.
 DTYPES = {
@@ -187,16 +211,41 @@ def read(path: Path) -> tuple[dict[str, bytes], dict]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
             members = {name: archive.read(name) for name in archive.namelist()}
         card = json.loads(members[CARD])
-        hashes = card["sha256"]
-    except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
+        hashes = {name: card["sha256"][name] for name in (PROGRAM, PARAMETERS, GOLDEN)}
+        hashes |= card["sha256"]
+        if missing := [key for key in CARD_KEYS if key not in card]:
+            raise ValueError(f"{CARD} has no {_join(missing)}")
+    except DAMAGE as error:
         raise ValueError(f"{path} is not an exported model, or damaged: {error}") from error
     for name, expected in hashes.items():
         if name not in members or hashlib.sha256(members[name]).hexdigest() != expected:
             problem = "has changed since it was written" if name in members else "is missing"
             raise ValueError(f"{path} is damaged: {name} {problem}; get it again")
     return members, card
+
+
+def check_unpacked(path: Path, size: int) -> None:
+    """Refuses a file that is small and says that it unpacks to very much.
+
+    Args:
+      path: the file.
+      size: the bytes of all that it holds, unpacked.
+
+    Raises:
+      ValueError: these are more than its own bytes and $SEGEN_UNPACKED_MIB (1024 where that is
+        not set).
+    """
+    text, packed = os.environ.get(UNPACKED) or "1024", path.stat().st_size
+    if not text.isdecimal():
+        raise ValueError(f"{UNPACKED}={text} in the environment is not a number of MiB")
+    if size > packed + int(text) * 2**20:
+        raise ValueError(
+            f"it has {packed:,} bytes and unpacks to {size:,}; if you trust it, set the "
+            f"environment variable {UNPACKED}={size // 2**20 + 1}"
+        )
 
 
 def tensors(data: bytes) -> dict[str, np.ndarray]:
@@ -207,16 +256,28 @@ def tensors(data: bytes) -> dict[str, np.ndarray]:
 
     Returns:
       {name: array}, each a view of `data`.
+
+    Raises:
+      ValueError: the tensors do not fill the file one after the other, or the shape of one is
+        not that of its numbers. Damage may raise other errors of DAMAGE, too.
     """
     (length,) = struct.unpack("<Q", data[:8])
+    if length > len(data) - 8:
+        raise ValueError(f"its header has {length:,} bytes, the file {len(data):,}")
     header, body = json.loads(data[8 : 8 + length]), memoryview(data)[8 + length :]
-    arrays = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            first, last = entry["data_offsets"]
-            values = np.frombuffer(body[first:last], DTYPES[entry["dtype"]])
-            arrays[name] = values.reshape(entry["shape"])
-    return arrays
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    arrays, end = {}, 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        (first, last), shape = entry["data_offsets"], entry["shape"]
+        if first != end or last < first:
+            raise ValueError(f"{name} begins at byte {first}, and what is before it ends at {end}")
+        if any(not isinstance(side, int) or side < 0 for side in shape):
+            raise ValueError(f"{name} has the shape {shape}")
+        values = np.frombuffer(body[first:last], DTYPES[entry["dtype"]])
+        arrays[name], end = values.reshape(shape), last
+    if end != len(body):
+        raise ValueError(f"its tensors end at byte {end:,} of {len(body):,}")
+    return {name: arrays[name] for name in entries}
 
 
 def main(path: str | Path | None = None) -> int:
@@ -226,23 +287,33 @@ def main(path: str | Path | None = None) -> int:
       path: the file; None for the one that this module is in.
 
     Returns:
-      The exit code: 0 if the outputs are as close as the card allows, else 1.
+      The exit code: 0 if the outputs are as close as the card allows, 1 if they are not, 2 if
+      the archive cannot be opened.
     """
     try:
         model = load(path)
     except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print("\n".join(about(model)))
+        _print(error, sys.stderr)
+        return 2
+    _print("\n".join(about(model)))
     differences = model.differences()
-    print(f"parity on {jax.default_backend()} with golden outputs of {model.card['golden_on']}:")
+    _print(f"parity on {jax.default_backend()} with golden outputs of {model.card['golden_on']}:")
     for name, difference in differences.items():
-        print(f"  {name}: {describe(difference)}")
+        _print(f"  {name}: {describe(difference)}")
     if beyond := model.beyond_tolerance(differences):
-        print(f"FAILED: {_join(beyond)} differ by more than the card allows", file=sys.stderr)
+        _print(f"FAILED: {_join(beyond)} differ by more than the card allows", sys.stderr)
         return 1
-    print("not damaged, and the outputs are those of the export")
+    _print("not damaged, and the outputs are those of the export")
     return 0
+
+
+def _print(text, stream=None):
+    """Prints text; drops it if nobody reads it any more (`| head -1`)."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def about(model: Model) -> list[str]:

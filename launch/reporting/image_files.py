@@ -32,11 +32,9 @@ def grid(images: np.ndarray) -> np.ndarray:
         images = _nearly_square(images)
     if images.dtype != np.uint8:
         images = _levels(images)
-    rows, columns, height, width, channels = images.shape
+    rows, columns, height, width, _ = images.shape
     tile = np.full((rows, columns, height + BORDER, width + BORDER, 3), 96, np.uint8)
-    tile[:, :, :height, :width] = np.broadcast_to(
-        images, (*images.shape[:4], 3 if channels == 1 else channels)
-    )
+    tile[:, :, :height, :width] = images
     picture = tile.swapaxes(1, 2).reshape(rows * (height + BORDER), -1, 3)[:-BORDER, :-BORDER]
     factor = max(1, math.ceil(MIN_TILE / max(height, width)))
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)

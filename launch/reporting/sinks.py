@@ -115,7 +115,7 @@ class FigureSink(Sink):
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Draws the bars of an evaluation, and now and then the curves."""
-        if split == "train":
+        if split == "train" or not self._folder.is_dir():
             return
         plots.bars(metrics, self._folder / "figures" / f"classes-{step:08d}.png")
         if time.perf_counter() >= self._next_curves:
@@ -123,10 +123,14 @@ class FigureSink(Sink):
 
     def write_image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Writes a picture as PNG."""
-        image_files.save_picture(self._folder / "figures" / f"{name}-{step:08d}.png", picture)
+        if self._folder.is_dir():  # else it was removed or renamed, and the next save says so
+            path = self._folder / "figures" / f"{name}-{step:08d}.png"
+            image_files.save_picture(path, picture)
 
     def close(self) -> None:
         """Draws the curves, and joins the samples of all steps to an animation."""
+        if not self._folder.is_dir():
+            return
         self._draw_curves()
         image_files.animate_steps(self._folder / "figures", "samples")
 

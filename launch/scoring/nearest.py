@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
-from jaxgen.metrics.neighbours import nearest
+from jaxgen.metrics.neighbours import centre, nearest
 
 
 def nearest_training_images(
@@ -24,21 +24,20 @@ def nearest_training_images(
       uint8 [3, N, H, W, C]: in row 0 the samples, in row 1 the training image nearest to
       each by the Euclidean distance of pixels, in row 2 by that of features.
     """
-    queries = {"images": _pixels(samples), "features": features}
+    queries = {"images": samples.reshape(len(samples), -1), "features": features}
+    centres = {name: centre(query) for name, query in queries.items()}
     distances = {name: np.full(len(samples), np.inf) for name in queries}
     rows = {name: np.zeros_like(samples) for name in queries}
     for images, mask in training:
         batch = jax.device_get(extract(images, mask))
         images, values = batch["images"][batch["mask"]], batch["features"][batch["mask"]]
-        points = {"images": _pixels(images), "features": values}
+        points = {"images": images.reshape(len(images), -1), "features": values}
         for name, query in queries.items():
-            distance, index = jax.device_get(nearest(query, points[name]))
+            near_zero = [
+                np.asarray(part - centres[name], np.float32) for part in (query, points[name])
+            ]
+            distance, index = jax.device_get(nearest(*near_zero))
             nearer = distance < distances[name]
             distances[name] = np.where(nearer, distance, distances[name])
             rows[name][nearer] = images[index[nearer]]
     return np.stack([samples, rows["images"], rows["features"]])
-
-
-def _pixels(images):
-    """uint8 [N, H, W, C] as float32 [N, H W C] in [0, 1]."""
-    return images.reshape(len(images), -1).astype(np.float32) / 255.0

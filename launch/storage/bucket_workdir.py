@@ -34,7 +34,7 @@ class BucketWorkdir(Workdir):
         super().__init__(path)
         self.local_path = Path(tempfile.gettempdir()) / f"segen-{os.getpid()}-{path.name}"
         self._sent, self._syncing = {}, threading.Lock()
-        self._check_held = lambda: None
+        self._check_lock = lambda: None
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -45,7 +45,7 @@ class BucketWorkdir(Workdir):
         """
         bucket.check_exists(self.path)
         lock = self.path / file_lock.NAME
-        with bucket_lock.held(lock, self._refuse) as self._check_held:
+        with bucket_lock.held(lock, self._refuse) as self._check_lock:
             self.local_path.mkdir(exist_ok=True)
             try:
                 with bucket.bucket_errors(self.path):
@@ -60,6 +60,14 @@ class BucketWorkdir(Workdir):
             finally:
                 shutil.rmtree(self.local_path)
 
+    def check_held(self) -> None:
+        """Checks that this process still holds the folder.
+
+        Raises:
+          UserError: another process has taken it over.
+        """
+        self._check_lock()
+
     def sync(self) -> None:
         """Copies files that are new or have changed to the bucket.
 
@@ -67,7 +75,7 @@ class BucketWorkdir(Workdir):
           UserError: another process has taken over the folder.
         """
         with self._syncing:
-            self._check_held()
+            self._check_lock()
             new = {}
             for file in self.local_path.rglob("*"):
                 if file.is_file() and file.suffix != ".tmp":

@@ -8,10 +8,11 @@ inside exported archives and can import nothing of ours, so this module imports 
 """
 
 import io
+import math
 import pickle
+import pickletools
 import struct
 import zipfile
-import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -38,19 +39,7 @@ STORAGE_TYPES = {
     "BoolStorage": np.bool_,
 }
 
-# What the libraries and parsers raise on a damaged file.
-DAMAGE = (
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    IndexError,
-    AttributeError,
-    struct.error,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+DAMAGE = (*loader.DAMAGE, pickle.UnpicklingError)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -77,8 +66,26 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _npz(path):
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        loader.check_unpacked(path, sum(entry.file_size for entry in entries))
+        for entry in entries:
+            with archive.open(entry) as stream:
+                _check_npy(entry, stream)
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def _check_npy(entry, stream):
+    """Refuses an array whose header says another size than its file has."""
+    version = np.lib.format.read_magic(stream)
+    if version > (2, 0):
+        raise ValueError(f"{entry.filename} has version {version} of the format")
+    header = np.lib.format.read_array_header_1_0
+    shape, _, dtype = (header if version == (1, 0) else np.lib.format.read_array_header_2_0)(stream)
+    size = stream.tell() + math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or size != entry.file_size:
+        raise ValueError(f"{entry.filename} is {dtype}{list(shape)} in {entry.file_size:,} bytes")
 
 
 def _safetensors(path):
@@ -106,6 +113,8 @@ class _Tensor(NamedTuple):
         valid = all(number >= 0 for number in (self.offset, *self.shape, *self.strides))
         if not valid or (0 not in self.shape and self.offset + sum(ends) >= len(values)):
             raise ValueError("a tensor reaches beyond its storage")
+        if math.prod(self.shape) > len(values):  # a stride of 0 repeats numbers without end
+            raise ValueError(f"a tensor of shape {list(self.shape)} has {len(values):,} numbers")
         steps = tuple(stride * values.itemsize for stride in self.strides)
         return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, steps).copy()
 
@@ -140,8 +149,13 @@ def _pth(path):
 def _zipped(path):
     """PyTorch's format since 1.6: a ZIP with one pickle and one file for each storage."""
     with zipfile.ZipFile(path) as archive:
-        pickled = next(name for name in [*archive.namelist(), ""] if name.endswith("data.pkl"))
-        tensors = _tensors(_Unpickler(io.BytesIO(archive.read(pickled))).load())
+        loader.check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
+        pickled = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+        if pickled is None:
+            raise ValueError("it has no file data.pkl")
+        content = archive.read(pickled)
+        _check_pickle(content)
+        tensors = _tensors(_Unpickler(io.BytesIO(content)).load(), path)
         folder = pickled.removesuffix("data.pkl") + "data/"
         values = {
             storage.key: np.frombuffer(archive.read(folder + storage.key), storage.dtype)
@@ -153,21 +167,45 @@ def _zipped(path):
 def _unzipped(path):
     """PyTorch's format before 1.6: five pickles, then the length and numbers of each storage."""
     with path.open("rb") as stream:
-        magic, _, _, content, keys = (_Unpickler(stream).load() for _ in range(5))
+        parts = []
+        for _ in range(5):
+            start = stream.tell()
+            _check_pickle(stream)
+            stream.seek(start)
+            parts.append(_Unpickler(stream).load())
+        magic, _, _, content, keys = parts
         if magic != MAGIC:
             raise ValueError("its first number is not that of PyTorch")
-        tensors = _tensors(content)
+        tensors = _tensors(content, path)
         dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in tensors.values()}
         values = {}
         for key in map(str, keys):
             if key not in dtypes:  # only tensors tell the size of a storage's numbers
                 raise ValueError(f"no tensor uses storage {key}")
             (count,) = struct.unpack("<q", stream.read(8))
-            values[key] = np.frombuffer(stream.read(count * dtypes[key].itemsize), dtypes[key])
+            size, left = count * dtypes[key].itemsize, path.stat().st_size - stream.tell()
+            if not 0 <= size <= left:
+                raise ValueError(f"storage {key} has {count:,} numbers in {left:,} bytes")
+            values[key] = np.frombuffer(stream.read(size), dtypes[key])
     return {name: tensor.array(values[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
-def _tensors(content):
+def _check_pickle(source):
+    """Refuses a pickle that numbers its objects so high that Python fills the memory.
+
+    Args:
+      source: the pickle, as bytes; or a file, which is left at the end of the pickle.
+    """
+    for opcode, argument, place in pickletools.genops(source):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > place:
+            raise pickle.UnpicklingError(f"its object {argument:,} is at byte {place:,}")
+
+
+def _tensors(content, path):
+    """The tensors of a pickle by name; several may share the numbers of a storage."""
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not tensors by name")
-    return {name: value for name, value in content.items() if isinstance(value, _Tensor)}
+    tensors = {name: value for name, value in content.items() if isinstance(value, _Tensor)}
+    sizes = (math.prod(each.shape) * each.storage.dtype.itemsize for each in tensors.values())
+    loader.check_unpacked(path, sum(sizes))
+    return tensors

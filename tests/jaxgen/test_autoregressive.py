@@ -220,11 +220,11 @@ def test_evaluation_and_images_use_the_moving_average():
 
 
 def test_figures_are_images():
-    for classes, count in ((0, 8), (2, 4)):
+    for classes, count in ((0, 10), (2, 4)):
         task, batch = make_task(NETS["cnn"], classes=classes), make_batch(count)
         figures = jax.eval_shape(task.figures, far_from_zero(task, batch), batch, KEY)
         shapes = {name: figure.shape for name, figure in figures.items()}
-        assert shapes == {"samples": (64, *SHAPE), "completions": (count, 8, *SHAPE)}
+        assert shapes == {"samples": (64, *SHAPE), "completions": (min(count, 8), 8, *SHAPE)}
     assert task.given == "image"
 
 
@@ -238,6 +238,8 @@ class Means(nn.Module):
     def __call__(self, x, condition=None):
         above = jnp.cumsum(jnp.mean(x, (2, 3)), 1) - jnp.mean(x, (2, 3))
         above = jnp.broadcast_to(above[:, :, None, None], (*x.shape[:3], 1))
+        if condition is not None:
+            above = above + (condition @ jnp.arange(1.0, 3.0))[:, None, None, None]
         return nn.Dense(self.outputs, bias_init=nn.initializers.ones)(above)
 
 
@@ -248,6 +250,33 @@ def test_a_net_without_a_cache_draws_too():
     np.testing.assert_allclose(images[:, 0], 1 / (1 + np.exp(-1)), rtol=1e-5)
     completed = task.complete(state, batch, KEY)
     np.testing.assert_allclose(255 * completed[:, :2], batch["image"][:, :2], rtol=2e-7)
+    # What is observed of an image is drawn with a key of its own, and decides what follows.
+    x = binary().observe(batch["image"], jax.random.fold_in(KEY, 0), batch["index"])
+    logits = np.asarray(jax.jit(task.conditionals)(state, x, batch))[..., 0]
+    score = lambda x: (x * logits - np.logaddexp(0, logits)).sum((1, 2, 3))
+    np.testing.assert_allclose(task.log_prob(state, batch, KEY), score(x), rtol=1e-5)
+    loss = task.train_step(state, batch, KEY)[1]["loss"]
+    assert loss == pytest.approx(-score(batch["image"] / 255).sum(), rel=1e-5)
+    np.testing.assert_allclose(completed[:, 2], 1 / (1 + np.exp(-logits[:, 2])), rtol=1e-5)
+    # A net is taken to have a cache unless it is said to have none.
+    with pytest.raises(KeyError, match="cache"):
+        jax.eval_shape(make_task(Means()).sample, state, batch, KEY)
+
+
+def test_figures_show_samples_of_each_class_and_completions():
+    task, batch = make_task(Means(), classes=2, given_rows=1, cached=False), make_batch(10)
+    state = task.init(KEY, batch)
+    figures = jax.device_get(jax.jit(task.figures)(state, batch, KEY))
+    seeds = {"index": np.arange(64), "label": np.arange(64) % 2}
+    np.testing.assert_allclose(figures["samples"], task.sample(state, seeds, KEY), atol=1e-5)
+    rows, image = figures["completions"], batch["image"][:8] / 255.0
+    np.testing.assert_allclose(rows[:, -1], image, atol=1e-6)
+    np.testing.assert_allclose(rows[:, :-1, :1], np.stack([image[:, :1]] * 7, 1), atol=1e-6)
+    assert (rows[:, 0, 1:] == 0.5).all()
+    first = {name: leaf[:8] for name, leaf in batch.items()}
+    for number in (0, 5):
+        wanted = task.complete(state, first, jax.random.fold_in(KEY, number))
+        np.testing.assert_allclose(rows[:, 1 + number], wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +293,8 @@ def test_a_net_without_a_cache_draws_too():
 )
 def test_arguments_outside_their_range_are_refused(net, options, message):
     shape = options.get("shape", SHAPE)
+    for rows in (0, 3):
+        make_task(NETS["row"], given_rows=rows)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(make_task(NETS.get(net, net), **options).init, KEY, make_batch(2, shape))
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from scipy.integrate import quad
+from scipy.special import logsumexp
 from scipy.stats import norm
 
 from jaxgen import draw as module
 from jaxgen import likelihoods
 from jaxgen.draw import draw
+from jaxgen.likelihood_training import State
 from jaxgen.losses import bounds
 from jaxgen.nets.draw import DrawNet
 from launch.config import loading
@@ -95,6 +97,33 @@ def test_the_bound_lies_below_the_likelihood_and_importance_samples_close_the_ga
     assert (log_likelihood - elbo.mean(0)).mean() > 0.1
 
 
+def test_a_score_takes_200_importance_samples_ten_at_a_time(tiny):
+    model, params, batch, _ = tiny
+    few = {name: leaf[:3] for name, leaf in batch.items()}
+    task = make_task(model.net, (2, 2, 1))
+    state = State(params, adam(1e-2).init({}))
+    sums = jax.device_get(task.score_step(state, few, KEY))
+
+    @jax.jit
+    def log_weights(number):
+        key = jax.random.fold_in(jax.random.fold_in(KEY, 2), number)
+        noise = module.latent_noise(model, key, few["index"], 10)
+        x = few["image"] / np.float32(255)
+
+        def one(noise):
+            canvas, mean, log_std = module.infer(model, params, x, None, noise)
+            z = mean + jnp.exp(log_std) * noise
+            # log p(z) - log q(z), whose constants cancel.
+            ratio = 0.5 * (noise**2 - z**2) + log_std
+            return model.likelihood.log_prob(x, canvas) + ratio.sum((0, -1))
+
+        return jax.vmap(one)(noise)
+
+    weights = jax.device_get(jax.lax.map(log_weights, jnp.arange(20))).reshape(200, 3)
+    nll = np.log(200) - logsumexp(weights.astype(np.float64), axis=0)
+    assert sums["nll"] == pytest.approx(nll.sum(), rel=1e-5)
+
+
 def test_the_kl_of_a_glimpse_is_the_integral():
     for mean, log_std in ((1.0, 0.0), (-0.5, -0.5), (0.3, 0.8)):
         q = norm(mean, np.exp(log_std))
@@ -105,14 +134,21 @@ def test_the_kl_of_a_glimpse_is_the_integral():
 def test_the_bound_sums_the_glimpses_and_generation_repeats_inference():
     model = module.Model(net(**ATTENTION), likelihoods.bernoulli(), (5, 4, 1), 0)
     batch = make_batch()
+    batch["image"] = batch["image"] // 2 + 50
     params = jax.jit(partial(module.init_params, model))(KEY, batch)
-    x, _ = module.observe(model, batch, KEY)
-    noise = module.latent_noise(model, jax.random.fold_in(KEY, 1), batch["index"])[0]
+    x = model.likelihood.observe(batch["image"], jax.random.fold_in(KEY, 0), batch["index"])
+    noise = module.latent_noise(model, jax.random.fold_in(KEY, 1), batch["index"], 1)[0]
+    np.testing.assert_array_equal(
+        module.latent_noise(model, jax.random.fold_in(KEY, 1), batch["index"]), noise[None]
+    )
     canvas, mean, log_std = jax.jit(partial(module.infer, model))(params, x, None, noise)
     assert mean.shape == (3, 8, 2)
     terms = jax.jit(partial(module.elbo_loss, model))(params, batch, KEY)
     kl = 0.5 * (mean**2 + np.exp(2 * log_std) - 2 * log_std - 1)
     np.testing.assert_allclose(terms["kl"], np.asarray(kl).sum((0, 2)), rtol=1e-5)
+    nats = np.logaddexp(0, np.where(x == 1, -canvas, canvas)).sum((1, 2, 3))
+    np.testing.assert_allclose(terms["reconstruction"], nats, rtol=1e-5)
+    np.testing.assert_allclose(terms["loss"], nats + terms["kl"], rtol=1e-5)
     z = mean + jnp.exp(log_std) * noise
     canvases = jax.jit(partial(module.generate, model, history=True))(params, z, None)
     assert canvases.shape == (3, 8, 5, 4, 1)
@@ -164,13 +200,28 @@ def test_images_belong_to_their_seed_and_class():
     np.testing.assert_allclose(strips[:, 0], images, atol=1e-5)
     np.testing.assert_allclose(strips[:, -1], ends, atol=1e-5)
     assert task.complete(state, batch, KEY).shape == (4, 5, 4, 1)
-    figures = jax.eval_shape(task.figures, state, batch, KEY)
-    assert {name: figure.shape[:-3] for name, figure in figures.items()} == {
-        "reconstructions": (2, 4),
-        "samples": (64,),
-        "interpolation": (8, 10),
-        "canvases": (8, 3),
-    }
+
+
+def test_figures_show_images_samples_and_how_they_are_drawn():
+    task, batch = make_task(classes=4), make_batch(20)
+    state = task.init(KEY, batch)
+    figures = jax.device_get(task.figures(state, batch, KEY))
+    first = {name: leaf[:16] for name, leaf in batch.items()}
+    np.testing.assert_allclose(figures["reconstructions"][0], first["image"] / 255.0, atol=1e-6)
+    rebuilt = task.complete(state, first, KEY)
+    np.testing.assert_allclose(figures["reconstructions"][1], rebuilt, atol=1e-5)
+    seeds = {"index": np.arange(64), "label": np.arange(64) % 4}
+    samples = task.sample(state, seeds, KEY)
+    np.testing.assert_allclose(figures["samples"], samples, atol=1e-5)
+    few = {name: leaf[:8] for name, leaf in seeds.items()}
+    strips = task.interpolate(state, few | {"end": np.array([1, 2, 3, 4, 5, 6, 7, 0])}, KEY)
+    np.testing.assert_allclose(figures["interpolation"], strips, atol=1e-5)
+    assert figures["canvases"].shape == (8, 3, 5, 4, 1)
+    np.testing.assert_allclose(figures["canvases"][:, -1], samples[:8], atol=1e-5)
+    # Of more than ten glimpses, ten are shown.
+    task = make_task(net(glimpses=12))
+    figures = jax.eval_shape(task.figures, jax.eval_shape(task.init, KEY, batch), batch, KEY)
+    assert figures["canvases"].shape == (8, 10, 5, 4, 1)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,11 @@ def test_the_generator_learns_what_images_look_like(change):
     for number in range(300):
         state, sums = task.train_step(state, batch, jax.random.fold_in(KEY, number))
     images = np.asarray(task.sample(state, seeds, KEY))
+    steps = change.get("discriminator_steps", 1)
+    assert (sums["count"], sums["generated"]) == (24, 24 / steps)
+    if change.get("penalty") == "gradient":
+        assert sums["penalised"] == 24  # computed at every update, where nothing else is said
+    assert bool(state.vectors) == change.get("spectral_norm", False)
     metrics = task.finish(jax.device_get(sums))
     assert all(np.isfinite(value) for name, value in metrics.items() if name != "penalty")
     # Real halves differ by 0.7 of full scale, those of a fresh generator hardly.
@@ -138,12 +143,27 @@ def test_samples_depend_on_their_seed_and_class_and_strips_run_between_them():
 
 
 def test_figures_have_a_column_for_each_class():
-    for classes, columns in ((0, 8), (2, 2)):
-        task, batch = conditional() if classes else plain(), make_batch()
-        state = jax.eval_shape(task.init, KEY, batch)
-        figures = jax.eval_shape(task.figures, state, batch, KEY)
-        assert figures["samples"].shape == (8, columns, *SHAPE)
-        assert figures["interpolation"].shape == (8, 10, *SHAPE)
+    task, batch = conditional(), make_batch()
+    state = task.init(KEY, batch)
+    figures = jax.device_get(jax.jit(task.figures)(state, batch, KEY))
+    seeds = {"index": np.arange(16), "label": np.arange(16) % 2}
+    wanted = task.sample(state, seeds, KEY)
+    np.testing.assert_allclose(figures["samples"], wanted.reshape(8, 2, *SHAPE), atol=1e-5)
+    strips = figures["interpolation"]
+    assert strips.shape == (8, 10, *SHAPE)
+    np.testing.assert_allclose(strips[:, 0], wanted[:8], atol=1e-4)
+    ends = task.sample(state, {"index": np.arange(8, 16), "label": seeds["label"][:8]}, KEY)
+    np.testing.assert_allclose(strips[:, -1], ends, atol=1e-4)
+    state = jax.eval_shape(plain().init, KEY, batch)
+    figures = jax.eval_shape(plain().figures, state, batch, KEY)
+    assert figures["samples"].shape == (8, 8, *SHAPE)
+    assert figures["interpolation"].shape == (8, 10, *SHAPE)
+
+
+def test_noise_has_64_numbers_where_nothing_else_is_said():
+    nets_of = nets.MLPDecoder((16,)), gan_nets.MLPDiscriminator((16,)), adam(1.0), adam(1.0)
+    shapes = jax.eval_shape(gan(*nets_of, EXAMPLE).init, KEY, make_batch())
+    assert shapes.params["generator"]["Dense_0"]["kernel"].shape == (64, 16)
 
 
 def test_a_class_id_out_of_range_never_trains_silently():
@@ -170,5 +190,6 @@ def test_a_class_id_out_of_range_never_trains_silently():
     ],
 )
 def test_impossible_arguments_are_refused(change, message):
+    make_task(latents=1)
     with pytest.raises(ValueError, match=message):
         make_task(**change)

@@ -20,6 +20,7 @@ def test_coin_flips_are_uniform(shape):
     assert flips.shape == shape
     assert flips.min() >= 0
     assert flips.max() < 1
+    np.testing.assert_array_equal(flips * 2**16 % 1, 0)  # 16 bits each
     if flips.size > 1:
         assert stats.kstest(flips.ravel(), "uniform").pvalue > 0.01
 

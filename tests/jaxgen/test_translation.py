@@ -127,6 +127,9 @@ def test_degraded_images():
     assert found.shape == image.shape
     np.testing.assert_allclose(found[0, 3, 2], image[0, :4, :4].mean((0, 1)), atol=1e-6)
     assert (found[:, :4, 4:8] == found[:, :1, 4:5]).all()
+    np.testing.assert_array_equal(translation.coarse()(image), found)
+    pairs = translation.coarse(2)(image)[:, :2, :2]
+    np.testing.assert_allclose(pairs[:, 1, 1], image[:, :2, :2].mean((1, 2)), atol=1e-6)
     with pytest.raises(ValueError, match="factor must be at least 2"):
         translation.coarse(1)
 
@@ -136,6 +139,9 @@ def test_label_maps_become_one_hot():
     found = translation.one_hot_map(ids, 3, 255)[0, 0]
     np.testing.assert_array_equal(found, [[1, 0, 0], [0, 0, 1], [0, 0, 0]])
     assert np.isnan(translation.one_hot_map(ids, 2, 255)[0, 0, 1]).all()
+    signed = np.array([[[-1], [1], [0]]])[None]
+    found = translation.one_hot_map(signed, 3, 0)[0, 0]
+    np.testing.assert_array_equal(found, [[np.nan] * 3, [0, 1, 0], [0, 0, 0]])
 
 
 def test_a_class_id_out_of_range_never_trains_silently():
@@ -163,11 +169,29 @@ def test_figures_show_condition_truth_and_two_draws(given):
         ids, shown = batch["segmentation"][:8, ..., 0], figure[0]
         assert len({tuple(np.round(c, 3)) for c in shown.reshape(-1, 3)}) == 4
         assert (shown[ids == 255] == 0).all()
+        # 0.5 + 0.4 cos of the hue of each channel: 0 for red; then 222.5 and 85 degrees on.
+        colours = [(0.9, 0.3, 0.3), (0.205, 0.881, 0.414), (0.535, 0.137, 0.828)]
+        for label, colour in enumerate(colours):
+            assert np.abs(shown[ids == label] - colour).max() < 1e-3
+
+
+def test_what_is_trained_where_nothing_else_is_said():
+    """As published: 100 times the mean absolute error (Isola et al. 2017, section 6.2)."""
+    net = UNetGenerator((8,)), PatchDiscriminator((8,)), adam(1.0), adam(1.0)
+    task = translation.translation(*net, EXAMPLE, classes=3)
+    setup, _ = task.train_step.args
+    assert (setup.distance, setup.latents, setup.discriminator_steps) == (100, 0, 1)
+    assert (setup.penalty_weight, setup.penalty_every, setup.spectral_norm) == (0, 1, False)
+    batch = make_batch()
+    figures = jax.eval_shape(task.figures, jax.eval_shape(task.init, KEY, batch), batch, KEY)
+    assert figures["translations"].shape == (3, 8, *SHAPE)  # no noise: one draw
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"given": "image", "classes": 3, "degrade": abs}, "takes no classes"),
+        ({"degrade": abs}, "and no degrade"),
         ({"given": "mask"}, "given must be segmentation or image, got 'mask'"),
         ({"given": "image"}, "needs `degrade`"),
         ({"classes": 1}, "needs classes >= 2"),
@@ -176,12 +200,14 @@ def test_figures_show_condition_truth_and_two_draws(given):
     ],
 )
 def test_impossible_arguments_are_refused(change, message):
+    make_task(classes=2, latents=0, distance=0.0)
     with pytest.raises(ValueError, match=message):
         make_task(**change)
 
 
 def test_examples_without_label_maps_are_refused():
     arguments = (UNetGenerator((4,)), PatchDiscriminator((4,)), optax.sgd(1.0), optax.sgd(1.0))
-    for found in ({}, {"segmentation": jax.ShapeDtypeStruct((9, 6, 1), np.uint8)}):
+    wrong = [jax.ShapeDtypeStruct((9, 6, 1), np.uint8), jax.ShapeDtypeStruct((9, 7, 1), np.float32)]
+    for found in ({}, *({"segmentation": one} for one in wrong)):
         with pytest.raises(ValueError, match=r"needs integer `segmentation` \[9, 7, 1\]; got"):
             translation.translation(*arguments, {"image": EXAMPLE["image"]} | found, classes=3)

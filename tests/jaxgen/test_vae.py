@@ -8,6 +8,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from jaxgen import likelihoods, nets, vae
+from jaxgen.likelihood_training import State
 from jaxgen.losses import bounds
 from tests.jaxgen.optimizers import adam
 
@@ -89,7 +90,7 @@ def test_linear_gaussian_elbo_is_the_likelihood_of_probabilistic_pca():
     @jax.jit
     def estimates(params):
         arguments = model, params, batch, KEY
-        losses = [vae.importance_loss(*arguments, samples)["loss"] for samples in (1, 5)]
+        losses = [vae.importance_loss(*arguments, k, k > 1)["loss"] for k in (1, 5)]
         elbo = vae.elbo_loss(*arguments, samples=200)["loss"]
         return *losses, vae.negative_log_likelihood(*arguments, 7), elbo
 
@@ -110,6 +111,37 @@ def test_at_the_optimum_the_gradient_of_the_elbo_vanishes():
     assert norm(params) < 0.1 * norm(moved)
 
 
+@pytest.mark.parametrize("objective", ["iwae", "dreg"])
+def test_at_the_exact_posterior_the_dreg_gradient_of_the_encoder_vanishes(objective):
+    """Of every draw, and not only on average as the plain gradient."""
+    model, params, batch, _ = linear_model()
+    few = {name: leaf[:6] for name, leaf in batch.items()}
+    example = {"image": jax.ShapeDtypeStruct(SHAPE, np.uint8)}
+    task = vae.vae(*model[:2], optax.sgd(1.0), example, model.likelihood, objective, samples=3)
+    after, _ = jax.jit(task.train_step)(State(params, optax.sgd(1.0).init(params)), few, KEY)
+    change = jax.tree.map(jnp.subtract, after.params["encoder"], params["encoder"])
+    assert (optax.tree.norm(change) < 1e-2) == (objective == "dreg")
+
+
+def test_a_step_minimises_the_terms_of_the_bound_by_hand():
+    """One draw, beta 1 and no free bits, where nothing else is asked for."""
+    task, batch, params = make_task(), make_batch(5), initial()
+    x = MODEL.likelihood.observe(batch["image"], jax.random.fold_in(KEY, 0), batch["index"])
+    encoded = MODEL.encoder.apply({"params": params["encoder"]}, x, None)
+    mean, log_std = (np.asarray(part) for part in encoded)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(KEY, 1), batch["index"])
+    z = mean + np.exp(log_std) * jax.vmap(lambda key: jax.random.normal(key, (1, 3)))(keys)[:, 0]
+    logits = np.float64(MODEL.decoder.apply({"params": params["decoder"]}, z, SHAPE))
+    white = np.asarray(x) == 1
+    nats = np.logaddexp(0, np.where(white, -logits, logits)).sum((1, 2, 3))
+    kl = 0.5 * (np.exp(2 * log_std) + mean**2 - 1 - 2 * log_std).sum(1)
+    state = State(params, adam(3e-3).init(params))
+    for sums in (task.train_step(state, batch, KEY)[1], task.eval_step(state, batch, KEY)):
+        assert sums["reconstruction"] == pytest.approx(nats.sum(), rel=1e-5)
+        assert sums["kl"] == pytest.approx(kl.sum(), rel=1e-5)
+        assert sums["loss"] == pytest.approx(nats.sum() + kl.sum(), rel=1e-5)
+
+
 def test_the_importance_bound_rises_with_k():
     batch, params = make_batch(64), initial()
 
@@ -117,7 +149,7 @@ def test_the_importance_bound_rises_with_k():
     def bounds_of(keys):
         def one(key):
             arguments = MODEL, params, batch, key
-            losses = [vae.importance_loss(*arguments, k)["loss"] for k in (1, 5, 50)]
+            losses = [vae.importance_loss(*arguments, k, False)["loss"] for k in (1, 5, 50)]
             return *losses, vae.negative_log_likelihood(*arguments, 1000)
 
         return [jnp.mean(values) for values in jax.vmap(one)(keys)]
@@ -134,7 +166,7 @@ def test_the_chunked_nll_is_the_plain_estimate_on_the_same_noise(samples):
     @jax.jit
     def both(params):
         x, condition, mean, log_std = vae.encode(MODEL, params, batch, KEY)
-        chunk = min(vae.NLL_CHUNK, samples)
+        chunk = min(50, samples)
         parts = []
         for number in range(-(-samples // chunk)):
             key = jax.random.fold_in(jax.random.fold_in(KEY, 2), number)
@@ -195,12 +227,27 @@ def test_evaluation_sums_do_not_depend_on_how_examples_are_batched():
 
 
 def test_metrics_add_up():
-    task, batch = make_task(nll_samples=100), make_batch(24)
-    metrics = task.finish(jax.device_get(task.score_step(task.init(KEY, batch), batch, KEY)))
+    task, batch = make_task(), make_batch(24)
+    sums = jax.device_get(task.score_step(State(initial(), adam(3e-3).init({})), batch, KEY))
+    metrics = task.finish(sums)
+    thousand = jax.jit(functools.partial(vae.negative_log_likelihood, MODEL, samples=1000))
+    assert sums["nll"] == pytest.approx(float(thousand(initial(), batch, KEY).sum()), rel=1e-5)
     assert metrics["negative_elbo"] == pytest.approx(metrics["reconstruction"] + metrics["kl"])
     assert metrics["loss"] == pytest.approx(metrics["negative_elbo"], rel=1e-5)
     assert metrics["bits_per_dim"] == pytest.approx(metrics["negative_elbo"] / (30 * np.log(2)))
     assert metrics["nll"] < metrics["negative_elbo"]
+    density = MODEL._replace(likelihood=likelihoods.gaussian())
+    sums = {"count": 4.0, "reconstruction": 60.0, "kl": 20.0, "nll": 72.0}
+    assert vae.finish(density, sums) == pytest.approx(
+        {
+            "reconstruction": 15.0,
+            "kl": 5.0,
+            "nll": 18.0,
+            "negative_elbo": 20.0,
+            "bits_per_dim": 20.0 / (30 * np.log(2)) + 8,
+            "nll_bits_per_dim": 18.0 / (30 * np.log(2)) + 8,
+        }
+    )
 
 
 def test_a_class_id_out_of_range_never_trains_silently():
@@ -228,16 +275,23 @@ def test_samples_depend_on_their_seed_and_class():
     assert np.abs(images[0] - images[3]).max() > 0
 
 
-def test_figures_are_images():
-    task, batch = make_task(), make_batch(8)
-    state = jax.eval_shape(task.init, KEY, batch)
-    figures = jax.eval_shape(task.figures, state, batch, KEY)
-    shapes = {name: figure.shape for name, figure in figures.items()}
-    assert shapes == {
-        "reconstructions": (2, 8, *SHAPE),
-        "samples": (64, *SHAPE),
-        "interpolation": (8, 10, *SHAPE),
-    }
+def test_figures_show_images_and_straight_lines_between_their_latents():
+    task, batch = make_task(classes=4), make_batch(20) | {"label": np.full(20, 2)}
+    state = task.init(KEY, batch)
+    figures = jax.device_get(task.figures(state, batch, KEY))
+    first = {name: leaf[:16] for name, leaf in batch.items()}
+    above, below = figures["reconstructions"]
+    np.testing.assert_allclose(above, first["image"] / 255.0, atol=1e-6)
+    np.testing.assert_allclose(below, task.complete(state, first, KEY), atol=1e-5)
+    seeds = {"index": np.arange(64), "label": np.arange(64) % 4}
+    np.testing.assert_allclose(figures["samples"], task.sample(state, seeds, KEY), atol=1e-5)
+    model = MODEL._replace(classes=4)
+    _, condition, mean, _ = vae.encode(model, state.params, first, KEY)
+    assert figures["interpolation"].shape == (8, 10, *SHAPE)
+    for place in (0, 3, 9):
+        z = mean[:8] + place / 9 * (mean[1:9] - mean[:8])
+        wanted = jax.nn.sigmoid(vae.decode(model, state.params, z, condition[:8]))
+        np.testing.assert_allclose(figures["interpolation"][:, place], wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -246,9 +300,11 @@ def test_figures_are_images():
         ({"objective": "elbow"}, "must be elbo, iwae or dreg"),
         ({"objective": "iwae", "beta": 2.0}, "belong to the elbo objective"),
         ({"samples": 0}, "at least 1"),
+        ({"nll_samples": 0}, "samples=1 and nll_samples=0 must be at least 1"),
     ],
 )
 def test_impossible_arguments_are_refused(change, message):
+    make_task(samples=1, nll_samples=1)
     with pytest.raises(ValueError, match=message):
         make_task(**change)
 

@@ -1,7 +1,5 @@
 """Losses and metrics once more, pixel by pixel in numpy float64, for the tests."""
 
-import itertools
-
 import numpy as np
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -139,10 +137,5 @@ def boundary(logits, ids):
 
 
 def contour(region):
-    """Pixels of a region with a 4-neighbour inside the image that is not of it."""
-    found = np.zeros_like(region)
-    for y, x in itertools.product(*map(range, region.shape)):
-        around = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
-        inside = [(a, b) for a, b in around if 0 <= a < len(region) and 0 <= b < len(region[0])]
-        found[y, x] = region[y, x] and any(not region[place] for place in inside)
-    return found
+    """Pixels of a region with a 4-neighbour that is not of it; none is beyond the image."""
+    return region & ~ndimage.binary_erosion(region)

@@ -87,6 +87,43 @@ def test_rotation_by_scipy_s_convention():
     assert np.abs(np.asarray(ours, float)[centre] - theirs[centre]).max() <= 1.0
 
 
+@pytest.mark.parametrize(("crop", "seed"), [((10, 14), 0), ((30, 40), 4)])
+def test_all_changes_at_once_are_one_resampling_at_known_places(crop, seed):
+    rng, key = np.random.default_rng(0), jax.random.key(seed)
+    image = ndimage.gaussian_filter(255 * rng.random((24, 32)), 1).astype(np.uint8)
+    plain = {"image": image[..., None], "segmentation": rng.integers(0, 99, (24, 32, 1), np.uint8)}
+    options = {"crop": crop, "scale": (0.7, 1.6), "rotate": 20.0, "elastic": 1.2}
+    found = jax.device_get(jax.jit(lambda: augment.warp(plain, key, **options))())
+
+    keys = jax.random.split(key, 5)
+    draw = lambda number, low, high, shape=(): np.asarray(
+        jax.random.uniform(keys[number], shape, minval=low, maxval=high)
+    )
+    middle = [(side - 1) / 2 for side in crop]
+    y, x = (place - half for place, half in zip(np.indices(crop), middle, strict=True))
+    mesh = 1.2 * jax.random.normal(keys[0], (5, 5, 2))
+    bend = np.asarray(jax.image.resize(mesh, (*crop, 2), "cubic"))
+    y, x = y + bend[..., 0], x + bend[..., 1]
+    zoom = np.exp(draw(1, np.log(0.7), np.log(1.6)))
+    turn = np.radians(20 * draw(2, -1.0, 1.0))
+    y, x = np.cos(turn) * y + np.sin(turn) * x, np.cos(turn) * x - np.sin(turn) * y
+    side = -1 if jax.random.bernoulli(keys[3]) else 1
+    down, right = draw(4, -0.5, 0.5, (2,))
+    y = y / zoom + 11.5 + down * max(24 - crop[0] / zoom, 0)
+    x = side * x / zoom + 15.5 + right * max(32 - crop[1] / zoom, 0)
+
+    inside = (y > -0.5) & (y < 23.5) & (x > -0.5) & (x < 31.5)
+    assert inside.mean() > 0.5
+    linear = ndimage.map_coordinates(image.astype(float), [y, x], order=1, mode="nearest")
+    linear = np.where(inside, linear, 0)
+    far = np.minimum(abs(y + 0.5), abs(y - 23.5)) > 1e-3
+    far &= np.minimum(abs(x + 0.5), abs(x - 31.5)) > 1e-3
+    assert np.abs(found["image"][..., 0] - linear)[far].max() <= 0.51
+    row, column = (np.clip(np.round(v).astype(int), 0, n - 1) for v, n in ((y, 24), (x, 32)))
+    nearest = np.where(inside, plain["segmentation"][row, column, 0], 255)
+    assert np.sum(found["segmentation"][..., 0] != nearest) <= 1
+
+
 def test_noise_is_a_function_of_the_key():
     one = many(4, rotate=10.0, elastic=1.0)
     two = many(4, rotate=10.0, elastic=1.0)
@@ -101,6 +138,22 @@ def test_contrast_scales_the_distance_to_the_mean():
         found = augment.colour({"image": image}, key, 0.0, 0.5, 0.0)["image"]
         expected = image.mean() + (1 + 0.5 * gain) * (image - image.mean())
         assert np.abs(np.asarray(found, float) - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.04])
+def test_colour_by_default_changes_brightness_contrast_and_saturation_by_up_to_a_fifth(noise):
+    image = np.random.default_rng(0).integers(105, 150, (*SHAPE, 3)).astype(np.uint8)
+    for key in jax.random.split(jax.random.key(1), 3):
+        draws = jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
+        shift, gain, tint = (0.2 * float(draw) for draw in draws)
+        options = {"noise": noise} if noise else {}
+        found = augment.colour({"image": image}, key, **options)["image"]
+        x = image / 255.0
+        grey = x.mean(-1, keepdims=True)
+        x = grey + (1 + tint) * (x - grey)
+        x = image.mean() / 255 + (1 + gain) * (x - image.mean() / 255) + shift
+        x += noise * np.asarray(jax.random.normal(jax.random.fold_in(key, 1), image.shape))
+        assert np.abs(np.asarray(found, float) - 255 * x).max() <= 0.51
 
 
 def test_colour_changes_the_image_alone_and_nothing_at_zero():

@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxseg import classification, pictures
+from jaxseg import classification, pictures, training
 from jaxseg.nets.cnn import CNN
 from tests.jaxseg.optimizers import adam
 
@@ -103,6 +103,19 @@ def test_loss_and_sums_by_hand():
     metrics = classification.finish(model, sums)
     assert metrics["loss"] == pytest.approx(terms.mean(), rel=1e-5)
     assert metrics["accuracy"] == pytest.approx(np.trace(expected) / 3)
+
+
+def test_targets_are_not_smoothed_by_default():
+    task = classification.classification(Fixed(), optax.sgd(0.1), EXAMPLE, K)
+    batch = {
+        "image": np.full((1, 1, 1, 3), [[255, 0, 51]], np.uint8),
+        "label": np.int32([2]),
+        "index": np.zeros(1, np.int32),
+        "mask": np.ones(1, bool),
+    }
+    state = training.init_state(optax.sgd(0.1), {"params": np.float32(1.0)})
+    loss = jax.jit(task.eval_step)(state, batch, KEY)["loss"]
+    assert loss == pytest.approx(np.log(np.exp([1, -1, -0.6]).sum()) + 0.6, rel=1e-5)
 
 
 def test_the_recall_of_a_class_without_images_is_nan():

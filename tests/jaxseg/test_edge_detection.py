@@ -109,6 +109,30 @@ def test_loss_against_the_papers_formula():
         np.testing.assert_allclose(found[row], total / 3 / (plus + minus), rtol=1e-4)
 
 
+class Brightness:
+    """A net whose logit is the first channel, times a parameter."""
+
+    def init(self, rng, x):
+        return {"params": jnp.float32(2.0)}
+
+    def apply(self, variables, x):
+        return variables["params"] * x[..., :1]
+
+
+def test_consensus_and_balance_by_default_are_those_of_rcf():
+    task = edge_detection.edge_detection(Brightness(), adam(1e-2), EXAMPLE)
+    data = batch(rows=5)
+    shares = np.random.default_rng(0).choice([0, 0, 40, 76, 77, 255], data["edges"].shape)
+    data["edges"] = jnp.asarray(shares, jnp.uint8)
+    state = task.init(KEY, data)
+    _, sums = jax.jit(task.train_step)(state, data, KEY)
+    logits = 2.0 * (np.asarray(data["image"], np.float32)[..., :1] / 127.5 - 1)
+    expected = edge_detection.balanced_loss(MODEL, jnp.asarray(logits), data["edges"])
+    assert float(sums["loss"]) == pytest.approx(float(expected.sum()), rel=1e-4)
+    shown = jax.eval_shape(task.figures, state, data, KEY)["edges"]
+    assert shown.shape == (4, 3, HEIGHT, WIDTH, 3)  # of the first four
+
+
 def test_what_too_few_marked_weighs_nothing():
     edges = np.full((1, 5, 6, 1), 40, np.uint8)
     edges[0, 0, 0], edges[0, 3, 3] = 255, 0

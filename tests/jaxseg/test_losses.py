@@ -21,6 +21,10 @@ PAIRS = {
         losses.cross_entropy(class_weights=WEIGHTS),
         lambda x, t: reference.cross_entropy(x, t, WEIGHTS),
     ),
+    "smoothed_weighted": (
+        losses.cross_entropy(0.2, WEIGHTS),
+        lambda x, t: reference.cross_entropy(x, t, WEIGHTS, smoothing=0.2),
+    ),
     "focal": (losses.focal(), lambda x, t: reference.focal(x, t, 2.0)),
     "top_k": (losses.top_k(0.3), lambda x, t: reference.top_k(x, t, 0.3)),
     "dice": (losses.dice(), lambda x, t: reference.dice(x, t, 1.0)),
@@ -85,6 +89,79 @@ def test_an_id_outside_the_contract_poisons_its_example_and_its_gradient(name, b
     assert np.isnan(gradient[1]).any()
 
 
+@pytest.mark.parametrize("name", sorted(n for n in PAIRS if not n.startswith("smoothed")))
+def test_a_class_that_is_ruled_out_and_not_true_costs_nothing(name):
+    """The same as where it is as good as impossible, and no gradient moves its logit."""
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(*reference.SHAPE, CLASSES)).astype(np.float32)
+    ids = rng.choice([0, 1, 255], reference.SHAPE)
+    out = rng.random(reference.SHAPE) < 0.5
+    logits[out, 2] = -80.0
+    logits[ids == 255] = -80.0  # as where a net masks out the ignored pixels themselves
+    logits[ids == 255, 1] = 0.0
+    ruled = np.where(logits == -80.0, -np.inf, logits)
+    np.testing.assert_allclose(
+        COMPILED[name](ruled, ids), PAIRS[name][1](logits, ids), rtol=2e-5, atol=2e-5
+    )
+    gradient = np.asarray(GRADIENTS[name](ruled, ids))
+    np.testing.assert_allclose(gradient, GRADIENTS[name](logits, ids), atol=1e-6)
+    assert not gradient[out, 2].any()
+
+
+def test_cross_entropy_beside_a_ruled_out_class_by_hand():
+    """Probabilities 1/4 and 3/4 of two classes: -log of each, and p - target halved."""
+    logits = np.array([[[[0.0, np.log(3), -np.inf]] * 2]], np.float32)
+    ids = np.array([[[0, 1]]])
+    loss = COMPILED["cross_entropy"](logits, ids)
+    np.testing.assert_allclose(loss, [(np.log(4) + np.log(4 / 3)) / 2], rtol=1e-6)
+    np.testing.assert_allclose(
+        GRADIENTS["cross_entropy"](logits, ids)[0, 0],
+        [[-0.375, 0.375, 0.0], [0.125, -0.125, 0.0]],
+        atol=1e-6,
+    )
+    # The true class is ruled out: no pixel of weight 0 makes that a fault.
+    logits[..., 0, :] = [0.0, -np.inf, -np.inf]
+    ids = np.array([[[2, 0]]])
+    for name, loss in {
+        "weighted": losses.cross_entropy(class_weights=WEIGHTS),
+        "focal": losses.focal(class_weights=WEIGHTS),
+    }.items():
+        total = lambda x, loss=loss: loss(x, labels.truth(ids, CLASSES)).sum()
+        value, gradient = jax.value_and_grad(total)(logits)
+        share = 1.0 if name == "weighted" else 0.75**2
+        np.testing.assert_allclose(value, share * np.log(4), rtol=1e-5)
+        assert np.isfinite(gradient).all()
+    assert np.isposinf(COMPILED["cross_entropy"](logits, ids)).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_an_ignored_pixel_has_no_cross_entropy(smoothing):
+    truth = labels.truth(np.array([[[0, 255]]]), CLASSES)
+    entropy = losses.pixel_cross_entropy(np.zeros((1, 1, 2, CLASSES)), truth, smoothing)
+    np.testing.assert_allclose(entropy, [[[np.log(CLASSES), 0.0]]], rtol=1e-6)
+
+
+def test_tversky_of_equal_weights_is_dice_with_twice_the_smooth():
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(*reference.SHAPE, CLASSES)).astype(np.float32)
+    truth = labels.truth(rng.integers(0, CLASSES, reference.SHAPE), CLASSES)
+    theirs = losses.dice(smooth=2.0)(logits, truth)
+    np.testing.assert_allclose(losses.tversky()(logits, truth), theirs, rtol=1e-5)
+
+
+def test_tversky_and_top_k_by_default():
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(*reference.SHAPE, CLASSES)).astype(np.float32)
+    ids = rng.integers(0, CLASSES, reference.SHAPE)
+    terms = (losses.tversky(), losses.top_k(), losses.weighted((losses.top_k(0.25),) * 2))
+    run = jax.jit(lambda truth: [loss(logits, truth) for loss in terms])
+    tversky, top_k, twice = run(labels.truth(ids, CLASSES))
+    expected = reference.tversky(logits, ids, 0.5, 0.5, 1.0, 1.0)
+    np.testing.assert_allclose(tversky, expected, rtol=1e-5)
+    np.testing.assert_allclose(top_k, reference.top_k(logits, ids, 0.25), rtol=1e-5)
+    np.testing.assert_allclose(twice, 2 * top_k, rtol=1e-6)
+
+
 def test_cross_entropy_is_optax_s():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(*reference.SHAPE, CLASSES)).astype(np.float32)
@@ -109,7 +186,7 @@ def test_lovasz_of_certain_predictions_is_one_minus_iou():
 def test_a_perfect_prediction_costs_nothing(name):
     ids = np.random.default_rng(3).integers(0, CLASSES, reference.SHAPE)
     logits = 60.0 * np.eye(CLASSES, dtype=np.float32)[ids]
-    if name == "smoothed":
+    if name.startswith("smoothed"):
         return  # a smoothed target is never met
     np.testing.assert_allclose(COMPILED[name](logits, ids), 0.0, atol=1e-5)
 
@@ -121,6 +198,8 @@ def test_a_perfect_prediction_costs_nothing(name):
         (lambda: losses.focal(gamma=-1.0), "gamma"),
         (lambda: losses.top_k(share=2.0), "share"),
         (lambda: losses.top_k(share=0.0), "no pixel would train"),
+        (lambda: losses.cross_entropy(smoothing=-0.1), "smoothing"),
+        (lambda: losses.weighted(()), "0 terms with 0 weights"),
         (lambda: losses.weighted((losses.dice(),), (1.0, 2.0)), "1 terms with 2 weights"),
     ],
 )
@@ -129,8 +208,9 @@ def test_arguments_that_cannot_be_meant(make, message):
         make()
 
 
-def test_class_weights_must_be_one_per_class():
-    loss = losses.cross_entropy(class_weights=(1.0, 2.0))
+@pytest.mark.parametrize("weights", [(1.0, 2.0), (1.0, 2.0, -1.0)])
+def test_class_weights_must_be_one_per_class(weights):
+    loss = losses.cross_entropy(class_weights=weights)
     ids = np.zeros((1, 2, 2), int)
     with pytest.raises(ValueError, match="3 numbers"):
         loss(np.zeros((1, 2, 2, 3), np.float32), labels.truth(ids, 3))

@@ -133,6 +133,33 @@ def test_features_are_channels_of_the_net_s_input():
     assert state.params["encoder0"]["Conv_0"]["kernel"].shape[2] == 4
 
 
+class Depth:
+    """A net whose logits are 0, and once and twice the fourth channel plus the column."""
+
+    def init(self, keys, x, index, train):
+        return {"params": {}}
+
+    def apply(self, variables, x, index, train):
+        column = np.arange(x.shape[2], dtype=np.float32)[None, None, :, None]
+        return (x[..., 3:] + column) * np.arange(K, dtype=np.float32)[None, None, None]
+
+
+def test_by_default_depth_is_in_metres_and_a_prediction_is_the_net_s_own():
+    metres = lambda example: example["depth"]
+    task, batch = make_task(Depth(), features=(metres,)), make_batch(9)
+    batch["depth"] = np.full((9, SIDE, SIDE, 1), 0.25, np.float32)
+    state = task.init(KEY, batch)
+    found = jax.jit(task.predict)(state, batch, KEY)
+    assert found.keys() == {"probability", "entropy"}
+    powers = np.exp((0.25 + np.arange(SIDE))[:, None] * np.arange(K))
+    expected = powers / powers.sum(-1, keepdims=True)
+    np.testing.assert_allclose(found["probability"][0, 0], expected, atol=1e-5)
+    assert "contours" not in jax.eval_shape(task.eval_step, state, batch, KEY)
+    assert "contours" in jax.eval_shape(task.score_step, state, batch, KEY)
+    shown = jax.eval_shape(task.figures, state, batch, KEY)["predictions"]
+    assert shown.shape == (8, 4, SIDE, SIDE, 3)  # of the first eight
+
+
 def test_deep_supervision_trains_every_head_and_batch_statistics_are_part_of_the_state():
     net = UNet(widths=(4, 8, 8), convolutions=1, deep_supervision=True, norm="batch")
     task, batch = make_task(net), make_batch()

@@ -92,3 +92,25 @@ def test_sums_of_a_batch_by_hand():
     np.add.at(expected, (ids[ids != 255], guess[ids != 255]), 1)
     np.testing.assert_array_equal(sums["confusion"], expected)
     assert np.sum(sums["calibration"]["pixels"]) == (ids != 255).sum()
+
+
+@pytest.mark.parametrize(
+    ("options", "train", "expected"),
+    [
+        ({}, False, {}),
+        ({"drop": True}, False, {"drop": True, "rngs": {"dropout": "key"}}),
+        ({"train": True}, True, {"rngs": {"dropout": "key"}, "mutable": ["batch_stats"]}),
+    ],
+)
+def test_dropout_is_on_in_training_or_where_asked(options, train, expected):
+    class Net:
+        def apply(self, variables, x, index, train, **options):
+            self.train, self.options = train, options
+            return (x, {"batch_stats": "new"}) if train else x
+
+    net, batch = Net(), make_batch() | {"index": np.arange(4)}
+    variables = {"params": {}, "batch_stats": "old"}
+    outputs, stats = segmenter.apply(model(net=net), variables, batch, "key", **options)
+    assert (net.train, net.options) == (train, expected)
+    assert stats == ("new" if train else "old")
+    assert len(outputs) == 1

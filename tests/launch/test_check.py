@@ -8,6 +8,7 @@ from PIL import Image
 from launch import check
 from launch.config.errors import CommandExit, UserError
 from launch.data.bad_file import BadFile
+from launch.data.folders.reading import Options
 from tests.launch.data.folders.test_remarks import add
 from tests.tools import runs
 
@@ -98,3 +99,24 @@ def test_the_exit_code_and_a_closed_pipe(root):
         f"({command}) | true", shell=True, cwd=runs.ROOT, capture_output=True, text=True
     )
     assert done.stderr.splitlines() == ["6 errors, 0 warnings", "1"]
+
+
+def test_what_the_user_says_reaches_the_reading(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(check, "open_folder", lambda *given: asked.append(given) or 1 / 0)
+    flags = "--classes=4 --ignore=7 --layout=folders --masks=_a,_b --values=threshold"
+    flags += " --orientation=stored --channels=5 --intensity=(3,9) --limit=64"
+    for arguments in ([], flags.split()):
+        with pytest.raises(ZeroDivisionError):
+            check.main([str(tmp_path), *arguments])
+    assert asked[0] == (tmp_path, Options())
+    options = Options(4, 7, (0, 0), 64, 0, "folders", "_a,_b", "threshold", "stored", 5, (3, 9))
+    assert asked[1] == (tmp_path, options)
+
+
+def test_a_split_that_training_needs_is_an_error(root, capsys):
+    for path in (*root.glob("train/*/1.png"), *root.glob("val/*/*.png")):
+        path.unlink()
+    with pytest.raises(CommandExit, match=r"^1 error, "):
+        check.main([str(root), "--classes=3"])
+    assert "has no split 'val'" in capsys.readouterr().out

@@ -1,6 +1,8 @@
 import argparse
 import errno
+import signal
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 from launch import cli
 from launch.config import loading
 from launch.config.errors import Diverged, Interrupted, UserError
+from launch.engine import preemption
+from launch.storage import atomic
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 20)), min_size=1, max_size=4))
@@ -22,6 +26,28 @@ def test_seed_ranges(parts):
 def test_what_is_not_a_seed_range(text):
     with pytest.raises(argparse.ArgumentTypeError, match="not a range of seeds"):
         cli.seed_range(text)
+
+
+def test_the_largest_seed():
+    assert cli.seed_range("2147483646-2147483647") == [2**31 - 2, 2**31 - 1]
+    with pytest.raises(argparse.ArgumentTypeError, match="not a range of seeds"):
+        cli.seed_range("2147483648")
+
+
+def test_a_second_interruption_and_an_error_of_the_program():
+    assert cli.ending(KeyboardInterrupt()) == ("left at once; nothing was saved", 130)
+    assert cli.ending(ValueError("ours")) is None
+    assert cli.ending(OSError(errno.ENOENT, "none", "file.txt")) is None
+
+
+def test_many_seeds_are_read_at_once_and_too_many_are_refused():
+    began = time.process_time()
+    assert cli.seed_range("0-999999") == list(range(1_000_000))
+    assert time.process_time() - began < 1
+    assert len(cli.seed_range("5,1-9999999")) == cli.MOST_SEEDS
+    for text in ("0-10000000", "5,0-9999999", "0-2147483646"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"more than 10,000,000 seeds"):
+            cli.seed_range(text)
 
 
 def test_overrides_keep_the_types_of_the_config():
@@ -74,6 +100,8 @@ def test_both_ways_of_writing_an_override_are_one():
         (Interrupted("i"), 75),
         (OSError(errno.ENOSPC, "full", "file.txt"), 2),
         (OSError(errno.EROFS, "ro"), 2),
+        (KeyboardInterrupt(), 130),
+        (preemption.Terminated("SIGHUP"), 75),
     ],
 )
 def test_exit_codes(error, code, monkeypatch, capsys):
@@ -85,6 +113,30 @@ def test_exit_codes(error, code, monkeypatch, capsys):
         cli.run(main)
     assert left.value.code == code
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_results_that_cannot_be_written_are_an_error(monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        monkeypatch.setattr(sys, "argv", ["segen"])
+        with pytest.raises(SystemExit) as left:
+            cli.run(lambda argv: print("{}"))
+    assert left.value.code == 2
+    assert "cannot write the results to stdout: No space left" in capsys.readouterr().err
+
+
+def test_a_command_that_is_told_to_end_removes_what_is_half_written(monkeypatch, tmp_path, capsys):
+    def main(argv):
+        with atomic.replacing(tmp_path / "file") as working:
+            working.write_text("half")
+            signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(sys, "argv", ["segen"])
+    with pytest.raises(SystemExit) as left:
+        cli.run(main)
+    assert left.value.code == 75
+    assert "SIGHUP: left" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_our_own_faults_keep_their_stack_trace(monkeypatch):

@@ -1,6 +1,7 @@
 """Scores of images by the command: what is compared, and the card of the scores."""
 
 import json
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -158,6 +159,20 @@ def test_all_scores_with_their_card(run, runs):
         assert picture.size == ((5 * 9 - 1) * 6, (3 * 9 - 1) * 6)  # 5 samples, 3 rows
 
 
+def test_a_figure_or_a_file_that_fails_does_not_lose_the_scores(run, monkeypatch, capsys):
+    def fail(*arguments):
+        raise OSError("the disk of the figures is gone")
+
+    monkeypatch.setattr(evaluate.image_files, "save", fail)
+    with pytest.raises(OSError, match="of the figures"):
+        run("maker", "--samples=64", "--reals=80", "--force")
+    assert json.loads(capsys.readouterr().out)["fid"] > 0
+    monkeypatch.setattr(evaluate, "replacing", fail)
+    with pytest.raises(OSError, match="is gone"):
+        run("maker", "--samples=64", "--reals=80", "--force", "--neighbours=0")
+    assert json.loads(capsys.readouterr().out)["fid"] > 0
+
+
 def test_scores_of_completions_alone(run, runs):
     figure = runs["maker"] / "figures" / "neighbours-00000001.png"
     figure.unlink(missing_ok=True)
@@ -211,3 +226,22 @@ def test_images_made_of_masks_are_labelled_by_a_segmenter(run, runs):
     assert (card["workdir"], card["step"], card["images"]) == (str(runs["reader"]), 1, 40)
     assert found["card"].keys() == {"segmenter", "device"}
     assert (runs["painter"] / "scores" / "segmenter-00000001.json").is_file()
+
+
+def test_plain_metrics_unless_scores_are_asked_for():
+    options = evaluate._arguments().parse_args(["--workdir=w"])
+    assert not any(getattr(options, kind) for kind in evaluate.KINDS)
+    assert (options.neighbours, options.force, options.split) == (16, False, "")
+    assert (options.batch_size, options.reals, options.inception) == (None, None, None)
+    options.batch_size = options.samples = options.reals = 1
+    options.neighbours = 0
+    evaluate._check_numbers(options)
+    with pytest.raises(SystemExit):
+        evaluate._arguments().parse_args([])
+
+
+def test_classes_are_asked_for_by_turns():
+    samples = SimpleNamespace(classes=np.array([0, 1, 2, 0, 2]))
+    assert evaluate._class_agreement(samples, 3, 3) == {"class_agreement": 0.8}
+    assert evaluate._class_agreement(samples, 10, 3) == {}
+    assert evaluate._class_agreement(samples, 0, 0) == {}

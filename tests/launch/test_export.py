@@ -123,6 +123,13 @@ def test_mistakes_are_named(workdir, tmp_path, monkeypatch, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_and_a_file_are_required(capsys):
+    for arguments in (["--workdir=w"], ["--out=model.zip"]):
+        with pytest.raises(SystemExit):
+            export.main(arguments)
+    assert "required: --workdir" in capsys.readouterr().err
+
+
 def test_an_unknown_function_is_a_mistake(workdir, capsys):
     with pytest.raises(SystemExit) as left:
         export.main([f"--workdir={workdir}", "--out=model.zip", "--what=train"])

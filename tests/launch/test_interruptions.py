@@ -16,7 +16,7 @@ def test_kill_9_anywhere_changes_nothing(tmp_path):
     assert count["identical_state"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_the_same_command_continues(tmp_path, data_dir, number):
     arguments = [*runs.SHORT, f"--config.data.data_dir={data_dir}", f"--workdir={tmp_path}"]
     process = runs.start("train", *arguments, "--config.train.steps=100000")

@@ -79,7 +79,7 @@ class Threshold:
     def label(self, example, prior):
         apart = np.abs(example["image"][..., None, :].astype(int) - COLOURS).sum(-1)
         labels = apart[..., : self.classes].argmin(-1).astype(np.uint8)
-        return Labelled(labels, 0.25, {"information": apart[..., 0] / 600})
+        return Labelled(labels, 0.123456789, {"information": apart[..., 0] / 600})
 
 
 def test_the_report_of_one_image(tmp_path):
@@ -92,10 +92,11 @@ def test_the_report_of_one_image(tmp_path):
     labels = scene(3, (17, 40))[1]
     assert (entry["width"], entry["height"]) == (40, 17)
     assert entry["image"] == str(item.image)
-    assert entry["mean_entropy"] == 0.25
-    assert entry["seconds"] > 0
+    assert entry["mean_entropy"] == 0.123457
+    assert 0 < entry["seconds"] < 600
+    assert entry["seconds"] == float(f"{entry['seconds']:.3f}")
     shares = np.bincount(labels.ravel(), minlength=3) / labels.size
-    assert list(entry["shares"].values()) == pytest.approx(shares, abs=1e-6)
+    assert list(entry["shares"].values()) == [float(f"{share:.6f}") for share in shares]
     assert list(entry["shares"]) == ["a", "b", "c"]
     expected = sklearn_metrics.confusion_matrix(ids[:, 8:].ravel(), labels[:, 8:].ravel())
     np.testing.assert_array_equal(confusion, expected)
@@ -134,6 +135,29 @@ def test_scores_add_up_over_the_images(tmp_path):
     predict.predict(Threshold(), items, tmp_path / "out", None)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["scores"]["pixel_accuracy"] == pytest.approx(1280 / 1344)
+
+
+def test_the_time_left_is_estimated_by_the_images_before(tmp_path, monkeypatch, capsys):
+    now = [1000.0]
+
+    def predict_one(segmenter, item, *arguments):
+        now[0] += 10.0
+        if item.image.name == "b.png":
+            raise ValueError("is odd")
+        return {"width": 30, "height": 20, "seconds": 9.876}, 0
+
+    monkeypatch.setattr(predict, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(predict, "predict_one", predict_one)
+    items = [Files(tmp_path / f"{name}.png", None, None) for name in "abcd"]
+    failed = predict.predict(Threshold(), items, tmp_path / "out", None)
+    assert failed == [f"{items[1].image}: is odd"]
+    assert capsys.readouterr().err.splitlines() == [
+        "1/4 a.png: 30 x 20, 9.88 s, ETA 30 s",
+        f"2/4 {failed[0]}",
+        "3/4 c.png: 30 x 20, 9.88 s, ETA 10 s",
+        "4/4 d.png: 30 x 20, 9.88 s, ETA 0 s",
+        f"3 images in {tmp_path / 'out'} (masks/, overlays/, report.json)",
+    ]
 
 
 def test_without_masks_there_are_no_scores(tmp_path, capsys):
@@ -349,6 +373,20 @@ def test_mistakes_are_named(run, tmp_path, arguments, message):
     arguments = [argument.format(data=data, bad=bad) for argument in arguments]
     with pytest.raises(UserError, match=message):
         predict.main([f"--workdir={workdir}", f"--out={tmp_path}/out", *arguments])
+
+
+NEEDED = ("--workdir=w", "--images=i", "--out=o")
+
+
+def test_a_plain_prediction_is_not_postprocessed(capsys):
+    options, overrides = predict._parse([*NEEDED, "--config.seed=1"])
+    assert overrides == ["--config.seed=1"]
+    assert (options.min_size, options.fill_holes, options.passes, options.prior) == (0, (), 0, "")
+    assert (options.flips, options.crf, options.batch_size) == (False, False, 1)
+    assert (options.masks, options.depth, options.step) == (None, None, None)
+    for left_out in range(3):
+        with pytest.raises(SystemExit):
+            predict._parse([*NEEDED[:left_out], *NEEDED[left_out + 1 :]])
 
 
 def test_ids_are_a_list_of_numbers(capsys):

@@ -195,6 +195,8 @@ def test_an_animation_shows_every_image_of_the_strips(sketched, tmp_path, monkey
     sample.main([*arguments, f"--out={tmp_path / 'way.gif'}", "--config.mesh.data=1"])
     strips = call(sketched, tmp_path / "strips.npy", "--seeds=2,13,4", "--interpolate", *label)
     np.testing.assert_array_equal(shown[0][:20], strips.reshape(20, 8, 8, 1))
+    assert len(shown[0]) == 20 + 18  # and back, without the two ends
+    np.testing.assert_array_equal(shown[0][20:], shown[0][1:19][::-1])
     joint = np.abs(shown[0][9] - shown[0][10]).max()
     assert joint < 1e-5 if label else joint > 1e-3
 
@@ -288,6 +290,11 @@ def test_a_row_has_its_own_label_unless_one_is_asked_for(label, labels):
             ["--condition=IN/ids.png"],
             r"ids.png \(x 1, y 0\): id 7, but there are 3 classes",
         ),
+        (
+            "sketched",
+            ["--seeds=0-1048576"],
+            r"out.png: 1,048,577 images have 67,108,928 pixels, and a picture takes 67,108,864",
+        ),
         ("masked", ["--seeds=10-12"], r"12 rows to complete, 0 to 11; seed 12 is beyond"),
     ],
 )
@@ -303,3 +310,34 @@ def test_what_cannot_be_made_is_named(run, arguments, message, request, tmp_path
     with pytest.raises(UserError, match=message):
         call(request.getfixturevalue(run), tmp_path / "out.png", *arguments)
     assert not (tmp_path / "out.png").exists()
+
+
+def test_64_images_or_strips_between_9_seeds_unless_told_otherwise():
+    options = sample._arguments().parse_args(["--workdir=w"])
+    assert (options.batch_size, options.interpolate, str(options.out)) == (64, False, "samples.png")
+    assert (options.label, options.seeds, options.condition, options.split) == (None, None, "", "")
+    assert (range(64), range(9)) == (sample.SEEDS, sample.STRIP_SEEDS)
+    options.batch_size = 1
+    sample._check_options(options)
+    options.interpolate, options.seeds = True, [4, 5]
+    sample._check_options(options)
+    with pytest.raises(SystemExit):
+        sample._arguments().parse_args([])
+
+
+@pytest.mark.parametrize(
+    ("classes", "label", "columns"),
+    [(0, None, 0), (1, None, 0), (2, None, 2), (40, None, 40), (41, None, 0), (10, 3, 0)],
+)
+def test_up_to_40_classes_have_columns(monkeypatch, classes, label, columns):
+    saved = []
+    images = np.zeros((80, 2, 2, 1))
+    monkeypatch.setattr(sample.sampling, "sample_images", lambda *arguments: images)
+    monkeypatch.setattr(sample.sampling, "class_count", lambda restored: classes)
+    monkeypatch.setattr(sample, "_save", lambda *arguments: saved.append(arguments))
+    options = SimpleNamespace(seeds=range(80), label=label, batch_size=8, out="x.png")
+    assert sample._sample(None, options) is images
+    ((out, plain, grid),) = saved
+    assert (out, plain is images) == ("x.png", True)
+    shape = (80 // columns, columns, 2, 2, 1) if columns else images.shape
+    assert grid.shape == shape

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,6 +83,84 @@ def test_a_report_of_a_cue(tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("1/3 a.png: 3 regions, 0.00 s, ETA 0 s")
     assert lines[1:] == [f"2/3 {failed[0]}", lines[2], f"2 images in {tmp_path / 'out'}"]
+
+
+def test_the_time_left_is_estimated_by_the_images_before(tmp_path, monkeypatch, capsys):
+    now = [1000.0]
+
+    def cue(path):
+        now[0] += 10.1236
+        return np.zeros((2, 2))
+
+    monkeypatch.setattr(segment, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    paths = [tmp_path / name for name in "abc"]
+    assert segment.segment(cue, paths, tmp_path / "out") == []
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[2] for line in lines[:3]] == [
+        f"1 regions, 10.12 s, ETA {left} s" for left in (20, 10, 0)
+    ]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [entry["seconds"] for entry in report["images"]] == [10.124] * 3
+
+
+NEEDED = ("--cue=depth", "--images=i", "--out=o")
+
+
+def test_what_is_not_said_is_estimated():
+    options = segment._parse(list(NEEDED))
+    assert (options.threshold, options.textures, options.layers) == (0.37, 0, 0)
+    for value in (0.0, 1.0):
+        assert segment._parse([*NEEDED, f"--threshold={value}"]).threshold == value
+    for left_out in range(3):
+        with pytest.raises(SystemExit):
+            segment._parse([*NEEDED[:left_out], *NEEDED[left_out + 1 :]])
+
+
+def test_a_cue_takes_its_own_option_and_files(tmp_path, monkeypatch):
+    asked = []
+    for name in ("boundary", "texture", "depth"):
+
+        def cue(path, out, option, name=name):
+            asked.append((name, path.name, option))
+            return np.zeros((2, 2))
+
+        monkeypatch.setattr(segment, f"by_{name}", cue)
+    np.save(tmp_path / "a.npy", np.ones((2, 2)))
+    Image.fromarray(np.ones((2, 2), np.uint8)).save(tmp_path / "b.jpg")
+    for name, file, option in (
+        ("boundary", "b.jpg", 0.37),
+        ("texture", "b.jpg", None),
+        ("depth", "a.npy", None),
+    ):
+        call(f"--cue={name}", f"--images={tmp_path}", f"--out={tmp_path}/out")
+        assert asked.pop() == (name, file, option)
+
+
+@pytest.mark.parametrize("metres", [0, 2])
+def test_a_depth_map_without_a_range_is_black(tmp_path, monkeypatch, metres):
+    """Of one depth, or of none; the cues and the layers have tests of their own."""
+    kept = {}
+    for name, stand_in in {
+        "layers": SimpleNamespace(
+            layers=lambda depth, count: np.zeros(depth.shape, np.int32),
+            surfaces=lambda depth: np.zeros(depth.shape, np.int32),
+        ),
+        "depth": SimpleNamespace(
+            fill=lambda depth: depth,
+            edges=lambda depth: depth,
+            normals=lambda depth, focal: np.full((*depth.shape, 3), focal),
+        ),
+        "jax": SimpleNamespace(jit=lambda function: function),
+        "image_files": SimpleNamespace(save=lambda path, picture: kept.update(normals=picture)),
+    }.items():
+        monkeypatch.setattr(segment, name, stand_in)
+    keep = lambda path, values: kept.update({path.parent.name: values})
+    monkeypatch.setattr(segment.label_files, "save_grey", keep)
+    np.save(tmp_path / "a.npy", np.full((3, 5), float(metres), np.float32))
+    segment.by_depth(tmp_path / "a.npy", tmp_path, None)
+    assert kept["filled"].tolist() == [[0.0] * 5] * 3
+    assert kept["normals"].shape == (1, 3, 5, 3)
+    assert (kept["normals"] == 5 / 2 + 0.5).all()  # the longer side is the focal length
 
 
 def test_label_0_has_a_colour_where_it_is_a_region(tmp_path):

@@ -57,6 +57,7 @@ class Folder:
       rule: how masks are read.
       reading: how files become examples.
       fingerprint: changes when the files change or are read in another way.
+      inventory: {image: a hash of its pixels and of the counts of its labels}.
       folder: where decoded examples may be cached; outside of the user's folder.
     """
 
@@ -65,6 +66,7 @@ class Folder:
     rule: masks.MaskRule
     reading: Reading
     fingerprint: str
+    inventory: dict[str, str]
     folder: Path
 
     def __len__(self) -> int:
@@ -163,7 +165,15 @@ def folder(
         _say_once(opened.root, line)
     kept = dataclasses.replace(opened.reading, lines=())
     fingerprint = _hash(stamp(chosen, opened.root), kept, opened.rule)
-    return Folder(opened.root, chosen, opened.rule, opened.reading, fingerprint, opened.cache)
+    contents = dict(zip(opened.layout.pairs, opened.contents, strict=True))
+    inventory = {
+        pair.image.relative_to(opened.root).as_posix(): _hash(
+            contents[pair].digest, sorted(contents[pair].counts.items())
+        )
+        for pair in chosen
+    }
+    how, cache = opened.reading, opened.cache
+    return Folder(opened.root, chosen, opened.rule, how, fingerprint, inventory, cache)
 
 
 def open_folder(root: Path, options: Options) -> OpenedFolder:
@@ -263,8 +273,7 @@ def _first_of(problems, root):
     """The first problem as an error that says how many more there are."""
     first, *others = problems
     more = f" ({len(others)} more)" if others else ""
-    fix = f"{first.fix} `{_check_command(root)}` lists all problems."
-    return BadFile(first.path, first.problem + more, fix, first.place)
+    return BadFile(first.path, first.problem + more, f"{first.fix} {_advice(root)}", first.place)
 
 
 @contextlib.contextmanager
@@ -273,12 +282,12 @@ def _mention_check(root):
     try:
         yield
     except BadFile as bad:
-        fix = f"{bad.fix} `{_check_command(root)}` lists all problems."
-        raise BadFile(bad.path, bad.problem, fix, bad.place)
+        raise BadFile(bad.path, bad.problem, f"{bad.fix} {_advice(root)}", bad.place)
 
 
-def _check_command(root):
-    return f"python -m launch.check {shlex.quote(str(root))}"
+def _advice(root):
+    command = f"python -m launch.check {shlex.quote(str(root))}"
+    return f"`{command}` lists all problems; arguments are --config.data.kwargs.NAME=VALUE here."
 
 
 def _hash(*parts):

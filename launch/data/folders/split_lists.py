@@ -42,7 +42,8 @@ def find(root: Path) -> dict[str, Path]:
     """
     found = {}
     names = {f"{name}.txt": split for name, split in SPLITS.items()}
-    rank = lambda path: ("segmentation" not in path.as_posix().lower(), len(path.parts), path)
+    of_segmentation = lambda path: "segmentation" in path.relative_to(root).as_posix().lower()
+    rank = lambda path: (not of_segmentation(path), len(path.parts), path)
     for path in sorted(files(root, (".txt",)), key=rank):
         if path.name.lower() in names:
             found.setdefault(names[path.name.lower()], path)

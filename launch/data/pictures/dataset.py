@@ -10,6 +10,7 @@ from PIL import Image
 
 from launch import storage
 from launch.data import images, transforms
+from launch.data.bad_file import BadFile
 from launch.data.folders.dataset import select, stamp
 from launch.data.folders.pairs import Pair
 from launch.data.pictures import files, reading, survey
@@ -28,6 +29,7 @@ class Pictures:
       labels: class id of each image; () without classes.
       classes: names of the classes, in the order of their ids.
       reading: how files become examples.
+      inventory: {image: a hash of its pixels}.
       fingerprint: changes when the files change or are read in another way.
       folder: where decoded examples may be cached; outside of the user's folder.
     """
@@ -36,6 +38,7 @@ class Pictures:
     labels: tuple[int, ...]
     classes: tuple[str, ...]
     reading: Reading
+    inventory: dict[str, str]
     fingerprint: str
     folder: Path
 
@@ -102,23 +105,27 @@ def pictures(
     if not -1 <= background <= 255:
         raise ValueError(f"background must be 0 to 255, or -1 for none, got {background}")
     root = Path(path).expanduser()
-    found = files.find(root, only)
-    splits, how = files.divide(root, found, seed)
-    named = files.classes_of(root, found) if labels else {}
-    cache = storage.cache_dir() / "pictures" / f"{root.name}-{hash_of(str(root.absolute()))}"
-    contents = survey.survey(found, cache, stamp(found, root))
-    given = Reading(size, channels, (), background)
-    how_read = reading.decide(root, found, contents, given, tuple(intensity))
-    chosen = select(splits, split, root)
-    classes = tuple(sorted(set(named.values())))
-    ids = tuple(classes.index(named[pair]) for pair in chosen) if labels else ()
-    by_pair = dict(zip(found, contents, strict=True))
-    lines = reading.describe(root, splits, how, named, by_pair, how_read)
+    try:
+        found = files.find(root, only)
+        splits, how = files.divide(root, found, seed)
+        named = files.classes_of(root, found) if labels else {}
+        cache = storage.cache_dir() / "pictures" / f"{root.name}-{hash_of(str(root.absolute()))}"
+        contents = survey.survey(found, cache, stamp(found, root))
+        given = Reading(size, channels, (), background)
+        chosen_reading = reading.decide(root, contents, given, tuple(intensity))
+        chosen = select(splits, split, root)
+    except BadFile as bad:
+        advice = " Arguments are --config.data.kwargs.NAME=VALUE in a run." * ("=" in bad.fix)
+        raise BadFile(bad.path, bad.problem, bad.fix + advice, bad.place)
+    lines = reading.describe(root, splits, how, named, contents, chosen_reading)
     for line in lines:
         _say_once(root, line)
-    fingerprint = hash_of(stamp(chosen, root), how_read, ids, classes)
-    how_read = dataclasses.replace(how_read, lines=lines)
-    return Pictures(chosen, ids, classes, how_read, fingerprint, cache)
+    classes = tuple(sorted(set(named.values())))
+    ids = tuple(classes.index(named[pair]) for pair in chosen) if labels else ()
+    inventory = {pair.name: contents[pair].digest for pair in chosen}
+    fingerprint = hash_of(stamp(chosen, root), chosen_reading, ids, classes)
+    kept = dataclasses.replace(chosen_reading, lines=lines)
+    return Pictures(chosen, ids, classes, kept, inventory, fingerprint, cache)
 
 
 def read(path, how: Reading) -> np.ndarray:

@@ -42,8 +42,7 @@ class Reading:
 
 def decide(
     root: Path,
-    found: Sequence[Pair],
-    contents: Sequence[Contents],
+    contents: dict[Pair, Contents],
     options: Reading,
     intensity: tuple[float, ...],
 ) -> Reading:
@@ -51,7 +50,6 @@ def decide(
 
     Args:
       root: the folder.
-      found: its images.
       contents: of each image.
       options: what the user says; its `ranges` are not used.
       intensity: (low, high), the values that become 0 and 255; () to find out.
@@ -63,7 +61,7 @@ def decide(
       BadFile: images differ in their values, or are transparent in parts and `background`
         is not given.
     """
-    varying = [p for p, one in zip(found, contents, strict=True) if one.alpha == "varies"]
+    varying = [pair for pair, one in contents.items() if one.alpha == "varies"]
     if varying and options.background < 0:
         problem = "is transparent in parts (or its last channel is a band of its own); so are "
         fix = "Give background=255 to lay them on white, 0 on black; or save them opaque."
@@ -73,7 +71,7 @@ def decide(
         raise BadFile(root, problem, "Leave it out.")
     given = Options(channels=3, intensity=intensity)
     given.check()
-    _, ranges, problems = doubts.channels(found, contents, given)
+    _, ranges, problems = doubts.channels(list(contents), list(contents.values()), given)
     if problems:
         raise problems[0]
     return dataclasses.replace(options, ranges=ranges)

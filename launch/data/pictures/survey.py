@@ -22,7 +22,7 @@ logger = logging.getLogger("segen")
 SAID = 500  # images from which on reading them is announced
 
 
-def survey(found: Sequence[Pair], cache: Path, stamp: str) -> list[Contents]:
+def survey(found: Sequence[Pair], cache: Path, stamp: str) -> dict[Pair, Contents]:
     """Reads every image once, on all cores.
 
     The result is kept in a file, and read from there as long as no image changes.
@@ -33,7 +33,7 @@ def survey(found: Sequence[Pair], cache: Path, stamp: str) -> list[Contents]:
       stamp: a hash of the images' names, sizes and times.
 
     Returns:
-      The size, dtype, channels, ranges and digest of each; `alpha` is "varies" where some
+      The size, dtype, channels, ranges and digest of each image; `alpha` is "varies" where some
       pixels are not opaque.
 
     Raises:
@@ -41,7 +41,7 @@ def survey(found: Sequence[Pair], cache: Path, stamp: str) -> list[Contents]:
     """
     path = cache / f"survey-{stamp}.json"
     if (kept := _kept(path, len(found))) is not None:
-        return kept
+        return dict(zip(found, kept, strict=True))
     if len(found) >= SAID:
         logger.info(f"reading {len(found):,} images once, to see what they hold")
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without Python's lock
@@ -58,7 +58,7 @@ def survey(found: Sequence[Pair], cache: Path, stamp: str) -> list[Contents]:
             working.write_text(json.dumps([dataclasses.asdict(one) for one in contents]))
     except OSError as error:
         logger.info(f"cannot keep what was read in {cache}: {error.strerror}")
-    return contents
+    return dict(zip(found, contents, strict=True))
 
 
 def opaque(values: np.ndarray) -> float:

@@ -25,33 +25,53 @@ def test_no_augmentations_and_those_of_no_size_change_nothing():
     np.testing.assert_allclose(augment(still, x, KEY, INDEX), x, atol=1e-6)
 
 
-def test_translation_moves_and_fills_with_black():
-    x = images()
-    moved = np.asarray(augment((diffaugment.translation(0.25),), x, KEY, INDEX))
-    padded = np.pad(x, ((0, 0), (4, 4), (3, 3), (0, 0)), constant_values=-1.0)
+@pytest.mark.parametrize(
+    ("ratio", "shape", "reach"),
+    [((0.25,), (17, 12, 3), (4, 3)), ((), (24, 3, 1), (3, 1))],  # an eighth, and at least 1
+)
+def test_translation_moves_and_fills_with_black(ratio, shape, reach):
+    x = images(shape)
+    moved = np.asarray(augment((diffaugment.translation(*ratio),), x, KEY, INDEX))
+    (down, right), (height, width) = reach, shape[:2]
+    padded = np.pad(x, ((0, 0), (down,) * 2, (right,) * 2, (0, 0)), constant_values=-1.0)
     places = set()
     for row, image in enumerate(moved):
         found = [
             (top, left)
-            for top in range(9)
-            for left in range(7)
-            if np.array_equal(image, padded[row, top : top + 17, left : left + 12])
+            for top in range(2 * down + 1)
+            for left in range(2 * right + 1)
+            if np.array_equal(image, padded[row, top : top + height, left : left + width])
         ]
         assert len(found) == 1
         places.update(found)
-    assert len(places) > 20  # of 63 places, by 40 draws
+    assert len(places) > 14  # of 63 or 21 places, by 40 draws
+    assert np.ptp(list(places), axis=0).tolist() == [2 * down, 2 * right]
+
+
+@pytest.mark.parametrize(("side", "reach"), [(20, 3), (28, 4), (12, 2), (8, 1), (3, 1), (19, 2)])
+def test_translation_reaches_as_far_as_the_published_code(side, reach):
+    """int(side / 8 + 0.5) pixels, but at least one: half a pixel counts as a whole one."""
+    move = jax.jit(jax.vmap(diffaugment.translation(), (None, 0)))
+    marked = jnp.full((side, side, 1), -1.0).at[side // 2, side // 2].set(1.0)
+    moved = np.asarray(move(marked, jax.random.split(KEY, 200)))[..., 0]
+    rows, columns = (np.unique(moved.max(axis).argmax(1)) - side // 2 for axis in (2, 1))
+    np.testing.assert_array_equal(rows, np.arange(-reach, reach + 1))
+    np.testing.assert_array_equal(columns, rows)
 
 
 def test_cutout_greys_a_rectangle():
     x = images() + 2.0  # nowhere 0
-    cut = np.asarray(augment((diffaugment.cutout(0.5),), x, KEY, INDEX))
+    cut = np.asarray(augment((diffaugment.cutout(),), x, KEY, INDEX))
+    lengths = set()
     for before, after in zip(np.asarray(x), cut, strict=True):
         gone = (after == 0).all(-1)
         rows, columns = np.flatnonzero(gone.any(1)), np.flatnonzero(gone.any(0))
         assert np.ptp(rows) + 1 == len(rows) <= 9
         assert np.ptp(columns) + 1 == len(columns) <= 6
         assert gone.sum() == len(rows) * len(columns)
+        lengths.add((len(rows), len(columns)))
         np.testing.assert_array_equal(after[~gone], before[~gone])
+    assert (9, 6) in lengths  # half of each side
 
 
 @pytest.mark.parametrize(("side", "length", "first", "last"), [(8, 4, -2, 6), (6, 3, -1, 4)])

@@ -89,6 +89,39 @@ def test_gaussian_against_scipy(scale):
     np.testing.assert_allclose(model.log_prob(x, given_outputs), expected, rtol=1e-4)
 
 
+def test_scales_have_a_floor_of_exp_minus_seven():
+    logistic, normal = likelihoods.discretized_logistic(), likelihoods.gaussian()
+    x = logistic.observe(LEVELS, jax.random.key(0), INDEX)
+    at = lambda log_scale: np.asarray(logistic.log_prob(x, outputs(0.3, log_scale)))
+    np.testing.assert_array_equal(at(-50.0), at(-7.0))
+    assert np.abs(at(-6.9) - at(-7.0)).max() > 1
+    found = normal.log_prob(x[:3], outputs(-0.99, -50.0)[:3])
+    wanted = stats.norm.logpdf(np.float64(x[:3, 0, 0, 0]), -0.99, np.exp(-7))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_mean_images_are_in_the_unit_interval():
+    logistic = likelihoods.discretized_logistic().mean(outputs(0.5, 9.0)[:1])
+    np.testing.assert_allclose(logistic, 0.75)
+    for model in (likelihoods.gaussian(), likelihoods.gaussian(0.1)):
+        found = [
+            model.mean(outputs(value, *[9.0] * (model.outputs - 1))[:1]) for value in (-1, 0.3, 2)
+        ]
+        np.testing.assert_allclose(np.ravel(found), [0, 0.3, 1])
+    for value, end in ((-3.0, 0), (3.0, 1)):
+        assert likelihoods.discretized_logistic().mean(outputs(value, 9.0)[:1]) == end
+
+
+def test_several_outputs_for_an_image_give_several_probabilities():
+    model = likelihoods.gaussian(0.5)
+    x = jnp.linspace(0, 1, 12).reshape(2, 3, 2, 1)
+    means = jnp.stack([x, x + 0.5, x - 1.0])
+    one = -np.log(0.5) - 0.5 * np.log(2 * np.pi)
+    wanted = 6 * (one - 0.5 * (np.array([0, 0.5, 1]) / 0.5) ** 2)
+    found = model.log_prob(x, means)
+    np.testing.assert_allclose(found, np.broadcast_to(wanted[:, None], (3, 2)), rtol=1e-5)
+
+
 def test_dequantised_images_fill_the_unit_interval():
     x = likelihoods.gaussian().observe(LEVELS, jax.random.key(0), INDEX)
     np.testing.assert_array_equal(np.floor(np.asarray(x).ravel() * 256), np.arange(256))
@@ -99,6 +132,9 @@ def test_a_uniform_model_scores_eight_bits():
     discrete = likelihoods.bits_per_dim(dimensions * np.log(256), dimensions)
     density = likelihoods.bits_per_dim(0.0, dimensions, likelihoods.gaussian().offset_bits)
     assert discrete == pytest.approx(8.0, abs=1e-12)
+    assert (
+        likelihoods.bernoulli().offset_bits == likelihoods.discretized_logistic().offset_bits == 0
+    )
     assert density == pytest.approx(8.0, abs=1e-12)
 
 

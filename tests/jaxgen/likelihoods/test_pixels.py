@@ -130,6 +130,34 @@ def test_a_grey_level_is_rounded_to_a_level_and_scored_by_its_logit(levels):
     np.testing.assert_allclose(np.ravel(model.show(x, logits)), level / (levels - 1), atol=1e-6)
 
 
+def test_a_level_that_is_ruled_out_and_not_seen_costs_nothing():
+    """Probabilities 1/4, 0 and 3/4, and the gradient target - p."""
+    model = softmax(3)
+    logits = jnp.log(jnp.array([0.25, 0.0, 0.75]))
+    for level, p in ((0, 0.25), (2, 0.75)):
+        x = model.levels[level]
+        value, gradient = jax.jit(jax.value_and_grad(model.log_prob, 1))(x, logits)
+        np.testing.assert_allclose(value, np.log(p), rtol=1e-6)
+        target = np.eye(3)[level]
+        np.testing.assert_allclose(gradient, target - [0.25, 0.0, 0.75], atol=1e-6)
+    assert np.isneginf(model.log_prob(model.levels[1], logits))
+
+
+def test_a_component_that_is_ruled_out_is_no_part_of_the_mixture():
+    two, three = logistic_mixture(2), logistic_mixture(3)
+    outputs = normal(1, 1, 6).reshape(3, 2)  # logits, means and log scales
+    more = np.concatenate([outputs, [[-np.inf], [0.3], [-1.0]]], 1, dtype=np.float32)
+    x = values(three, (1,))
+
+    def with_gradient(model, outputs):
+        total = lambda outputs: model.log_prob(x, model.parameters(x, outputs.ravel())).sum()
+        return jax.jit(jax.value_and_grad(total))(outputs)
+
+    (found, slope), (wanted, known) = with_gradient(three, more), with_gradient(two, outputs)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    np.testing.assert_allclose(slope, np.pad(known, ((0, 0), (0, 1))), atol=1e-6)
+
+
 def test_outputs_belong_to_channels_in_order():
     outputs = np.arange(12, dtype=np.float32)
     found = softmax(4).parameters(np.zeros((3,)), outputs)
@@ -223,7 +251,8 @@ def test_impossible_arguments_are_refused(make, message):
 
 
 def test_a_floor_keeps_a_certain_mixture_finite():
-    for floor in (-7.0, -2.0):
-        model = pixels.logistic_mixture(1, floor)
+    assert pixels.logistic_mixture().outputs(3) == 5 * 10  # five components
+    for options, floor in (((), -7.0), ((-2.0,), -2.0)):
+        model = pixels.logistic_mixture(1, *options)
         parameters = model.parameters(np.zeros(1), np.array([0.0, 0.1, -50.0], np.float32))
         assert parameters[0, -1] == floor

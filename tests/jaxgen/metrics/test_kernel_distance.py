@@ -71,6 +71,7 @@ def test_its_interval_covers_the_truth_at_the_stated_rate(mean, spread):
 def test_sorted_images_are_dealt_at_random():
     x, y = (np.random.default_rng(seed).normal(size=(400, SIZE)) for seed in (2, 3))
     plain = kernel_distance(x, y)
+    assert plain == kernel_distance(x, y, seed=0) != kernel_distance(x, y, seed=1)
     found = kernel_distance(*(z[np.argsort(z[:, 0])] for z in (x, y)))
     assert abs(found.value) < 4 * found.standard_error
     # Blocks of neighbours in that order would differ far more than blocks at random.

@@ -38,6 +38,26 @@ def test_blocks_of_rows_give_what_whole_matrices_give(real, generated, k, rows):
     assert 0 < found["recall"] < 1
 
 
+@pytest.mark.parametrize("step", [1.0, 0.25, 64.0])
+@pytest.mark.parametrize("offset", [0, 1000])
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_distances_stay_equal_in_float32(seed, offset, step):
+    """Whole numbers, whose mean is not whole: half of the balls end at other points."""
+    rng = np.random.default_rng(seed)
+    x, y = (step * (offset + rng.integers(0, 4, (size, 3))) for size in (61, 45))
+    found = neighbours.precision_recall(x, y, 3, 16)
+    assert found == pytest.approx(by_matrices(x, y, 3), abs=1e-12)
+
+
+def test_a_centre_is_near_the_mean_and_on_a_grid_of_a_power_of_two():
+    x = np.array([[3, 0.3], [4, 0.4], [9, 0.4]])  # deviations of 2.62 and 0.05
+    np.testing.assert_array_equal(neighbours.centre(x), [6, 0])
+    np.testing.assert_array_equal(neighbours.centre(x / 64), [6 / 64, 0])
+    np.testing.assert_array_equal(neighbours.centre(x[:1]), [3, 0.5])
+    far = np.random.default_rng(0).normal(1e6, 1e-2, (50, 4))
+    assert np.abs(neighbours.centre(far) - 1e6).max() < 1e-2
+
+
 @given(st.integers(0, 1000))
 def test_a_set_against_itself(seed):
     x = np.random.default_rng(seed).normal(size=(40, 3))

@@ -31,8 +31,10 @@ def test_a_filter_far_outside_rests_on_the_edge():
 
 
 def test_zeros_stand_for_the_whole_image():
-    window = attention.window(jnp.zeros((1, 5)), (7, 13, 1), 4)
+    zeros = jnp.zeros((1, attention.PARAMETERS))
+    window = attention.window(zeros, (7, 13, 1), 4)
     assert [float(x[0]) for x in window] == [4, 7, 4, 1, 1]  # centre, (13 - 1) / (4 - 1), 1, 1
+    assert float(attention.window(zeros, (7, 13, 1), 1).stride[0]) == 12
 
 
 def test_read_and_write_are_products_with_the_filters():

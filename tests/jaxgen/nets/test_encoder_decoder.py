@@ -53,6 +53,19 @@ def test_bfloat16_computes_with_float32_parameters(kind):
     assert 0 < np.abs(full - mean).max() < 0.05 * np.abs(full).max()
 
 
+def test_widths_where_none_are_given():
+    def kernels(net, *arguments):
+        params = jax.eval_shape(lambda: net.init(KEY, *arguments))["params"]
+        return [leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
+
+    x, z, shape = jnp.zeros((1, 8, 8, 1)), jnp.zeros((1, 3)), (8, 8, 1)
+    assert kernels(nets.MLPEncoder(3), x) == [(64, 500), (500, 6)]
+    assert kernels(nets.MLPDecoder(), z, shape) == [(3, 500), (500, 64)]
+    assert kernels(nets.ConvEncoder(3), x) == [(3, 3, 1, 32), (3, 3, 32, 64), (4 * 64, 6)]
+    found = kernels(nets.ConvDecoder(), z, shape)
+    assert found == [(4, 4, 64, 32), (4, 4, 32, 1), (3, 4 * 64)]
+
+
 def dense(x, params):
     return x @ params["kernel"] + params["bias"]
 

@@ -117,11 +117,11 @@ def test_the_dcgan_generator_doubles_and_crops():
 
 
 def test_the_residual_generator_doubles_and_crops():
-    net, z, shape = gan.ResidualGenerator((12,), norm="group"), normal(2, 5), (5, 7, 2)
+    net, z, shape = gan.ResidualGenerator((16,), norm="group"), normal(2, 5), (5, 7, 2)
     params = parameters(net, z, shape, size=0.2)
     twice = lambda x: x.repeat(2, axis=1).repeat(2, axis=2)[:, :5, :7]
-    norm = lambda x, number: group_norm(x, params[f"Norm_{number}"]["GroupNorm_0"], 4)
-    x = dense(z, params["Dense_0"]).reshape(2, 3, 4, 12)
+    norm = lambda x, number: group_norm(x, params[f"Norm_{number}"]["GroupNorm_0"], 8)
+    x = dense(z, params["Dense_0"]).reshape(2, 3, 4, 16)
     y = conv(twice(relu(norm(x, 0))), params["Conv_0"])
     y = conv(relu(norm(y, 1)), params["Conv_1"])
     x = y + twice(conv(x, params["Conv_2"]))
@@ -189,6 +189,30 @@ def test_nets_compute_in_bfloat16_with_float32_parameters_and_outputs():
             )
         assert made.dtype == np.float32
         assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("net", "widths"),
+    [
+        (gan.DCGANGenerator(), [64 * 4, 4 * 32, 4 * 1]),
+        (gan.ResidualGenerator(), [64 * 4, *[64] * 6, 1]),
+        (gan.DCGANDiscriminator(), [32, 64, 1]),
+        (gan.MLPDiscriminator(), [256, 256, 1]),
+        (gan.ResidualDiscriminator(), [*[64] * 8, 1]),
+    ],
+)
+def test_widths_where_none_are_given(net, widths):
+    """An image of 8 x 8 has a smallest map of 2 x 2 pixels."""
+    generates = "Generator" in type(net).__name__
+    arguments = (jnp.zeros((1, 3)), (8, 8, 1)) if generates else (jnp.zeros((1, 8, 8, 1)),)
+    params = jax.eval_shape(lambda: net.init(KEY, *arguments))["params"]
+    layers = [params[name]["bias"].shape[0] for name in params if "Norm" not in name]
+    assert sorted(layers) == sorted(widths)
+
+
+def test_pixel_norm_of_small_features_rests_on_its_floor():
+    x = jnp.full((1, 1, 1, 3), 1e-4)  # whose mean square is 1e-8, as large as the floor
+    np.testing.assert_allclose(gan.Norm("pixel").apply({}, x), np.sqrt(0.5), rtol=1e-5)
 
 
 def test_an_unknown_norm_is_refused():

@@ -98,9 +98,10 @@ def test_neighbours_come_before_a_pixel(size):
 
 
 def test_moved_is_a_shift_with_zeros():
-    x, cases = normal(3, 4), [(steps, axis) for steps in range(-5, 6) for axis in (0, 1)]
-    every = jax.jit(lambda x: [masked.moved(x, *case) for case in cases])(x)
+    x, cases = normal(3, 4), [(steps, axis) for steps in range(-5, 6) for axis in ((), (0,), (1,))]
+    every = jax.jit(lambda x: [masked.moved(x, steps, *axis) for steps, axis in cases])(x)
     for (steps, axis), found in zip(cases, every, strict=True):
+        axis = axis[0] if axis else 0
         wanted = np.zeros_like(x)
         for i in range(x.shape[axis]):
             if 0 <= i - steps < x.shape[axis]:
@@ -183,6 +184,25 @@ def test_the_head_is_two_layers_masked_by_channels():
     assert not np.asarray(slopes[0, 2:]).any()
     assert not np.asarray(slopes[1, 4:]).any()
     assert np.asarray(slopes[2]).any()
+
+
+def test_features_are_one_group_and_one_part_where_nothing_else_is_said():
+    x = normal(1, 2, 3, 4)
+    net = masked.PixelDense(6)
+    params = parameters(net, x)
+    wanted = x @ params["kernel"] + params["bias"]
+    np.testing.assert_allclose(net.apply({"params": params}, x), wanted, atol=1e-5)
+    net = masked.MaskedConv(6, ((0, 0),))
+    params = parameters(net, x)
+    wanted = x @ params["kernel"] + params["bias"]
+    np.testing.assert_allclose(net.apply({"params": params}, x), wanted, atol=1e-5)
+    net = masked.MaskedConv(6, ((0, 0),), 2)
+    params = parameters(net, x)
+    wanted = x @ (params["kernel"] * brute_mask(4, 6, 2, "B", 1)) + params["bias"]
+    np.testing.assert_allclose(net.apply({"params": params}, x), wanted, atol=1e-5)
+    net = masked.PixelDense(6, 2)
+    found = net.apply({"params": params}, x)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_halves_of_a_float_stay_in_their_type():

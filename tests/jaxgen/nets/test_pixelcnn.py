@@ -53,6 +53,16 @@ def test_images_are_those_of_the_naive_loop(name, channels, classes):
     test_autoregressive.check_draws(NETS["cnn"], name, channels, classes)
 
 
+def test_layers_where_none_are_given():
+    """Seven: of 7 x 7 without the pixel itself, then of 3 x 3 with it."""
+    net, x = PixelCNN(), np.zeros((1, 9, 9, 1), np.float32)
+    params = jax.eval_shape(lambda: net.init(jax.random.key(0), x))["params"]
+    kernels = [params[f"_Gated_{number}"] for number in range(len(params) - 1)]
+    assert [k["vertical"]["kernel"].shape for k in kernels] == [(3 * 7, 64), *[(6 * 32, 64)] * 6]
+    assert [k["horizontal"]["kernel"].shape for k in kernels] == [(3, 64), *[(2 * 32, 64)] * 6]
+    assert [layer["kernel"].shape for layer in params["head"].values()] == [(32, 64), (64, 1)]
+
+
 def conv(x, params, near, mask=None):
     """One pixel after another of [H, W, F]; the mask is that of the pixel itself."""
     kernel = np.array(params["kernel"]).reshape(len(near), x.shape[-1], -1)

@@ -76,6 +76,16 @@ def test_images_are_those_of_the_naive_loop(layer, name, channels, classes):
     test_autoregressive.check_draws(NETS[layer], name, channels, classes)
 
 
+def test_layers_where_none_are_given():
+    """As in the paper for MNIST: 7 x 7, seven Row LSTMs of size 16, 32 features in the head."""
+    net, x = PixelRNN(), np.zeros((1, 9, 9, 1), np.float32)
+    params = jax.eval_shape(lambda: net.init(jax.random.key(0), x, mutable=["params"]))["params"]
+    assert params["MaskedConv_0"]["kernel"].shape == (7 * 3 + 3, 2 * 16)
+    assert {f"layer_{number}" for number in range(7)} == params.keys() - {"MaskedConv_0", "head"}
+    assert params["layer_0"]["RowLSTM_0"]["recurrent"].shape == (3 * 16, 4 * 16)
+    assert [layer["kernel"].shape for layer in params["head"].values()] == [(32, 32), (32, 1)]
+
+
 @pytest.mark.parametrize("groups", [1, 3])
 def test_the_net_is_that_of_table_1(groups):
     """Conv 7 x 7 of kind A, x + 1 x 1 of an LSTM of x, then twice relu and 1 x 1."""

@@ -83,7 +83,7 @@ def test_from_pixel_to_pixel_it_gives_the_map():
     layer, params, x, bias = make(3)
     apply = functools.partial(layer.apply, {"params": params}, mutable=["cache"])
     whole, state = jax.jit(lambda x: apply(x, None, bias))(x)
-    garbage = jax.tree.map(lambda grid: grid.at[2:].set(jnp.nan), state["cache"])
+    garbage = jax.tree.map(lambda grid: grid.at[1:].set(jnp.nan), state["cache"])
 
     @jax.jit
     def step(cache, pixel, place):
@@ -91,7 +91,7 @@ def test_from_pixel_to_pixel_it_gives_the_map():
         found, state = layer.apply(variables, pixel, None, bias, place, mutable=["cache"])
         return found, state["cache"]
 
-    for i in range(2, 4):
+    for i in range(1, 4):
         for j in range(5):
             found, garbage = step(garbage, x[:, i, j], (i, j))
             np.testing.assert_allclose(found, whole[:, i, j], atol=1e-5)

@@ -88,3 +88,6 @@ def test_a_kernel_of_zeros_stays_finite():
     params = {"kernel": jnp.zeros((4, 3))}
     found, vectors = spectral_norm.normalise(params, spectral_norm.init(KEY, params))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((found, vectors)))
+    # One of half the least norm, 1e-12, is divided by that.
+    found, _ = spectral_norm.normalise({"kernel": jnp.full((1, 1), 5e-13)}, {"kernel": jnp.ones(1)})
+    np.testing.assert_allclose(found["kernel"], 0.5, rtol=1e-5)

@@ -24,6 +24,18 @@ def test_nets_fit_any_size(shape):
     assert logits.shape == (3, -(-shape[0] // 4), -(-shape[1] // 4))
 
 
+def test_widths_where_none_are_given():
+    """An image of 8 x 8 has a smallest map of one pixel after three halvings."""
+    x, z = jnp.zeros((1, 8, 8, 1)), jnp.zeros((1, 5))
+    unet = jax.eval_shape(lambda: translation.UNetGenerator().init(KEY, x, z, (8, 8, 1)))
+    patches = jax.eval_shape(lambda: translation.PatchDiscriminator().init(KEY, x))
+    widths = lambda net: [
+        net["params"][name]["bias"].shape[0] for name in net["params"] if "Norm" not in name
+    ]
+    assert sorted(widths(unet)) == sorted([32, 64, 64, 64, 4 * 64, 4 * 32, 4 * 32, 1])
+    assert sorted(widths(patches)) == sorted([32, 64, 2 * 64, 1])
+
+
 def test_rows_are_independent():
     """Group norm is of one example only."""
     found = rows_alone(translation.PatchDiscriminator((4, 6)), normal(2, 8, 8, 1))

@@ -42,12 +42,22 @@ def test_one_cell_is_the_frequency_of_each_class():
     found = np.asarray(decision.log_prior(summed(labels), (5, 4)))
     frequencies = np.bincount(labels[labels != 255], minlength=3) / (labels != 255).sum()
     np.testing.assert_allclose(np.exp(found), np.broadcast_to(frequencies, (5, 4, 3)), rtol=1e-5)
+    np.testing.assert_array_equal(decision.prior_sums(labels[0], 3), count(labels[0], 3, (1, 1)))
 
 
-def test_the_map_is_smoothed_counts_with_a_little_of_the_whole():
+@pytest.mark.parametrize(
+    ("options", "sigma", "smoothing"),
+    [
+        ({"sigma": 1.5, "smoothing": 0.1}, 1.5, 0.1),
+        ({}, 1.0, 0.01),
+        ({"sigma": 0.0, "smoothing": 0.2}, 0.0, 0.2),
+    ],
+)
+def test_the_map_is_smoothed_counts_with_a_little_of_the_whole(options, sigma, smoothing):
     sums = summed(masks(), grid=(24, 36))
-    found = decision.log_prior(sums, (24, 36), sigma=1.5, smoothing=0.1)
-    near = ndimage.gaussian_filter(sums, (1.5, 1.5, 0)) + 0.1 * sums.sum((0, 1)) / (24 * 36)
+    found = decision.log_prior(sums, (24, 36), **options)
+    near = ndimage.gaussian_filter(sums, (sigma, sigma, 0))
+    near = near + smoothing * sums.sum((0, 1)) / (24 * 36)
     expected = near / near.sum(-1, keepdims=True)
     np.testing.assert_allclose(np.exp(found), expected, atol=1e-4)
 

@@ -159,9 +159,48 @@ class TestEvery:
             likelihoods.fit(model, lambda: [])
 
 
+def test_a_histogram_by_default_has_sixteen_bins_and_counts_one_more():
+    model = likelihoods.histogram(2)
+    features = np.float32([[0.0], [0.99], [0.99]])
+    params = likelihoods.fit(model, lambda: [(features, np.array([0, 1, 255]))])
+    expected = np.log(np.ones((2, 16)) / 17)
+    expected[0, 0] = expected[1, 15] = np.log(2 / 17)
+    np.testing.assert_allclose(params, expected, rtol=1e-6)
+    assert model.passes == 1
+
+
+def test_the_defaults_of_normal_densities():
+    # Constant features: the variance is the regularisation alone, of a hundredth squared.
+    data = lambda: [(np.full((3, 1), 0.5, np.float32), np.array([0, 0, 1]))]
+    one = likelihoods.gaussian(2)
+    found = one.log_prob(likelihoods.fit(one, data), np.float32([[0.5], [0.51]]))
+    peak = -np.log(0.01 * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(found, [[peak, peak], [peak - 0.5, peak - 0.5]], rtol=1e-3)
+    several = likelihoods.mixture(2)
+    sums = {"count": np.array([[2.0], [1]]), "first": np.array([[[1.0]], [[0.5]]])}
+    params = several.fit(sums | {"second": np.array([[[0.5]], [[0.25]]])})
+    assert params["mean"].shape == (2, 4, 1)
+    np.testing.assert_allclose(params["whiten"], 100, rtol=1e-4)
+    assert (one.passes, several.passes) == (1, 11)  # one before ten steps of EM
+
+
+def test_a_histogram_may_fill_half_a_gigabyte():
+    features, ids = np.zeros((1, 2), np.float32), np.zeros(1, int)
+    counts = lambda bins: jax.eval_shape(likelihoods.histogram(2, bins).sums, None, features, ids)
+    assert counts(2**13).size == 2**27
+    with pytest.raises(ValueError, match="fewer bins"):
+        counts(2**13 + 1)
+
+
 def test_options_that_cannot_be_meant():
     with pytest.raises(ValueError, match="bins"):
         likelihoods.histogram(3, bins=0)
+    with pytest.raises(ValueError, match="smoothing"):
+        likelihoods.histogram(3, smoothing=0.0)
+    with pytest.raises(ValueError, match="regularisation"):
+        likelihoods.gaussian(3, regularisation=0.0)
+    with pytest.raises(ValueError, match="components"):
+        likelihoods.mixture(3, components=0)
     with pytest.raises(ValueError, match="steps"):
         likelihoods.mixture(3, components=2, steps=0)
     with pytest.raises(ValueError, match="fewer bins"):

@@ -82,3 +82,22 @@ def test_weights_mask_pixels_out():
     mask = np.arange(100)[:, None] < np.full((1, 200), 50)
     np.testing.assert_allclose(estimate(grid, old, mask), (0.1, 0.2, 0.7), atol=0.02)
     np.testing.assert_allclose(estimate(grid, old, np.zeros_like(mask)), old, rtol=1e-6)
+
+
+def test_em_stops_after_a_thousand_steps_or_below_a_millionth():
+    # Outputs that hardly tell the classes apart, so that every step is short.
+    old = np.float32([0.6, 0.3, 0.1])
+    noise = np.random.default_rng(4).normal(size=(50, 3))
+    posterior = np.float32(old * np.exp(0.05 * noise))
+    posterior /= posterior.sum(-1, keepdims=True)
+    run = lambda *options: np.asarray(estimate(posterior, old, None, *options))
+    short = jax.jit(lambda: prior_shift.estimate_prior(posterior, old, tolerance=0.0))()
+    np.testing.assert_allclose(short, run(1000, 0.0), rtol=1e-6)
+    assert np.abs(run(2000, 0.0) / short - 1).max() > 1e-4
+    sharp = np.float32(old * np.exp(0.5 * noise))
+    sharp /= sharp.sum(-1, keepdims=True)
+    steps = [np.asarray(estimate(sharp, old, None, number, 0.0)) for number in range(300)]
+    changes = np.abs(np.diff(steps, axis=0)).max(-1)
+    last = int(np.argmax(changes <= 1e-6)) + 1  # the first step that changes too little
+    assert 3 < last < 299
+    np.testing.assert_allclose(estimate(sharp, old), steps[last], rtol=1e-6)

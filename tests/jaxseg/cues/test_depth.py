@@ -53,6 +53,8 @@ def test_units():
         depth.to_metres(np.zeros(1), "feet")
     with pytest.raises(ValueError, match="baseline"):
         depth.to_metres(np.zeros(1), "cityscapes_disparity")
+    with pytest.raises(ValueError, match="focal"):
+        depth.to_metres(np.zeros(1), "cityscapes_disparity", 0.2)
 
 
 def test_fill_keeps_what_is_known_and_stays_within_it():
@@ -64,6 +66,40 @@ def test_fill_keeps_what_is_known_and_stays_within_it():
         assert truth.min() <= found.min()
         assert found.max() <= truth.max()
         assert np.abs(found - truth)[gaps].max() < 0.1 * np.ptp(truth)
+
+
+def test_fill_by_hand():
+    # Means of pairs: 4, unknown, 7; of these: 4, 7. The unknown pair is 3/4 of 4 and 1/4 of 7,
+    # and each unknown pixel 3/4 of its pair and 1/4 of the next one.
+    found = filled(np.float32([[4, 0, 0, 0, 8, 6]]))
+    np.testing.assert_allclose(found, [[4, 4.1875, 4.5625, 5.3125, 8, 6]], rtol=1e-6)
+
+
+def test_points_of_a_camera_with_its_centre_elsewhere():
+    z = np.float32([[2, 4, 6], [8, 10, 12]])
+    found = depth.points(jnp.asarray(z), 4.0, (1.0, 0.5))
+    x = (np.arange(3) - 0.5) / 4 * z
+    y = (np.arange(2)[:, None] - 1.0) / 4 * z
+    np.testing.assert_allclose(found, np.stack([x, y, z], -1))
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(1.0, 1e-3), (0.0, 1e-6)])
+def test_variation_far_below_the_mean_is_not_enlarged(mean, deviation):
+    sign = np.where(np.indices((4, 6)).sum(0) % 2, 1.0, -1.0)
+    values = np.float32(mean + deviation * sign)
+    found = depth.standardised(jnp.asarray(values), np.ones((4, 6), bool))
+    np.testing.assert_allclose(found, sign / np.sqrt(2), rtol=1e-3)
+
+
+def test_the_focal_length_is_by_default_the_longer_side():
+    unit = np.array([0.3, -0.6, -1.0]) / np.sqrt(1.45)
+    directions = rays() * [FOCAL / WIDTH, FOCAL / WIDTH, 1]
+    z = np.float32(-3 / (directions @ unit))[..., None]
+    z = np.where((z > 0) & (z < 50), z, 0)
+    found = compute({"image": np.zeros((HEIGHT, WIDTH, 3), np.float32), "depth": z})[..., 1:4]
+    known = np.linalg.norm(found, axis=-1) > 0
+    assert known.mean() > 0.5
+    np.testing.assert_allclose(found[known], np.tile(unit, (known.sum(), 1)), atol=2e-3)
 
 
 def test_fill_of_large_gaps_and_of_nothing():
@@ -200,6 +236,8 @@ def test_drop_takes_all_depth_of_some_examples():
     assert (kept == kept[:, :1]).all()
     assert kept[:, 0].mean() == pytest.approx(0.7, abs=0.05)
     assert (found["image"] == 1).all()
+    usual = jax.jit(jax.vmap(lambda key: depth.drop(example, key)["depth"].max()))(keys)
+    assert usual.mean() == pytest.approx(0.8, abs=0.04)
     assert (depth.drop(example, keys[0], 1.0)["depth"] == 0).all()
     assert (depth.drop(example, keys[0], 0.0)["depth"] == 1).all()
     with pytest.raises(ValueError, match="these have image"):

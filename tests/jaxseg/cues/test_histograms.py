@@ -17,6 +17,28 @@ def test_lab_of_known_colours():
     np.testing.assert_allclose(jax.jit(histograms.lab)(colours)[0], expected, atol=0.05)
 
 
+def cie_lab(colour):
+    """CIE Lab of sRGB, from the primaries' chromaticities and the standard's 216 / 24389."""
+    xy = np.array([[0.64, 0.33], [0.30, 0.60], [0.15, 0.06]])
+    xyz = np.array([[x / y, 1, (1 - x - y) / y] for x, y in xy]).T
+    white = np.array([0.3127 / 0.3290, 1, (1 - 0.3127 - 0.3290) / 0.3290])
+    matrix = xyz * np.linalg.solve(xyz, white)
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    share = linear @ matrix.T / white
+    f = np.where(share > 216 / 24389, np.cbrt(share), (24389 / 27 * share + 16) / 116)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
+def test_lab_of_any_colour_dark_ones_too():
+    rng = np.random.default_rng(0)
+    colours = np.stack([rng.random((40, 3)), 0.1 * rng.random((40, 3))]).astype(np.float32)
+    found = jax.jit(histograms.lab)(colours)
+    np.testing.assert_allclose(found, cie_lab(colours.astype(float)), atol=0.02)
+    more = np.concatenate([colours, colours[..., :1]], -1)  # a fourth channel does not count
+    np.testing.assert_array_equal(jax.jit(histograms.lab)(more), found)
+
+
 def test_lab_of_grey_has_no_colour():
     grey = np.float32(np.random.default_rng(0).random((3, 4, 1)))
     found = np.asarray(jax.jit(histograms.lab)(grey))
@@ -42,7 +64,8 @@ def test_block_means_with_the_last_row_and_column_repeated():
 
 
 def test_textons_are_the_energies_of_bars():
-    grey = np.random.default_rng(0).random((12, 14)).astype(np.float32)
+    # So little contrast that some of it counts as flat.
+    grey = 0.3 * np.random.default_rng(0).random((12, 14)).astype(np.float32)
     found = np.asarray(jax.jit(histograms.textons)(grey))
     bars = []
     for sigma in (1.0, 2.0):

@@ -63,6 +63,30 @@ def test_local_energies_tell_scale_and_direction():
             assert np.all(found.argmax(-1) == 2 * scale + index)
 
 
+def test_the_defaults_and_the_cue_are_those_of_the_docstrings():
+    image = noise((18, 22))
+
+    @jax.jit
+    def run(image):
+        return (
+            texture.magnitudes(image, (4.0, 8.0, 16.0), 4),
+            texture.local_energies(image),
+            texture.channels()({"image": image[..., None]}),
+            texture.magnitudes(image),
+            texture.magnitudes(image, (3.5, 6.0, 11.0, 20.0), 6),
+        )
+
+    plain, energies, channels, default, chosen = jax.device_get(run(image))
+    # Each smoothed by half its wavelength: four orientations of 4, 8 and 16 pixels.
+    expected = [
+        ndimage.gaussian_filter(plain[..., number], 2 * 2 ** (number // 4), mode="reflect")
+        for number in range(12)
+    ]
+    np.testing.assert_allclose(energies, np.stack(expected, -1), atol=1e-5)
+    np.testing.assert_allclose(channels, (np.log(energies + 0.005) + 4.2) / 0.7, atol=1e-4)
+    np.testing.assert_allclose(default, chosen, atol=1e-6)
+
+
 def test_maximum_responses_turn_with_the_image():
     image, responses = noise((32, 32)), compiled(texture.maximum_responses)
     turned, expected = responses(np.rot90(image)), np.rot90(responses(image))
@@ -82,7 +106,7 @@ def riu2_by_loops(image, points, radius):
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
             angles = 2 * np.pi * np.arange(points) / points
-            places = np.round([y - radius * np.sin(angles), x + radius * np.cos(angles)], 9)
+            places = np.round([y - radius * np.sin(angles), x + radius * np.cos(angles)], 12)
             difference = image.astype(np.float64) - float(image[y, x])
             values = ndimage.map_coordinates(difference, places, order=1, mode="reflect")
             bits = [int(value >= -1e-9) for value in values]
@@ -91,12 +115,31 @@ def riu2_by_loops(image, points, radius):
     return codes
 
 
-@pytest.mark.parametrize(("points", "radius"), [(8, 1.0), (16, 2.0), (8, 1.5)])
-def test_local_binary_pattern_against_loops(points, radius):
+@pytest.mark.parametrize(
+    ("points", "radius", "options"),
+    [(8, 1.0, ()), (16, 2.0, (16, 2.0)), (8, 1.5, (8, 1.5)), (3, 1.0, (3,)), (12, 1.0, (12,))],
+)
+def test_local_binary_pattern_against_loops(points, radius, options):
     image = noise((13, 10), seed=points)
-    found = compiled(texture.local_binary_pattern, points, radius)(image)
+    pattern = compiled(texture.local_binary_pattern, *options)
+    found = pattern(image)
     assert found.dtype == jnp.int32
     np.testing.assert_array_equal(found, riu2_by_loops(image, points, radius))
+    # Few grey levels, so that many neighbours are exactly as bright as the pixel.
+    for seed in range(4):
+        grey = np.random.default_rng(seed).integers(0, 4, (13, 10))
+        wanted = riu2_by_loops(grey, points, radius)
+        for scale in (1, 1 / 255, 1000):
+            levels = np.float32((grey + 200) * scale)
+            np.testing.assert_array_equal(pattern(levels), wanted, err_msg=f"{seed} {scale}")
+
+
+def test_local_binary_pattern_tells_a_difference_beyond_rounding():
+    pattern = compiled(texture.local_binary_pattern)
+    bright = np.full((9, 9), 0.5, np.float32)
+    bright[4, 4] += 2e-7
+    bright[0, 0] = 1e6  # far away: it blurs no other pixel
+    assert pattern(bright)[4, 4] == 0
 
 
 def test_local_binary_pattern_of_known_shapes():
@@ -108,8 +151,9 @@ def test_local_binary_pattern_of_known_shapes():
     for size in ((4, 4), (1, 1), (3, 17)):
         flat = pattern(jnp.full(size, 0.3))
         np.testing.assert_array_equal(flat, np.full(size, 8))
-    with pytest.raises(ValueError, match="3 points"):
-        texture.local_binary_pattern(jnp.asarray(spot), points=2)
+    for options in ({"points": 2}, {"radius": 0.0}):
+        with pytest.raises(ValueError, match="3 points"):
+            texture.local_binary_pattern(jnp.asarray(spot), **options)
 
 
 tensor = compiled(texture.structure_tensor, 4.0)
@@ -140,12 +184,34 @@ def test_structure_tensor_has_a_gradient_where_nothing_changes():
     assert np.isfinite(jax.jit(jax.grad(total))(jnp.full((8, 8), 0.5))).all()
 
 
-def test_local_statistics_against_scipy():
+def windows_of(values, sigma):
+    """Mean and deviation in float64: E[x^2] - E[x]^2 of scipy's windows."""
+    mean = lambda x: ndimage.gaussian_filter(np.float64(x), sigma, mode="reflect")
+    return np.stack([mean(values), np.sqrt(mean(values**2) - mean(values) ** 2)], -1)
+
+
+@pytest.mark.parametrize("sigma", [0.6, 2.0, 9.0])
+def test_local_statistics_against_scipy(sigma):
     image = noise((20, 24))
-    mean = ndimage.gaussian_filter(image, 2.0, mode="reflect")
-    deviation = np.sqrt(ndimage.gaussian_filter((image - mean) ** 2, 2.0, mode="reflect"))
-    found = compiled(texture.local_statistics, 2.0)(image)
-    np.testing.assert_allclose(found, np.stack([mean, deviation], -1), atol=1e-5)
+    found = compiled(texture.local_statistics, sigma)(image)
+    np.testing.assert_allclose(found, windows_of(np.float64(image), sigma), atol=1e-5)
+
+
+def test_local_deviations_of_a_ramp_an_edge_and_a_bright_flat_image():
+    deviation = lambda image: np.asarray(compiled(texture.local_statistics, 2.0)(image))[..., 1]
+    # Far from the border a ramp deviates by its slope times sigma, less what the windows cut.
+    ramp = np.broadcast_to(np.float32(0.025 * np.arange(40)), (30, 40))
+    for image in (ramp, ramp.T):
+        np.testing.assert_allclose(inner(deviation(image), 10), 0.025 * 2, rtol=2e-3)
+    # Windows that hold one grey level alone deviate by nothing, however bright they are.
+    steps = np.where(np.arange(40) < 20, 0.1, 900.3)[None] * np.ones((30, 1))
+    assert deviation(np.float32(steps))[:, [0, 11, 28, 39]].max() < 1e-3
+    halves = deviation(np.float32(steps))[:, 19:21]  # a share p of the window beyond the edge
+    p = windows_of(np.float64(np.arange(40) < 20), 2.0)[19, 0]
+    np.testing.assert_allclose(halves, 900.2 * np.sqrt(p * (1 - p)), rtol=1e-4)
+    # The root of a little more than the variance has a derivative where nothing changes.
+    flat = compiled(texture.local_statistics, 2.0)(np.full((20, 24), 0.5, np.float32))
+    np.testing.assert_allclose(flat[..., 1], 1e-6, rtol=0.1)
 
 
 def test_local_histograms_against_one_hot():
@@ -165,8 +231,11 @@ def test_local_histograms_sum_to_one_and_keep_the_mean():
     np.testing.assert_allclose(found.sum(-1), 1.0, atol=1e-5)
     mean = compiled(filters.smooth, 2.0)(np.clip(values, -0.5, 1.5))
     np.testing.assert_allclose((found * np.linspace(-0.5, 1.5, 7)).sum(-1), mean, atol=1e-5)
-    with pytest.raises(ValueError, match="2 bins"):
-        texture.local_histograms(values, 1, (0.0, 1.0), 2.0)
+    halves = np.asarray(texture.local_histograms(np.full((1, 1, 1), 0.5), 2, (0.25, 0.75), 2.0))
+    np.testing.assert_allclose(halves, [[[[0.5, 0.5]]]], rtol=1e-6)
+    for bins, limits in ((1, (0.0, 1.0)), (3, (1.0, 1.0))):
+        with pytest.raises(ValueError, match="2 bins"):
+            texture.local_histograms(values, bins, limits, 2.0)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (17, 40, 1)])

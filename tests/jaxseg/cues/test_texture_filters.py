@@ -70,25 +70,94 @@ def test_edges_are_odd_and_bars_even_and_turn(build):
         close(np.rot90(bars[scale]), bars[scale + 3])
 
 
-def test_published_profiles():
-    """Differences of kernel values, which the removal of the mean does not change."""
-    kernels, centre = texture_filters.maximum_response(), 24
+def unit(kernel):
+    kernel = kernel - kernel.mean()
+    return kernel / np.abs(kernel).sum()
 
-    def profile(x, sigma):  # second derivative of a Gaussian
-        return (x**2 - sigma**2) * np.exp(-(x**2) / (2 * sigma**2))
 
-    bar = kernels[18 + 6]  # width 2, along the x axis
-    ratio = (bar[centre + 2, centre] - bar[centre, centre]) / (
-        bar[centre + 4, centre] - bar[centre, centre]
-    )
-    expected = (profile(2, 2) - profile(0, 2)) / (profile(4, 2) - profile(0, 2))
-    assert ratio == pytest.approx(expected)
-    schmid = texture_filters.schmid()[12]  # (10, 4)
-    values = [np.cos(np.pi * 4 * r / 10) * np.exp(-(r**2) / 200) for r in (0, 5, 10)]
-    found = schmid[centre, centre + np.array([0, 5, 10])]
-    assert (found[1] - found[0]) / (found[2] - found[0]) == pytest.approx(
-        (values[1] - values[0]) / (values[2] - values[0])
-    )
+def gaussian(x, sigma):
+    return np.exp(-0.5 * (x / sigma) ** 2)
+
+
+def along_and_across(radius, angle):
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+
+
+def edges_and_bars(sigmas):
+    """First and second derivatives of Gaussians three times as long as wide, 49 x 49."""
+    for derivative in (lambda v, s: -v / s**2, lambda v, s: (v**2 - s**2) / s**4):
+        for sigma in sigmas:
+            for number in range(6):
+                u, v = along_and_across(24, np.pi * number / 6)
+                yield unit(derivative(v, sigma) * gaussian(v, sigma) * gaussian(u, 3 * sigma))
+
+
+def spot(sigma, radius=24):
+    r = np.hypot(*along_and_across(radius, 0.0))
+    return unit((r**2 - 2 * sigma**2) / sigma**4 * gaussian(r, sigma))
+
+
+def blob(sigma):
+    return unit(gaussian(np.hypot(*along_and_across(24, 0.0)), sigma))
+
+
+def test_leung_malik_is_that_of_the_paper():
+    sigmas = np.sqrt(2) ** np.arange(1, 5)
+    expected = [
+        *edges_and_bars(sigmas[:3]),
+        *map(spot, (*sigmas, *(3 * sigmas))),
+        *map(blob, sigmas),
+    ]
+    close(texture_filters.leung_malik(), expected)
+
+
+def test_maximum_response_is_that_of_the_paper():
+    expected = [*edges_and_bars((1, 2, 4)), blob(10), spot(10)]
+    close(texture_filters.maximum_response(), expected)
+
+
+def test_schmid_is_that_of_the_paper():
+    r = np.hypot(*along_and_across(24, 0.0))
+    cycles = {2: (1,), 4: (1, 2), 6: (1, 2, 3), 8: (1, 2, 3), 10: (1, 2, 3, 4)}
+    expected = [
+        unit(np.cos(np.pi * tau * r / sigma) * gaussian(r, sigma))
+        for sigma, taus in cycles.items()
+        for tau in taus
+    ]
+    close(texture_filters.schmid(), expected)
+
+
+def test_laplacians_reach_four_of_the_widest():
+    close(texture_filters.laplacians((0.7, 2.1)), [spot(0.7, 9), spot(2.1, 9)])
+
+
+def test_gabor_is_a_wave_in_a_gaussian_of_its_bandwidth():
+    # One octave and a half at half the height: sigma is this share of the wavelength.
+    share = np.sqrt(np.log(2) / 2) / np.pi * (2**1.5 + 1) / (2**1.5 - 1)
+    even, odd = [], []
+    for wavelength in (4.0, 7.0):
+        for number in range(3):
+            u, v = along_and_across(9, np.pi * number / 3)  # 3 * 0.391 * 7 = 8.2
+            envelope = gaussian(np.hypot(u, v), share * wavelength)
+            wave = envelope * np.cos(2 * np.pi * u / wavelength)
+            even.append(unit(wave - envelope * wave.sum() / envelope.sum()))
+            odd.append(unit(envelope * np.sin(2 * np.pi * u / wavelength)))
+    close(texture_filters.gabor((4.0, 7.0), 3, 1.5), even + odd)
+
+
+def test_gabor_by_default_spans_four_wavelengths_and_an_octave():
+    close(texture_filters.gabor(), texture_filters.gabor((3.5, 6.0, 11.0, 20.0), 6, 1.0))
+
+
+def test_the_smallest_of_everything():
+    assert texture_filters.gabor((2.0,), 1).shape[0] == 2
+    for build in (
+        texture_filters.leung_malik,
+        texture_filters.schmid,
+        texture_filters.maximum_response,
+    ):
+        assert build(3).shape[1:] == (3, 3)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +168,7 @@ def test_published_profiles():
         (texture_filters.gabor, {"orientations": 0}, "orientations"),
         (texture_filters.gabor, {"bandwidth": 0.0}, "bandwidth"),
         (texture_filters.schmid, {"support": 4}, "odd"),
+        (texture_filters.schmid, {"support": 1}, "at least 3"),
     ],
 )
 def test_mistakes_are_told(build, options, message):

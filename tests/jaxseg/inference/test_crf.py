@@ -51,6 +51,23 @@ def test_exact_inference_is_the_papers_algorithm():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_the_defaults_are_weak():
+    image, probability, _ = scene(8, 12, 3, noise=0.02)
+    found = dense_crf(image, probability, exact=True)
+    expected = mean_field(image, probability, 5, (1.0, 0.5), (40.0, 0.05, 3.0))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_bilateral_grid_may_fill_half_a_gigabyte():
+    image, probability = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1, 2), np.float32)
+    run = lambda cells: jax.eval_shape(
+        lambda *arrays: dense_crf(*arrays, colour_sigma=1 / (cells - 1.5)), image, probability
+    )
+    assert run(2**12).shape == (1, 1, 2)  # 2 x 2 x 4096 x 4096 cells of two classes
+    with pytest.raises(ValueError, match="2 x 2 x 4097 x 4097 cells"):
+        run(2**12 + 1)
+
+
 def test_images_of_one_size_are_one_compilation():
     before = dense_crf._cache_size()
     for seed in (0, 1):

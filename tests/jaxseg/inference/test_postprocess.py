@@ -137,6 +137,20 @@ def test_a_speck_takes_the_label_of_its_longest_border():
     assert set(postprocess.remove_small(labels, 3)[2:4, 4]) == {1}
 
 
+def test_by_default_corners_do_not_connect():
+    corners = np.eye(3, dtype=np.int32)
+    assert postprocess.regions(corners).max() == 4  # three of 1, and 0 on either side
+    lines = np.where(np.eye(4, 6, dtype=bool), 2, 0).astype(np.int32)
+    assert not (postprocess.remove_small(lines, 3) == 2).any()
+    assert (postprocess.remove_small(lines, 3, connectivity=8) == 2).sum() == 4
+    assert (postprocess.largest_component(lines, (2,)) == 2).sum() == 1
+
+
+def test_the_first_of_the_largest_stays_where_all_are_small_and_ignored_ones_do_not_count():
+    assert postprocess.remove_small(np.array([[IGNORE, 3, 4]]), 5).tolist() == [[IGNORE, 3, 3]]
+    assert postprocess.largest_component(np.array([[2, 1, 2, 1]]), (1,)).tolist() == [[2, 1, 2, 2]]
+
+
 def test_they_compose():
     labels = rings()
     labels[5, 5] = 0

@@ -59,6 +59,55 @@ def test_windows_equal_the_whole_image_where_the_receptive_field_fits(norm):
         assert np.abs(sliding.whole(parts)["logits"] - whole).max() <= 1e-5
 
 
+def test_windows_one_by_one_overlap_by_half():
+    image = np.arange(12 * 19, dtype=np.float32).reshape(12, 19, 1)
+    seen = []
+
+    def predict(batch):
+        seen.append((batch["image"].shape, batch["image"][0, 0, 0, 0], batch["index"].tolist()))
+        return {"same": batch["image"]}
+
+    found = sliding.whole(sliding.strips(predict, {"image": image}, (8, 8)))
+    np.testing.assert_allclose(found["same"], image, rtol=1e-6)
+    assert seen == [
+        ((1, 8, 8, 1), 19 * top + left, [number])
+        for top in (0, 4)
+        for number, left in enumerate((0, 4, 8, 11))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((20, 8, 0.5), [0, 4, 8, 12]),
+        ((21, 8, 0.25, 4), [0, 4, 8, 12, 16]),  # enlarged to 24
+        ((23, 10, 0.25), [0, 7, 13]),  # the last one ends with the image
+        ((5, 8, 0.5), [0]),
+        ((9, 4, 0.9, 2), [0, 2, 4, 6]),  # no less than `multiple` on
+    ],
+)
+def test_windows_begin_evenly(arguments, expected):
+    assert sliding.starts(*arguments) == expected
+
+
+def test_windows_fade_between_the_quarters_of_what_they_share():
+    # Zones of 4 pixels on the left and 6 on the right, of which the middle halves fade.
+    weights = sliding.fade([0, 4, 6], 1, 8)
+    ramp = lambda depth, zone: min(max((depth - zone / 4) / (zone / 2), 0), 1)
+    expected = [ramp(n + 0.5, 4) * ramp(7.5 - n, 6) for n in range(8)]
+    np.testing.assert_allclose(weights, expected, atol=1e-6)
+    np.testing.assert_allclose(weights[:3], [0, 0.25, 0.75], atol=1e-6)
+    np.testing.assert_allclose(sliding.fade([0, 4, 6], 0, 8)[4:], [1, 0.75, 0.25, 0], atol=1e-6)
+    assert sliding.fade([0, 8], 0, 8).tolist() == [1] * 8  # nothing is shared
+
+
+def test_windows_of_one_pixel():
+    image = np.arange(6.0, dtype=np.float32).reshape(2, 3, 1)
+    same = lambda batch: {"same": batch["image"]}
+    found = sliding.whole(sliding.strips(same, {"image": image}, (1, 1)))
+    np.testing.assert_array_equal(found["same"], image)
+
+
 @pytest.mark.parametrize(
     ("window", "overlap", "message"),
     [

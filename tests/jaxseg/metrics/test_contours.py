@@ -58,6 +58,34 @@ def test_an_id_outside_the_contract_never_scores():
     assert np.isnan(np.asarray(sums(ids * 0, ids)["f1"])).all()
 
 
+def test_an_object_that_touches_the_border_has_a_contour_there():
+    """MONAI 1.6 and MedPy 0.5 give a distance of 1; without the border's side it would be 29."""
+    truth, guess = np.zeros((2, 1, 64, 64), int)
+    truth[0, 1:31], guess[0, :31] = 1, 1
+    score = jax.jit(lambda p, t: contours.contour_sums(p, labels.truth(t, 2)))
+    found = jax.device_get(score(guess, truth))
+    assert found["hausdorff95"][1] == 1.0
+    # The prediction's contour has 186 pixels, the truth's 184; 122 pixels are of both.
+    assert found["f1"][1] == pytest.approx(2 * 122 / (186 + 184), rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ignored_pixels_around_an_image_change_no_contour(seed):
+    """So that an image scores the same by itself and on a larger canvas."""
+    smooth = np.random.default_rng(seed).normal(size=(2, *SHAPE, CLASSES))
+    guess, ids = ndimage.gaussian_filter(smooth, (0, 0, 2, 2, 0)).argmax(-1)
+    around = ((0, 0), (2, 2), (2, 2))
+    larger = np.pad(guess, around, mode="edge"), np.pad(ids, around, constant_values=255)
+
+    @jax.jit
+    def score(guess, ids):  # of exact hits, as the tolerance is a share of the canvas
+        return contours.contour_sums(guess, labels.truth(ids, CLASSES), tolerance=0.0)
+
+    alone, padded = jax.device_get((score(guess, ids), score(*larger)))
+    for name, values in alone.items():
+        np.testing.assert_allclose(padded[name], values, rtol=1e-5, err_msg=name)
+
+
 def test_hausdorff95_of_a_line_and_a_point_is_95_percent_of_the_way():
     """A true point and predicted lines that begin there: distances 0, 1, ... n - 1."""
     height, width = 5, 30
@@ -70,3 +98,13 @@ def test_hausdorff95_of_a_line_and_a_point_is_95_percent_of_the_way():
         # Within 2 pixels: all of the truth, the first three of the prediction.
         precision = min(length, 3) / length
         assert found["f1"][1] == pytest.approx(2 * precision / (1 + precision), rel=1e-5)
+
+
+def test_by_default_contours_meet_within_a_benchmarks_share_of_the_diagonal():
+    truth = np.zeros((3, 1, 200), int)  # 0.0075 of the diagonal are 1.5 pixels
+    truth[:, 0, 50] = 1
+    guess = np.stack([np.roll(truth[0], shift, 1) for shift in (1, -1, 2)])
+    run = jax.jit(lambda p, t: contours.contour_sums(p, labels.truth(t, 2)))
+    found = jax.device_get(run(guess, truth))
+    assert found["f1"][1] == 2
+    assert found["f1_images"][1] == 3

@@ -73,3 +73,10 @@ def test_a_shifted_line_matches_within_the_tolerance_only():
     predicted[:, 43] = True  # the diagonal is 100
     assert edge_matching.match(predicted, truth, 0.03)[0].sum() == 60
     assert edge_matching.match(predicted, truth, 0.029)[0].sum() == 0
+
+
+def test_by_default_pixels_match_within_the_benchmarks_distance():
+    truth = np.zeros((120, 160), bool)  # 0.0075 of the diagonal are 1.5 pixels
+    truth[:, 40] = True
+    for shift, matched in ((1, 120), (2, 0)):
+        assert edge_matching.match(np.roll(truth, shift, 1), truth)[1].sum() == matched

@@ -44,6 +44,25 @@ def test_summary_by_hand():
     assert summary["AP"] == pytest.approx(area)
 
 
+def test_the_benchmark_has_ninety_nine_thresholds():
+    np.testing.assert_allclose(edge_scores.levels(), np.arange(0.01, 1.0, 0.01)[:99])
+    assert edge_scores.levels(1).tolist() == [0.5]
+    counts = edge_scores.score(np.eye(9), [np.eye(9, dtype=bool)])
+    assert [part.shape for part in counts] == [(99,)] * 4
+
+
+def test_of_equally_good_thresholds_an_image_takes_the_last():
+    # Recall 1 and precision 1/2, then the other way about; then worse.
+    rows = ([10, 5, 1], [10, 10, 10], [10, 5, 1], [20, 5, 5])
+    chosen = edge_scores._at_best(edge_scores.Counts(*np.array(rows)))
+    assert tuple(chosen) == (5, 10, 5, 5)
+
+
+def test_a_curve_of_one_recall_has_no_area():
+    rows = ([5, 5], [10, 10], [5, 5], [5, 5])
+    assert edge_scores.average_precision(edge_scores.Counts(*np.array(rows))) == 0.0
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (17, 301), (30, 20)])
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_degenerate_maps(shape, value):

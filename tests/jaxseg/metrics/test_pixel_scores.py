@@ -62,6 +62,14 @@ def test_calibration_error_equals_a_loop_over_bins(data):
     assert ours == pytest.approx(sum(gaps) / sure.size, abs=1e-5)
 
 
+def test_confidence_falls_into_fifteen_bins():
+    logits = np.zeros((*SHAPE, CLASSES), np.float32)  # a third each: the sixth bin
+    sums = calibration(softmax(logits).astype(np.float32) + 1e-3, np.zeros(SHAPE, np.int32))
+    pixels = np.prod(SHAPE)
+    np.testing.assert_array_equal(sums["pixels"], pixels * (np.arange(15) == 5))
+    np.testing.assert_array_equal(sums["correct"], sums["pixels"])
+
+
 def test_sums_of_parts_are_the_sum_of_the_whole():
     rng = np.random.default_rng(0)
     guess, ids = rng.integers(0, CLASSES, (2, *SHAPE))

@@ -1,3 +1,6 @@
+from itertools import pairwise
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +38,26 @@ def shape_of(net, shape, train=False):
         return net.apply(variables, x, index, train, rngs=rngs, mutable=["batch_stats"])[0]
 
     return jax.eval_shape(logits, jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+def calls_of(kind, net, shape, **options):
+    """The modules of a kind that a net calls, and the arguments, without computing: {path: ...}."""
+    found = {}
+
+    def look(call, arguments, keywords, context):
+        if isinstance(context.module, kind):
+            found["/".join(context.module.path)] = context.module, arguments
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(look):
+        shape_of(net, shape, **options)
+    return found
+
+
+def parameters_of(net, shape):
+    """Shapes of the parameters, without computing them."""
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.eval_shape(lambda x: init(net, x, INDEX), x)["params"]
 
 
 def picture(shape, seed=0):
@@ -84,6 +107,111 @@ def test_every_option_at_once_gives_finite_logits():
     logits = run(net, picture((2, 5, 9, 5)), drop=True)
     assert np.isfinite(logits).all()
     assert logits.std() > 0
+
+
+def test_the_default_net_has_the_parameters_of_its_docstring():
+    widths, count = (32, 64, 128, 256), 0
+    for before, width in zip((5, *widths), widths, strict=False):
+        count += 9 * (before + width) * width + 2 * 2 * width  # two convolutions, two norms
+    for width, below in pairwise(widths):
+        count += (below + 1) * width + 9 * (2 + 1) * width**2 + 2 * 2 * width
+    count += (32 + 1) * 3
+    net = UNet(classes=3)
+    assert sum(leaf.size for leaf in jax.tree.leaves(parameters_of(net, (1, 8, 8, 5)))) == count
+    layers = calls_of((nn.GroupNorm, unet.ChannelDropout), net, (1, 8, 8, 5)).values()
+    assert {getattr(layer, "num_groups", 8) for layer, _ in layers} == {8}
+    assert {getattr(layer, "rate", 0.0) for layer, _ in layers} == {0.0}
+
+
+def test_groups_are_lowered_where_the_width_is_no_multiple():
+    norms = calls_of(nn.GroupNorm, UNet(classes=2, widths=(12,)), (1, 4, 4, 1))
+    assert {norm.num_groups for norm, _ in norms.values()} == {4}
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_the_two_deepest_levels_and_the_decoder_drop_channels_in_training(train):
+    net = UNet(classes=2, widths=(4, 4, 4, 4), dropout=0.5)
+    found = {
+        path.split("/")[0]: (dropout.rate, arguments[2])
+        for path, (dropout, arguments) in calls_of(
+            unet.ChannelDropout, net, (1, 8, 8, 1), train=train
+        ).items()
+    }
+    assert found == {
+        name: (0.0 if name in ("encoder0", "encoder1") else 0.5, train)
+        for name in (*(f"encoder{level}" for level in range(4)), "decoder0", "decoder1", "decoder2")
+    }
+
+
+def test_the_second_stream_is_half_as_wide_and_the_stem_covers_its_stride():
+    net = UNet(classes=2, widths=(8, 40), stem=3, second_stream=2, convolutions=1)
+    params = parameters_of(net, (1, 6, 6, 5))
+    shape = lambda block, layer: params[block][layer]["kernel"].shape
+    assert params["encoder_stem"]["kernel"].shape == (5, 5, 3, 8)
+    assert params["second_stem"]["kernel"].shape == (5, 5, 2, 8)
+    assert shape("second0", "Conv_0") == (3, 3, 8, 8)  # at least 8
+    assert shape("second1", "Conv_0") == (3, 3, 8, 20)
+    assert shape("gate0", "Conv_1") == (1, 1, 16, 4)  # at least 4
+    assert shape("gate1", "Conv_1") == (1, 1, 80, 10)
+
+
+def test_the_gate_weighs_the_second_stream_by_squeeze_and_excitation():
+    gate, x, other = unet.Gate(8, jnp.float32), picture((2, 3, 4, 8)), picture((2, 3, 4, 3), 1)
+
+    @jax.jit
+    def run():
+        variables = gate.init(jax.random.key(0), x, other)
+        return gate.apply(variables, x, other), variables["params"]
+
+    found, params = jax.device_get(run())
+    first, second, third = (params[f"Conv_{number}"]["kernel"][0, 0] for number in range(3))
+    other = other @ first  # the biases begin at 0
+    pooled = np.concatenate([x, other], -1).mean((1, 2))
+    weight = 1 / (1 + np.exp(-np.maximum(pooled @ second, 0) @ third))
+    np.testing.assert_allclose(found, x + weight[:, None, None] * other, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["plain", "residual"])
+def test_a_residual_block_adds_its_input_before_the_last_activation(kind):
+    block = unet.Block(3, 2, kind, "none", 8, 0.0, jnp.float32)
+    x = picture((1, 4, 5, 3))
+    shapes = jax.eval_shape(lambda: block.init(jax.random.key(0), x, INDEX, False, False))
+    assert set(shapes["params"]) == {"Conv_0", "Conv_1"}
+    assert set(shapes["params"]["Conv_0"]) == {"kernel", "bias"}  # no norm has one for it
+    nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    found = block.apply(nothing, x, INDEX, False, False)
+    np.testing.assert_array_equal(found, np.maximum(x, 0) if kind == "residual" else 0 * x)
+
+
+def test_batch_statistics_move_by_a_twentieth_in_training_alone():
+    block = unet.Block(3, 1, "plain", "batch", 8, 0.0, jnp.float32)
+    x = picture((1, 1, 1, 2))
+
+    @jax.jit
+    def run():
+        variables = block.init(jax.random.key(0), x, INDEX, True, False)
+        _, train = block.apply(variables, x, INDEX, True, False, mutable=["batch_stats"])
+        return variables, train, block.apply(variables, x, INDEX, False, False)
+
+    variables, train, still = jax.device_get(run())
+    value = x[0, 0, 0] @ variables["params"]["Conv_0"]["kernel"][1, 1]
+    stats = train["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(stats["mean"], 0.05 * value, rtol=1e-5)
+    np.testing.assert_allclose(stats["var"], 0.95, rtol=1e-5)
+    # With the running statistics, still mean 0 and variance 1.
+    np.testing.assert_allclose(still[0, 0, 0], np.maximum(value, 0), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "reach"), [("transpose", 0), ("resize", 1)])
+def test_upsampling_spreads_a_pixel_over_two_by_two_or_bilinearly(kind, reach):
+    x = np.zeros((1, 5, 6, 2), np.float32)
+    x[0, 1, 3] = 1
+    up = unet.Up(3, kind, jnp.float32)
+    found = np.asarray(jax.jit(lambda: up.apply(up.init(jax.random.key(0), x), x))())
+    assert found.shape == (1, 10, 12, 3)
+    touched = np.argwhere(found[0].any(-1))
+    assert touched.min(0).tolist() == [2 - reach, 6 - reach]
+    assert touched.max(0).tolist() == [3 + reach, 7 + reach]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +301,6 @@ def test_resize_is_bilinear():
         ({"block": "dense"}, "block must be one of plain, residual"),
         ({"norm": "layer"}, "norm must be one of"),
         ({"dropout": 1.0}, "dropout"),
-        ({"classes": 0}, "classes >= 1"),
         ({"widths": ()}, "at least 1"),
         ({"widths": (4, 0)}, "at least 1"),
         ({"stem": 0}, "at least 1"),
@@ -186,3 +313,10 @@ def test_resize_is_bilinear():
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         shape_of(UNet(**({"classes": 2} | options)), (1, 8, 8, 3))
+
+
+def test_the_smallest_net_is_accepted_and_one_without_classes_refused():
+    smallest = UNet(classes=1, widths=(1, 1), convolutions=1)
+    assert shape_of(smallest, (1, 2, 2, 1)).shape == (1, 2, 2, 1)
+    with pytest.raises(ValueError, match="classes >= 1"):
+        shape_of(UNet(), (1, 8, 8, 3))

@@ -41,11 +41,21 @@ def test_more_clusters_than_points(count):
     assert found.inertia == pytest.approx(0.0, abs=1e-5)
 
 
+def test_a_run_has_thirty_iterations_by_default_and_the_best_run_is_kept(monkeypatch):
+    begin = lambda points, clusters, key: jax.random.uniform(key, (clusters, 1))
+    monkeypatch.setattr(kmeans, "_plus_plus", begin)
+    monkeypatch.setattr(kmeans, "_lloyd", lambda points, centres: centres + 1.0)
+    found = kmeans.kmeans(np.float32([[30.0]]), 1, KEY, 4)
+    starts = [float(begin(None, 1, key)[0, 0]) for key in jax.random.split(KEY, 4)]
+    np.testing.assert_allclose(found.centres, [[30 + min(starts)]], rtol=1e-6)
+    assert found.inertia == pytest.approx(min(starts) ** 2, abs=1e-4)
+
+
 def test_mistakes_are_told():
     with pytest.raises(ValueError, match="at least 1"):
-        kmeans.kmeans(blobs(), 0, KEY)
+        kmeans.kmeans(blobs(), 0, KEY, 8)
     with pytest.raises(ValueError, match="at least 1"):
-        kmeans.kmeans(np.zeros((0, 3), np.float32), 2, KEY)
+        kmeans.kmeans(np.zeros((0, 3), np.float32), 2, KEY, 8)
 
 
 def test_seeding_never_takes_a_point_twice_while_others_are_far():

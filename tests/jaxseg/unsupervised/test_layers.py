@@ -92,6 +92,19 @@ def test_a_layer_may_be_a_single_bin_and_a_cut_lies_between_bins():
     assert layers.layers(np.exp([[0.0, 1.5 / 256, 1.0]]), 2).tolist() == [[0, 0, 1]]
 
 
+def test_as_many_layers_as_bins_less_one_are_allowed():
+    ramp = np.exp((np.arange(256) + 0.5) / 256)[None]
+    assert layers.layers(ramp, 255).max() == 254
+    assert layers.layers(ramp, 1).max() == 0
+
+
+def test_surfaces_of_twenty_pixels_stay():
+    for size, surfaces in ((19, 1), (20, 2)):
+        depth = np.full((40, 48), 4.0, np.float32)
+        depth[3, 2 : 2 + size] = 2.0
+        assert layers.surfaces(depth).max() == surfaces
+
+
 @pytest.mark.parametrize("count", [-1, 0, layers.BINS])
 def test_counts_out_of_range_are_refused(count):
     with pytest.raises(ValueError, match=f"count={count}"):

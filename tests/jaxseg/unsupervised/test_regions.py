@@ -57,6 +57,12 @@ def test_watershed_against_walking_down_pixel_by_pixel():
     assert same(labels, np.array(list(ends.values())).reshape(15, 17))
 
 
+def test_a_relief_is_smoothed_by_one_pixel():
+    rough = np.random.default_rng(5).random((30, 41))
+    relief = ndimage.gaussian_filter(rough, 1.0, mode="nearest")
+    np.testing.assert_array_equal(regions.watershed(rough), regions.watershed(relief, smooth=0))
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_partitions_are_nested_and_those_of_the_contours(seed):
     strength = noise(seed)

@@ -78,6 +78,16 @@ def test_a_check_that_does_not_apply():
     assert found.detail == "no metric is in bits per dimension"
 
 
+@pytest.mark.parametrize(("size", "largest"), [(0.25, 1.0), (40.0, 20.0)])
+def test_changes_are_relative_to_the_largest_value_and_at_least_to_one(size, largest):
+    x, drawn = np.array([0.5, -0.25], np.float32), np.random.default_rng(0).uniform(-1, 1, (2, 2))
+    found = checks._relative_changes(
+        lambda x: size * jnp.asarray(x)[:, None], x, np.random.default_rng(0)
+    )
+    wanted = size * np.abs([[drawn[0, 0] - 0.5, drawn[0, 1] + 0.25], [0, drawn[1, 1] + 0.25]])
+    np.testing.assert_allclose(found, wanted / largest, rtol=1e-5)
+
+
 def test_a_place_names_its_channel_where_there_are_several():
     assert checks._place(7, (2, 2, 3)) == "(1, 0, 1)"
     assert checks._place(3, (2, 2, 1)) == "(1, 1)"

@@ -34,6 +34,12 @@ def test_chi_square_of_a_known_table():
     numbers = np.repeat([0, 1, 2], [15, 25, 60])
     found = sampler.chi_square(numbers, np.array([0.1, 0.2, 0.7]))
     assert found == pytest.approx(0.02909, rel=1e-3)
+    # 25 expected are a group of their own: 10^2 / 25 + 0 + 10^2 / 50 with 2 degrees of freedom.
+    found = sampler.chi_square(numbers, np.array([0.25, 0.25, 0.5]))
+    assert found == pytest.approx(np.exp(-3), rel=1e-3)
+    # Eleven of 10 make four groups, of 30, 20, 30 and 30, and no fifth of what is left.
+    numbers = np.repeat(np.arange(11), [10] * 9 + [15, 5])
+    assert sampler.chi_square(numbers, np.full(11, 1 / 11)) == pytest.approx(1.0)
     assert sampler.chi_square(np.zeros(20, int), np.array([0.5, 0.5])) == 1.0  # one group
 
 
@@ -53,6 +59,19 @@ def test_the_mean_log_probability_is_tested_too():
     assert passed  # 3.65 standard errors: less than 3.9, and p 2.6e-4
     assert not sampler.as_often(np.repeat([0, 1], [190, 810]), probability)[0]
     assert "(z +0.0)" in sampler.as_often(np.repeat([0, 1], 50), np.array([0.5, 0.5]))[1]
+
+
+@pytest.mark.parametrize(("z", "passes"), [(3.8, True), (4.0, False), (-3.8, True), (-4.0, False)])
+def test_a_mean_log_probability_off_by_3_9_errors_fails_where_no_outcome_stands_out(z, passes):
+    probability = np.arange(50, 100) / np.arange(50, 100).sum()
+    log_prob, count = np.log(probability), 1_000_000
+    apart = log_prob - probability @ log_prob
+    tilt = z / np.sqrt(count * (probability @ apart**2))
+    numbers = np.repeat(
+        np.arange(50), np.round(count * probability * (1 + tilt * apart)).astype(int)
+    )
+    assert sampler.chi_square(numbers, probability) > 0.99
+    assert sampler.as_often(numbers, probability)[0] == passes
 
 
 def test_means_tell_what_was_drawn_and_how_often():

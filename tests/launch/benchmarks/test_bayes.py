@@ -7,6 +7,7 @@ from PIL import Image
 
 from launch.benchmarks import bayes
 from launch.config.errors import UserError
+from launch.data import folders
 
 CAMVID = Path(__file__).resolve().parents[4] / "shared" / "data" / "camvid"
 COLOURS = np.array([[48, 112, 208], [48, 176, 80], [208, 48, 48]])
@@ -45,6 +46,7 @@ def test_colours_that_tell_the_classes_apart_find_them(folder, capsys, likelihoo
     scores = run(capsys, folder, *SMALL, *options)
     assert scores["mean_iou"] > 0.95
     assert (scores["train_images"], scores["test_images"]) == (6, 3)
+    assert 0 <= scores["seconds"] < 600
     assert {"pixel_accuracy", "class_accuracy", "micro_iou", "iou/class 2", "seconds"} <= set(
         scores
     )
@@ -57,6 +59,29 @@ def test_priors_alone(folder, capsys):
     assert spatial["pixel_accuracy"] > 0.9
     majority = run(capsys, folder, *SMALL, "--likelihood=none", "--prior=global")
     assert majority["class_accuracy"] == pytest.approx(1 / 3)
+
+
+def test_pixels_are_shares_and_void_is_255(folder):
+    split = folders.folder("test", str(folder), 3, 9, size=1)
+    image, ids = next(bayes.examples(split))
+    with Image.open(folder / "test" / "images" / "0.png") as file:
+        np.testing.assert_allclose(image, np.asarray(file) / 255, atol=1e-6)
+    assert (image.dtype, ids.dtype) == (np.float32, np.int32)
+    assert (ids[0] == 255).all()
+    assert set(np.unique(ids[1:])) == {0, 1, 2}
+
+
+def test_the_defaults_are_those_of_camvid(monkeypatch, capsys):
+    """11 classes and void, 8 bins, 4 components, and a prior of 90 x 120 cells."""
+    asked = []
+    monkeypatch.setattr(bayes, "measure", lambda options: asked.append(options) or {})
+    bayes.main(["--data=d"])
+    (options,) = asked
+    assert (options.classes, options.ignore, options.bins, options.components) == (11, 11, 8, 4)
+    assert (options.train, options.test) == ("train", "test")
+    assert (options.likelihood, bayes.GRIDS[options.prior]) == ("histogram", (90, 120))
+    with pytest.raises(SystemExit):
+        bayes.main([])
 
 
 def test_mistakes_are_told(folder, capsys):

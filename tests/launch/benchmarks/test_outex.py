@@ -60,6 +60,25 @@ def test_chosen_images(data, capsys, segment):
     assert json.loads(capsys.readouterr().out)["images"] == 1
 
 
+def test_the_greys_of_labels_are_spread(tmp_path):
+    for labels, greys in (
+        ([0, 1, 2], [0, 127, 254]),
+        ([0, 0, 0], [0, 0, 0]),
+        ([4, 0, 1], [252, 0, 63]),
+    ):
+        outex._write(tmp_path / "new" / "a.png", np.array([labels]))
+        with Image.open(tmp_path / "new" / "a.png") as file:
+            assert np.asarray(file).tolist() == [greys]
+
+
+def test_five_textures_unless_told_otherwise(data, capsys, segment):
+    outex.main([f"--data={data}", "--images=0"])
+    assert segment == [5]
+    assert json.loads(capsys.readouterr().out)["seconds"] < 600
+    with pytest.raises(SystemExit):
+        outex.main([])
+
+
 def test_mistakes_are_told(data, tmp_path):
     with pytest.raises(UserError, match=r"has no 007\.png"):
         outex.main([f"--data={data}", "--images=7"])

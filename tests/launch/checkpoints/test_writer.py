@@ -141,3 +141,14 @@ def test_a_disk_without_room_is_noticed_before_anything_is_written(saved, monkey
     saving.save(40, state_of(2), {}, {})
     saving.close()
     assert checkpoints.newest_whole(saved) == 40
+
+
+def test_a_save_may_be_refused_before_anything_is_written(tmp_path):
+    def refuse():
+        raise UserError("the folder is another one now")
+
+    saving = CheckpointWriter(tmp_path / "checkpoints", 2, "", before_save=refuse)
+    with pytest.raises(UserError, match="another one now"):
+        saving.save(1, {}, {}, None)
+    assert not list((tmp_path / "checkpoints").iterdir())
+    saving.close()

@@ -25,6 +25,16 @@ def test_functions_are_bound_without_being_called():
     assert by_name.partial({"name": f"{HERE}:pair", "right": 3}, "here")(1) == (1, 3, {})
 
 
+def test_what_an_object_accepts_and_needs():
+    takes = lambda name, argument: by_name.accepts(f"{HERE}:{name}", argument, "here")
+    assert takes("picky", "size")
+    assert not takes("picky", "more")
+    assert takes("pair", "left")
+    assert takes("pair", "more")  # as it takes **rest
+    assert by_name.required(f"{HERE}:pair", "here") == {"left"}
+    assert by_name.required(f"{HERE}:picky", "here") == set()
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

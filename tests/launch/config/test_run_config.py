@@ -12,7 +12,9 @@ VAE = str(Path(__file__).parents[3] / "configs" / "vae.py")
 def test_a_run_remembers_everything(tmp_path):
     config = loading.load(f"{VAE}:mnist")
     (tmp_path / "config.json").write_text(run_config.to_json(config))
-    content = json.loads((tmp_path / "config.json").read_text())
+    text = (tmp_path / "config.json").read_text()
+    assert text.startswith('{\n  "format": 2,\n  "config": {\n')
+    content = json.loads(text)
     assert content["versions"]["jax"]
     assert run_config.differences(run_config.read_config(tmp_path), config) == []
     assert run_config.read_config(tmp_path).to_dict()["train"] == config.to_dict()["train"]

@@ -5,6 +5,7 @@ import pytest
 from launch.config import loading, schema
 from launch.config.errors import UserError
 
+NAN, INF = float("nan"), float("inf")
 VAE = str(Path(__file__).parents[3] / "configs" / "vae.py")
 
 
@@ -77,17 +78,27 @@ def test_documented_defaults():
         "seed": 0,
         "dtype": "float32",
         "data.batch_size": 128,
+        "data.cache_mib": 2048,
+        "data.resident": False,
+        "data.resident_mib": 2048,
         "data.damaged": 0.0,
+        "data.threads": 4,
         "data.workers": 0,
         "train.steps": 1000,
         "train.steps_per_dispatch": 1,
         "train.accumulate": 1,
+        "eval.every": 1000,
         "eval.batch_size": 128,
+        "checkpoint.every": 1000,
         "checkpoint.keep": 2,
+        "log.every": 100,
         "collapse.after": 0,
         "collapse.times": 3,
         "nonfinite.times": 3,
+        "score.samples": 0,
+        "predict.window": 0,
         "predict.overlap": 0.5,
+        "predict.scale": 0.0,
         "mesh.data": -1,
         "mesh.fsdp": 1,
     }
@@ -96,8 +107,39 @@ def test_documented_defaults():
 
 def test_settings_of_a_collapse_need_a_best_to_go_back_to():
     config = schema.defaults()
+    for rule, action in (("", "rollback"), ("quality >= 1", "stop")):
+        config.collapse.update({"rule": rule, "action": action})
+        schema.check_values(config)
     config.collapse.update({"rule": "quality >= 1", "action": "rollback"})
     with pytest.raises(UserError, match=r"config\.checkpoint\.best"):
         schema.check_values(config)
     config.checkpoint.best = "quality"
     schema.check_values(config)
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        (
+            "optimizer",
+            {"learning_rate": float("nan")},
+            r"config.optimizer.learning_rate .*, got nan",
+        ),
+        (
+            "optimizer",
+            {"schedule": {"end": float("inf")}},
+            r"optimizer.schedule.end must be finite",
+        ),
+        ("model", {"widths": [1, (2.0, float("-inf"))]}, r"config.model.widths must be finite"),
+        ("task", {"each": [{"weight": float("nan")}]}, r"config.task.each must be finite"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(section, value, message):
+    config = schema.with_values(schema.defaults(), {section: value})
+    with pytest.raises(UserError, match=message):
+        schema.check_values(config)
+
+
+def test_all_other_values_may_be_anything():
+    value = {"text": "nan", "numbers": [1, (2.5, None)], "each": [{"a": True}]}
+    schema.check_values(schema.with_values(schema.defaults(), {"task": value}))

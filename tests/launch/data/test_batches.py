@@ -52,6 +52,30 @@ def test_a_feed_starts_at_any_step(data_dir):
     assert indices[0].tolist() == batch["index"].tolist()
 
 
+def test_a_feed_begins_with_single_steps(data_dir):
+    config = data_config(data_dir)
+    data = batches.open_data(config, "train")
+    same([next(batches.train_batches(data, config, 3))], first(batches.feed(data, config, 3, 0), 1))
+    config.resident = True
+    assert next(batches.feed(data, config, 3, 0))["index"].shape == (1, 24)
+
+
+@pytest.mark.parametrize(("size", "count"), [(48, 2), (49, 3), (23, 1)])
+def test_an_evaluation_has_no_more_batches_than_needed(data_dir, size, count):
+    data = batches.open_data(data_config(data_dir), f"test[:{size}]")
+    masks = [batch["mask"] for batch in batches.eval_batches(data, 24)]
+    assert (len(masks), np.sum(masks)) == (count, size)
+
+
+def test_a_record_keeps_how_files_were_read():
+    facts = {"example": {"image": ["uint8", 4, 5, 3]}, "classes": ["a"], "reading": {"scale": 2}}
+    data = batches.recorded(facts)
+    assert (data.reading, data.split.classes) == ({"scale": 2}, ("a",))
+    assert data.example["image"].shape == (4, 5, 3)
+    assert batches.facts(data)["reading"] == {"scale": 2}
+    assert batches.Data(data.split, None, {}).reading == {}
+
+
 def test_hosts_together_see_the_batches_of_one(data_dir):
     config = data_config(data_dir)
     data = batches.open_data(config, "train")
@@ -92,7 +116,7 @@ def test_a_record_of_the_data_is_enough_to_know_an_example(data_dir):
     facts = json.loads(json.dumps(batches.facts(data)))
     recorded = batches.recorded(facts)
     assert recorded.example == data.example
-    assert (recorded.scale, recorded.binary, recorded.split.size) == (1.0, False, 0)
+    assert (recorded.reading, recorded.split.size) == ({}, 0)
     with pytest.raises(UserError, match="says nothing of the data"):
         batches.recorded({})
 
@@ -121,13 +145,49 @@ def test_mnist_is_gathered_fast(mnist_dir, resident):
 
 
 @pytest.mark.parametrize("rows", [4, 5])
-def test_fewer_examples_than_a_batch_are_said(rows, caplog):
+def test_fewer_examples_than_a_batch_are_said(tmp_path, rows, caplog):
     config = schema.defaults().data
     config.update(name="tests.launch.data.test_batches:few", batch_size=rows)
-    batches.open_splits(config, "test")
+    batches.open_splits(config, "test", tmp_path)
     said = "few train: 4 examples are fewer than config.data.batch_size=5"
     assert (said in caplog.text) == (rows == 5)
 
 
 def few(split):
     return {"image": np.zeros(({"train": 4, "test": 1}[split], 2, 2, 1), np.uint8)}
+
+
+def masks_of(void, last):
+    """Three masks that are void but for one pixel of the last one."""
+    masks = np.full((3, 2, 2, 1), void, np.uint8)
+    masks[2, 1, 1] = last
+    return {"image": np.zeros((3, 2, 2, 3), np.uint8), "segmentation": masks}
+
+
+def masks(split, void=255):
+    return masks_of(void, void if split == "nothing" else 1)
+
+
+def streamed_masks(split):
+    arrays = masks(split)
+    return [{key: array[row] for key, array in arrays.items()} for row in range(3)]
+
+
+@pytest.mark.parametrize("name", ["masks", "streamed_masks"])
+def test_masks_of_void_alone_are_refused(tmp_path, name):
+    config = data_config("", name=f"{__name__}:{name}", split="train", cache_mib=0)
+    assert len(batches.open_splits(config, "train", tmp_path)) == 2
+    message = r"nothing: every pixel of all 3 masks is void \(id 255\)\. Check the masks"
+    with pytest.raises(UserError, match=message):
+        batches.open_splits(config, "nothing", tmp_path)
+    config.split = "nothing"
+    with pytest.raises(UserError, match=message):
+        batches.open_splits(config, "train", tmp_path)
+    assert len(batches.open_splits(config, "train", tmp_path, 254)) == 2  # 255 is a class there
+
+
+def test_the_id_of_void_is_the_tasks(tmp_path):
+    config = data_config("", name=f"{__name__}:masks", split="train", kwargs={"void": 0})
+    assert len(batches.open_splits(config, "train", tmp_path, 0)) == 2
+    with pytest.raises(UserError, match=r"void \(id 0\)"):
+        batches.open_splits(config, "nothing", tmp_path, 0)

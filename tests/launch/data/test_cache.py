@@ -1,3 +1,4 @@
+import errno
 import threading
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from launch.config import schema
 from launch.config.errors import UserError
 from launch.data import cache, sources
+from launch.storage import checksums
 
 
 def split_of(data_dir, expression="train[:40]", **changes):
@@ -41,7 +43,7 @@ def test_another_split_has_another_cache(tmp_path, split):
     np.testing.assert_array_equal(cache.arrays_of(other, 100)["image"][0], split[5]["image"])
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "manifest"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "manifest", "all agree"])
 def test_a_damaged_cache_is_named_and_built_again(split, damage, capsys):
     arrays = {key: np.array(a) for key, a in cache.arrays_of(split, 100).items()}
     (folder,) = (split.folder / "segen_cache").iterdir()
@@ -51,13 +53,15 @@ def test_a_damaged_cache_is_named_and_built_again(split, damage, capsys):
     path.unlink()
     if damage in ("flip", "manifest"):
         path.write_bytes(content)
-    elif damage == "truncate":
+    elif damage in ("truncate", "all agree"):  # mapped, its end would kill the process
         path.write_bytes(content[:-7])
+    if damage == "all agree":
+        checksums.write(folder)
     capsys.readouterr()
     found = cache.arrays_of(split, 100)
     said = capsys.readouterr().err.splitlines()[0]
     assert "is damaged" in said
-    assert path.name in said
+    assert damage == "all agree" or path.name in said
     for key, array in arrays.items():
         np.testing.assert_array_equal(found[key], array)
 
@@ -82,6 +86,18 @@ def test_a_split_above_the_budget_is_not_held(split):
     assert cache.arrays_of(big, 0) is None
 
 
+def two_mib(split):
+    return [{"image": np.full((1024, 512, 2), number, np.uint8)} for number in range(2)]
+
+
+def test_the_budget_is_in_mib():
+    split = split_of("", name="tests.launch.data.test_cache:two_mib")
+    assert cache.arrays_of(split, 1) is None
+    held = cache.arrays_of(split, 2)["image"]
+    assert held.shape == (2, 1024, 512, 2)
+    assert held[:, 5, 5, 1].tolist() == [0, 1]
+
+
 def test_examples_that_differ_in_shape_are_named():
     ragged_split = split_of("", name="tests.launch.data.test_cache:ragged")
     with pytest.raises(
@@ -98,3 +114,47 @@ def test_a_read_only_data_set_is_cached_elsewhere(split, tmp_path, monkeypatch):
     arrays = cache.arrays_of(split, 100)
     np.testing.assert_array_equal(arrays["image"][3], split[3]["image"])
     assert list((tmp_path / "home" / "segen" / "data").rglob("image.npy"))
+
+
+def test_a_damaged_cache_that_cannot_be_removed_is_not_used(split, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    expected = np.array(cache.arrays_of(split, 100)["image"])
+    (folder,) = (split.folder / "segen_cache").iterdir()
+    (folder / "image.npy").write_bytes(b"damage")
+    monkeypatch.setattr(cache.shutil, "rmtree", lambda *arguments, **options: None)
+    arrays = cache.arrays_of(split, 100)
+    np.testing.assert_array_equal(arrays["image"], expected)
+    assert (folder / "image.npy").read_bytes() == b"damage"
+    assert list((tmp_path / "home" / "segen" / "data").rglob("image.npy"))
+    assert "cannot write there" in capsys.readouterr().err
+
+
+def test_an_array_is_made_with_its_space_on_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "a.npy"
+    array = cache.create(path, (1000, 1000), np.dtype(np.float32))
+    assert path.stat().st_blocks * 512 >= 4_000_000  # no holes
+    array[7] = 3
+    array.flush()
+    found = np.load(path)
+    assert (found.shape, found.dtype, found.sum()) == ((1000, 1000), np.float32, 3000)
+    asked = []
+
+    def full(number, start, size):
+        asked.append((start, size))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space"):
+        cache.create(tmp_path / "b.npy", (1000, 1000), np.dtype(np.float32))
+    assert asked == [(0, path.stat().st_size)]
+
+
+def test_without_room_on_the_disk_the_split_is_held_in_memory(split, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "posix_fallocate", full)
+    arrays = cache.arrays_of(split, 100)
+    assert not isinstance(arrays["image"], np.memmap)
+    np.testing.assert_array_equal(arrays["image"][3], split[3]["image"])
+    assert capsys.readouterr().err.count("cannot write there: No space left on device") == 2

@@ -107,6 +107,8 @@ NAMED = Table({0: "a", 1: "b", 2: "c", 9: "void"}, {}, "classes.csv")
         (None, 0, 2, {0, 1, 2}, (2, False)),
         (None, 0, 255, {0, 3}, (4, False)),  # half of the ids occur
         (None, 255, 255, set(), (255, False)),
+        (None, 1, 255, set(), (1, False)),
+        (None, 0, 255, {0}, (1, False)),
     ],
 )
 def test_the_number_of_classes(table, given, ignore, values, expected):

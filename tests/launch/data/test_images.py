@@ -1,10 +1,14 @@
 import io
+import pickle
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from launch.data import images
+from launch.config.errors import UserError
+from launch.data import image_formats, images
 from launch.data.bad_file import BadFile
 
 RNG = np.random.default_rng(0)
@@ -53,22 +57,32 @@ def test_grey_is_repeated_and_alpha_is_dropped(tmp_path):
         )
 
 
-def test_sixteen_bits_and_one_bit(tmp_path):
-    deep = np.array([[0, 257, 65535], [128, 129, 256]], np.uint16)
-    read = images.read_image(saved(tmp_path, deep))
-    np.testing.assert_array_equal(read[..., 0], [[0, 1, 255], [0, 1, 1]])
+def test_more_bits_are_refused_or_scaled_from_their_own_range(tmp_path):
+    deep = np.arange(1000, 1000 + 17 * 31, dtype=np.uint16).reshape(17, 31)
+    path = saved(tmp_path, deep)
+    with pytest.raises(BadFile, match="holds values of uint16, not of 8 bits"):
+        images.read_image(path)
+    read = images.read_image(path, own_range=True)
+    low, high = np.percentile(deep, [0.1, 99.9])
+    expected = np.clip((deep - low) / (high - low), 0, 1) * 255
+    np.testing.assert_allclose(read[..., 1], expected, atol=0.51)
     path = saved(tmp_path, Image.fromarray(GREY > 127))
     np.testing.assert_array_equal(images.read_image(path)[..., 1], 255 * (GREY > 127))
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_photographs_are_upright(tmp_path, orientation):
-    turns = {1: 0, 3: 2, 6: 1, 8: 3}[orientation]  # of 90 degrees, by which the file is rotated
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = saved(tmp_path, np.rot90(RGB, turns).copy(), "a.png", exif=exif)
-    np.testing.assert_array_equal(images.read_image(path), RGB)
-    assert images.read_size(path) == (17, 31)
+def test_the_range_of_eight_bits_is_that_of_numpy():
+    values = np.random.default_rng(1).integers(0, 256, (40, 50, 2), np.uint8)
+    values[..., 1] //= 3
+    found = images.value_range(values)
+    np.testing.assert_allclose(found, np.percentile(values, [0.1, 99.9], (0, 1)).T, atol=1)
+    assert found[0, 1] > 250 > 85 >= found[1, 1]
+
+
+def test_scaling_to_eight_bits_clips_and_rounds():
+    values = np.array([[[90, 7], [100, 7], [149, 7], [151, 7], [200, 7], [999, 7]]])
+    found = images.to_uint8(values, np.array([(100, 200), (7, 7)]))
+    assert found[0, :, 0].tolist() == [0, 0, 125, 130, 255, 255]
+    assert not found[..., 1].any()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (17, 31)])
@@ -185,7 +199,9 @@ def png():
     ("content", "message"),
     [
         (b"", "the file is empty. Copy or export it again"),
-        (png()[:300], r"cannot be read \(.*\)"),
+        (png()[:300], r"cannot be read \(it ends early\)"),
+        (png()[:-1], r"cannot be read \(it ends early\)"),
+        (png()[:-12], r"cannot be read \(it ends early\)"),
         (b"not a picture at all", r"cannot be read \(cannot identify image file\)"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid",
@@ -203,7 +219,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, content, message):
 def test_refused_images(tmp_path):
     with pytest.raises(BadFile, match="no such file"):
         images.read_image(tmp_path / "none.png")
-    with pytest.raises(BadFile, match=r"holds floats.*8 or 16 bits"):
+    with pytest.raises(BadFile, match=r"holds values of float32, not of 8 bits"):
         images.read_image(saved(tmp_path, np.ones((2, 2), np.float32), "a.tif"))
     with pytest.raises(BadFile, match=r"x 1, y 0\): a mask of floats, such as 0.5"):
         images.read_mask(saved(tmp_path, np.array([[1, 0.5]], np.float32), "a.tif"))
@@ -213,16 +229,53 @@ def test_refused_images(tmp_path):
     path = saved(tmp_path, pages[0], "b.tif", save_all=True, append_images=pages[1:])
     with pytest.raises(BadFile, match=r"holds 3 images\. Save each"):
         images.read_image(path)
-    with pytest.raises(BadFile, match="grey values of -1 to 70000"):
+    with pytest.raises(BadFile, match="holds values of int32"):
         images.read_image(saved(tmp_path, np.array([[-1, 70000]], np.int32), "c.tif"))
 
 
-def test_a_grey_that_is_out_of_range_by_one_is_refused(tmp_path):
-    for low, high in ((-1, 5), (0, 65536)):
-        with pytest.raises(BadFile, match=f"grey values of {low} to {high}"):
-            images.read_image(saved(tmp_path, np.array([[low, high]], np.int32), "c.tif"))
-    read = images.read_image(saved(tmp_path, np.array([[0, 65535]], np.int32), "d.tif"))
-    np.testing.assert_array_equal(read[0, :, 0], [0, 255])
+def test_values_that_are_not_finite_are_named(tmp_path):
+    values = np.zeros((4, 5), np.float32)
+    values[2, 3] = np.nan
+    with pytest.raises(BadFile, match=r"x 3, y 2\): holds values that are not finite"):
+        images.read_pixels(saved(tmp_path, values, "c.tif"))
+
+
+def test_masks_by_threshold(tmp_path):
+    eight = np.array([[0, 127, 128, 255]], np.uint8)
+    path = saved(tmp_path, eight)
+    assert images.read_mask(path, values="threshold").tolist() == [[0, 0, 1, 1]]
+    path = saved(tmp_path, eight.astype(np.uint16) * 257)
+    assert images.read_mask(path, values="threshold").tolist() == [[0, 0, 1, 1]]
+    path = saved(tmp_path, np.float32([[0, 0.5, 0.51, 1]]), "a.tif")
+    assert images.read_mask(path, values="threshold").tolist() == [[0, 0, 1, 1]]
+    path = saved(tmp_path, np.repeat(eight, 9, 0).repeat(9, 1), "a.jpg", quality=95)
+    assert images.read_mask(path, values="threshold")[::9, 4::9].tolist()[0] == [0, 0, 1, 1]
+    path = saved(tmp_path, np.array([[0, 3, 9]], np.uint8))
+    assert images.read_mask(path, values="instances").tolist() == [[0, 1, 1]]
+
+
+def test_labels_in_transparency(tmp_path):
+    rgba = np.dstack([np.full((*IDS.shape, 3), 8, np.uint8), IDS])
+    path = saved(tmp_path, rgba)
+    assert images.has_alpha_labels(path)
+    np.testing.assert_array_equal(images.read_mask(path, values="alpha"), IDS)
+    assert not images.has_alpha_labels(saved(tmp_path, np.dstack([RGB, IDS])))
+    assert not images.has_alpha_labels(saved(tmp_path, np.dstack([RGB, IDS * 0])))
+    path = saved(tmp_path, IDS)
+    assert not images.has_alpha_labels(path)
+    with pytest.raises(BadFile, match="has no transparency"):
+        images.read_mask(path, values="alpha")
+
+
+def test_transparency_is_kept_apart(tmp_path):
+    for array, channels in ((np.dstack([RGB, GREY]), 4), (np.dstack([GREY, GREY]), 2)):
+        pixels = images.read_pixels(saved(tmp_path, array))
+        assert (pixels.values.shape[-1], pixels.alpha) == (channels, True)
+    assert not images.read_pixels(saved(tmp_path, RGB)).alpha
+    clear = palette(IDS)
+    clear.info["transparency"] = 1
+    pixels = images.read_pixels(saved(tmp_path, clear, transparency=1))
+    np.testing.assert_array_equal(pixels.values[..., 3], np.where(IDS == 1, 0, 255))
 
 
 def test_the_first_wrong_pixel_is_named(tmp_path):
@@ -247,3 +300,89 @@ def test_a_mask_of_another_size_than_its_image():
     assert str(bad) == "m.png: is 7 x 5, its image 7 x 6. Export it at the size of i.png."
     bad = images.wrong_size("m.png", (5, 7), "i.png", (7, 5, 3))
     assert bad.fix.startswith("One of them lies on its side")
+
+
+READERS = (images.read_image, images.read_mask, images.read_depth)
+
+
+def test_a_flipped_bit_of_a_png_never_changes_a_label_unnoticed(tmp_path):
+    ids = np.array([[3, 1, 0], [2, 2, 7]], np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(ids).save(stream, "PNG", compress_level=0)  # deflate notices nothing
+    whole = stream.getvalue()
+    np.testing.assert_array_equal(images.read_mask(write(tmp_path / "a.png", whole)), ids)
+    for bit in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BadFile, match=r"checksum of the chunk at byte|ends early|cannot be"):
+            images.read_mask(write(tmp_path / "a.png", content))
+    content = bytearray(whole)
+    content[50] ^= 1
+    with pytest.raises(BadFile, match=r"damaged: the checksum of the chunk at byte 33 is wrong"):
+        images.read_image(write(tmp_path / "a.png", content))
+    np.testing.assert_array_equal(images.read_mask(write(tmp_path / "a.png", whole + b"x")), ids)
+
+
+def bomb(width, height):
+    """A PNG whose header says more than its few bytes hold."""
+    chunk = lambda kind, data: (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    )
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    signature = b"\x89PNG\r\n\x1a\n"
+    return (
+        signature
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_a_huge_image_is_refused_by_its_header(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.png", bomb(30_000, 30_000))
+    message = (
+        r"a.png: 900,000,000 pixels, of which SEGEN_MOST_PIXELS allows 268,435,456. Cut it into "
+        r"tiles, or set the environment variable SEGEN_MOST_PIXELS=900000000."
+    )
+    for read in (*READERS, image_formats.read_size):
+        with pytest.raises(BadFile, match=message):
+            read(path)
+    monkeypatch.setenv("SEGEN_MOST_PIXELS", "900000000")
+    with pytest.raises(BadFile, match="cannot be read"):  # it is read, and holds no pixels
+        image_formats.read_size(path)
+    monkeypatch.setenv("SEGEN_MOST_PIXELS", "many")
+    for read in (*READERS, image_formats.read_size):
+        with pytest.raises(UserError, match=r"SEGEN_MOST_PIXELS=many in the environment: give a"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg", "a.bmp", "a.npy"])
+def test_the_limit_of_pixels_holds_for_every_format(tmp_path, monkeypatch, name):
+    values, path = np.ones((3, 5), np.uint16 if name[2] in "nt" else np.uint8), tmp_path / name
+    if name[2:] == "npy":
+        np.save(path, values)
+        read = images.read_depth
+    else:
+        Image.fromarray(values).save(path)
+        read = lambda path: images.read_pixels(path).values
+    monkeypatch.setenv("SEGEN_MOST_PIXELS", "15")
+    assert read(path).shape[:2] == (3, 5)
+    monkeypatch.setenv("SEGEN_MOST_PIXELS", "14")
+    with pytest.raises(BadFile, match=r"15 pixels, of which SEGEN_MOST_PIXELS allows 14"):
+        read(path)
+
+
+def test_depth_files_that_are_not_what_their_header_says(tmp_path):
+    path = tmp_path / "a.npy"
+    with path.open("wb") as stream:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)}
+        np.lib.format.write_array_header_1_0(stream, header)
+    for content in (path.read_bytes(), b"PK\x03\x04", b"\x93NUMPY\x01", pickle.dumps(3)):
+        with pytest.raises(BadFile, match=r"a.npy: cannot be read \(.*\)\. Copy or export"):
+            images.read_depth(write(path, content))
+    np.savez(tmp_path / "b.npz", a=np.ones(3))
+    with pytest.raises(BadFile, match=r"a.npy: cannot be read"):
+        images.read_depth(write(path, (tmp_path / "b.npz").read_bytes()))
+    np.save(path, np.array([None, 1]), allow_pickle=True)
+    with pytest.raises(BadFile, match=r"a.npy: cannot be read"):
+        images.read_depth(path)

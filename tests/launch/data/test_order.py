@@ -45,3 +45,18 @@ def test_evaluation_sees_each_example_once(size, batch, hosts):
             assert index.max() < size
             seen.extend(index[mask])
     assert sorted(seen) == list(range(size))
+
+
+def test_the_last_batch_repeats_the_last_example():
+    index, mask = order.eval_rows(1, 4, 6)
+    assert (index.tolist(), mask.tolist()) == ([4, 5, 5, 5], [True, True, False, False])
+    index, mask = order.eval_rows(0, 4, 4)
+    assert (index.tolist(), mask.tolist()) == ([0, 1, 2, 3], [True] * 4)
+
+
+def test_rollbacks_change_the_seed_beyond_the_seeds_of_runs():
+    assert [order.order_seed(7, rollbacks) for rollbacks in (0, 1, 3)] == [
+        7,
+        7 + 4_294_967_296,
+        7 + 3 * 4_294_967_296,
+    ]

@@ -65,7 +65,7 @@ def test_values_are_gathered_in_order_every_time():
     assert everyone(made, ask) == [expected] * 3
 
 
-def test_missing_processes_are_named_with_their_hosts(monkeypatch):
+def test_missing_processes_are_named_with_their_hosts(monkeypatch, capsys):
     monkeypatch.setattr(processes, "GRACE", 0.5)
     made = groups(4, seconds=0.3)
     answers = everyone(made[:2], lambda group: group.all_gather("the data", None))
@@ -74,6 +74,7 @@ def test_missing_processes_are_named_with_their_hosts(monkeypatch):
         assert answer.exit_code == 76
     assert "the data: process 2 of 4 (host2), process 3 of 4 (host3)" in str(answers[0])
     assert "process 0 of 4 (host0) did not come" in str(answers[1])
+    assert capsys.readouterr().err == ""  # who is waited for is told after 20 s
 
 
 def test_process_zero_names_the_processes_it_waits_for(monkeypatch, capsys):
@@ -186,16 +187,28 @@ def test_an_error_ends_all_processes_with_its_code(exits, capsys):
     assert lines == ["process 1 of 3 (host1): no such directory: /data"] * 2
 
 
-def test_an_error_of_ours_shows_its_stack_trace(exits, capsys):
+@pytest.mark.parametrize(
+    "error", [ConnectionError("Connection reset"), jax.errors.JaxRuntimeError("out of memory")]
+)
+def test_an_error_of_ours_shows_its_stack_trace(error, exits, capsys):
     (group,) = groups(1)
 
     def fail():
         with group.abort_together(cli.ending):
-            raise ZeroDivisionError
+            raise error
 
     (ended,) = everyone([group], lambda group: fail())
     assert ended.args == (1,)
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_process_zero_exits_after_all_others(exits):
+    zero, one = groups(2)
+    timer = threading.Timer(0.2, one._client.key_value_set, ["segen/left/1", ""])
+    timer.start()
+    with pytest.raises(Exited):
+        zero._exit(3)
+    assert zero._client.key_value_try_get("segen/left/1") == ""
 
 
 def test_a_broken_connection_counts_as_a_lost_process(exits, capsys):

@@ -36,10 +36,12 @@ def test_all_return_once_all_have_come_in_any_order():
     assert arrive([0], 1) == [None]
 
 
-def test_missing_processes_are_named_to_all():
+def test_missing_processes_are_named_to_all(capsys):
     for error in arrive([0, 2], 4, seconds=0.6):
         assert isinstance(error, PeerLost)
         assert "did not come: process 1 of 4, process 3 of 4" in str(error)
+    assert capsys.readouterr().err == ""  # who is waited for is told after 20 s
+    assert startup_barrier.NOTICE_AFTER == 20.0
 
 
 def test_a_missing_first_process_is_named():

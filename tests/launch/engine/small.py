@@ -15,9 +15,9 @@ def compiled(task, learning_rates=None, **options):
     """The compiled steps of a task that is no model, on one device."""
     state = jax.eval_shape(task.init, None, None)
     whole = validate.with_optional_fields(task, "task")
-    return compiled_steps.compile_task(
-        whole, state, one_device(), seed=0, learning_rates=learning_rates or {}, **options
-    )
+    plain = {"accumulate": 1, "augment": (), "resident": None, "pmap": False}
+    options = plain | {"skip_nonfinite": False, "learning_rates": learning_rates or {}} | options
+    return compiled_steps.compile_task(whole, state, one_device(), seed=0, **options)
 
 
 def experiment_of(task, learning_rates=None, **options):

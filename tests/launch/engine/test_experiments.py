@@ -1,5 +1,7 @@
 """From a config to compiled steps."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -46,15 +48,19 @@ def test_numbers_that_json_cannot_hold_become_null():
 
 def test_the_number_of_classes_comes_from_the_data(small):
     split = sources.Split((), 0, "digits", classes=("a", "b", "c"))
+    assert experiments.with_classes(small, split) is small  # a task without classes
     with small.unlocked():
         small.task.classes = -1
     assert experiments.with_classes(small, split).task.classes == 3
     assert small.task.classes == -1  # a config stays as it is
     with pytest.raises(UserError, match="digits names no classes; give their number"):
         experiments.with_classes(small, sources.Split((), 0, "digits"))
-    small.task.classes = 2
-    with pytest.raises(UserError, match="classes=2, but digits names 3 classes"):
-        experiments.with_classes(small, split)
+    for count in (1, 2):
+        small.task.classes = count
+        with pytest.raises(UserError, match=f"classes={count}, but digits names 3 classes"):
+            experiments.with_classes(small, split)
+    nameless = sources.Split((), 0, "digits")
+    assert experiments.with_classes(small, nameless) is small
     small.task.classes = 3
     assert experiments.with_classes(small, split) is small
 
@@ -64,6 +70,23 @@ def test_resident_data_above_its_limit_are_refused(small):
     data = batches.open_data(small.data, "test")
     with pytest.raises(UserError, match=r"takes 0 MiB on each device, more than .*mib=0"):
         experiments.build(small, data)
+
+
+def test_resident_data_up_to_their_limit_are_taken():
+    arrays = {"image": np.zeros(3 * 2**20, np.uint8)}
+    data = SimpleNamespace(arrays=arrays, split=sources.Split((), 0, "mine"))
+    section = SimpleNamespace(resident=True, resident_mib=3)
+    assert experiments._resident_arrays(data, section) is arrays
+    section.resident_mib = 2
+    with pytest.raises(UserError, match=r"mine takes 3 MiB on each device, more than .*mib=2"):
+        experiments._resident_arrays(data, section)
+
+
+def test_pmap_is_for_one_process(small, monkeypatch):
+    small.parallel = "pmap"
+    monkeypatch.setattr(experiments.jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match='"pmap" is for one process'):
+        experiments.build(small, None)
 
 
 def test_accumulation_is_refused_where_steps_are_not_sums(small, monkeypatch):

@@ -87,6 +87,8 @@ def test_schedules_and_several_optimisers_by_name():
     )
     made, rates = optimizer.build(section)
     assert set(made) == {"generator_optimizer", "discriminator_optimizer"}
+    state = made["discriminator_optimizer"].init(START)
+    assert not optax.tree.get_all_with_path(state, "mini_step")  # nothing is accumulated
     assert rates["learning_rate/generator"](5) == pytest.approx(0.5)
     assert rates["learning_rate/discriminator"](5) == pytest.approx(0.5)
 
@@ -96,6 +98,7 @@ def test_without_clip_norm_and_ema_the_optimiser_is_the_users_own():
     seen, state = run(made["optimizer"], [jnp.array([30.0, -40.0])], START)
     np.testing.assert_allclose(seen[0], [-2.0, 5.0])
     assert optax.tree.get(state, "ema") is None
+    assert optax.tree.get(state, "mini_step") is None
 
 
 def test_a_learning_rate_is_needed():
@@ -109,6 +112,8 @@ def test_a_learning_rate_is_needed():
     ("spec", "message"),
     [
         ({"ema": 1.5}, "ema=1.5"),
+        ({"ema": 1.0}, "ema=1.0"),
+        ({"ema": -0.1}, "ema=-0.1"),
         ({"clip_norm": -1.0}, "clip_norm=-1.0"),
         ({"momentun": 0.9}, "did you mean 'momentum'"),
         ({"name": "optax:adamm"}, "did you mean 'adam'|has no attribute 'adamm'"),
@@ -117,3 +122,46 @@ def test_a_learning_rate_is_needed():
 def test_mistakes_are_named(spec, message):
     with pytest.raises(UserError, match=message):
         build(**spec)
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        (-1e-3, r"config.optimizer.learning_rate must be .* 0 or more; it is -0.001$"),
+        (float("nan"), r"it is nan$"),
+        (float("inf"), r"it is inf$"),
+        ("0.1", r"it is '0.1'$"),
+        (
+            {"name": "optax:linear_schedule", "init_value": 1e-3, "end_value": -1.0}
+            | {"transition_steps": 100},
+            r"learning_rate must be .*; it is -0.00\d+ at step 1$",
+        ),
+        (
+            {"name": "tests.launch.engine.test_optimizer:late"},
+            r"it is -2.0 at step 16,777,216$",
+        ),
+        (
+            {"name": "tests.launch.engine.test_optimizer:failing"},
+            r"config.optimizer.learning_rate: the schedule fails: KeyError: 'warm'$",
+        ),
+    ],
+)
+def test_a_learning_rate_that_cannot_train_is_refused(rate, message):
+    with pytest.raises(UserError, match=message):
+        build(learning_rate=rate)
+
+
+def late():
+    return lambda step: jnp.where(step > 10_000_000, -2.0, 1.0)
+
+
+def failing():
+    return lambda step: {}["warm"]
+
+
+@pytest.mark.parametrize(
+    "rate", [0, 0.0, 1, 0.5, {"name": "optax:constant_schedule", "value": 0.1}]
+)
+def test_a_learning_rate_may_be_0_or_any_schedule(rate):
+    _, rates = build(learning_rate=rate)
+    assert float(rates["learning_rate"](3)) == (0.1 if isinstance(rate, dict) else rate)

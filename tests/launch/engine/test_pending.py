@@ -67,8 +67,8 @@ def test_the_metrics_of_a_window():
 
 
 def test_windows_come_when_they_are_ready_or_at_fixed_steps():
-    for at_fixed_steps in (False, True):
-        steps = pending.PendingSteps(at_fixed_steps)
+    for at_fixed_steps in ((), (True,)):
+        steps = pending.PendingSteps(*at_fixed_steps)
         steps.add(1, outputs([1]))
         assert list(steps.completed()) == []  # the window is open
         assert list(steps.close_window()) == []
@@ -94,12 +94,12 @@ class Output:
         return self
 
 
-def test_at_most_so_many_dispatches_are_under_way():
-    steps, given = pending.PendingSteps(), [Output() for _ in range(pending.AHEAD + 2)]
+def test_at_most_eight_dispatches_are_under_way():
+    steps, given = pending.PendingSteps(), [Output() for _ in range(10)]
     assert not steps.idle()
     for step, output in enumerate(given, start=1):
         steps.add(step, StepOutputs({"loss": output}, {}))
-    assert [output.ready for output in given] == [True] * 2 + [False] * pending.AHEAD
+    assert [output.ready for output in given] == [True] * 2 + [False] * 8
     assert not steps.idle()
     given[-1].ready = True
     assert steps.idle()

@@ -37,7 +37,11 @@ def test_devices_add_their_sums_and_average_what_is_not_a_gradient():
     x = np.arange(8.0, dtype=np.float32)
     feed = put_feed({"x": x})
     assert feed["x"].shape == (4, 2)
+    before = state
     state, outputs = train(state, feed, 3)
+    # The old state gives its memory to the new one; the data may be used again.
+    assert before.params.is_deleted()
+    assert not feed["x"].is_deleted()
     assert outputs.sums["x"].tolist() == [28.0]
     assert outputs.learning_rates["rate"].tolist() == [0.5]
     assert outputs.skipped.tolist() == [0.0]

@@ -16,7 +16,7 @@ class Two(Group):
         return turn >= 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_answered_at_the_next_turn(number):
     before = signal.getsignal(number)
     with preemption.interruptions(Group()) as interrupted:
@@ -47,4 +47,33 @@ def test_several_processes_stop_at_the_turn_they_agree_on(monkeypatch):
             preemption.os, "kill", lambda process, number: passed_on.append((process, number))
         )
         signal.raise_signal(signal.SIGINT)
-    assert passed_on == [(os.getpid(), signal.SIGTERM)]
+        signal.raise_signal(signal.SIGHUP)
+    assert passed_on == [(os.getpid(), signal.SIGTERM)] * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)  # SIGHUP, by nohup
+    try:
+        with preemption.signals_as_exceptions(), preemption.interruptions(Group()) as interrupted:
+            signal.raise_signal(number)
+            assert interrupted(1) is None
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_where_nothing_can_be_saved_a_signal_is_an_exception(number):
+    before = signal.getsignal(number)
+
+    def run():
+        with preemption.signals_as_exceptions():
+            try:
+                signal.raise_signal(number)
+            except Exception:
+                pytest.fail("a handler of other errors caught it")
+
+    with pytest.raises(preemption.Terminated, match=f"{number.name}: left, and saved nothing"):
+        run()
+    assert signal.getsignal(number) is before

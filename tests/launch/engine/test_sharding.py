@@ -32,6 +32,13 @@ def test_a_mesh_that_the_devices_do_not_fill_is_refused(data, fsdp, words):
         sharding.make_mesh(data, fsdp)
 
 
+def test_with_several_processes_no_device_may_be_idle(monkeypatch):
+    monkeypatch.setattr(sharding.jax, "process_count", lambda: 2)
+    assert sharding.make_mesh(4, 2).size == 8
+    with pytest.raises(UserError, match="data=3 x fsdp=2 leaves 2 of 8 devices idle"):
+        sharding.make_mesh(3, 2)
+
+
 def test_rows_are_rounded_up_to_a_multiple_of_the_devices():
     mesh = sharding.make_mesh(2, 2)
     assert [sharding.round_up(rows, mesh) for rows in (1, 4, 5, 8)] == [4, 4, 8, 8]
@@ -40,7 +47,7 @@ def test_rows_are_rounded_up_to_a_multiple_of_the_devices():
 def test_a_batch_must_divide_evenly():
     mesh = sharding.make_mesh(2, 2)
     sharding.check_batch(24, 3, mesh)
-    with pytest.raises(UserError, match=r"batch_size=20 is not divisible by 4 devices x 3 micro-b"):
+    with pytest.raises(UserError, match=r"by 4 devices x 3 micro.*a multiple of 12"):
         sharding.check_batch(20, 3, mesh)
     with pytest.raises(UserError, match=r"=6 is not divisible by 4 devices; use a multiple of 4"):
         sharding.check_batch(6, 1, mesh)

@@ -34,6 +34,7 @@ def test_the_newest_step_or_the_one_asked_for_is_restored(run):
     workdir, _ = run
     restored = trained_runs.restore(workdir, [], None, None)
     assert (restored.step, values(restored.state.params)) == (2, {2.0})
+    assert dict(restored.experiment.mesh.shape) == {"data": 8, "fsdp": 1}  # all that there are
     assert restored.data.split.size == 0  # only the shapes are known
     assert restored.experiment.example["image"].shape == (8, 8, 1)
     restored = trained_runs.restore(workdir, ["--config.mesh.data=1"], 1, "")

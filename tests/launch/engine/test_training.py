@@ -1,10 +1,11 @@
 import json
+import shutil
 
 import pytest
 
 from launch import checkpoints
 from launch.config import run_config, schema
-from launch.config.errors import UserError
+from launch.config.errors import Diverged, UserError
 from launch.engine import training
 from launch.engine.evaluation import Monitor
 from launch.reporting import metrics_file
@@ -92,6 +93,24 @@ def test_runs_of_another_version_are_refused(run, tmp_path):
         run_config.read_config(tmp_path)
 
 
+@pytest.mark.parametrize(("action", "times"), [("rollback", 2), ("stop", 2), ("rollback", 0)])
+def test_a_run_goes_back_as_often_as_it_may(action, times, small, tmp_path, monkeypatch, capsys):
+    small.nonfinite.update(action=action, times=times)
+    attempts = []
+
+    def diverge(config, experiment, data, held_out, start, counters, **rest):
+        attempts.append((start, counters["rollbacks"]))
+        raise Diverged("the loss is not finite", 3)
+
+    monkeypatch.setattr(training, "train_attempt", diverge)
+    with pytest.raises(Diverged):
+        training.train(small, tmp_path)
+    allowed = times if action == "rollback" else 0
+    assert attempts == [(0, turn) for turn in range(allowed + 1)]
+    said = [f"going back to step 0, and on in order {n + 1} of the data" for n in range(allowed)]
+    assert [line for line in capsys.readouterr().err.splitlines() if "going" in line] == said
+
+
 def test_scores_that_no_command_computes_are_refused(small, tmp_path):
     small.score.samples = 100
     with pytest.raises(UserError, match=r"launch\.train alone scores samples"):
@@ -111,3 +130,22 @@ def test_scores_of_a_command_join_every_evaluation(small, tmp_path):
     assert made == [(True, 359, 0)]
     lines = metrics_file.read(tmp_path / "metrics.jsonl").lines
     assert [line["fid"] for line in lines if line["split"] == "test"] == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed"])
+def test_a_workdir_that_is_taken_away_ends_the_run_in_one_message(small, tmp_path, how):
+    workdir = tmp_path / "run"
+
+    def take_away(state):
+        workdir.rename(tmp_path / "other")
+        if how == "removed":
+            shutil.rmtree(tmp_path / "other")
+        return {}
+
+    monitor = lambda *arguments, **options: Monitor(scores=take_away)
+    with pytest.raises(UserError, match=f"{workdir} was removed or renamed"):
+        training.train(small, workdir, make_monitor=monitor)
+    assert not workdir.exists()  # and nothing was written where it had been
+    if how == "renamed":  # what was saved goes on there
+        found = checkpoints.newest_whole(tmp_path / "other" / "checkpoints")
+        assert found == 10

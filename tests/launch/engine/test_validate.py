@@ -71,6 +71,10 @@ def drop(state, batch, rng):
     return State({}), {"loss": jnp.zeros(())}
 
 
+def add(state, batch, rng):
+    return State(state.params | {"more": jnp.zeros(())}), {"loss": jnp.zeros(())}
+
+
 def wrong_shapes(state, batch, rng):
     return state.params["w"] @ jnp.ones((3, 3))
 
@@ -82,6 +86,10 @@ def wrong_shapes(state, batch, rng):
         ({"train_step": grow}, r"changes state.params\['w'\] from \(\(3, 2\).*to \(\(4, 2\)"),
         ({"train_step": widen}, r"changes state.params\['w'\].*float32.*bfloat16"),
         ({"train_step": drop}, r"drops the leaf state.params\['w'\]"),
+        ({"train_step": add}, r"adds the leaf state.params\['more'\]"),
+        ({"train_step": lambda s, b, r: (s, {}, {})}, r"must return \(state, sums\), got tuple"),
+        ({"train_step": lambda s, b, r: (s, {})}, "sums as a dict"),
+        ({"figures": lambda s, b, r: {"two": jnp.zeros((6, 4, 4, 2))}}, r"two as float32.*1 or 3"),
         (
             {"train_step": lambda s, b, r: s},
             r"train_step\(\) must return \(state, sums\), got State",
@@ -140,7 +148,7 @@ def test_optional_functions_that_keep_the_contract_pass():
         sample=images_of("label"),
         complete=lambda s, b, r: b["image"] / 255.0,
         given="image",
-        interpolate=lambda s, b, r: jnp.zeros((6, 3, 4, 4, 1)) + b["end"][0],
+        interpolate=lambda s, b, r: jnp.zeros((6, 3, 4, 4, 3)) + b["end"][0],
         log_prob=lambda s, b, r: jnp.zeros(6),
         recover=lambda s: s,
     )

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import jax
@@ -218,9 +219,60 @@ def test_differences_of_several_calls_are_one():
     assert found == "greatest difference 0.5 (0.10 % of 3,000 values differ)"
 
 
-def test_a_check_that_fails_exits_with_one_and_says_why(members, tmp_path, capsys):
+def test_a_zip_that_unpacks_to_much_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for number in range(3):
+            file.writestr(str(number), bytes(2**20))
+    monkeypatch.setenv("SEGEN_UNPACKED_MIB", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("it was unpacked"))
+        with pytest.raises(ValueError, match=r"unpacks to 3,145,728; .* SEGEN_UNPACKED_MIB=4"):
+            loader.load(path)
+    monkeypatch.setenv("SEGEN_UNPACKED_MIB", "3")
+    with pytest.raises(ValueError, match=r"or damaged: 'card.json'"):
+        loader.load(path)
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        (b"3", "damaged"),
+        (b"{}", "damaged: 'sha256'"),
+        (b'{"sha256": 3}', "damaged"),
+        (b'{"sha256": {}}', "damaged: 'program.bin'"),
+        (b"\xff", "damaged"),
+        (b"[" * 100_000, "damaged"),
+    ],
+)
+def test_odd_cards_are_refused_in_one_message(members, tmp_path, card, message, capsys):
+    archive.write(tmp_path / "m.zip", members | {loader.CARD: card})
+    assert loader.main(tmp_path / "m.zip") == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_card_that_lacks_a_key_is_refused(members, tmp_path):
+    for key in loader.CARD_KEYS:
+        card = {name: value for name, value in card_of(members).items() if name != key}
+        archive.write(tmp_path / "m.zip", members | {loader.CARD: json.dumps(card).encode()})
+        with pytest.raises(ValueError, match=f"card.json has no {key}$"):
+            loader.load(tmp_path / "m.zip")
+
+
+def test_nobody_needs_to_read_what_it_prints(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="ascii") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        for _ in range(2):
+            loader._print("text")
+
+
+def test_a_check_that_fails_exits_with_its_code_and_says_why(members, tmp_path, capsys):
     broken = write(tmp_path / "broken.zip", members, **{loader.GOLDEN: b"else"})
-    assert loader.main(broken) == 1
+    assert loader.main(broken) == 2
     assert "golden.npz has changed since it was written" in capsys.readouterr().err
     other = members_of(**{"3/out/images": np.zeros((3, 2, 3, 1), np.uint8)})
     assert loader.main(write(tmp_path / "other.zip", other)) == 1

@@ -243,6 +243,14 @@ def test_depth_is_in_the_unit_of_training(tmp_path):
         segmenter.read(Files(image, None, other))
 
 
+def test_depth_is_in_metres_unless_told_otherwise(tmp_path):
+    image = saved(tmp_path, picture(2, 3))
+    depth = saved(tmp_path, np.arange(6, dtype=np.uint16).reshape(2, 3) * 500, "d.png")
+    example = EXAMPLE | {"depth": np.zeros((24, 32, 1), np.float32)}
+    found = segmenter_of(None, example, depth=True).read(Files(image, None, depth))["depth"]
+    assert found.ravel().tolist() == [0, 0.5, 1, 1.5, 2, 2.5]
+
+
 def test_depth_that_is_missing_or_not_used_is_said(capsys):
     segmenter_of(depth=True)
     assert "trained without depth: --depth is not used" in capsys.readouterr().err
@@ -273,6 +281,17 @@ def test_a_task_without_class_frequencies_has_no_prior():
     restored = restored_of()._replace(state=None)
     with pytest.raises(UserError, match="the state of mine:task has no class_frequencies"):
         Segmenter(restored, 1, False).prior("1,1,1", [])
+
+
+@pytest.mark.parametrize(
+    ("shape", "pixels"), [((400, 410), 67 * 68), ((100, 90), 25 * 22), ((256, 256), 64 * 64)]
+)
+def test_an_estimate_takes_about_4096_pixels_of_an_image(shape, pixels):
+    """Every 6th row and column of 400 x 410 pixels; but never more than every 4th."""
+    segmenter = segmenter_of()
+    segmenter.read = lambda files: {"image": np.zeros((*shape, 3), np.uint8)}
+    segmenter.posterior = lambda example: [{"probability": np.full((*shape, 3), 1 / 3)}]
+    assert segmenter._sample([None, None], 3).shape == (2 * pixels, 3)
 
 
 def test_the_prior_is_estimated_from_images_that_can_be_read(tmp_path, capsys):

@@ -11,6 +11,8 @@ def test_images_become_tiles_in_order(tmp_path):
     picture = image_files.grid(images)
     assert picture.shape == (2 * 61 - 1, 3 * 51 - 1, 3)
     assert [picture[30, 25, 0], picture[30, 76, 0], picture[91, 76, 0]] == [0, 64, 255]
+    assert picture[[59, 60, 61], 0].tolist() == [[0] * 3, [96] * 3, [191] * 3]  # one pixel of grey
+    assert not picture[61:, 2 * 51 :].any()  # no image is black
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "grid.png")), picture)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["grid.png"]
 
@@ -39,6 +41,17 @@ def test_an_animation_shows_its_frames_in_order(tmp_path, suffix):
         for number, wanted in enumerate((0, 128, 255)):
             file.seek(number)
             assert np.abs(np.asarray(file.convert("L")).astype(int) - wanted).max() <= 3
+            assert file.info["duration"] == (200 if number == 2 else 40)
+
+
+def test_a_frame_is_shown_for_a_tenth_of_a_second(tmp_path):
+    frames = [np.full((192, 150, 3), grey, np.uint8) for grey in (0, 90)]
+    image_files.animate(tmp_path / "a.gif", frames)
+    with Image.open(tmp_path / "a.gif") as file:
+        assert (file.size, file.info["duration"]) == ((150, 192), 100)
+    image_files.animate(tmp_path / "one.gif", frames[1:])
+    with Image.open(tmp_path / "one.gif") as file:
+        assert (file.n_frames, file.info["duration"]) == (1, 500)
 
 
 def test_what_is_no_animation_is_refused(tmp_path):
@@ -55,11 +68,20 @@ def test_the_figures_of_a_training_become_an_animation(tmp_path):
     image_files.save(tmp_path / "samples-other-00000100.png", np.ones((1, 60, 60, 1)))
     assert image_files.animate_steps(tmp_path, "samples") == tmp_path / "samples.webp"
     with Image.open(tmp_path / "samples.webp") as file:
-        assert file.n_frames == image_files.MOST_FRAMES
+        assert file.n_frames == 40
         shades = []
         for number in range(file.n_frames):
             file.seek(number)
             shades.append(int(np.asarray(file.convert("L"))[30, 30]))
+            assert file.info["duration"] == (200 if number < 39 else 1000)
     assert shades[0] <= 3
     assert abs(shades[-1] - 0.98 * 255) <= 3
     assert shades == sorted(shades)
+    steps = np.linspace(0, 49, 40).round() * 100  # of 50, spread evenly
+    np.testing.assert_allclose(shades, 255 * steps / 5000, atol=3)
+
+
+def test_two_pictures_are_an_animation_and_one_is_none(tmp_path):
+    for step in (1, 2):
+        image_files.save(tmp_path / f"x-{step:08d}.png", np.full((1, 60, 60, 1), step / 2))
+        assert (image_files.animate_steps(tmp_path, "x") is None) == (step == 1)

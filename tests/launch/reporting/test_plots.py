@@ -2,6 +2,7 @@ import json
 import math
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from launch.reporting import plots
@@ -29,8 +30,54 @@ def test_curves_have_a_panel_for_each_metric(tmp_path):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     plots.curves(path, tmp_path / "out" / "curves.png")
     two = pixels(tmp_path / "out" / "curves.png")
-    assert two.shape[1] > two.shape[0]  # two panels beside each other
+    assert two.shape == (286, 880)  # two panels of 4 x 2.6 inches beside each other, 110 dpi
     assert (two < 128).any()
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that would be written."""
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, out: figures.append(figure))
+    return figures
+
+
+def test_curves_are_the_numbers_of_each_split(tmp_path, drawn):
+    path = tmp_path / "metrics.jsonl"
+    names = ("a", "b", "c", "d")
+    lines = [
+        {"step": step, "split": "train", "images_per_second": 9.0}
+        | {name: 10.0 * step + k for k, name in enumerate(names)}
+        for step in range(20)
+    ]
+    lines.append({"step": 19, "split": "test", "b": 7, "a": "text"})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plots.curves(path, tmp_path / "curves.png")
+    figure, axes = drawn[0], drawn[0].axes
+    assert tuple(figure.get_size_inches()) == pytest.approx((12, 5.2))
+    assert [axis.get_visible() for axis in axes] == [True] * 4 + [False] * 2
+    assert [axis.get_title() for axis in axes[:4]] == list(names)
+    assert [len(axis.lines) for axis in axes[:4]] == [1, 2, 1, 1]
+    train, test = axes[1].lines
+    np.testing.assert_array_equal(train.get_xydata(), [(k, 10.0 * k + 1) for k in range(20)])
+    np.testing.assert_array_equal(test.get_xydata(), [(19, 7)])
+    assert (train.get_label(), test.get_label()) == ("train", "test")
+    assert (train.get_marker(), test.get_marker()) == ("", ".")  # few points are marked
+    assert [axis.get_legend() is not None for axis in axes[:2]] == [True, False]
+
+
+def test_bars_are_the_numbers_of_each_class(tmp_path, drawn):
+    plots.bars({"iou/a": 0.5, "iou/b": math.nan, "x/a": 2.0}, tmp_path / "bars.png")
+    first, second = drawn[0].axes
+    assert tuple(drawn[0].get_size_inches()) == pytest.approx((6, 2 * (0.8 + 2 * 0.22)))
+    assert [bar.get_width() for bar in first.patches] == [0.5, 0.0]
+    assert (first.get_title(), second.get_title()) == ("iou", "x")
+    assert first.get_xlim() == pytest.approx((0, 1.12))
+    assert second.get_xlim() == pytest.approx((0, 2.24))
+    assert first.yaxis_inverted()
+    plots.bars({f"iou/{k}": 0.1 for k in range(70)}, tmp_path / "bars.png")
+    assert len(drawn[1].axes[0].patches) == 60
+    assert drawn[1].get_size_inches()[1] == pytest.approx(0.8 + 60 * 0.22)
 
 
 def test_bars_are_drawn_by_class_and_only_then(tmp_path):

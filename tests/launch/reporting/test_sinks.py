@@ -125,6 +125,16 @@ def test_the_first_report_estimates_by_its_own_speed(capsys, clock):
     assert line.endswith("ETA 01:30\n")
 
 
+@pytest.mark.parametrize(("seconds", "step"), [(0.0, 200), (10.0, 100)])
+def test_without_time_or_steps_between_reports_the_speed_is_theirs(capsys, clock, seconds, step):
+    sink = TerminalSink(steps=1000, batch_size=8)
+    sink.write(100, "train", TRAIN)
+    clock[0] += seconds
+    sink.write(step, "train", TRAIN)
+    left = (1000 - step) // 10
+    assert capsys.readouterr().err.endswith(f"ETA {left // 60:02}:{left % 60:02}\n")
+
+
 def test_what_recovery_reports_is_told_by_its_own_log_line_alone(capsys):
     sink = TerminalSink(steps=1000, batch_size=8)
     sink.write(7, "nonfinite", {"skipped": 1})
@@ -144,3 +154,12 @@ def test_a_terminal_has_one_live_line(monkeypatch, capsys):
     assert "loss 0.25  80 images/s  data wait 12.5%" in text
     assert "step 200: test: loss 0.5\n" in text
     assert text.count("\n") == 2  # the evaluation's line, and the end
+
+
+def test_figures_of_a_folder_that_was_removed_make_no_other(tmp_path):
+    folder = tmp_path / "run"
+    sink = FigureSink(folder)  # which was there, and was renamed since
+    sink.write(5, "test", {"iou/wall": 0.5, "iou/sky": 0.25})
+    sink.write_image(5, "samples", np.zeros((4, 4, 3), np.uint8))
+    sink.close()
+    assert not folder.exists()

@@ -1,6 +1,7 @@
 """The feature nets: one that is trained once and kept, a random one, Inception, a user's own."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,34 @@ def test_a_random_net_is_scaled_and_decided_by_its_seed(monkeypatch):
     assert net.card == {"features": "random", "seed": 0, "weights": weights, "size": 5}
     other = build("launch.scoring.features:random", size=5, seed=1)
     assert other.card["weights"] != weights
+
+
+def test_128_random_features_of_seed_0_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr(features, "FeatureNet", partial(features.FeatureNet, widths=(4,)))
+    card = build("launch.scoring.features:random").card
+    assert (card["size"], card["seed"]) == (128, 0)
+
+
+@pytest.mark.parametrize(("accuracy", "force"), [(0.899, False), (0.9, False), (0.5, True)])
+def test_a_classifier_is_right_in_nine_of_ten(monkeypatch, accuracy, force):
+    asked = []
+
+    def train_classifier(data, eval_split, recipe, classes):
+        asked.append((recipe, classes))
+        split = SimpleNamespace(title="digits")
+        data = SimpleNamespace(split=split)
+        return SimpleNamespace(accuracy=accuracy, data=data, workdir="w", step=1)
+
+    def restore(*arguments):
+        raise LookupError("it is used")
+
+    monkeypatch.setattr(features, "train_classifier", train_classifier)
+    monkeypatch.setattr(features.trained_runs, "restore", restore)
+    told = (UserError, r"only 89\.9%.*less than 90%"), (LookupError, "it is used")
+    error, message = told[accuracy != 0.899]
+    with pytest.raises(error, match=message):
+        build("launch.scoring.features:classifier", force=force)
+    assert asked == [("configs/classifier.py", 0)]
 
 
 def test_a_users_own_function_is_given_the_data_the_split_and_force():

@@ -25,3 +25,16 @@ def test_the_nearest_of_all_batches_by_pixels_and_by_features():
     assert {n // 32 for n in (*by_pixels, *by_features)} == {0, 1, 2}  # of every batch
     np.testing.assert_array_equal(figure, [samples, images[by_pixels], images[by_features]])
     assert figure.dtype == np.uint8
+
+
+def test_of_training_images_that_are_equally_near_the_first_is_shown():
+    """Five differ from the sample by two levels of a pixel, all others by one of another."""
+    sample = np.random.default_rng(1).integers(0, 254, (8, 8, 1)).astype(np.uint8)
+    images = np.repeat(sample[None], 64, 0)
+    images.reshape(64, -1)[np.arange(64), np.arange(64)] += np.uint8(1 + (np.arange(64) < 5))
+    features = 3000.1 + np.float64(images.reshape(64, -1))[:, ::-1]
+    queries = 3000.1 + np.float64(sample.reshape(1, -1))[:, ::-1]
+    extract = lambda images, mask: {"images": images, "mask": mask, "features": features}
+    training = [(images, np.ones(64, bool))] * 2
+    figure = nearest.nearest_training_images(extract, sample[None], queries, training)
+    np.testing.assert_array_equal(figure[:, 0], [sample, images[5], images[5]])

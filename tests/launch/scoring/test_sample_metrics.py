@@ -1,6 +1,7 @@
 """Sets of images, scored by a net whose features are six pixels."""
 
 import logging
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -207,3 +208,29 @@ def test_too_few_images_are_refused(count, size, message):
 def test_just_enough_images_are_accepted():
     sample_metrics.check_counts({"--samples": 2049}, 2048)
     sample_metrics.check_counts({"--samples": 40})
+
+
+def test_progress_is_told_every_ten_seconds(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(sample_metrics.time, "monotonic", lambda: now[0])
+    progress = sample_metrics._Progress("samples", 5000)
+    for seconds in (110.0, 110.5, 120.5, 121.0):
+        now[0] = seconds
+        progress.add(500)
+    assert capsys.readouterr().err.splitlines() == [
+        "samples: 1,000 of 5,000",
+        "samples: 2,000 of 5,000",
+    ]
+
+
+def test_blocks_of_kid_are_those_of_seed_0(monkeypatch, real, samples):
+    seeds = []
+
+    def distance(real, generated, seed):
+        seeds.append(seed)
+        return SimpleNamespace(value=0.25, standard_error=0.5)
+
+    monkeypatch.setattr(sample_metrics.kernel_distance, "kernel_distance", distance)
+    scores = sample_metrics.compare(real, samples)
+    assert (seeds, scores["kid"], scores["kid_standard_error"]) == ([0], 0.25, 0.5)
+    assert not SPREAD & scores.keys()  # of a net that does not know the classes

@@ -125,6 +125,10 @@ def test_files_are_copied_once_and_again_when_they_change(place, tmp_path, monke
     assert fetched() == everything
 
 
+def test_an_object_without_a_time_is_as_old_as_can_be(place):
+    assert bucket._modified({"size": 3}) == 0
+
+
 def test_the_size_of_a_copy_is_told_in_mebibytes(place, tmp_path, capsys):
     for name in "ab":
         (place / name).write_bytes(bytes(3 * 2**18))

@@ -57,7 +57,7 @@ def test_an_error_of_the_run_is_not_replaced_by_an_error_of_the_bucket(place, ca
         raise UserError("another process has the folder")
 
     def train():
-        workdir._check_held = lost
+        workdir._check_lock = lost
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError), workdir.open():

@@ -42,7 +42,8 @@ def test_a_dead_process_holds_nothing(tmp_path, holder):
     holder.kill()
     holder.wait()
     with file_lock.held(tmp_path / file_lock.NAME, pytest.fail):
-        assert f"process {os.getpid()} on" in (tmp_path / file_lock.NAME).read_text()
+        named = f"process {os.getpid()} on {socket.gethostname()}\n"
+        assert (tmp_path / file_lock.NAME).read_text() == named
 
 
 def test_a_process_that_does_not_give_up_waits(tmp_path, holder):

@@ -26,6 +26,9 @@ def test_folders_are_made_moved_and_removed(tmp_path):
     storage.move(source, target)
     assert not source.exists()
     assert (target / "file").read_text() == "x"
+    storage.make(source)
+    storage.move(source, tmp_path / "damaged" / "c")
+    assert {path.name for path in (tmp_path / "damaged").iterdir()} == {"b", "c"}
     storage.remove(tmp_path / "damaged")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

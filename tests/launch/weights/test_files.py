@@ -1,11 +1,14 @@
 """Files of weights of three kinds; PyTorch wrote two of those below."""
 
 import base64
+import contextlib
+import io
 import json
 import pickle
 import struct
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,9 +132,10 @@ def test_an_empty_tensor_needs_no_storage():
 def test_a_storage_is_not_mistaken_for_a_tensor():
     storage = files._Storage("0", np.dtype("f4"))
     tensor = files._Tensor(storage, 0, (), ())
-    assert files._tensors({"a": tensor, "b": storage, "c": 3}) == {"a": tensor}
+    path = Path(__file__)
+    assert files._tensors({"a": tensor, "b": storage, "c": 3}, path) == {"a": tensor}
     with pytest.raises(ValueError, match="it holds a list, not tensors by name"):
-        files._tensors([tensor])
+        files._tensors([tensor], path)
 
 
 def test_a_pickle_of_another_format_is_refused(tmp_path):
@@ -154,3 +158,207 @@ def test_a_pickle_of_another_format_is_refused(tmp_path):
 def test_other_files_are_mistakes(name, message, tmp_path):
     with pytest.raises(UserError, match=message):
         files.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("evil", "FloatStorage"), ("torch", "nothing"), ("collections", "deque")]
+)
+def test_only_names_of_tensors_are_found(module, name):
+    with pytest.raises(pickle.UnpicklingError, match=f"it holds {module}.{name}, and not only"):
+        files._Unpickler(io.BytesIO()).find_class(module, name)
+
+
+def safetensors(path, header, body=b"", length=None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + body)
+    return path
+
+
+def entry(first, last, shape=(2,), dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [first, last]}
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"a": entry(-8, 8)}, "a begins at byte -8"),
+        ({"a": entry(8, 0)}, "a begins at byte 8, and what is before it ends at 0"),
+        ({"a": entry(0, 8), "b": entry(4, 12)}, "b begins at byte 4, .* ends at 8"),
+        ({"a": entry(0, 8), "b": entry(0, 8)}, "b begins at byte 0"),
+        ({"a": entry(0, 8), "b": entry(12, 16, (1,))}, "b begins at byte 12, .* ends at 8"),
+        ({"a": entry(0, 8)}, "its tensors end at byte 8 of 16"),
+        ({"a": entry(0, 32, (8,))}, "its tensors end at byte 32 of 16|shape"),
+        ({"a": entry(0, 16, (-1,))}, r"a has the shape \[-1\]"),
+        ({"a": entry(0, 16, (-2, -2))}, r"a has the shape \[-2, -2\]"),
+        ({"a": entry(0, 16, ("4",))}, r"a has the shape \['4'\]"),
+        ({"a": entry(0, 16, (3,))}, "cannot reshape"),
+        ({"a": entry(0, 16, (2**62, 4))}, ""),
+        ({"a": entry(0, 16, (4,), "F33")}, "F33"),
+        ({"a": entry(0.0, 16.0, (4,))}, ""),
+        ({"a": {"dtype": "F32", "shape": [4]}}, "data_offsets"),
+        ({"a": entry(0, 15, (3,))}, ""),
+        ([1], ""),
+        (b"[" * 100_000, ""),
+        (b"\xff\xfe", ""),
+    ],
+)
+def test_headers_of_safetensors_that_cannot_be_are_refused(tmp_path, header, message):
+    path = safetensors(tmp_path / "w.safetensors", header, bytes(16))
+    with pytest.raises(UserError, match=f"w.safetensors is .* or damaged: .*(?:{message})"):
+        files.read(path)
+
+
+def test_a_header_that_is_longer_than_the_file_is_refused(tmp_path):
+    header = {"a": entry(0, 8)}
+    for length in (2**40, len(json.dumps(header)) + 17):
+        path = safetensors(tmp_path / "w.safetensors", header, bytes(16), length)
+        with pytest.raises(UserError, match=f"its header has {length:,} bytes, the file"):
+            files.read(path)
+
+
+def test_tensors_come_in_the_order_of_the_header_and_may_be_empty(tmp_path):
+    header = {"b": entry(8, 16), "e": entry(8, 8, (0, 3)), "a": entry(0, 8)}
+    found = files.read(
+        safetensors(tmp_path / "w.safetensors", header, np.arange(4, dtype=np.float32).tobytes())
+    )
+    assert list(found) == ["b", "e", "a"]
+    assert (found["b"].tolist(), found["e"].shape, found["a"].tolist()) == ([2, 3], (0, 3), [0, 1])
+
+
+def npy(shape, dtype="<f4", body=b""):
+    stream = io.BytesIO()
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue() + body
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (npy((10**12,), body=bytes(8)), r"a.npy is float32\[1000000000000\] in 136 bytes"),
+        (npy((-1,), body=bytes(8)), r"a.npy is float32\[-1\]"),
+        (npy((-1, -2), body=bytes(8)), r"a.npy is float32\[-1, -2\]"),
+        (npy((1,), body=bytes(8)), r"a.npy is float32\[1\] in 136 bytes"),
+        (npy((1,), "|O", bytes(8)), ""),
+        (b"no array", ""),
+        (b"\x93NUMPY\x03\x00" + bytes(20), "version"),
+    ],
+)
+def test_arrays_that_are_not_what_their_header_says_are_refused(tmp_path, content, message):
+    path = tmp_path / "w.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", content)
+    with pytest.raises(UserError, match=f"w.npz is not a .* or damaged: .*{message}"):
+        files.read(path)
+
+
+def test_headers_of_the_second_version_are_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive, archive.open("a.npy", "w") as stream:
+        np.lib.format.write_array(stream, np.arange(3.0), version=(2, 0))
+    assert files.read(tmp_path / "w.npz")["a"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["w.npz", "w.pth"])
+def test_a_small_file_that_unpacks_to_much_is_refused_before_it_is_unpacked(
+    tmp_path, monkeypatch, name
+):
+    monkeypatch.setenv("SEGEN_UNPACKED_MIB", "2")
+    path = tmp_path / name
+    values = np.zeros(3 * 2**18, np.float32)  # 3 MiB
+    if name == "w.npz":
+        np.savez_compressed(path, a=values)
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("w/data.pkl", pickle.dumps({}))
+            archive.writestr("w/data/0", values.tobytes())
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("it was unpacked"))
+        patch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("it was unpacked"))
+        with pytest.raises(UserError, match=r"unpacks to 3,\d+,\d+; if .*SEGEN_UNPACKED_MIB=4"):
+            files.read(path)
+    monkeypatch.setenv("SEGEN_UNPACKED_MIB", "4")
+    assert len(files.read(path)) == (name == "w.npz")
+    monkeypatch.setenv("SEGEN_UNPACKED_MIB", "much")
+    with pytest.raises(UserError, match=r"SEGEN_UNPACKED_MIB=much in the environment is not"):
+        files.read(path)
+
+
+def test_a_large_file_may_hold_as_much_as_its_size(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGEN_UNPACKED_MIB", "0")
+    np.savez(tmp_path / "w.npz", a=np.zeros(2**18))
+    assert files.read(tmp_path / "w.npz")["a"].shape == (2**18,)
+
+
+def test_tensors_that_share_a_storage_count_each(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGEN_UNPACKED_MIB", "1")
+    tensor = files._Tensor(files._Storage("0", np.dtype("f4")), 0, (2**17,), (1,))
+    path = tmp_path / "w.pth"
+    path.write_bytes(bytes(10))
+    assert len(files._tensors({"a": tensor, "b": tensor}, path)) == 2
+    with pytest.raises(ValueError, match=r"unpacks to 1,572,864"):
+        files._tensors({"a": tensor, "b": tensor, "c": tensor}, path)
+
+
+def test_a_stride_of_0_does_not_repeat_numbers():
+    tensor = files._Tensor(files._Storage("0", np.dtype("f4")), 0, (10**6, 10**6), (0, 0))
+    with pytest.raises(ValueError, match=r"shape \[1000000, 1000000\] has 5 numbers"):
+        tensor.array(np.zeros(5))
+
+
+@pytest.mark.parametrize("more", [-7, 2**40, 10**4])
+def test_a_storage_that_is_longer_than_the_file_is_refused(tmp_path, more):
+    whole = zlib.decompress(base64.b85decode(UNZIPPED))
+    place = whole.rindex(struct.pack("<q", 6) + np.float32(0).tobytes())
+    path = tmp_path / "w.pth"
+    path.write_bytes(whole[:place] + struct.pack("<q", 6 + more) + whole[place + 8 :])
+    left = len(whole) - place - 8
+    with pytest.raises(UserError, match=rf"has {6 + more:,} numbers in {left:,} bytes"):
+        files.read(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x0f", b"p268435455\n", b"q\xff"])
+def test_a_pickle_cannot_ask_for_memory_by_the_numbers_of_its_objects(tmp_path, put, zipped):
+    content, path = b"\x80\x02}" + put + b".", tmp_path / "w.pth"
+    if zipped:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("w/data.pkl", content)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged: its object (268,435,455|255) is at byte 3"):
+        files.read(path)
+
+
+def test_a_zip_without_a_pickle_and_an_encrypted_one(tmp_path):
+    path = tmp_path / "w.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("other", b"")
+    with pytest.raises(UserError, match=r"damaged: it has no file data.pkl"):
+        files.read(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("w/data.pkl", pickle.dumps({}))
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # the flag of the file's own header, and that of the list of files
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged: File .* is encrypted"):
+        files.read(path)
+
+
+@pytest.mark.parametrize("name", ["w.npz", "w.pth", "w.safetensors"])
+def test_damage_anywhere_is_a_message_or_nothing(tmp_path, name):
+    path, rng = tmp_path / name, np.random.default_rng(0)
+    if name == "w.npz":
+        np.savez_compressed(path, **EXPECTED)
+    elif name == "w.pth":
+        path.write_bytes(zlib.decompress(base64.b85decode(UNZIPPED)))
+    else:
+        safetensors(path, {"a": entry(0, 8), "b": entry(8, 16)}, bytes(16))
+    whole = path.read_bytes()
+    for _ in range(150):
+        content = bytearray(whole)
+        for place in rng.integers(0, len(whole), 2):
+            content[place] = rng.integers(256)
+        path.write_bytes(content)
+        with contextlib.suppress(UserError):
+            files.read(path)

@@ -2,7 +2,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from launch.config import schema
-from launch.data import sources
+from launch.data import sources, tfds_sets
 
 
 def test_digits_are_scikit_learns(data_dir):
@@ -24,3 +24,6 @@ def test_digits_are_scikit_learns(data_dir):
             found.append((int(example["label"]), tuple(example["image"].ravel().astype(int))))
     assert sizes == {"train": 1438, "test": 359}
     assert sorted(found) == expected
+    features = tfds_sets.builder("digits", data_dir).info.features
+    assert features["image"].shape == (8, 8, 1)
+    assert features["label"].num_classes == 10

@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import stats
+from sklearn.datasets import load_digits, load_sample_images
 
 from launch.data.builtin import drawing
 from launch.data.builtin.drawing import SIDE, X, Y
+from tests.launch.data.builtin.extreme import Extreme
 
 CENTRE = (30, 20)
 
@@ -63,6 +67,8 @@ def test_a_plane_and_a_bulge():
     bulge = drawing.bulge(3.0, CENTRE, 10, 0.5)
     assert bulge[30, 20] == pytest.approx(2.5)
     assert bulge[30, 26] == pytest.approx(3 - 0.5 * 0.8)
+    assert bulge[36, 20] == pytest.approx(3 - 0.5 * 0.8)
+    assert bulge[27, 16] == pytest.approx(3 - 0.5 * np.sqrt(0.75))
     assert (bulge[:, 31:] == 3).all()
 
 
@@ -84,6 +90,34 @@ def test_patterns():
     light, dark = stripes.max((0, 1)), stripes.min((0, 1))
     assert (light >= 0.5).all()
     assert (dark <= 0.5).all()
+
+
+def test_patterns_have_their_levels_and_periods():
+    """From dark to light, and half of each where the wave is 0; nothing is beyond."""
+    short = drawing.pattern("stripes", Extreme(0), CENTRE, 0.0)[30, 20:26]
+    np.testing.assert_allclose(short[:, 0], [0.25, 0.5, 0.5, 0, 0, 0.25], atol=1e-5)
+    long = drawing.pattern("stripes", Extreme(1), CENTRE, 0.0)[30, 20:29]
+    wanted = [0.75, 1, 1, 1, 0.75, 0.5, 0.5, 0.5, 0.75]
+    np.testing.assert_allclose(long, np.broadcast_to(np.c_[wanted], (9, 3)), atol=1e-5)
+    checks = drawing.pattern("checks", Extreme(1), CENTRE, 0.0)[30 + 2, 20:29, 0]
+    np.testing.assert_allclose(checks, wanted, atol=1e-5)
+
+
+def test_the_power_of_noise_is_gaussian_about_its_frequencies():
+    fy, fx = np.meshgrid(np.fft.fftfreq(SIDE), np.fft.fftfreq(SIDE), indexing="ij")
+    power = lambda away: stats.norm.pdf(away, scale=0.025) / stats.norm.pdf(0, scale=0.025)
+    blob = lambda y, x: power(np.hypot(fy - y, fx - x)) + power(np.hypot(fy + y, fx + x))
+    for share, frequency in ((0, 0.12), (0.25, 0.14), (1, 0.2)):
+        y, x = frequency * np.sin(np.pi * share), frequency * np.cos(np.pi * share)
+        expected = {
+            "grain": np.ones((64, 64)),
+            "spots": power(np.hypot(fy, fx) - frequency),
+            "stripes": blob(y, x),
+            "weave": blob(y, x) + blob(x, -y),
+        }
+        for kind, spectrum in expected.items():
+            found = np.fft.fft2(drawing.noise(kind, Extreme(share)))
+            np.testing.assert_allclose(found, spectrum, atol=1e-4, err_msg=kind)
 
 
 def test_noise_has_its_spectrum():
@@ -122,14 +156,54 @@ def test_other_colours_keep_the_pattern():
     grey = drawing.recoloured(piece, rng(), dull=1)
     np.testing.assert_allclose(grey, grey[0, 0, 0], rtol=1e-5)
     half = drawing.recoloured(piece, rng(), dull=0.5)
-    np.testing.assert_allclose(half.std(), found.std() / 2, rtol=0.5)
-    assert half.mean() == pytest.approx(found.mean(), rel=1e-4)
+    np.testing.assert_allclose(half.std((0, 1)), found.std((0, 1)) / 2, rtol=1e-4)
+    np.testing.assert_allclose(half + half, found + grey, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("share", "mean", "contrast"), [(0, 0.15, 0.15), (1, 0.9, 0.25)])
+def test_the_range_of_other_colours(share, mean, contrast):
+    piece = np.zeros((SIDE, SIDE, 3))
+    piece[::2] = (0.1, 0.2, 0.6)
+    found = drawing.recoloured(piece, Extreme(share))
+    gain = contrast / (np.sqrt(np.mean(piece**2) - np.mean(piece) ** 2) + 0.05)
+    np.testing.assert_allclose(found[0, 0], mean + gain * np.array([0.3, 0.1, 0.05]), rtol=1e-5)
+    np.testing.assert_allclose(found[1, 0], mean - gain * np.array([0.3, 0.1, 0.05]), rtol=1e-5)
 
 
 def test_colours_are_within_their_levels():
     many = np.array([drawing.colour(np.random.default_rng(k), 0.2, 0.4) for k in range(99)])
     assert many.dtype == np.float32
     assert 0.2 <= many.min() < 0.22 < 0.38 < many.max() <= 0.4
+    assert drawing.colour(Extreme(0)).tolist() == pytest.approx([0.15] * 3)
+    assert drawing.colour(Extreme(1)).tolist() == pytest.approx([0.9] * 3)
+
+
+@pytest.mark.parametrize(("share", "scale"), [(0, 0.5), (0.1, 0.565), (0.7, 0.955), (1, 1.15)])
+def test_a_piece_is_turned_and_scaled_and_inside_its_picture(share, scale):
+    """In a picture of its own coordinates, every pixel of a piece tells where it is from."""
+    y, x = np.mgrid[:106, :128]
+    picture = Image.fromarray(np.stack([x, y, 0 * x + 255], -1).astype(np.uint8))
+    turn = scale * np.exp(2j * np.pi * share)
+    reach = (abs(turn.real) + abs(turn.imag)) * 32
+    middle = reach + share * (128 - 2 * reach) + 1j * (reach + share * (106 - 2 * reach))
+    wanted = middle + turn * (X - 31.5 + 1j * (Y - 31.5)) - (1 + 1j)  # Pillow rounds down
+    found = drawing._piece(picture, Extreme(share)) * 255
+    np.testing.assert_allclose(found[..., 0], wanted.real, atol=0.76)
+    np.testing.assert_allclose(found[..., 1], wanted.imag, atol=0.76)
+    assert (found[..., 2] == 255).all()
+
+
+def changes(picture):
+    """The mean absolute difference of grey values one below the other."""
+    grey = picture.sum(-1) / 3
+    return np.abs(grey[1:] - grey[:-1]).mean()
+
+
+def test_pieces_without_a_pattern_are_not_used():
+    ramp = 0.02 * Y[..., None] + 0.3 * X[..., None] * (0, 1, 2)
+    assert drawing._activity(ramp) == pytest.approx(0.02, rel=1e-3)
+    found = [changes(drawing.photograph("test", np.random.default_rng(k))) for k in range(40)]
+    assert 0.012 < min(found) < 0.014
 
 
 def test_digits_are_upright_and_of_their_size():
@@ -143,6 +217,32 @@ def test_digits_are_upright_and_of_their_size():
     again = np.rot90(turned[30 - 18 : 30 + 19, 20 - 18 : 20 + 19])
     ours = inside[30 - 18 : 30 + 19, 20 - 18 : 20 + 19]
     assert max((again == ours).mean(), (np.rot90(again, 2) == ours).mean()) > 0.9
+
+
+@pytest.mark.parametrize(("turn", "angle"), [(0, 0), (3, np.pi / 2), (2, np.pi)])
+def test_a_digit_of_its_own_size_is_scikit_learns(turn, angle):
+    """One pixel of the canvas is one of the digit; half of the range is the outline."""
+    ink = np.rot90(load_digits().images[4::5][rng().integers(359)] / 16, turn)
+    edge = drawing.digit("test", rng(), CENTRE, 4, angle)
+    np.testing.assert_allclose(edge[30 - 4 : 30 + 4, 20 - 4 : 20 + 4], 0.45 - ink, atol=1e-6)
+    assert (edge.min(), edge[0, 0], edge[63, 63]) == pytest.approx((-0.55, 0.45, 0.45))
+    assert drawing.digit("test", rng(), CENTRE, 16, angle)[0, 63] == pytest.approx(4 * 0.45)
+
+
+def test_tiles_come_from_their_places_in_the_photographs():
+    """A split uses another column in each row of tiles; tiles without a pattern are left out."""
+    columns = {"test": ((4,), (2,), (0,), (3,)), "val": ((3,), (1,), (4,), (2,))}
+    columns["train"] = ((0, 1, 2), (0, 3, 4), (1, 2, 3), (0, 1, 4))
+    for split, rows in columns.items():
+        tiles = [
+            photo[106 * row : 106 * row + 106, 128 * column : 128 * column + 128]
+            for photo in load_sample_images().images
+            for row, chosen in enumerate(rows)
+            for column in chosen
+        ]
+        expected = [tile for tile in tiles if changes(tile / 255) > 0.008]
+        found = [np.asarray(tile) for tile in drawing._tiles(split)]
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_splits_share_no_tile_and_no_digit():

@@ -209,6 +209,23 @@ def test_the_scale_is_by_how_much_images_were_reduced(root):
     assert folder("train", root, size=(24, 32)).reading.scale == 1.0
 
 
+def test_sides_are_at_most_512_pixels_unless_said(root):
+    image, mask = example(0, (4, 1030))
+    save(root / "train" / "images" / "0.png", image)
+    save(root / "train" / "masks" / "0.png", mask)
+    assert folder("train", root).reading.canvas == (6, 512)  # 12 x 1030, scaled by 512 / 1030
+    assert folder("train", root, limit=1030).reading.canvas == (12, 1030)
+
+
+def test_a_folder_without_splits_is_divided_by_the_seed_0(tmp_path):
+    for number in range(30):
+        image, mask = example(number, (3, 3))
+        save(tmp_path / "d" / "images" / f"{number}.png", image)
+        save(tmp_path / "d" / "masks" / f"{number}.png", mask)
+    val = lambda **seed: folder("val", tmp_path / "d", 3, **seed).pairs
+    assert val() == val(seed=0) != val(seed=1)
+
+
 def test_the_fingerprint_follows_what_is_read(root):
     prints = [folder("train", root, classes=3, **k).fingerprint for k in ({}, {"size": 8})]
     prints.append(folder("val", root, classes=3).fingerprint)
@@ -272,13 +289,19 @@ def test_a_bad_file_reaches_the_user_as_it_is(root):
         sources.open_split(config, "test")
 
 
-def test_camvid():
+def test_camvid(tmp_path):
     if not CAMVID.is_dir():
         pytest.skip(f"needs CamVid in {CAMVID}")
-    opened = folder("val", CAMVID, ignore=11)
-    assert (len(opened), opened.reading.canvas) == (101, (360, 480))
+    (tmp_path / "classes.txt").symlink_to(CAMVID / "classes.txt")
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (tmp_path / split / kind).mkdir(parents=True)
+            for path in sorted((CAMVID / split / kind).iterdir())[:6]:
+                (tmp_path / split / kind / path.name).symlink_to(path)
+    opened = folder("val", tmp_path, ignore=11)
+    assert (len(opened), opened.reading.canvas) == (6, (360, 480))
     assert (opened.classes[0], len(opened.classes)) == ("sky", 11)
     found = np.unique(opened[0]["segmentation"])
     assert set(found) <= {*range(11), 255}
     with pytest.raises(BadFile, match=r"names 11 classes, but masks hold 12.*give ignore=11"):
-        folder("val", CAMVID)
+        folder("val", tmp_path)

@@ -119,6 +119,14 @@ def test_an_odd_id_is_named_though_no_number_of_classes_is_given(root):
     assert bad.problem == "id 200, but there are 3 classes (ids 0 to 2)"
 
 
+def test_ids_that_most_masks_hold_are_doubted_as_a_whole(tmp_path):
+    for name in "ab":
+        ids = np.resize(np.array([0, 1, 2, 9, 200, 250], np.uint8), (10, 14))
+        add(tmp_path, "train", name, mask=ids)
+    (bad,) = check(tmp_path).problems
+    assert bad.problem == "its masks hold 0, 1, 2, 9, 200, 250, which may not be ids of classes"
+
+
 @pytest.mark.parametrize("count", [5, 6, 8])
 def test_five_wrong_ids_of_a_mask_are_listed_and_the_others_counted(root, count):
     wrong = np.zeros((10, 14), np.uint8)

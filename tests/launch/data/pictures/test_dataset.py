@@ -201,9 +201,9 @@ def section(root, **changes):
     return config
 
 
-def test_a_run_decodes_once_outside_of_the_folder_and_keeps_the_reading(root):
+def test_a_run_decodes_once_outside_of_the_folder_and_keeps_the_reading(root, tmp_path):
     before = sorted(root.rglob("*"))
-    train, test = batches.open_splits(section(root), "test")
+    train, test = batches.open_splits(section(root), "test", tmp_path / "run")
     np.testing.assert_array_equal(train.arrays["image"], [noise(k) for k in range(3)])
     np.testing.assert_array_equal(test.arrays["image"], [noise(3)])
     assert sorted(root.rglob("*")) == before
@@ -214,9 +214,28 @@ def test_a_run_decodes_once_outside_of_the_folder_and_keeps_the_reading(root):
     assert kept["lines"] == list(train.reading["lines"])
 
 
-def test_a_problem_is_one_message_for_the_user(root):
+def test_a_problem_is_one_message_for_the_user(root, tmp_path):
     (root / "train" / "0.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"0.png: the file is empty. Copy or export it again."):
-        batches.open_splits(section(root), "test")
+        batches.open_splits(section(root), "test", tmp_path)
     with pytest.raises(UserError, match=r"reads a folder; give --config.data.path=DIR"):
-        batches.open_splits(section(""), "test")
+        batches.open_splits(section(""), "test", tmp_path)
+
+
+def test_changed_images_are_told_when_a_run_goes_on(root, tmp_path, caplog):
+    batches.open_splits(section(root), "test", tmp_path / "run")
+    assert "since" not in caplog.text
+    save(root / "train" / "1.png", noise(9))
+    (root / "test" / "3.png").rename(root / "test" / "4.png")
+    batches.open_splits(section(root), "test", tmp_path / "run")
+    assert "since this run last started, train has 1 changed: train/1.png" in caplog.text
+    assert "test has 1 added: test/4.png" in caplog.text
+
+
+def test_advice_says_where_an_argument_is_given(root):
+    place = "Arguments are --config.data.kwargs.NAME=VALUE in a run."
+    with pytest.raises(BadFile, match=rf"only='x'.*{place}$"):
+        pictures("train", root, only="x")
+    (root / "train" / "0.png").write_bytes(b"")
+    with pytest.raises(BadFile, match=r"Copy or export it again.$"):
+        pictures("train", root)

@@ -42,11 +42,16 @@ def test_a_folder_without_images(tmp_path):
     (tmp_path / "array.npy").write_bytes(b"")
     with pytest.raises(BadFile, match=r"holds no images, but array.npy"):
         files.find(tmp_path, "")
+    for number in range(9):
+        (tmp_path / f"{number}.txt").write_text("")
+    with pytest.raises(BadFile, match=r"but 0.txt, 1.txt, .*, 7.txt\. Images"):
+        files.find(tmp_path, "")
     save(tmp_path, "a.png")
     with pytest.raises(BadFile, match=r"only='b\*' fits none of 1 images, such as a.png"):
         files.find(tmp_path, "b*")
 
 
+GOLDEN = ["2.png", "7.png", "15.png", "20.png", "28.png"]
 MASK = np.kron(np.eye(3), np.full((3, 3), 255))[..., None] * [1, 1, 1]
 
 
@@ -69,6 +74,9 @@ def test_masks_beside_images_are_doubted(tmp_path, photographs, masks, pattern):
         files.find(tmp_path, "")
     text = str(caught.value)
     assert masks[0] in text
+    assert ("masks or depth maps (" in text) == ("/" in masks[0])
+    assert "/" not in masks[0] or f"({masks[0].split('/')[0]}/)" in text
+    assert f", and {photographs[0].split('/')[-1]} is an image." in text
     assert 'only="*"' in text
     assert len(names(tmp_path, "*")) == len(photographs) + len(masks)
     if pattern:
@@ -131,6 +139,11 @@ def test_a_folder_for_training_alone_gives_a_tenth(tmp_path):
     assert (list(splits), len(how)) == (["train", "val"], 1)
 
 
+def test_the_draw_is_that_of_earlier_runs(tmp_path):
+    splits, _ = files.divide(tmp_path, pairs(*(f"{number}.png" for number in range(30))), 0)
+    assert [pair.name for pair in splits["test"]] == GOLDEN
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_two_images_are_one_for_each_split(tmp_path, seed):
     splits, _ = files.divide(tmp_path, pairs("a.png", "b.png"), seed)
@@ -143,6 +156,7 @@ def test_the_first_folder_that_is_no_split_is_the_class(tmp_path):
     found = pairs("cat/1.png", "train/dog/2.png", "bird/test/deep/3.png", "cat/x/4.png")
     named = files.classes_of(tmp_path, found)
     assert list(named.values()) == ["cat", "dog", "bird", "cat"]
+    assert len(files.classes_of(tmp_path, found[:2])) == 2
     assert [files.class_of(pair) for pair in pairs("1.png", "train/2.png")] == ["", ""]
 
 

@@ -24,7 +24,8 @@ def change(**changes):
 
 def decide(*contents, options=PLAIN, intensity=()):
     found = pairs(*(f"{number}.png" for number in range(len(contents))))
-    return reading.decide(Path("d"), found, contents, options, intensity)
+    by_pair = dict(zip(found, contents, strict=True))
+    return reading.decide(Path("d"), by_pair, options, intensity)
 
 
 def describe(contents, how=PLAIN, splits=None, named=None, root=Path("none")):

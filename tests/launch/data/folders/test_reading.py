@@ -1,0 +1,106 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from launch import check
+from launch.config.errors import CommandExit
+from launch.data.bad_file import BadFile
+from launch.data.folders import folder, open_folder, reading
+from launch.data.folders.reading import Options
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": (3, 0)}, "give both sides"),
+        ({"size": (1, 2, 3)}, "whole pixels"),
+        ({"limit": 0}, "whole pixels"),
+        ({"classes": 256}, "classes must be 0"),
+        ({"values": "soft"}, "values must be ids, threshold, instances, alpha or empty"),
+        ({"orientation": "up"}, "orientation must be upright or stored"),
+        ({"channels": -1}, "channels must be 1 or more"),
+        ({"intensity": (5, 5)}, "intensity must be"),
+        ({"intensity": (1, 2, 3)}, "intensity must be"),
+    ],
+)
+def test_arguments_out_of_range(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**arguments).check()
+
+
+def test_config_json_keeps_a_reading(tmp_path):
+    make(tmp_path, np.random.default_rng(0), "shapes", "rgb", "folders", 8)
+    kept = open_folder(tmp_path, Options()).reading
+    assert reading.from_json(json.loads(json.dumps(kept.to_json()))) == kept
+
+
+def make(root, rng, kind, image, layout, count):
+    """A folder of some kind; most kinds are sound, some are not."""
+    for number in range(count):
+        y, x = np.ogrid[:12, :16]
+        shape = np.hypot(y - rng.integers(4, 8), x - rng.integers(4, 12)) - rng.integers(2, 4)
+        mask = {
+            "shapes": (shape < 0).astype(np.uint8),
+            "binary": np.where(shape < 0, 255, 0).astype(np.uint8),
+            "soft": np.uint8(np.clip(0.5 - shape / 3, 0, 1) * 255),
+            "empty": np.zeros((12, 16), np.uint8),
+            "hole": np.where(shape < 0, 2, 0).astype(np.uint8),
+            "noise": rng.integers(0, 4, (12, 16), np.uint8),
+            "small": (shape < 0).astype(np.uint8)[:11],
+        }[kind]
+        pixels = {
+            "rgb": rng.integers(0, 256, (12, 16, 3), np.uint8),
+            "grey": rng.integers(0, 256, (12, 16), np.uint8),
+            "deep": rng.integers(0, 900, (12, 16)).astype(np.uint16),
+            "dark": rng.integers(0, 9, (12, 16, 3), np.uint8),
+            "alpha": rng.integers(0, 256, (12, 16, 4), np.uint8),
+        }[image]
+        names = {
+            "folders": (f"images/{number}.png", f"masks/{number}.png"),
+            "split": (f"train/images/{number}.png", f"train/masks/{number}.png"),
+            "endings": (f"{number}.png", f"{number}_mask.png"),
+            "alone": (f"images/{number}.png", f"notes/{number}.png"),
+        }[layout]
+        for name, array in zip(names, (pixels, mask), strict=True):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(root / name)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 999),
+    st.sampled_from(["shapes", "shapes", "binary", "soft", "empty", "hole", "noise", "small"]),
+    st.sampled_from(["rgb", "rgb", "grey", "deep", "dark", "alpha"]),
+    st.sampled_from(["folders", "folders", "split", "endings", "alone"]),
+    st.sampled_from([1, 2, 9]),
+    st.sampled_from([{}, {}, {"values": "threshold"}, {"classes": 3}, {"channels": 3}]),
+)
+def test_check_and_training_agree(tmp_path_factory, seed, kind, image, layout, count, options):
+    root = tmp_path_factory.mktemp("data")
+    make(root, np.random.default_rng(seed), kind, image, layout, count)
+    flags = [f"--{key}={value}" for key, value in options.items()]
+    sound = True
+    try:
+        check.main([str(root), *flags])
+    except CommandExit:
+        sound = False
+    try:
+        for split in ("train", "val"):
+            found = folder(split, str(root), **options)
+            example = found[len(found) - 1]
+            assert example["image"].dtype == example["segmentation"].dtype == np.uint8
+            ids = set(np.unique(example["segmentation"]))
+            assert ids <= {*range(len(found.classes)), 255}
+        trains = True
+    except BadFile:
+        trains = False
+    assert sound == trains
