@@ -28,7 +28,8 @@ def find(root: Path, only: str) -> list[Pair]:
       BadFile: there is no image, or some images look like the masks of others.
     """
     if not root.is_dir():
-        raise BadFile(root, "no such directory", "Check the path.")
+        problem = "is a file, not a folder" if root.is_file() else "no such directory"
+        raise BadFile(root, problem, "Check the path.")
     entries = [e for e in listing.entries(root) if e.path.suffix.lower() in SUFFIXES]
     if not entries:
         names = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"

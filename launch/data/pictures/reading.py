@@ -63,9 +63,10 @@ def decide(
     """
     varying = [pair for pair, one in contents.items() if one.alpha == "varies"]
     if varying and options.background < 0:
-        problem = "is transparent in parts (or its last channel is a band of its own); so are "
+        more = f"; so are {len(varying) - 1:,} more" if len(varying) > 1 else ""
+        problem = f"is transparent in parts (or its last channel is a band of its own){more}"
         fix = "Give background=255 to lay them on white, 0 on black; or save them opaque."
-        raise BadFile(varying[0].image, f"{problem}{len(varying):,} images in all", fix)
+        raise BadFile(varying[0].image, problem, fix)
     if not varying and options.background >= 0:
         problem = f"background={options.background} has no effect: all images are opaque"
         raise BadFile(root, problem, "Leave it out.")

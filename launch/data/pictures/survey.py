@@ -49,7 +49,7 @@ def survey(found: Sequence[Pair], cache: Path, stamp: str) -> dict[Pair, Content
     bad = [error for one in contents for error in one.errors]
     if bad:
         listed = ", ".join(Path(error.path).name for error in bad[1:5])
-        more = f"; so are {len(bad) - 1:,} more: {listed}" if len(bad) > 1 else ""
+        more = f"; {len(bad) - 1:,} more cannot be used: {listed}" if len(bad) > 1 else ""
         more += ", ..." * (len(bad) > 5)
         raise BadFile(bad[0].path, bad[0].problem + more, bad[0].fix, bad[0].place)
     try:

@@ -40,6 +40,8 @@ def test_a_folder_without_images(tmp_path):
     with pytest.raises(BadFile, match=r"holds no images, but nothing. Images end in .png, .jpg"):
         files.find(tmp_path, "")
     (tmp_path / "array.npy").write_bytes(b"")
+    with pytest.raises(BadFile, match=r"array.npy: is a file, not a folder"):
+        files.find(tmp_path / "array.npy", "")
     with pytest.raises(BadFile, match=r"holds no images, but array.npy"):
         files.find(tmp_path, "")
     for number in range(9):

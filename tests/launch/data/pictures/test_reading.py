@@ -51,7 +51,8 @@ def test_more_bits_have_one_range():
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        ([COLOUR, change(alpha="varies")], r"1.png: is transparent in parts .*1 images in all"),
+        ([COLOUR, change(alpha="varies")], r"1.png: is transparent in parts .* own\). Give"),
+        ([change(alpha="varies")] * 3, r"0.png: is transparent in parts .*; so are 2 more. Give"),
         ([COLOUR, change(channels=5)], "has 5 channels, where 3 are expected"),
         ([COLOUR, COLOUR, change(dtype="uint16")], "holds values of uint16, most images uint8"),
         ([change(ranges=((3.0, 20.0),) * 3)], r"within 3 and 20 of 0 to 255. Give intensity="),

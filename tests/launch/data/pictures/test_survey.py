@@ -74,9 +74,9 @@ def test_reading_many_images_is_announced(tmp_path, caplog, monkeypatch, number)
     ("number", "rest"),
     [
         (1, ""),
-        (2, "; so are 1 more: 1.png"),
-        (5, "; so are 4 more: 1.png, 2.png, 3.png, 4.png"),
-        (6, "; so are 5 more: 1.png, 2.png, 3.png, 4.png, ..."),
+        (2, "; 1 more cannot be used: 1.png"),
+        (5, "; 4 more cannot be used: 1.png, 2.png, 3.png, 4.png"),
+        (6, "; 5 more cannot be used: 1.png, 2.png, 3.png, 4.png, ..."),
     ],
 )
 def test_files_that_cannot_be_read_are_named(tmp_path, number, rest):
