@@ -239,3 +239,11 @@ def test_advice_says_where_an_argument_is_given(root):
     (root / "train" / "0.png").write_bytes(b"")
     with pytest.raises(BadFile, match=r"Copy or export it again.$"):
         pictures("train", root)
+
+
+def test_the_seed_draws_the_test_images(tmp_path):
+    for number in range(30):
+        save(tmp_path / f"{number}.png", noise(number))
+    drawn = [{pair.name for pair in pictures("test", tmp_path, seed=k).pairs} for k in range(3)]
+    assert drawn[0] != drawn[1] != drawn[2]
+    assert {pair.name for pair in pictures("test", tmp_path).pairs} == drawn[0]

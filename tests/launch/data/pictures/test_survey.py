@@ -26,7 +26,7 @@ def test_what_is_kept_of_an_image(tmp_path):
         save(tmp_path / "d.png", values[..., 0].astype(np.uint16) * 300),
         save(tmp_path / "e.png", values),
     ]
-    a, b, c, d, e = survey.survey(found, tmp_path / "cache", "s").values()
+    a, b, c, d, e = survey.survey(found, tmp_path / "my" / "cache", "s").values()
     assert (a.size, a.dtype, a.channels, a.alpha, a.orientation) == ((4, 5), "uint8", 3, "", 1)
     assert a.ranges == ((0.0, 54.0), (1.0, 55.0), (2.0, 56.0))
     assert (b.channels, b.alpha, b.ranges) == (3, "opaque", a.ranges)
@@ -41,15 +41,16 @@ def test_images_are_read_once_until_they_change(tmp_path, monkeypatch):
     read = []
     original = images.read_pixels
     monkeypatch.setattr(images, "read_pixels", lambda path: read.append(path) or original(path))
-    first = survey.survey(found, tmp_path / "cache", "s")
-    assert survey.survey(found, tmp_path / "cache", "s") == first
+    first = survey.survey(found, tmp_path / "my" / "cache", "s")
+    assert survey.survey(found, tmp_path / "my" / "cache", "s") == first
     assert len(read) == 3
-    survey.survey(found, tmp_path / "cache", "other")
+    for _ in range(2):
+        survey.survey(found, tmp_path / "my" / "cache", "other")  # beside the first
     assert len(read) == 6
-    assert len(survey.survey(found[:2], tmp_path / "cache", "s")) == 2
+    assert len(survey.survey(found[:2], tmp_path / "my" / "cache", "s")) == 2
     assert len(read) == 8
-    (tmp_path / "cache" / "survey-s.json").write_text(json.dumps([{"unknown": 1}] * 3))
-    assert survey.survey(found, tmp_path / "cache", "s") == first
+    (tmp_path / "my" / "cache" / "survey-s.json").write_text(json.dumps([{"unknown": 1}] * 3))
+    assert survey.survey(found, tmp_path / "my" / "cache", "s") == first
     assert len(read) == 11
 
 
@@ -66,7 +67,7 @@ def test_reading_many_images_is_announced(tmp_path, caplog, monkeypatch, number)
     monkeypatch.setattr(survey, "SAID", 5)
     found = [save(tmp_path / f"{k}.png", np.zeros((2, 2, 3), np.uint8)) for k in range(number)]
     with caplog.at_level(logging.INFO, "segen"):
-        survey.survey(found, tmp_path / "cache", "s")
+        survey.survey(found, tmp_path / "my" / "cache", "s")
     assert ("reading 5 images once" in caplog.text) == (number == 5)
 
 
@@ -84,13 +85,13 @@ def test_files_that_cannot_be_read_are_named(tmp_path, number, rest):
     for pair in found[:number]:
         pair.image.write_bytes(b"")
     with pytest.raises(BadFile) as caught:
-        survey.survey(found, tmp_path / "cache", "s")
+        survey.survey(found, tmp_path / "my" / "cache", "s")
     assert caught.value.problem == f"the file is empty{rest}"
     assert (caught.value.path, caught.value.fix) == (
         str(found[0].image),
         "Copy or export it again.",
     )
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "my" / "cache").exists()
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("uint8", 255), ("uint16", 65535), ("float32", 1)])
