@@ -2,12 +2,13 @@
 
   python -m launch.train --config=configs/gan.py            8 x 8 digits, in the package
   python -m launch.train --config=configs/gan.py:mnist --config.data.data_dir=DIR
+  python -m launch.train --config=configs/gan.py:folder --config.data.path=DIR
 
 Variants: (none); least_squares, hinge, wgan_gp: other losses; conditional: on the class;
 conv, residual: the nets of DCGAN and SNGAN; image: the lower half of a digit from its upper
-half and noise; pix2pix: scenes from their label maps; mnist, mnist_least_squares,
-mnist_hinge, mnist_wgan_gp, mnist_conditional, mnist_conv, mnist_residual, mnist_image: the
-same on MNIST.
+half and noise; pix2pix: scenes from their label maps; folder: your own images; mnist,
+mnist_least_squares, mnist_hinge, mnist_wgan_gp, mnist_conditional, mnist_conv,
+mnist_residual, mnist_image: the same on MNIST.
 """
 
 from ml_collections import ConfigDict
@@ -26,6 +27,7 @@ def get_config(variant=""):
         "conv": convolutional,
         "residual": residual,
         "image": image,
+        "folder": folder,
     }
     name = variant
     if variant.split("_")[0] == "mnist":
@@ -162,6 +164,32 @@ def image(config):
         config.data.preprocess = {"name": "launch.data.transforms:square", "size": 28}
     config.train.update(steps=4_000, steps_per_dispatch=1)
     config.eval.every = config.checkpoint.every = 1_000
+
+
+def folder(config):
+    """Your own images in config.data.path, 32 x 32 in colour; see launch/data/pictures."""
+    convolutional(config)
+    config.task.latents = 64
+    config.task.augmentations += ({"name": "jaxgen.augmentations:colour"},)
+    config.model.generator.widths = config.model.discriminator.widths = (32, 64, 128)
+    config.data = {
+        "name": "launch.data.pictures:pictures",
+        "path": "",
+        "batch_size": 64,
+        "kwargs": {
+            "size": 32,
+            "channels": 3,
+            # True with task.classes=-1 conditions the nets on the folders as classes.
+            "labels": False,
+            "only": "",
+            "background": -1,
+            "intensity": (),
+        },
+    }
+    config.train.steps = 20_000
+    config.eval.update(every=1_000, batch_size=64)
+    config.checkpoint.every = 1_000
+    config.log.every = 100
 
 
 def pix2pix():

@@ -2,11 +2,13 @@
 
   python -m launch.train --config=configs/rnn.py            8 x 8 digits, in the package
   python -m launch.train --config=configs/rnn.py:mnist --config.data.data_dir=DIR
+  python -m launch.train --config=configs/rnn.py:folder --config.data.path=DIR
 
 Variants: (none), a Diagonal BiLSTM; row_lstm, diagonal_bilstm, pixelcnn, draw: one net
 each; conditional: on the class; softmax, mixture: grey levels in place of black and
-white; mnist, mnist_row_lstm, mnist_diagonal_bilstm, mnist_pixelcnn, mnist_draw: on MNIST,
-for two cores; gpu_pixelcnn, gpu_diagonal_bilstm: on MNIST, for a GPU.
+white; folder: your own images; mnist, mnist_row_lstm, mnist_diagonal_bilstm,
+mnist_pixelcnn, mnist_draw: on MNIST, for two cores; gpu_pixelcnn, gpu_diagonal_bilstm: on
+MNIST, for a GPU.
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +24,7 @@ def get_config(variant=""):
         "conditional": conditional,
         "softmax": softmax,
         "mixture": mixture,
+        "folder": folder,
         "gpu_pixelcnn": gpu_pixelcnn,
         "gpu_diagonal_bilstm": gpu_diagonal_bilstm,
     }
@@ -150,6 +153,29 @@ def mixture(config):
     """256 grey levels by a mixture of discretised logistics (Salimans et al. 2017)."""
     row_lstm(config)
     config.task.likelihood = {"name": "jaxgen.likelihoods:logistic_mixture"}
+
+
+def folder(config):
+    """Your own images in config.data.path, 32 x 32 in colour; see launch/data/pictures."""
+    pixelcnn(config)
+    config.task.likelihood = {"name": "jaxgen.likelihoods:logistic_mixture"}
+    config.optimizer.learning_rate.init_value = 1e-3
+    config.data = {
+        "name": "launch.data.pictures:pictures",
+        "path": "",
+        "batch_size": 16,
+        "kwargs": {
+            "size": 32,
+            "channels": 3,
+            # True with task.classes=-1 conditions the net on the folders as classes.
+            "labels": False,
+            "only": "",
+            "background": -1,
+            "intensity": (),
+        },
+    }
+    config.train.steps = 10_000
+    config.eval.update(every=1_000, batch_size=32)
 
 
 def gpu_pixelcnn(config):

@@ -1,9 +1,10 @@
-"""VAEs on handwritten digits: a table of variants.
+"""VAEs: a table of variants.
 
   python -m launch.train --config=configs/vae.py            8 x 8 digits, in the package
   python -m launch.train --config=configs/vae.py:mnist --config.data.data_dir=DIR
+  python -m launch.train --config=configs/vae.py:folder --config.data.path=DIR
 
-Variants: (none), conv, conditional; mnist, mnist_conv, mnist_iwae.
+Variants: (none), conv, conditional; mnist, mnist_conv, mnist_iwae; folder: your own images.
 """
 
 from ml_collections import ConfigDict
@@ -19,6 +20,8 @@ def get_config(variant=""):
         config.task.classes = 10
     elif variant == "mnist_iwae":
         iwae(config)
+    elif variant == "folder":
+        folder(config)
     elif variant not in ("", "mnist"):
         raise ValueError(f"no variant {variant!r}; see the first lines of this file")
     return config
@@ -95,3 +98,32 @@ def iwae(config):
     config.model.decoder.update(widths=(200, 200), activation="tanh")
     config.train.steps = 300_000
     config.eval.every = config.checkpoint.every = 20_000
+
+
+def folder(config):
+    """Your own images in config.data.path, 32 x 32 in colour; see launch/data/pictures."""
+    config.task.likelihood = {"name": "jaxgen.likelihoods:discretized_logistic"}
+    config.task.nll_samples = 100
+    config.model = {
+        "encoder": {"name": "jaxgen.nets:ConvEncoder", "latents": 64, "widths": (32, 64, 128)},
+        "decoder": {"name": "jaxgen.nets:ConvDecoder", "widths": (32, 64, 128)},
+    }
+    config.optimizer.clip_norm = 1e4
+    config.data = {
+        "name": "launch.data.pictures:pictures",
+        "path": "",
+        "batch_size": 64,
+        "kwargs": {
+            "size": 32,
+            "channels": 3,
+            # True with task.classes=-1 conditions the nets on the folders as classes.
+            "labels": False,
+            "only": "",
+            "background": -1,
+            "intensity": (),
+        },
+    }
+    config.train = {"steps": 10_000, "steps_per_dispatch": 1}
+    config.eval.update(every=1_000, batch_size=64)
+    config.checkpoint.every = 1_000
+    config.log.every = 100

@@ -18,6 +18,7 @@ from launch.config import loading
 from launch.config.errors import CommandExit, UserError
 from launch.data import batches
 from launch.engine import experiments, sharding, trained_runs, validate
+from launch.inference import flags
 
 logger = logging.getLogger("segen")
 
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
     add = arguments.add_argument
     add("--config", default="", help="FILE.py or FILE.py:VARIANT: untrained, perturbed parameters")
     add("--workdir", type=cli.workdir, help="a run: its trained parameters, where they fit")
-    cli.add_step(add)
+    flags.add_step(add)
     options, overrides = cli.parse(arguments, argv)
     if bool(options.config) == bool(options.workdir):
         raise UserError("give either --config or --workdir")

@@ -27,7 +27,6 @@ from launch.reporting import outputs
 
 logger = logging.getLogger("segen")
 
-MOST_SEEDS = 10_000_000  # of one command; they lie in memory
 LESS = (
     "Less is needed with a smaller batch (--batch_size, or config.data.batch_size and "
     "config.eval.batch_size of a training), smaller images or windows, a smaller net, or "
@@ -156,88 +155,6 @@ def parse_alone(arguments: argparse.ArgumentParser, argv: list[str]) -> argparse
 def workdir(value: str) -> Path:
     """The argument type of --workdir: an absolute path (Orbax takes no other), or gs://..."""
     return storage.path(value)
-
-
-def step(value: str) -> int | str:
-    """The argument type of --step: "best", "newest", or the number of a checkpoint.
-
-    Raises:
-      ArgumentTypeError: the value has another form.
-    """
-    if value in ("best", "newest"):
-        return value
-    if not value.isdecimal():
-        raise argparse.ArgumentTypeError(f"{value!r} is no step; write best, newest or a number")
-    return int(value)
-
-
-def add_step(add: Callable[..., argparse.Action]) -> None:
-    """Adds --step to the arguments of a command that opens a trained run.
-
-    Args:
-      add: `add_argument` of a parser.
-    """
-    text = "best, newest, or N (default: the best if the run keeps it, else the newest)"
-    add("--step", type=step, help=f"which checkpoint: {text}")
-
-
-# Endings by which a name is that of a file, not of a folder.
-FILE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".json", ".npy", ".npz", ".pdf", ".png")
-FILE_ENDINGS += (".tif", ".tiff", ".webp", ".zip")
-
-
-def out_folder(value: str) -> Path:
-    """The argument type of an --out that is a folder.
-
-    Raises:
-      ArgumentTypeError: the value is a file, or ends as one does.
-    """
-    path = Path(value)
-    if path.suffix.lower() in FILE_ENDINGS or path.is_file():
-        raise argparse.ArgumentTypeError(
-            f"{value} is a file, and several are written; give the name of a folder"
-        )
-    return path
-
-
-def check_ending(flag: str, path: Path, endings: tuple[str, ...], content: str) -> None:
-    """Refuses a file whose name ends otherwise than its content would.
-
-    Args:
-      flag: the flag that gave the file, for the message.
-      path: the file.
-      endings: those that are right, such as (".png", ".npy").
-      content: what is written, for the message.
-
-    Raises:
-      UserError: names the endings.
-    """
-    if path.suffix not in endings:
-        raise UserError(
-            f"{flag}={path}: {content} is written; end the name in {' or '.join(endings)}"
-        )
-
-
-def seed_range(value: str) -> list[int]:
-    """The argument type of --seeds: "7", "0-63", or a list "0-3,8,12-15".
-
-    Raises:
-      ArgumentTypeError: the value has another form, or more seeds than MOST_SEEDS.
-    """
-    seeds = []
-    for part in value.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first or last >= 2**31:
-            raise argparse.ArgumentTypeError(
-                f"{value!r} is not a range of seeds; write 7, 0-63 or 0-3,8,12-15"
-            )
-        if len(seeds) + last - first >= MOST_SEEDS:
-            raise argparse.ArgumentTypeError(
-                f"{value!r} has more than {MOST_SEEDS:,} seeds; ask for them in several calls"
-            )
-        seeds.extend(range(first, last + 1))
-    return seeds
 
 
 def quiet() -> None:

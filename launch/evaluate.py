@@ -18,6 +18,7 @@ from launch import cli
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments, sharding, trained_runs
+from launch.inference import flags
 from launch.reporting import image_files
 from launch.scoring import features, image_sets, nearest, sample_metrics, segmenter_metrics
 from launch.storage.atomic import replacing
@@ -73,7 +74,7 @@ def _arguments() -> argparse.ArgumentParser:
     )
     add = arguments.add_argument
     add("--workdir", type=cli.workdir, required=True, help="a run")
-    cli.add_step(add)
+    flags.add_step(add)
     add("--split", default="", help="split (default: config.eval.split)")
     add("--batch_size", type=int, help="does not change the result")
     add = arguments.add_argument_group("scores of images").add_argument

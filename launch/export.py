@@ -22,6 +22,7 @@ from launch.data import batches
 from launch.engine import sharding, trained_runs
 from launch.exported import archive, golden, loader, tracing
 from launch.exported.tracing import ExportedFunction
+from launch.inference import flags
 from launch.storage import atomic
 
 logger = logging.getLogger("segen")
@@ -45,12 +46,12 @@ def main(argv: list[str]) -> None:
     """
     options, overrides = _parse(argv)
     _check_target("--out", options.out)
-    cli.check_ending("--out", options.out, (".zip",), "a zip archive that runs with jax alone")
+    flags.check_ending("--out", options.out, (".zip",), "a zip archive that runs with jax alone")
     if options.params is not None:
         _check_target("--params", options.params)
         if options.params.absolute() == options.out.absolute():
             raise UserError(f"--params={options.params} is --out; give it a name of its own")
-        cli.check_ending("--params", options.params, (".safetensors",), "safetensors")
+        flags.check_ending("--params", options.params, (".safetensors",), "safetensors")
     sharding.set_up_jax()
     restored = trained_runs.restore(options.workdir, overrides, options.step, None)
     write(restored, tracing.choose(restored, options.what), options.out, options.params)
@@ -159,7 +160,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         choices=tracing.FUNCTIONS,
         help="which of the task's functions (default: predict for a segmenter, else sample)",
     )
-    cli.add_step(add)
+    flags.add_step(add)
     add("--params", type=Path, help="also writes the parameters to this .safetensors file")
     return cli.parse(arguments, argv)
 

@@ -15,6 +15,7 @@ from launch.checkpoints import state_files
 from launch.config import loading, run_config, schema
 from launch.config.errors import CommandExit, UserError
 from launch.engine import recovery, trained_runs
+from launch.inference import flags
 from launch.reporting import metrics_damage, metrics_file
 from launch.storage import checksums
 
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> None:
     arguments.add_argument(
         "--config", default="", help="FILE.py or FILE.py:VARIANT to compare with"
     )
-    cli.add_step(arguments.add_argument)
+    flags.add_step(arguments.add_argument)
     options, overrides = cli.parse(arguments, argv)
     workdir = options.workdir
     if overrides and not options.config:

@@ -22,7 +22,7 @@ from launch.data import classes, image_formats, images, sources
 from launch.data.bad_file import BadFile
 from launch.data.folders import examples
 from launch.engine import experiments, sharding, trained_runs
-from launch.inference import input_files
+from launch.inference import flags, input_files
 from launch.inference.segmenter import Files, Segmenter
 from launch.reporting import label_files
 from launch.storage import atomic
@@ -178,7 +178,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add = arguments.add_argument
     add("--workdir", type=cli.workdir, required=True, help="a run")
     add("--images", required=True, help="a file, a folder, or a pattern in quotes")
-    add("--out", type=cli.out_folder, required=True, help="the folder for the results")
+    add("--out", type=flags.out_folder, required=True, help="the folder for the results")
     add("--masks", type=Path, help="folder of true masks, matched by name: adds exact scores")
     add("--depth", type=Path, help="folder of depth maps, matched by name")
     add("--prior", default="", help='class shares of these images, "0.7,0.2,0.1", or "estimate"')
@@ -187,7 +187,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--crf", action="store_true", help="refine with a fully connected CRF")
     add("--min_size", type=int, default=0, help="remove regions of fewer pixels")
     add("--fill_holes", type=_class_ids, default=(), help="classes whose holes are filled, as 1,2")
-    cli.add_step(add)
+    flags.add_step(add)
     add("--batch_size", type=int, default=1, help="windows at a time (default: 1)")
     options, overrides = cli.parse(arguments, argv)
     if options.batch_size < 1:

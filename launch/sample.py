@@ -19,7 +19,7 @@ from launch import cli
 from launch.config.errors import UserError
 from launch.data import batches, cache
 from launch.engine import sharding, trained_runs
-from launch.inference import conditioning, sampling
+from launch.inference import conditioning, flags, sampling
 from launch.reporting import image_files
 from launch.storage import atomic
 
@@ -57,7 +57,7 @@ def _arguments() -> argparse.ArgumentParser:
     arguments = cli.parser("sample", "Writes images by seed; image i depends on seed i only.")
     add = arguments.add_argument
     add("--workdir", type=cli.workdir, required=True, help="a run")
-    add("--seeds", type=cli.seed_range, help="7, 0-63 or 0-3,8 (default: 0-63)")
+    add("--seeds", type=flags.seed_range, help="7, 0-63 or 0-3,8 (default: 0-63)")
     add(
         "--out",
         type=Path,
@@ -72,7 +72,7 @@ def _arguments() -> argparse.ArgumentParser:
         "each seed, or one for all",
     )
     add("--interpolate", action="store_true", help="strips from each seed to the next")
-    cli.add_step(add)
+    flags.add_step(add)
     add(
         "--split",
         default="",

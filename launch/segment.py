@@ -19,7 +19,7 @@ from launch import cli
 from launch.config.errors import UserError
 from launch.data import image_formats, images
 from launch.engine import sharding
-from launch.inference import input_files
+from launch.inference import flags, input_files
 from launch.reporting import image_files, label_files
 from launch.storage import atomic
 
@@ -187,7 +187,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         help="a file, a folder, or a pattern in quotes; depth maps "
         "(16-bit PNG in millimetres, float TIFF or .npy in metres) for --cue=depth",
     )
-    add("--out", type=cli.out_folder, required=True, help="the folder for the results")
+    add("--out", type=flags.out_folder, required=True, help="the folder for the results")
     add("--threshold", type=float, default=0.37, help="boundary: weakest contour (default: 0.37)")
     add("--textures", type=int, default=0, help="texture: their number (default: estimated)")
     add("--layers", type=int, default=0, help="depth: their number (default: estimated)")

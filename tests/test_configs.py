@@ -10,7 +10,7 @@ from launch.config import by_name, loading, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = {
-    "vae": ("", "conv", "conditional", "mnist", "mnist_conv", "mnist_iwae"),
+    "vae": ("", "conv", "conditional", "mnist", "mnist_conv", "mnist_iwae", "folder"),
     "unet": (
         "",
         "texture",
@@ -34,6 +34,7 @@ VARIANTS = {
         "residual",
         "image",
         "pix2pix",
+        "folder",
         "mnist",
         "mnist_least_squares",
         "mnist_hinge",
@@ -52,6 +53,7 @@ VARIANTS = {
         "conditional",
         "softmax",
         "mixture",
+        "folder",
         "mnist",
         "mnist_row_lstm",
         "mnist_diagonal_bilstm",

@@ -29,6 +29,7 @@ from launch.config.errors import UserError
 from launch.data import bsds
 from launch.data.images import read_image
 from launch.engine import sharding, trained_runs
+from launch.inference import flags
 
 METHODS = {
     "classical": boundary.strength,
@@ -62,7 +63,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--split", default="val", help="train, val or test (default: val)")
     add("--method", choices=tuple(METHODS), help="without training (default: classical)")
     add("--workdir", type=cli.workdir, help="a trained run, instead of a method")
-    cli.add_step(add)
+    flags.add_step(add)
     add("--maps", type=Path, help="folder of STEM.npy, .mat or .png, instead of a method")
     add("--thresholds", type=int, default=99, help="99 by the protocol; fewer are faster")
     add("--limit", type=int, help="score only this many images, spread evenly")

@@ -24,6 +24,7 @@ from jaxseg.unsupervised import texture_regions
 from launch import cli
 from launch.config.errors import UserError
 from launch.engine import experiments, sharding
+from launch.inference import flags
 
 logger = logging.getLogger("segen")
 
@@ -41,8 +42,10 @@ def main(argv: list[str]) -> None:
     add = arguments.add_argument
     add("--data", type=Path, required=True, help="folder with mosaics/*.png and gt.png")
     add("--textures", type=int, default=5, help="their number; 0 estimates it (default: 5)")
-    add("--images", type=cli.seed_range, help="which mosaics: 7, 0-49 or 0-3,8 (default: all)")
-    add("--out", type=cli.out_folder, help="folder for the labels, as .png, a grey for each label")
+    add("--images", type=flags.seed_range, help="which mosaics: 7, 0-49 or 0-3,8 (default: all)")
+    add(
+        "--out", type=flags.out_folder, help="folder for the labels, as .png, a grey for each label"
+    )
     options = cli.parse_alone(arguments, argv)
     if options.textures < 0:
         raise UserError(f"--textures must be 0 (estimated) or more, got {options.textures}")

@@ -7,6 +7,7 @@ indices, which the compiled step gathers by itself.
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 from launch.config.errors import UserError
 from launch.data import cache, order
 from launch.data.sources import DAMAGED, Split, open_split
+
+logger = logging.getLogger("segen")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,15 +96,22 @@ def open_splits(section, held_out: str, workdir: Path, void: int = 255) -> tuple
       void: the id of pixels that neither train nor score.
     """
     train = open_data(section, section.split, "config.data")
+    if train.split.size < section.batch_size:
+        logger.warning(
+            f"{train.split.title}: {train.split.size:,} examples are fewer than "
+            f"config.data.batch_size={section.batch_size}: every step takes some of them twice"
+        )
     evaluation = open_data(section, held_out, "config.eval")
     if "segmentation" in train.example:
-        from launch.data import inventory, labels_check  # of masks and of files
+        from launch.data import labels_check  # of masks
 
         for data in (train, evaluation):
             labels_check.check_labels(data.split, data.arrays, void)
-        inventories = {section.split: train.inventory, held_out: evaluation.inventory}
-        if any(inventories.values()) and jax.process_index() == 0:
-            inventory.tell_changes(workdir / "data.json", inventories)
+    inventories = {section.split: train.inventory, held_out: evaluation.inventory}
+    if any(inventories.values()) and jax.process_index() == 0:
+        from launch.data import inventory  # of files
+
+        inventory.tell_changes(workdir / "data.json", inventories)
     return train, evaluation
 
 

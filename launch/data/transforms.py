@@ -17,7 +17,8 @@ def square(example: dict, size: int) -> dict:
     image = example["image"]
     side = min(image.shape[:2])
     top, left = ((full - side) // 2 for full in image.shape[:2])
-    picture = Image.fromarray(image[top : top + side, left : left + side].squeeze())
+    centre = image[top : top + side, left : left + side]
+    picture = Image.fromarray(centre[..., 0] if image.shape[2] == 1 else centre)
     resized = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS))
     return example | {"image": resized.reshape(size, size, image.shape[2])}
 

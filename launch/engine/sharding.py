@@ -92,13 +92,13 @@ def round_up(rows: int, mesh: Mesh) -> int:
     return -(-rows // mesh.size) * mesh.size
 
 
-def warm_up_collectives(mesh: Mesh) -> None:
-    """Opens the connections between the devices of several processes.
+def warm_up_collectives(mesh: Mesh, processes: int) -> None:
+    """Opens the connections between the devices of several processes; one has none.
 
     Without this they open at the first step. One process may reach it long after another,
     as its compilation takes longer, and a process that waits gives up after half a minute.
     """
-    for axes in (("data", "fsdp"), ("data",), ("fsdp",)):
+    for axes in (("data", "fsdp"), ("data",), ("fsdp",)) if processes > 1 else ():
         spread = NamedSharding(mesh, P(axes))
         parts = int(np.prod([mesh.shape[axis] for axis in axes]))
         ones = jax.jit(lambda count=parts: jax.numpy.ones(count), out_shardings=spread)()

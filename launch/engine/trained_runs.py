@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from launch import checkpoints, storage
-from launch.checkpoints import restoring
+from launch.checkpoints import restoring, state_files
 from launch.config import copies, effects, loading, run_config, schema
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import evaluation, experiments
-from launch.storage import checksums
 
 logger = logging.getLogger("segen")
 
@@ -131,7 +130,7 @@ def _best_whole(folder, best, rule):
     for step in sorted(found, key=lambda step: (found[step], step), reverse=True):
         if found[step] == -math.inf:
             return None
-        if (damage := checksums.find_damage(folder / str(step))) is None:
+        if (damage := state_files.find_damage(folder / str(step))) is None:
             value = found[step] if best.startswith("-") else -found[step]
             return step, f"the best by config.checkpoint.best={best}, {value:.4g}"
         logger.warning(f"checkpoint {step}, the best, is damaged: {damage}; taking the next best")

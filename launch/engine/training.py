@@ -25,7 +25,6 @@ from launch.reporting.sinks import standard_sinks
 from launch.storage.workdir import Workdir, make_workdir
 
 logger = logging.getLogger("segen")
-
 DATA_SECONDS = 3600.0  # that processes wait for one that still decodes its data
 ADVICE = "Try a lower learning rate or optimizer.clip_norm; labels that are no class do this too"
 
@@ -55,8 +54,8 @@ def train(
         group.share_compilation_cache(workdir)
         group.check_same("the config", run_config.shared_keys(config.to_dict()))
         config = run_config.check_continues(workdir, config)
-        void = config.task.get("ignore", 255)
-        open_splits = partial(batches.open_splits, config.data, config.eval.split, workdir, void)
+        held_out, void = config.eval.split, config.task.get("ignore", 255)
+        open_splits = partial(batches.open_splits, config.data, held_out, workdir, void)
         data, held_out = group.on_all("the data", open_splits, DATA_SECONDS)
         group.check_same("the data", batches.facts(data) | {"size": data.split.size})
         config = experiments.with_classes(config, data.split)
@@ -66,8 +65,7 @@ def train(
         classes = config.task.get("classes", 0)
         monitor = make_monitor(experiment, held_out, classes=classes) if make_monitor else Monitor()
         evaluation.check_rule(config.collapse.rule, experiment, monitor)
-        if group.processes > 1:
-            sharding.warm_up_collectives(experiment.mesh)
+        sharding.warm_up_collectives(experiment.mesh, group.processes)
         start, counters = _newest(workdir, config.train.steps_per_dispatch, group)
         if start >= config.train.steps:
             logger.info(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
@@ -113,7 +111,7 @@ def train_attempt(
       Diverged: a loss or a parameter is not finite; the batch of that step is kept.
       Collapsed, Interrupted, UserError: see `launch.config.errors`.
     """
-    folder, rule = place.path / "checkpoints", config.collapse.rule
+    folder, rule, best = place.path / "checkpoints", config.collapse.rule, config.checkpoint.best
     seed = order.order_seed(config.seed, counters["rollbacks"])
     steps, stride = config.train.steps, config.train.steps_per_dispatch
     every = config.log.every, config.eval.every, config.checkpoint.every
@@ -123,18 +121,16 @@ def train_attempt(
         if group.is_process_zero and step:
             from launch.engine import recovery
 
-            batch = batches.batch_at(data, config.data, seed, step - 1)
-            recovery.keep_batch(place.local_path, batch, step)
+            kept = batches.batch_at(data, config.data, seed, step - 1)
+            recovery.keep_batch(place.local_path, kept, step)
 
     with contextlib.ExitStack() as stack:
-        keep, best = config.checkpoint.keep, config.checkpoint.best
-        writer = CheckpointWriter(
-            folder, keep, best, partial(evaluation.passes, rule), place.check_held, place.sync
-        )
+        keep, good = config.checkpoint.keep, partial(evaluation.passes, rule)
+        writer = CheckpointWriter(folder, keep, best, good, place.check_held, place.sync)
         stack.enter_context(contextlib.closing(writer))
-        sinks = partial(standard_sinks, place.local_path, start, steps, config.data.batch_size)
-        first = group.is_process_zero
-        metrics = MetricsWriter(sinks(checkpoints.record(folder, start)) if first else ())
+        batch, before = config.data.batch_size, checkpoints.record(folder, start)
+        sinks = partial(standard_sinks, place.local_path, start, steps, batch, before)
+        metrics = MetricsWriter(sinks() if group.is_process_zero else ())
         stack.enter_context(contextlib.closing(metrics))
         if rule or config.nonfinite.action == "skip":
             from launch.engine import recovery

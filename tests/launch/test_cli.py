@@ -1,13 +1,8 @@
-import argparse
 import errno
 import signal
 import sys
-import time
-from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from launch import cli
 from launch.config import loading
@@ -16,39 +11,10 @@ from launch.engine import preemption
 from launch.storage import atomic
 
 
-@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 20)), min_size=1, max_size=4))
-def test_seed_ranges(parts):
-    text = ",".join(f"{first}-{first + more}" if more else str(first) for first, more in parts)
-    expected = [seed for first, more in parts for seed in range(first, first + more + 1)]
-    assert cli.seed_range(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "a", "3-", "-3", "5-2", "1,,2", "0..4", "1e3", "99999999999"])
-def test_what_is_not_a_seed_range(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="not a range of seeds"):
-        cli.seed_range(text)
-
-
-def test_the_largest_seed():
-    assert cli.seed_range("2147483646-2147483647") == [2**31 - 2, 2**31 - 1]
-    with pytest.raises(argparse.ArgumentTypeError, match="not a range of seeds"):
-        cli.seed_range("2147483648")
-
-
 def test_a_second_interruption_and_an_error_of_the_program():
     assert cli.ending(KeyboardInterrupt()) == ("left at once; nothing was saved", 130)
     assert cli.ending(ValueError("ours")) is None
     assert cli.ending(OSError(errno.ENOENT, "none", "file.txt")) is None
-
-
-def test_many_seeds_are_read_at_once_and_too_many_are_refused():
-    began = time.process_time()
-    assert cli.seed_range("0-999999") == list(range(1_000_000))
-    assert time.process_time() - began < 1
-    assert len(cli.seed_range("5,1-9999999")) == cli.MOST_SEEDS
-    for text in ("0-10000000", "5,0-9999999", "0-2147483646"):
-        with pytest.raises(argparse.ArgumentTypeError, match=r"more than 10,000,000 seeds"):
-            cli.seed_range(text)
 
 
 def test_overrides_keep_the_types_of_the_config():
@@ -147,33 +113,6 @@ def test_our_own_faults_keep_their_stack_trace(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["segen"])
     with pytest.raises(RuntimeError):
         cli.run(main)
-
-
-def test_steps_by_word_or_number():
-    arguments = cli.parser("x", "")
-    cli.add_step(arguments.add_argument)
-    found = [arguments.parse_args([f"--step={text}"]).step for text in ("best", "newest", "012")]
-    assert found == ["best", "newest", 12]
-    assert arguments.parse_args([]).step is None
-    for text in ("", "-3", "latest", "1.5"):
-        with pytest.raises(argparse.ArgumentTypeError, match="write best, newest or a number"):
-            cli.step(text)
-
-
-def test_a_folder_is_not_called_as_a_file_is(tmp_path):
-    assert cli.out_folder("some/v1.2") == Path("some/v1.2")
-    (tmp_path / "file").touch()
-    for text in ("out.png", "out.JPG", "a/b.zip", str(tmp_path / "file")):
-        with pytest.raises(argparse.ArgumentTypeError, match="give the name of a folder"):
-            cli.out_folder(text)
-
-
-def test_a_file_ends_as_its_content_does():
-    cli.check_ending("--out", Path("a.zip"), (".zip", ".npy"), "an archive")
-    with pytest.raises(
-        UserError, match=r"--out=a\.onnx: an archive is written; end the name in \.zip or \.npy$"
-    ):
-        cli.check_ending("--out", Path("a.onnx"), (".zip", ".npy"), "an archive")
 
 
 def test_memory_that_ran_out_says_what_to_lower():

@@ -1,5 +1,6 @@
 """Samples by seed and class, completions of given files, strips and animations."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -334,10 +335,12 @@ def test_up_to_40_classes_have_columns(monkeypatch, classes, label, columns):
     images = np.zeros((80, 2, 2, 1))
     monkeypatch.setattr(sample.sampling, "sample_images", lambda *arguments: images)
     monkeypatch.setattr(sample.sampling, "class_count", lambda restored: classes)
-    monkeypatch.setattr(sample, "_save", lambda *arguments: saved.append(arguments))
-    options = SimpleNamespace(seeds=range(80), label=label, batch_size=8, out="x.png")
-    assert sample._sample(None, options) is images
-    ((out, plain, grid),) = saved
-    assert (out, plain is images) == ("x.png", True)
+    monkeypatch.setattr(sample.image_files, "save", lambda *arguments: saved.append(arguments))
+    example = {"image": np.zeros((2, 2, 1))}
+    restored = SimpleNamespace(experiment=SimpleNamespace(example=example))
+    options = SimpleNamespace(seeds=range(80), label=label, batch_size=8, out=Path("x.png"))
+    assert sample._sample(restored, options) is images
+    ((out, grid),) = saved
+    assert out == Path("x.png")
     shape = (80 // columns, columns, 2, 2, 1) if columns else images.shape
     assert grid.shape == shape

@@ -21,6 +21,20 @@ from launch.config import loading
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ("launch/train.py", "launch/engine/training.py", "launch/engine/loop.py")
 # Trains by the arguments of `launch.train`, then prints every file that was loaded.
+# The config with short intervals; flags for them would load the module of flags.
+SHORT = """
+import importlib.util
+spec = importlib.util.spec_from_file_location("whole", {path!r})
+whole = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(whole)
+def get_config(variant=""):
+    config = whole.get_config({variant!r})
+    for section, key, value in {values!r}:
+        if section not in config:
+            config[section] = {{}}
+        config[section][key] = value
+    return config
+"""
 TRAIN = (
     "import sys; from launch import train; train.main(sys.argv[1:]); "
     "print(*{getattr(m, '__file__', None) or '' for m in [*sys.modules.values()]}, sep='\\n')"
@@ -30,10 +44,14 @@ TRAIN = (
 def train(spec: str, *arguments: str) -> list[str]:
     """Files that a short run of a config loads, the config's own among them."""
     stride = loading.load(spec).train.steps_per_dispatch
-    keys = [f"{key}.every={stride}" for key in ("eval", "checkpoint", "log")]
-    often = [f"--config.{key}" for key in (*keys, f"train.steps={2 * stride}")]
-    command = [sys.executable, "-c", TRAIN, f"--config={spec}", *often, *arguments]
+    values = [(section, "every", stride) for section in ("eval", "checkpoint", "log")]
+    path, _, variant = spec.partition(":")
+    short = SHORT.format(
+        path=str(ROOT / path), variant=variant, values=[*values, ("train", "steps", 2 * stride)]
+    )
     with tempfile.TemporaryDirectory() as place:
+        Path(place, "short.py").write_text(short)
+        command = [sys.executable, "-c", TRAIN, f"--config={place}/short.py", *arguments]
         for name in ("first", "counted"):
             done = subprocess.run(
                 [*command, f"--workdir={place}/{name}"], cwd=ROOT, capture_output=True, text=True

@@ -70,7 +70,7 @@ def given(config, caplog):
         ("task.new=text", "task.new", "text"),
         ("optimizer.b1=0.5", "optimizer.b1", 0.5),
         ("optimizer.weight_decay=1", "optimizer.weight_decay", 1.0),
-        ("optimizer.clip_norm=inf", "optimizer.clip_norm", float("inf")),
+        ("optimizer.clip_norm=2e1", "optimizer.clip_norm", 20.0),
         ("optimizer.learning_rate=1e-4", "optimizer.learning_rate", 1e-4),
         ("optimizer.learning_rate.init_value=2", "optimizer.learning_rate.init_value", 2.0),
     ],

@@ -144,6 +144,19 @@ def test_mnist_is_gathered_fast(mnist_dir, resident):
     assert 500 * 128 / (time.perf_counter() - began) > 150_000
 
 
+@pytest.mark.parametrize("rows", [4, 5])
+def test_fewer_examples_than_a_batch_are_said(tmp_path, rows, caplog):
+    config = schema.defaults().data
+    config.update(name="tests.launch.data.test_batches:few", batch_size=rows)
+    batches.open_splits(config, "test", tmp_path)
+    said = "few train: 4 examples are fewer than config.data.batch_size=5"
+    assert (said in caplog.text) == (rows == 5)
+
+
+def few(split):
+    return {"image": np.zeros(({"train": 4, "test": 1}[split], 2, 2, 1), np.uint8)}
+
+
 def masks_of(void, last):
     """Three masks that are void but for one pixel of the last one."""
     masks = np.full((3, 2, 2, 1), void, np.uint8)

@@ -5,7 +5,7 @@ from launch.data import transforms
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("shape", [(20, 31), (40, 25), (16, 16)])
+@pytest.mark.parametrize("shape", [(20, 31), (40, 25), (16, 16), (1, 1), (5, 1)])
 def test_square_takes_the_centre(shape, channels):
     image = np.zeros((*shape, channels), np.uint8)
     side = min(shape)

@@ -91,7 +91,7 @@ def test_batches_are_spread_and_copies_are_whole():
     np.testing.assert_array_equal(spread, x)
     whole = sharding.device_put(x, sharding.replicated(mesh))
     assert [shard.data.shape for shard in whole.addressable_shards] == [(8, 2)] * 8
-    sharding.warm_up_collectives(mesh)
+    sharding.warm_up_collectives(mesh, 2)
     assert sharding.process_place() == (0, 1)
 
 

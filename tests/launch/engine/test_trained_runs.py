@@ -156,13 +156,17 @@ def test_links_in_a_run_are_refused(copied, run):
         trained_runs.with_params_of(str(copied), None, None)
 
 
-def saved(tmp_path):
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
     """(step -> loss) -> a folder of checkpoints with these evaluations."""
+    monkeypatch.setattr(trained_runs.state_files, "find_unreadable", lambda step: None)
 
     def save(losses):
         for step, loss in losses.items():
             folder = tmp_path / str(step)
-            (folder / "metrics").mkdir(parents=True)
+            for item in ("metrics", "run"):
+                (folder / item).mkdir(parents=True)
+            (folder / "run" / "metadata").write_text("{}")
             values = {} if loss is None else {"loss": loss, "twice": 2 * loss}
             (folder / "metrics" / "metrics").write_text(json.dumps(values))
             checksums.write(folder)

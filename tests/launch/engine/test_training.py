@@ -1,5 +1,6 @@
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,10 @@ def test_a_workdir_that_is_taken_away_ends_the_run_in_one_message(small, tmp_pat
     workdir = tmp_path / "run"
 
     def take_away(state):
+        for _ in range(1000):  # until step 10 is saved
+            if (workdir / "checkpoints" / "10").is_dir():
+                break
+            time.sleep(0.01)
         workdir.rename(tmp_path / "other")
         if how == "removed":
             shutil.rmtree(tmp_path / "other")

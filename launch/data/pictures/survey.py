@@ -1,0 +1,96 @@
+"""Reads every image of a folder once and keeps what decides how the folder is read."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from launch.data import images
+from launch.data.bad_file import BadFile
+from launch.data.folders.pairs import Pair
+from launch.data.folders.survey import Contents
+from launch.storage import atomic
+
+logger = logging.getLogger("segen")
+
+SAID = 500  # images from which on reading them is announced
+
+
+def survey(found: Sequence[Pair], cache: Path, stamp: str) -> dict[Pair, Contents]:
+    """Reads every image once, on all cores.
+
+    The result is kept in a file, and read from there as long as no image changes.
+
+    Args:
+      found: the images.
+      cache: the folder for the file.
+      stamp: a hash of the images' names, sizes and times.
+
+    Returns:
+      The size, dtype, channels, ranges and digest of each image; `alpha` is "varies" where some
+      pixels are not opaque.
+
+    Raises:
+      BadFile: the first image that cannot be read; it names others.
+    """
+    path = cache / f"survey-{stamp}.json"
+    if (kept := _kept(path, len(found))) is not None:
+        return dict(zip(found, kept, strict=True))
+    if len(found) >= SAID:
+        logger.info(f"reading {len(found):,} images once, to see what they hold")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without Python's lock
+        contents = list(pool.map(_read, found))
+    bad = [error for one in contents for error in one.errors]
+    if bad:
+        listed = ", ".join(Path(error.path).name for error in bad[1:5])
+        more = f"; {len(bad) - 1:,} more cannot be used: {listed}" if len(bad) > 1 else ""
+        more += ", ..." * (len(bad) > 5)
+        raise BadFile(bad[0].path, bad[0].problem + more, bad[0].fix, bad[0].place)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(path) as working:
+            working.write_text(json.dumps([dataclasses.asdict(one) for one in contents]))
+    except OSError as error:
+        logger.info(f"cannot keep what was read in {cache}: {error.strerror}")
+    return dict(zip(found, contents, strict=True))
+
+
+def opaque(values: np.ndarray) -> float:
+    """The transparency value of an opaque pixel: the largest of the dtype, or 1 of floats."""
+    return 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
+
+
+def _read(pair):
+    """The contents of an image, with an error if it cannot be read."""
+    contents = Contents()
+    try:
+        values, alpha, contents.orientation = images.read_pixels(pair.image)
+    except BadFile as bad:
+        contents.errors.append(bad)
+        return contents
+    contents.size, contents.dtype = values.shape[:2], str(values.dtype)
+    contents.channels = values.shape[-1] - alpha
+    if alpha:
+        whole = (values[..., -1] == opaque(values)).all()
+        contents.alpha = "opaque" if whole else "varies"
+    limits = images.value_range(values[..., : contents.channels])
+    contents.ranges = tuple(map(tuple, limits.tolist()))
+    contents.digest = hashlib.blake2b(values.data, digest_size=16).hexdigest()
+    return contents
+
+
+def _kept(path, number):
+    """The contents that an earlier run kept; None if there are none, or not these."""
+    try:
+        kept = [Contents(**one) for one in json.loads(path.read_text())]
+    except (OSError, ValueError, TypeError):
+        return None
+    for one in kept:
+        one.size, one.ranges = tuple(one.size), tuple(map(tuple, one.ranges))
+    return kept if len(kept) == number else None

@@ -1,0 +1,67 @@
+import argparse
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launch import cli
+from launch.config.errors import UserError
+from launch.inference import flags
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 20)), min_size=1, max_size=4))
+def test_seed_ranges(parts):
+    text = ",".join(f"{first}-{first + more}" if more else str(first) for first, more in parts)
+    expected = [seed for first, more in parts for seed in range(first, first + more + 1)]
+    assert flags.seed_range(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-", "-3", "5-2", "1,,2", "0..4", "1e3", "99999999999"])
+def test_what_is_not_a_seed_range(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a range of seeds"):
+        flags.seed_range(text)
+
+
+def test_the_largest_seed():
+    assert flags.seed_range("2147483646-2147483647") == [2**31 - 2, 2**31 - 1]
+    with pytest.raises(argparse.ArgumentTypeError, match="not a range of seeds"):
+        flags.seed_range("2147483648")
+
+
+def test_many_seeds_are_read_at_once_and_too_many_are_refused():
+    began = time.process_time()
+    assert flags.seed_range("0-999999") == list(range(1_000_000))
+    assert time.process_time() - began < 1
+    assert len(flags.seed_range("5,1-9999999")) == flags.MOST_SEEDS
+    for text in ("0-10000000", "5,0-9999999", "0-2147483646"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"more than 10,000,000 seeds"):
+            flags.seed_range(text)
+
+
+def test_steps_by_word_or_number():
+    arguments = cli.parser("x", "")
+    flags.add_step(arguments.add_argument)
+    found = [arguments.parse_args([f"--step={text}"]).step for text in ("best", "newest", "012")]
+    assert found == ["best", "newest", 12]
+    assert arguments.parse_args([]).step is None
+    for text in ("", "-3", "latest", "1.5"):
+        with pytest.raises(argparse.ArgumentTypeError, match="write best, newest or a number"):
+            flags.step(text)
+
+
+def test_a_folder_is_not_called_as_a_file_is(tmp_path):
+    assert flags.out_folder("some/v1.2") == Path("some/v1.2")
+    (tmp_path / "file").touch()
+    for text in ("out.png", "out.JPG", "a/b.zip", str(tmp_path / "file")):
+        with pytest.raises(argparse.ArgumentTypeError, match="give the name of a folder"):
+            flags.out_folder(text)
+
+
+def test_a_file_ends_as_its_content_does():
+    flags.check_ending("--out", Path("a.zip"), (".zip", ".npy"), "an archive")
+    with pytest.raises(
+        UserError, match=r"--out=a\.onnx: an archive is written; end the name in \.zip or \.npy$"
+    ):
+        flags.check_ending("--out", Path("a.onnx"), (".zip", ".npy"), "an archive")
