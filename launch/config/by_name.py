@@ -32,7 +32,7 @@ def resolve(name: str, where: str) -> Any:
     Raises:
       UserError: no such module or attribute, or one of Python's standard library.
     """
-    module_name, _, path = name.partition(":")
+    module_name, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
     if not module_name or not path:
         raise UserError(f'{where}: {name!r} is not a name of the form "package.module:attribute"')
     if _is_standard(module_name):

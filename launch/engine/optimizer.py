@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from launch.config import by_name
 from launch.config.errors import UserError
@@ -91,10 +92,13 @@ def build(
 
 
 def _build_one(spec, where, accumulate, axis_name):
+    if not isinstance(spec, ConfigDict):
+        raise UserError(f'{where}: expected a mapping with a "name", e.g. optax:adam; got {spec!r}')
     spec = spec.to_dict()
     clip_norm, ema = spec.pop("clip_norm", 0.0), spec.pop("ema", 0.0)
-    if clip_norm < 0 or not 0 <= ema < 1:
-        raise UserError(f"{where}: clip_norm={clip_norm} must be >= 0 and ema={ema} in [0, 1)")
+    numbers = all(isinstance(value, int | float) for value in (clip_norm, ema))
+    if not numbers or clip_norm < 0 or not 0 <= ema < 1:
+        raise UserError(f"{where}: clip_norm={clip_norm!r} must be >= 0 and ema={ema!r} in [0, 1)")
     rate = spec.get("learning_rate")
     if rate is None:
         raise UserError(f"{where}.learning_rate is missing: a number, or a schedule by name")

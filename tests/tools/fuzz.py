@@ -228,7 +228,7 @@ def main(argv: list[str], kinds: dict[str, Kind] | None = None) -> int:
     kinds = {name: kind for name, kind in kinds.items() if name in chosen}
     keep = options.keep or Path(tempfile.mkdtemp(prefix="fuzz-"))
     with tempfile.TemporaryDirectory() as place:
-        if prepare and {"runs", "exported"} & kinds.keys():
+        if prepare and {"runs", "exported"} & kinds.keys():  # else configs build nothing
             _in_child(prepare, Path(place))
         input_of = lambda number: keep / f"{options.seed}-{number}"
         run = lambda number: run_case(kinds, Path(place), options.seed, number, input_of(number))

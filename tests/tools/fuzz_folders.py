@@ -6,6 +6,7 @@ from pathlib import Path
 
 from launch import check
 from launch.data.folders import folder
+from launch.data.pictures import pictures
 from tests.tools import fuzz, fuzz_changes, fuzz_pixels
 
 SPLITS = ("train", "val", "test", "valid", "training", "train2017", "", "other")
@@ -38,8 +39,8 @@ def opened(chance: random.Random, root: Path) -> int:
     return code
 
 
-def _read(split, root):
-    data = folder(split, str(root))
+def _read(split, root, opener=folder, **arguments):
+    data = opener(split, str(root), **arguments)
     for index in range(len(data)):
         data[index]
 
@@ -216,7 +217,34 @@ def _xml(chance):
     return fuzz_changes.change_bytes(chance, data) if chance.random() < 0.3 else data
 
 
+def _generators(chance, templates, root):
+    """Images in folders of classes or splits, as `launch.data.pictures` reads them."""
+    del templates
+    same = chance.choice([name for name in fuzz_pixels.pictures() if not name.endswith("npy")])
+    places = chance.choice((("",), ("cat", "dog"), ("train/cat", "test/dog"), ("train", "a/b")))
+    for number in range(6):
+        path = root / places[number % len(places)] / f"{number}.{same.split('.')[1]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(fuzz_pixels.pictures()[same])
+    if chance.random() < 0.7:
+        fuzz_pixels.change(chance, chance.choice(sorted(root.rglob("*.*"))))
+    for _ in range(chance.choice((0, 0, 1, 3))):
+        fuzz_changes.rearrange(chance, root)
+    every = {
+        "size": chance.choice((1, 7, 300)),
+        "channels": chance.choice((1, 3)),
+        "labels": chance.random() < 0.5,
+        "only": chance.choice(("*", "*.png", "[", "cat/*", "\0", "*" * 99, "é")),
+        "background": chance.choice((-1, 0, 255)),
+        "intensity": chance.choice(((), (0, 255), (-1e30, 1e30), (0.1, 0.100001))),
+    }
+    arguments = {name: every[name] for name in chance.sample(sorted(every), chance.randrange(3))}
+    read = functools.partial(_read, root=root, opener=pictures, **arguments)
+    return max(fuzz.answer(read, split) for split in ("train", "test", "train[:50%]+test"))
+
+
 KINDS = {
+    "generators": fuzz.Kind(_generators, 3),
     "images": fuzz.Kind(functools.partial(_pixels, "images"), 4, (0, 1, 2)),
     "masks": fuzz.Kind(functools.partial(_pixels, "masks"), 4, (0, 1, 2)),
     "classes": fuzz.Kind(_classes, 3, (0, 1, 2)),

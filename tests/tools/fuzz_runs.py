@@ -14,7 +14,8 @@ import numpy as np
 
 from launch import inspect
 from launch.config import loading, run_config, schema
-from launch.engine import trained_runs
+from launch.data import batches
+from launch.engine import experiments, trained_runs
 from launch.exported import archive, loader
 from launch.storage import checksums
 from launch.weights import files
@@ -26,7 +27,11 @@ HEAD = "from math import inf, nan\n\nfrom ml_collections import ConfigDict\n\n\n
 
 
 def prepare(folder: Path) -> None:
-    """Trains and exports a small model into a folder."""
+    """Trains and exports a small model into a folder.
+
+    Args:
+      folder: gets `run` and `model.zip`.
+    """
     logging.getLogger("segen").setLevel(logging.ERROR)
     steps = ("--config.train.steps=4", "--config.eval.every=4", "--config.checkpoint.every=2")
     for command in (
@@ -38,14 +43,16 @@ def prepare(folder: Path) -> None:
 
 
 def _configs(chance, templates, root):
-    """A config file with odd values or damage, and overrides of any key."""
-    del templates
+    """A config file with odd values or damage, and overrides; what is built of some."""
     tree = small.get_config("vae").to_dict()
-    if chance.random() < 0.6:
-        tree = fuzz_changes.change_json(chance, json.loads(json.dumps(tree)))
+    tree = json.loads(json.dumps(tree))
+    part = chance.choice(("", "", "model", "model", "task", "optimizer", "data", "whole"))
+    if part:
+        changed = fuzz_changes.change_json(chance, tree if part == "whole" else tree[part])
+        tree = changed if part == "whole" else tree | {part: changed}
     text = f"{HEAD}def get_config(variant=''):\n    return ConfigDict({tree!r})\n"
     data = text.encode("utf-8", "surrogatepass")
-    if chance.random() < 0.3:
+    if chance.random() < 0.2:
         data = fuzz_changes.change_bytes(chance, data)
     path = root / f"{chance.choice(('a', *fuzz_changes.TEXTS))}.py"
     path.write_bytes(data)
@@ -69,10 +76,18 @@ def _configs(chance, templates, root):
     ]
     overrides = [
         f"--config.{chance.choice(odd if chance.random() < 0.1 else keys)}={chance.choice(values)}"
-        for _ in range(chance.choice((0, 1, 1, 2, 4)))
+        for _ in range(chance.choice((0, 0, 1, 1, 2)))
     ]
     variant = chance.choice(("", "", "", ":", ":a", ":a:b"))
-    return fuzz.answer(lambda: loading.override(loading.load(f"{path}{variant}"), overrides))
+    built = chance.random() < 0.3 and (templates / "run").is_dir()
+
+    def start():
+        config = loading.override(loading.load(f"{path}{variant}"), overrides)
+        if built:
+            facts = run_config.read(templates / "run")[0]["data"]
+            experiments.build(config, batches.recorded(facts))
+
+    return fuzz.answer(start)
 
 
 def _runs(chance, templates, root):

@@ -15,7 +15,17 @@ import pytest
 from tests.tools import fuzz_changes, fuzz_pixels
 from tests.tools.runs import ROOT
 
-QUICK = ("files", "images", "masks", "classes", "layouts", "outlines", "configs", "weights")
+QUICK = (
+    "files",
+    "images",
+    "masks",
+    "classes",
+    "layouts",
+    "outlines",
+    "generators",
+    "configs",
+    "weights",
+)
 WRONG = """
 import os, pathlib, sys, time, warnings
 from launch.config.errors import CommandExit, UserError

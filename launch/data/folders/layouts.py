@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
 from launch.data.bad_file import BadFile
@@ -184,7 +185,7 @@ def _divide(root, result, seed):
 
 def _draw(pair, seed):
     """Bytes that decide the split of a pair, by its name alone."""
-    return hashlib.sha256(f"{seed}/{pair.name}".encode()).digest()
+    return hashlib.sha256(os.fsencode(f"{seed}/{pair.name}")).digest()
 
 
 def _seen(root, entries):

@@ -2,6 +2,7 @@
 
 import fnmatch
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def _draw(found, seed):
 
 
 def _number(name):
-    return int.from_bytes(hashlib.sha256(name.encode()).digest())
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest())
 
 
 def _doubt_masks(entries):

@@ -45,6 +45,8 @@ def test_what_an_object_accepts_and_needs():
     [
         ({}, 'here: expected a mapping with a "name"'),
         ({"name": "nocolon"}, "not a name of the form"),
+        ({"name": ["a:b"]}, r"here.name: \['a:b'\] is not a name of the form"),
+        ({"name": 3}, "3 is not a name of the form"),
         ({"name": "no.such:thing"}, "cannot import 'no.such'"),
         ({"name": f"{HERE}:pare"}, "did you mean 'pair'"),
         (

@@ -115,6 +115,8 @@ def test_a_learning_rate_is_needed():
         ({"ema": 1.0}, "ema=1.0"),
         ({"ema": -0.1}, "ema=-0.1"),
         ({"clip_norm": -1.0}, "clip_norm=-1.0"),
+        ({"clip_norm": "1"}, "clip_norm='1' must be >= 0"),
+        ({"ema": None}, r"ema=None in \[0, 1\)"),
         ({"momentun": 0.9}, "did you mean 'momentum'"),
         ({"name": "optax:adamm"}, "did you mean 'adam'|has no attribute 'adamm'"),
     ],
@@ -165,3 +167,10 @@ def failing():
 def test_a_learning_rate_may_be_0_or_any_schedule(rate):
     _, rates = build(learning_rate=rate)
     assert float(rates["learning_rate"](3)) == (0.1 if isinstance(rate, dict) else rate)
+
+
+@pytest.mark.parametrize("one", ["optax:adam", 0.1, None])
+def test_an_optimiser_without_arguments_is_named(one):
+    spec = ConfigDict({"generator": one})
+    with pytest.raises(UserError, match=r"config.optimizer.generator: expected a mapping with a"):
+        optimizer.build(spec)

@@ -284,3 +284,10 @@ def test_photographs_alone_are_no_pairs(tmp_path):
     put(tmp_path, *(f"{name}_{number}.png" for name in "abcd" for number in range(2)))
     (bad,) = layouts.recognise(tmp_path).problems
     assert bad.problem == "no masks found: 8 images in the folder itself"
+
+
+def test_names_that_are_no_text_are_divided(tmp_path):
+    for name in ("\udcff.png", "a.png", "b.png"):
+        touch(tmp_path / "images" / name)
+        touch(tmp_path / "masks" / name)
+    assert sorted(pair.name for pair in layouts.recognise(tmp_path).pairs) == ["a", "b", "\udcff"]

@@ -171,3 +171,9 @@ def test_classes_that_are_none(tmp_path):
         files.classes_of(tmp_path, bare[:2])
     with pytest.raises(BadFile, match=r"all images lie in one folder, cat/"):
         files.classes_of(tmp_path, pairs("cat/1.png", "train/cat/2.png"))
+
+
+def test_names_that_are_no_text_are_divided(tmp_path):
+    save(tmp_path, "\udcff.png", "a.png")
+    splits, _ = files.divide(tmp_path, files.find(tmp_path, ""), 0)
+    assert {len(part) for part in splits.values()} == {1}
