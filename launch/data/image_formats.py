@@ -263,7 +263,13 @@ def _read_by_imagecodecs(path):
         fix = EXTRA.format("TIFF")
         raise BadFile(path, "has channels of 16 bits, of which Pillow keeps 8", fix)
     try:
-        return imagecodecs.imread(str(path))
+        with _errors_of("imagecodecs") as lost:
+            values = imagecodecs.imread(str(path))
+        if lost:
+            raise unreadable(path, lost[0].getMessage())
+        return values
+    except BadFile:
+        raise
     except Exception as error:  # of a damaged file, its decoders raise errors of any type
         raise unreadable(path, error)
 

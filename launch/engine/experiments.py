@@ -49,6 +49,8 @@ def build(config: ConfigDict, data: batches.Data, training: bool = True) -> Expe
     Raises:
       UserError: anything in the config that cannot work.
     """
+    if not config.task.get("name"):
+        raise UserError('config.task: expected a mapping with a "name", e.g. jaxgen.vae:vae')
     pmap, name = config.parallel == "pmap", config.task.name
     if pmap and jax.process_count() > 1:
         raise UserError('config.parallel="pmap" is for one process; use "jit" with several')

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import google_crc32c
 
+from launch import storage
 from launch.reporting import metrics_file
 
 logger = logging.getLogger("segen")
@@ -25,6 +26,8 @@ def find(path: Path, written: dict | None) -> str | None:
         return None
     if not path.exists():
         return f"{path} is missing"
+    if not storage.is_regular(path):
+        return f"{path} is not a regular file"
     content = path.read_bytes()[: written["bytes"]]
     if f"{google_crc32c.value(content):08x}" == written["crc32c"]:
         return None
@@ -43,7 +46,7 @@ def check(path: Path, written: dict) -> None:
       written: see `find`.
     """
     damage, copied = find(path, written), ""
-    if damage and path.exists():
+    if damage and storage.is_regular(path):
         target = path.parent / "damaged" / path.name
         while target.exists():
             target = target.with_name(target.name + "+")

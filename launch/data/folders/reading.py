@@ -61,6 +61,8 @@ class Options:
             )
         if not 0 <= self.classes <= labels.MOST:
             raise ValueError(f"classes must be 0 (find out) to {labels.MOST}, got {self.classes}")
+        if abs(self.ignore) >= 2**31:
+            raise ValueError(f"ignore is an id of at most 31 bits, got {self.ignore}")
         if self.values not in ("", *VALUES):
             raise ValueError(f"values must be {', '.join(VALUES)} or empty, got {self.values!r}")
         if self.orientation not in ("", "upright", "stored"):

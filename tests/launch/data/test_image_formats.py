@@ -1,6 +1,8 @@
 import importlib
+import logging
 import os
 import struct
+import threading
 
 import imagecodecs
 import numpy as np
@@ -177,3 +179,14 @@ def without(monkeypatch, name):
         return real(module, *rest)
 
     monkeypatch.setattr(importlib, "import_module", imported)
+
+
+def test_errors_that_a_library_logs_in_this_thread_are_not_printed(capfd):
+    logger = logging.getLogger("a library")
+    with image_formats._errors_of("a library") as errors:
+        logger.warning("less")
+        logger.error("lost")
+        threading.Thread(target=logger.error, args=("of another",)).start()
+    assert [record.getMessage() for record in errors] == ["lost"]
+    assert capfd.readouterr().err == ""
+    assert not logger.handlers

@@ -123,6 +123,7 @@ def test_nets_without_a_dtype_compute_in_float32_alone():
         ),
         ({"model.encoder.widht": 3}, "did you mean 'widths'"),
         ({"task.objective": "elbow"}, "objective must be elbo"),
+        ({"task.name": ""}, 'config.task: expected a mapping with a "name", e.g. jaxgen.vae:vae'),
     ],
 )
 def test_what_cannot_work_is_named_before_anything_compiles(small, change, message):

@@ -57,3 +57,11 @@ def test_a_damaged_file_is_named_and_copied_under_a_new_name(tmp_path, capsys):
     assert (
         capsys.readouterr().err == f"{path} is missing; the run goes on, and its state is whole\n"
     )
+
+
+def test_a_folder_in_its_place_is_not_opened(tmp_path):
+    path = tmp_path / "m"
+    path.mkdir()
+    assert metrics_damage.find(path, WRITTEN) == f"{path} is not a regular file"
+    metrics_damage.check(path, WRITTEN)  # nor copied
+    assert not (tmp_path / "damaged").exists()

@@ -25,6 +25,8 @@ def home(tmp_path_factory, monkeypatch):
         ({"size": (1, 2, 3)}, "whole pixels"),
         ({"limit": 0}, "whole pixels"),
         ({"classes": 256}, "classes must be 0"),
+        ({"ignore": 2**31}, "ignore is an id of at most 31 bits, got 2147483648"),
+        ({"ignore": -(2**31)}, "ignore is an id of at most"),
         ({"values": "soft"}, "values must be ids, threshold, instances, alpha or empty"),
         ({"orientation": "up"}, "orientation must be upright or stored"),
         ({"channels": -1}, "channels must be 1 or more"),
