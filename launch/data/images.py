@@ -11,6 +11,7 @@ from launch.data.bounds import check_pixels
 from launch.data.image_formats import load, unreadable, upright
 
 LARGEST = 1e37  # of floats in images: differences of two fit into float32
+PIECE = 1 << 20  # values that are counted at a time
 
 
 class Pixels(NamedTuple):
@@ -103,9 +104,22 @@ def value_range(values: np.ndarray) -> np.ndarray:
     flat = values.reshape(-1, values.shape[-1])
     if values.dtype == np.uint8:  # counting is many times as quick as sorting
         ranks = np.array([0.001, 0.999]) * (len(flat) - 1)
-        counts = [np.bincount(channel, minlength=256).cumsum() for channel in flat.T]
+        counts = [count_bytes(channel).cumsum() for channel in flat.T]
         return np.array([np.searchsorted(count, ranks, "right") for count in counts], np.float64)
     return np.percentile(flat, [0.1, 99.9], axis=0).T
+
+
+def count_bytes(values: np.ndarray) -> np.ndarray:
+    """Counts each value of an array of uint8, of any shape: int64 [256].
+
+    `np.bincount` converts its argument to 64 bits; piece by piece, that takes little memory.
+
+    Args:
+      values: the array.
+    """
+    flat = values.reshape(-1)
+    pieces = (flat[first : first + PIECE] for first in range(0, flat.size, PIECE))
+    return sum((np.bincount(piece, minlength=256) for piece in pieces), np.zeros(256, np.int64))
 
 
 def to_uint8(values: np.ndarray, ranges: np.ndarray) -> np.ndarray:

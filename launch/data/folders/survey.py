@@ -135,7 +135,7 @@ def _read_mask(pair, contents, how):
     ids, contents.mask_orientation = masks.read(pair, how, contents.size)
     contents.mask_size = ids.shape
     if ids.dtype == np.uint8:  # counting is many times as quick as sorting
-        counts = np.bincount(ids.ravel(), minlength=256)
+        counts = images.count_bytes(ids)
         values = np.flatnonzero(counts)
         counts = counts[values]
     else:

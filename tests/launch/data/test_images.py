@@ -80,6 +80,13 @@ def test_the_range_of_eight_bits_is_that_of_numpy():
     assert found[0, 1] > 250 > 85 >= found[1, 1]
 
 
+@pytest.mark.parametrize("piece", [1, 17, 527, 10**6])
+def test_bytes_are_counted_piece_by_piece(monkeypatch, piece):
+    monkeypatch.setattr(images, "PIECE", piece)
+    np.testing.assert_array_equal(images.count_bytes(IDS.T), np.bincount(IDS.ravel(), None, 256))
+    assert images.count_bytes(IDS[:0]).sum() == 0
+
+
 def test_scaling_to_eight_bits_clips_and_rounds():
     values = np.array([[[90, 7], [100, 7], [149, 7], [151, 7], [200, 7], [999, 7]]])
     found = images.to_uint8(values, np.array([(100, 200), (7, 7)]))
