@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     other = loading.override(loading.load(options.config), overrides) if options.config else None
     damaged, steps = describe_steps(workdir)
     steps.append(describe_choice(workdir, options.step))
-    print("\n".join([*about(workdir, record), *steps]))
+    print("\n".join([*about(workdir), *steps]))
     print("\n".join([*differences(workdir, record, other), *describe_metrics(workdir)]))
     if damage := find_metrics_damage(workdir):
         print(f"  {damage}")
@@ -57,22 +57,21 @@ def main(argv: list[str]) -> None:
         raise CommandExit(f"{workdir}: damaged: {', '.join(damaged)}")
 
 
-def about(workdir: Path, record: dict) -> list[str]:
+def about(workdir: Path) -> list[str]:
     """Describes the task, the data and the progress of a run.
 
     Args:
       workdir: the run.
-      record: the content of its config.json.
 
     Returns:
       One line.
     """
-    config = record["config"]
+    config = run_config.read_config(workdir)
     steps = checkpoints.steps(workdir / "checkpoints")
     saved = f"{steps[-1]:,}" if steps else "none"
     return [
-        f"{workdir}: {config['task']['name']} on {config['data']['name']}; {saved} of "
-        f"{config['train']['steps']:,} steps saved"
+        f"{workdir}: {config.task.get('name')} on {config.data.name}; {saved} of "
+        f"{config.train.steps:,} steps saved"
     ]
 
 

@@ -101,6 +101,8 @@ def read(workdir: Path) -> tuple[dict, Path]:
     try:
         record = json.loads(path.read_bytes())
         sealed, version = record.get("sha256"), record.get("versions", {}).get("segen")
+        if not isinstance(record.get("config", {}), dict):
+            raise ValueError("its config is no mapping")
     except (ValueError, AttributeError, RecursionError) as error:
         from launch.config import copies
 

@@ -3,6 +3,7 @@ import os
 import shutil
 
 import pytest
+from ml_collections import ConfigDict
 
 from launch import inspect, train
 from launch.config import run_config
@@ -174,3 +175,8 @@ def test_the_step_that_commands_take_is_marked(capsys, workdir):
 def test_flags_of_a_config_need_a_config(workdir):
     with pytest.raises(UserError, match=r"--config\.seed=3: give --config too"):
         inspect.main([str(workdir), "--config.seed=3"])
+
+
+def test_a_config_without_the_name_of_a_task_is_shown(tmp_path):
+    run_config.write(tmp_path, run_config.to_json(ConfigDict({"task": {}})))
+    assert inspect.about(tmp_path)[0].endswith(": None on ; none of 1,000 steps saved")

@@ -1,5 +1,6 @@
 """Random changes of bytes, of JSON and of files, for `tests.tools.fuzz`."""
 
+import contextlib
 import copy
 import json
 import os
@@ -202,4 +203,5 @@ def rearrange(chance: random.Random, root: Path) -> None:
     elif kind == 3:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     else:
-        path.rename(target)
+        with contextlib.suppress(OSError):  # into itself, by a link
+            path.rename(target)

@@ -34,7 +34,7 @@ def test_a_damaged_or_missing_run_is_named(tmp_path):
         run_config.read_config(tmp_path / "none")
     with pytest.raises(UserError, match="not a run"):
         run_config.read_config(tmp_path)
-    for content in ('{"config": {', "[" * 100_000, "[]", "\udcff"):
+    for content in ('{"config": {', "[" * 100_000, "[]", '{"config": 3}', "\udcff"):
         (tmp_path / "config.json").write_bytes(content.encode(errors="surrogateescape"))
         with pytest.raises(UserError, match=r"config.json is damaged"):
             run_config.read_config(tmp_path)
