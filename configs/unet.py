@@ -168,6 +168,7 @@ def folder(config):
         "orientation": "",
         "channels": 0,
         "intensity": (),
+        "val": 0.1,
     }
     config.data.augment = [
         {"name": "jaxseg.augment:warp", "scale": (0.7, 1.4), "rotate": 10.0},

@@ -47,6 +47,7 @@ def main(argv: list[str]) -> None:
     add("--orientation", default="", choices=("", "upright", "stored"), help="of EXIF")
     add("--channels", type=int, default=0, help="of the images (default: what they have)")
     add("--intensity", type=_pair, default=(), metavar="LOW,HIGH", help="values for 0 and 255")
+    add("--val", type=float, default=0.1, help="share of train for a missing val (default: 0.1)")
     add("--limit", type=int, default=512, help="longest side of an example (default: 512)")
     options = cli.parse_alone(arguments, argv)
     root = options.folder.expanduser()
@@ -57,7 +58,8 @@ def main(argv: list[str]) -> None:
         opened = open_folder(root, Options(**{key: getattr(options, key) for key in names}))
     except ValueError as error:
         raise UserError(str(error))
-    for split in ("train", "val") if opened.layout.splits else ():
+    wanted = ("train", "val") if options.val else ("train",)
+    for split in wanted if opened.layout.splits else ():
         try:
             select(opened.layout.splits, split, root)
         except BadFile as bad:

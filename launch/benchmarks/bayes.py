@@ -81,7 +81,7 @@ def measure(options: argparse.Namespace) -> dict:
     """
     start, number = time.perf_counter(), options.classes
     train, test = (
-        folders.folder(split, str(options.data), number, options.ignore, size=1)
+        folders.folder(split, str(options.data), number, options.ignore, size=1, val=0)
         for split in (options.train, options.test)
     )
     likelihood, params = build(options), None

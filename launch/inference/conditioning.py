@@ -65,6 +65,8 @@ def _read_one(path: Path, key: str, shape: tuple, restored: Any) -> np.ndarray:
         array = _read_mask(path, restored)[..., None]
     elif key == "depth":
         array = images.read_depth(path)[..., None]
+    elif how := reading.from_json(restored.data.reading):
+        array = examples.read_image(path, how)
     else:
         array = images.read_image(path)
     if array.shape[:2] != shape[:2]:
@@ -98,8 +100,7 @@ def _read_mask(path, restored):
     table = None
     if data.path:
         table = classes.read_table(Path(sources.local_folder(data.path)).expanduser())
-    kept = restored.data.reading
-    how = reading.from_json(kept) if kept else None
+    how = reading.from_json(restored.data.reading)
     ids = examples.read_ids(path, how, table.colours if table else None)
     count = len(restored.data.split.classes) or 256
     ignore = data.kwargs.get("ignore", classes.IGNORED)

@@ -94,8 +94,7 @@ class Segmenter:
         numbers = tuple(map(str, range(self.classes)))
         self.names = tuple(names) if len(names) == self.classes else numbers
         self.channels, self.depth = example["image"].shape[-1], "depth" in example
-        kept = restored.data.reading
-        self.reading = reading.from_json(kept) if kept else None
+        self.reading = reading.from_json(restored.data.reading)
         if self.channels not in (1, 3) and not self.reading:
             raise UserError(
                 f"the run was trained on images of {self.channels} channels; files have 1 or 3"

@@ -104,10 +104,9 @@ def test_operations_are_counted_over_all_devices(monkeypatch, kind, dtype, peak)
         memory_analysis=lambda: SimpleNamespace(temp_size_in_bytes=5 * 2**20),
     )
     lowered = SimpleNamespace(compile=lambda: program)
-    train = SimpleNamespace(lower=lambda template, spec, step: lowered)
-    experiment = SimpleNamespace(
-        compiled=SimpleNamespace(train=train, template=None), mesh=SimpleNamespace(size=4)
-    )
+    lower = lambda template, spec, step: lowered
+    compiled = SimpleNamespace(lower_train=lower, template=None)
+    experiment = SimpleNamespace(compiled=compiled, mesh=SimpleNamespace(size=4))
     monkeypatch.setattr(bench.schema, "with_values", lambda config, values: asked.update(values))
     monkeypatch.setattr(bench.experiments, "build", lambda config, data: experiment)
     monkeypatch.setattr(bench.batches, "batch_spec", lambda example, size: None)

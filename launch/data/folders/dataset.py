@@ -118,6 +118,7 @@ def folder(
     orientation: str = "",
     channels: int = 0,
     intensity: tuple[float, ...] = (),
+    val: float = 0.1,
 ) -> Folder:
     """Opens one split of a folder of images and masks.
 
@@ -132,7 +133,7 @@ def folder(
         scaled down to fit, smaller ones are padded (image 0, mask ignored) below and at
         the right. 0 takes the largest height and the largest width of the folder.
       limit: the longest side that `size=0` gives, in pixels.
-      seed, layout, masks, values, orientation, channels, intensity: see
+      seed, layout, masks, values, orientation, channels, intensity, val: see
         `launch.data.folders.reading.Options`.
 
     Returns:
@@ -156,6 +157,7 @@ def folder(
         orientation,
         channels,
         tuple(intensity),
+        val,
     )
     opened = open_folder(Path(path).expanduser(), options)
     if opened.problems or opened.reading is None:
@@ -192,7 +194,7 @@ def open_folder(root: Path, options: Options) -> OpenedFolder:
     options.check()
     cache = storage.cache_dir() / "folders" / f"{root.name}-{_hash(root.absolute())}"
     chosen = tuple(filter(None, options.masks.split(",")))
-    layout = layouts.recognise(root, options.seed, options.layout, chosen)
+    layout = layouts.recognise(root, options.seed, options.layout, chosen, options.val)
     problems, table = [], None
     try:
         table = labels.read_table(root)

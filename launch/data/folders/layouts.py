@@ -45,7 +45,13 @@ class Layout:
         return tuple(pair for part in self.splits.values() for pair in part)
 
 
-def recognise(root: Path, seed: int = 0, layout: str = "", masks: tuple[str, ...] = ()) -> Layout:
+def recognise(
+    root: Path,
+    seed: int = 0,
+    layout: str = "",
+    masks: tuple[str, ...] = (),
+    val: float = 0.1,
+) -> Layout:
     """Finds the images and masks of a folder, however it is arranged.
 
     Args:
@@ -53,6 +59,7 @@ def recognise(root: Path, seed: int = 0, layout: str = "", masks: tuple[str, ...
       seed: changes how a folder without splits is divided.
       layout: the kind to take where several fit; see `Layout.kind`.
       masks: the masks to take where images have several, see `pairs.match`.
+      val: share of `train` that becomes `val` where there is none.
 
     Returns:
       The layout; with problems where none fits, several fit, or files lack a partner.
@@ -74,7 +81,7 @@ def recognise(root: Path, seed: int = 0, layout: str = "", masks: tuple[str, ...
         return Layout(problems=[BadFile(root, f"may be read in several ways ({titles})", fix)])
     (result,) = found.values()
     if not result.problems or result.splits:
-        _divide(root, result, seed)
+        _divide(root, result, seed, val)
     return result
 
 
@@ -155,7 +162,7 @@ def _layout(kind, title, matched):
     )
 
 
-def _divide(root, result, seed):
+def _divide(root, result, seed, val):
     """Orders the splits; what no folder says is taken from lists, or drawn."""
     undivided = result.splits.pop("", [])
     named = {split: result.splits[split] for split in ORDER if split in result.splits}
@@ -173,13 +180,15 @@ def _divide(root, result, seed):
         for pair in undivided:
             named[{0: "val", 1: "test"}.get(_draw(pair, seed)[0] % 10, "train")].append(pair)
     train = named.get("train", [])
-    if not named.get("val") and len(train) > 1:
-        taken = [pair for pair in train if _draw(pair, seed)[0] % 10 == 0]
-        taken = taken or [min(train, key=lambda pair: _draw(pair, seed))]
+    if val and not named.get("val") and len(train) > 1:
+        share = lambda pair: int.from_bytes(_draw(pair, seed)[1:5], "big") / 2**32
+        taken = [pair for pair in train if share(pair) < val] or [min(train, key=share)]
         named["val"] = taken
         named["train"] = [pair for pair in train if pair not in taken]
         if not result.drawn:
-            result.notes.append(f"no split val: {len(taken):,} of train are taken for it")
+            result.notes.append(
+                f"no split val: {len(taken):,} of train are taken for it (val=0 takes none)"
+            )
     result.splits = {split: named[split] for split in ORDER if split in named}
 
 

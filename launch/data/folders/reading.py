@@ -33,6 +33,7 @@ class Options:
         "" where sizes tell.
       channels: of the images; 0 to find out.
       intensity: (low, high), the values that become 0 and 255; () to find out.
+      val: share of `train` that becomes `val` where there is none.
     """
 
     classes: int = 0
@@ -46,6 +47,7 @@ class Options:
     orientation: str = ""
     channels: int = 0
     intensity: tuple[float, ...] = ()
+    val: float = 0.1
 
     def check(self) -> None:
         """Refuses arguments that are out of range.
@@ -67,6 +69,8 @@ class Options:
             raise ValueError(f"values must be {', '.join(VALUES)} or empty, got {self.values!r}")
         if self.orientation not in ("", "upright", "stored"):
             raise ValueError(f"orientation must be upright or stored, got {self.orientation!r}")
+        if not 0 <= self.val < 1:
+            raise ValueError(f"val must be a share in [0, 1), got {self.val}")
         if self.channels < 0:
             raise ValueError(f"channels must be 1 or more, or 0 to find out, got {self.channels}")
         low_high = self.intensity
@@ -119,8 +123,10 @@ class Reading:
         return dataclasses.asdict(self)
 
 
-def from_json(kept: dict) -> Reading:
-    """The reading that config.json kept."""
+def from_json(kept: dict) -> Reading | None:
+    """The reading that config.json kept; None for data of another kind."""
+    if "canvas" not in kept:
+        return None
     tuples = ("classes", "canvas", "lines")
     kept = kept | {key: tuple(kept[key]) for key in tuples}
     pairs = {key: tuple(map(tuple, kept[key])) for key in ("ranges", "ids")}

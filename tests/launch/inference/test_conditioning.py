@@ -15,7 +15,7 @@ def restored_of(key, shape, dtype=np.uint8, classes=("a", "b", "c"), path="", **
     leaf = SimpleNamespace(shape=shape, dtype=np.dtype(dtype))
     return SimpleNamespace(
         config=SimpleNamespace(data=SimpleNamespace(path=str(path), kwargs=kwargs)),
-        data=SimpleNamespace(split=SimpleNamespace(classes=classes), binary=False),
+        data=SimpleNamespace(split=SimpleNamespace(classes=classes), reading={}),
         experiment=SimpleNamespace(example={key: leaf}),
     )
 

@@ -43,6 +43,13 @@ class Net:
         }
 
 
+READING = {
+    **{"channels": 3, "dtype": "uint8", "ranges": [], "alpha": False, "stored": False},
+    **{"classes": ["a", "b", "c"], "ignore": 255, "binary": False, "values": "ids", "ids": []},
+    **{"canvas": [8, 8], "scale": 1.0, "lines": []},
+}
+
+
 def restored_of(net=None, example=EXAMPLE, task=(), model=(), predict=(), devices=1, **data):
     config = schema.defaults()
     with config.unlocked():
@@ -54,7 +61,7 @@ def restored_of(net=None, example=EXAMPLE, task=(), model=(), predict=(), device
         example=example, compiled=compiled, mesh=SimpleNamespace(size=devices)
     )
     facts = SimpleNamespace(
-        split=SimpleNamespace(classes=data.get("classes", ())), scale=data.get("scale", 1.0)
+        split=SimpleNamespace(classes=data.get("classes", ())), reading=data.get("reading", {})
     )
     state = SimpleNamespace(class_frequencies=np.array([2.0, 1.0, 1.0]))
     return Restored(config, facts, experiment, state, 7)
@@ -149,7 +156,7 @@ def enlarged(array, height, width):
 def test_images_are_scaled_as_in_training(asked, of_data):
     height, width = 300, 45  # of more than one strip
     net, image = Net(), picture(height, width)
-    segmenter = segmenter_of(net, predict={"scale": asked}, scale=of_data)
+    segmenter = segmenter_of(net, predict={"scale": asked}, reading={**READING, "scale": of_data})
     found = np.concatenate([part["probability"] for part in segmenter.posterior({"image": image})])
     small = np.asarray(Image.fromarray(image).resize((22, 150), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(found, enlarged(probability_of(small), height, width), atol=1e-5)

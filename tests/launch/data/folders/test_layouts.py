@@ -259,7 +259,13 @@ def test_a_missing_val_is_taken_from_train(tmp_path):
     sizes = {split: len(part) for split, part in found.splits.items()}
     assert sizes["train"] + sizes["val"] == 20
     assert (sizes["test"], 1 <= sizes["val"] <= 6) == (1, True)
-    assert found.notes == [f"no split val: {sizes['val']:,} of train are taken for it"]
+    assert found.notes == [
+        f"no split val: {sizes['val']:,} of train are taken for it (val=0 takes none)"
+    ]
+    half = layouts.recognise(tmp_path, val=0.5).splits
+    assert set(found.splits["val"]) < set(half["val"])
+    assert 5 <= len(half["val"]) <= 15
+    assert list(layouts.recognise(tmp_path, val=0).splits) == ["train", "test"]
 
 
 def test_images_in_no_split_and_what_is_not_used(tmp_path):

@@ -29,6 +29,8 @@ def home(tmp_path_factory, monkeypatch):
         ({"ignore": -(2**31)}, "ignore is an id of at most"),
         ({"values": "soft"}, "values must be ids, threshold, instances, alpha or empty"),
         ({"orientation": "up"}, "orientation must be upright or stored"),
+        ({"val": 1.0}, r"val must be a share in \[0, 1\), got 1.0"),
+        ({"val": -0.1}, "val must be a share"),
         ({"channels": -1}, "channels must be 1 or more"),
         ({"intensity": (5, 5)}, "intensity must be"),
         ({"intensity": (1, 2, 3)}, "intensity must be"),
@@ -46,6 +48,7 @@ def test_config_json_keeps_a_reading(tmp_path):
     make(tmp_path, np.random.default_rng(0), "shapes", "rgb", "folders", 8)
     kept = open_folder(tmp_path, Options()).reading
     assert reading.from_json(json.loads(json.dumps(kept.to_json()))) == kept
+    assert reading.from_json({}) is None
 
 
 def make(root, rng, kind, image, layout, count):
