@@ -179,4 +179,4 @@ def test_flags_of_a_config_need_a_config(workdir):
 
 def test_a_config_without_the_name_of_a_task_is_shown(tmp_path):
     run_config.write(tmp_path, run_config.to_json(ConfigDict({"task": {}})))
-    assert inspect.about(tmp_path)[0].endswith(": None on ; none of 1,000 steps saved")
+    assert inspect.about(tmp_path)[0].endswith(": None on digits; none of 1,000 steps saved")
