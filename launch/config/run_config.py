@@ -74,7 +74,11 @@ def write(workdir: Path, content: str) -> None:
 def read_config(workdir: Path) -> ConfigDict:
     """The config of the run in a workdir; see `read`."""
     record, path = read(workdir)
-    return with_defaults(ConfigDict(record["config"]), str(path))
+    try:
+        config = ConfigDict(record["config"])
+    except (ValueError, TypeError, AttributeError) as error:  # such as a key with a dot
+        raise UserError(f"{path} is damaged ({error})")
+    return with_defaults(config, str(path))
 
 
 def read(workdir: Path) -> tuple[dict, Path]:

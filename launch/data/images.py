@@ -274,7 +274,8 @@ def _ids(path, loaded, colours):
         image = Image.fromarray(values.reshape(values.shape[:2]).astype(kind))
     if image.mode == "F":
         values = np.asarray(image)
-        index = (values != np.round(values)).argmax()
+        with np.errstate(invalid="ignore"):  # of some NaN
+            index = (values != np.round(values)).argmax()
         problem = f"a mask of floats, such as {values.flat[index]:.6g}"
         raise BadFile(path, problem, "Save the ids as a PNG of 8 or 16 bits.", pixel(index, values))
     if image.mode in ("LA", "PA"):

@@ -40,6 +40,19 @@ def test_a_damaged_or_missing_run_is_named(tmp_path):
             run_config.read_config(tmp_path)
 
 
+def test_a_key_with_a_dot_is_damage(tmp_path):
+    record = {
+        "format": run_config.FORMAT,
+        "config": {"task": {"a.b": 1}},
+        "versions": {},
+        "data": {},
+    }
+    sealed = record | {"sha256": run_config.seal(record)}
+    (tmp_path / "config.json").write_text(json.dumps(sealed))
+    with pytest.raises(UserError, match=r"config.json is damaged \(.*dots"):
+        run_config.read_config(tmp_path)
+
+
 def test_facts_of_the_data_are_kept(tmp_path):
     config = loading.load(VAE)
     run_config.write(tmp_path, run_config.to_json(config, {"classes": ["a"]}))

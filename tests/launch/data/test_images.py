@@ -265,6 +265,14 @@ def test_transparency_of_a_palette_does_not_change_its_ids(tmp_path):
     assert images.read_mask(path, values="threshold").max() == 0
 
 
+@pytest.mark.parametrize("bits", [0x7FA00000, 0x7FC00000, 0x7F800000])  # two NaN, infinity
+def test_masks_of_floats_that_are_not_finite_are_named(tmp_path, bits):
+    values = np.zeros((4, 5), np.uint32)
+    values[2, 3] = bits
+    with pytest.raises(BadFile, match=r"a mask of floats, such as (nan|0|inf)"):
+        images.read_mask(saved(tmp_path, values.view(np.float32), "c.tif"))
+
+
 @pytest.mark.parametrize("number", [2**31, -(2**31) - 1])
 def test_ids_of_more_than_32_bits_are_named(tmp_path, number):
     ids = np.zeros((4, 5), np.int64)
