@@ -8,8 +8,10 @@ the user's mistake; not a stack trace, a crash, more than LIMIT seconds or more 
 `launch.check` and `launch.inspect` may also exit with 1, which means that they list errors,
 and a folder that `launch.check` finds without errors must be read without errors.
 
-A case follows from the seed and its number alone. A failure prints both, its input is kept, and
-the exit code is 1. `--case=N` runs one case again. The last line is JSON: counts by kind.
+A case follows from the seed and its number (and, for runs and exported models, from a run that
+is trained anew, whose files have other names and times each time). A failure prints both, its
+input is kept in a folder, and the exit code is 1. `--case=N` runs one case again. The last line
+is JSON: counts by kind.
 """
 
 import argparse
