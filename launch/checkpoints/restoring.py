@@ -31,8 +31,8 @@ def restore(folder: Path, step: int, template: Any) -> Any:
         return reader.restore(path, template)
 
 
-def restore_params(folder: Path, step: int, template: Any) -> Any:
-    """Loads only `params` of a step's state; the optimiser of that run does not matter.
+def restore_params(folder: Path, step: int, template: Any) -> tuple[Any, list[str]]:
+    """Loads what fits of the `params` of a step; the optimiser of that run does not matter.
 
     Args:
       folder: a run's checkpoints folder.
@@ -40,25 +40,43 @@ def restore_params(folder: Path, step: int, template: Any) -> Any:
       template: the parameters as ShapeDtypeStructs with shardings.
 
     Returns:
-      The parameters, with the structure, shapes and shardings of the template.
+      The parameters, with the structure, shapes and shardings of the template, None in place of
+      those that do not fit; and a line for each of these, and of what is not taken.
 
     Raises:
-      UserError: the saved parameters lack leaves of the template, or have other shapes.
+      UserError: nothing fits.
     """
-    path = state_files.for_orbax(folder / str(step) / "state")
-    item = {"params": template}
-    _check_tree(path, item, partial=True)
+    path, item = state_files.for_orbax(folder / str(step) / "state"), {"params": template}
+    with ocp.StandardCheckpointer() as reader:
+        saved = _shapes(reader.metadata(path).item_metadata.tree)
+    here = _shapes(item)
+    lines = [
+        f"{name} is {list(saved[name])} there and {list(shape)} here"
+        if name in saved
+        else f"{name} is not there"
+        for name, shape in here.items()
+        if saved.get(name) != shape
+    ]
+    if len(lines) == len(here):
+        raise UserError(f"checkpoint {path} has no parameters that fit: {'; '.join(lines[:3])}")
+    names = {name for name in saved if name.startswith("params/")}
+    lines += [f"{name} of that run is not used" for name in sorted(names - here.keys())]
+    fits = jax.tree_util.tree_map_with_path(
+        lambda place, leaf: saved.get(_name(place)) == leaf.shape, item
+    )
+    fitting = jax.tree.map(lambda fit, leaf: leaf if fit else ocp.PLACEHOLDER, fits, item)
     args = ocp.args.PyTreeRestore(
-        item=item,
+        item=fitting,
         restore_args=ocp.checkpoint_utils.construct_restore_args(item),
         partial_restore=True,
     )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        return reader.restore(path, args=args)["params"]
+        params = reader.restore(path, args=args)["params"]
+    return jax.tree.map(lambda fit, leaf: leaf if fit else None, fits["params"], params), lines
 
 
-def _check_tree(path, template, partial=False):
-    """Refuses a saved state that does not fit the template; if `partial`, it may hold more."""
+def _check_tree(path, template):
+    """Refuses a saved state that does not fit the template."""
     with ocp.StandardCheckpointer() as reader:
         saved = _shapes(reader.metadata(path).item_metadata.tree)
     expected = _shapes(template)
@@ -70,18 +88,19 @@ def _check_tree(path, template, partial=False):
                 f"checkpoint {path}: {name} is {list(saved[name])}, "
                 f"the model of this config has {list(shape)}"
             )
-    if not partial and (extra := sorted(saved.keys() - expected.keys())):
+    if extra := sorted(saved.keys() - expected.keys()):
         raise UserError(
             f"checkpoint {path} has {extra[0]}, which the model of this config does not have"
         )
 
 
+def _name(place):
+    """The path of a leaf as text: "params/net/kernel"."""
+    keys = (getattr(k, "key", getattr(k, "name", getattr(k, "idx", k))) for k in place)
+    return "/".join(str(key) for key in keys)
+
+
 def _shapes(tree):
     """{"params/net/kernel": shape} of every array of a pytree."""
-
-    def name(path):
-        keys = (getattr(k, "key", getattr(k, "name", getattr(k, "idx", k))) for k in path)
-        return "/".join(str(key) for key in keys)
-
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {name(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
+    return {_name(place): tuple(leaf.shape) for place, leaf in leaves if hasattr(leaf, "shape")}

@@ -52,7 +52,8 @@ def defaults() -> ConfigDict:
             "optimizer": {},
             # The dtype that nets compute in: float32 or bfloat16. Parameters stay float32.
             "dtype": "float32",
-            # Workdir (or WORKDIR:STEP) whose parameters this run starts from.
+            # Workdir (or WORKDIR:STEP) whose parameters this run starts from. Those of other
+            # shapes, as of another number of classes, start fresh, and each is named.
             "init_from": "",
             "data": {
                 # TFDS name "mnist:3.0.1", or a function "my_pkg.mod:attr".

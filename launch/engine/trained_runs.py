@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
 from launch import checkpoints, storage
@@ -138,7 +139,7 @@ def _best_whole(folder, best, rule):
 
 
 def with_params_of(source: str, state: Any, template: Any) -> Any:
-    """A state with the parameters of another run.
+    """A state with the parameters of another run; those that do not fit stay as they are.
 
     Args:
       source: WORKDIR (its newest step) or WORKDIR:STEP, where STEP may be "best".
@@ -146,7 +147,7 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
       template: the state as ShapeDtypeStructs with shardings.
 
     Raises:
-      UserError: no such run or step, or its parameters do not fit.
+      UserError: no such run or step, or none of its parameters fits.
     """
     path, _, step = source.rpartition(":")
     if not path or not (step.isdecimal() or step in ("best", "newest")):
@@ -163,7 +164,11 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
     if params is None:
         raise UserError("config.init_from needs a task whose state has a field `params`")
     logger.info(f"parameters from step {step} of {folder.parent}")
-    return state._replace(params=restoring.restore_params(folder, step, params))
+    taken, others = restoring.restore_params(folder, step, params)
+    for line in others:
+        logger.warning(f"config.init_from: {line}")
+    choose = lambda fresh, other: fresh if other is None else other
+    return state._replace(params=jax.tree.map(choose, state.params, taken))
 
 
 def _read(workdir, step, template, choose):

@@ -181,7 +181,8 @@ def test_textures_are_found(tmp_path):
     stripes = 127 + 100 * np.sin(np.arange(96) * 1.2)
     picture[:, :48] = np.broadcast_to(stripes, (96, 96))[:, :48]
     picture[:, 48:] = rng.integers(27, 227, (96, 48))
-    Image.fromarray(picture).save(tmp_path / "t.png")
+    deep = 3000 + 4 * picture.astype(np.uint16)  # as a camera of 12 bits gives it
+    Image.fromarray(deep).save(tmp_path / "t.png")
     call("--cue=texture", f"--images={tmp_path}/t.png", f"--out={tmp_path}/out", "--textures=2")
     labels = read(tmp_path / "out" / "regions" / "t.png")
     truth = np.arange(96) >= 48

@@ -16,7 +16,8 @@ def test_a_saved_state_comes_back(saved):
 
 
 def test_parameters_alone_can_be_restored(saved):
-    found = restoring.restore_params(saved, 30, template().params)
+    found, others = restoring.restore_params(saved, 30, template().params)
+    assert others == []
     np.testing.assert_array_equal(found["net"]["kernel"], state_of(30).params["net"]["kernel"])
 
 
@@ -24,10 +25,23 @@ def test_another_model_is_refused_by_leaf(saved):
     other = template()
     wider = jax.ShapeDtypeStruct((30, 5), jnp.float32)
     grown = other._replace(params={"net": other.params["net"] | {"kernel": wider}})
-    more = other._replace(params={"net": other.params["net"] | {"scale": wider}})
     with pytest.raises(UserError, match=r"params/net/kernel is \[30, 4\].*has \[30, 5\]"):
         restoring.restore(saved, 10, grown)
-    with pytest.raises(UserError, match=r"has no params/net/scale"):
-        restoring.restore_params(saved, 10, more.params)
     with pytest.raises(UserError, match=r"has opt_state/0, which .* does not have"):
         restoring.restore(saved, 10, other._replace(opt_state=()))
+
+
+def test_parameters_that_do_not_fit_are_left_out_and_said(saved):
+    net, wider = template().params["net"], jax.ShapeDtypeStruct((30, 5), jnp.float32)
+    found, others = restoring.restore_params(saved, 10, {"net": net | {"scale": wider}})
+    assert others == ["params/net/scale is not there"]
+    assert found["net"]["scale"] is None
+    np.testing.assert_array_equal(found["net"]["kernel"], state_of(10).params["net"]["kernel"])
+    rest = {key: leaf for key, leaf in net.items() if key != "kernel"}
+    _, others = restoring.restore_params(saved, 10, {"net": rest | {"other": wider}})
+    assert others == ["params/net/other is not there", "params/net/kernel of that run is not used"]
+    with pytest.raises(UserError, match=r"no parameters that fit: params/net/kernel is \[30, 4\]"):
+        restoring.restore_params(saved, 10, {"net": {"kernel": wider}})
+    found, others = restoring.restore_params(saved, 10, {"net": net | {"kernel": wider}})
+    assert others == ["params/net/kernel is [30, 4] there and [30, 5] here"]
+    assert found["net"]["kernel"] is None

@@ -17,7 +17,7 @@ def test_no_part_of_a_path_is_a_pattern(tmp_path, name):
     assert checkpoints.newest_whole(folder) == 1
     found = restoring.restore(folder, 1, states.template())
     np.testing.assert_array_equal(found.params["net"]["kernel"], 1)
-    found = restoring.restore_params(folder, 1, states.template().params)
+    found, _ = restoring.restore_params(folder, 1, states.template().params)
     np.testing.assert_array_equal(found["net"]["kernel"], 1)
 
 

@@ -135,3 +135,58 @@ def test_classes_without_a_name_have_their_number():
     assert classes.names(NAMED, 4, 9) == ("a", "b", "c", "class 3")
     assert classes.names(NAMED, 2, 1) == ("a", "class 1")
     assert classes.names(None, 1, 255) == ("class 0",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Pixel Value, Class\n0,wall\n1,door\n",
+        "value;Label\n0;wall\n1;door\n",
+        "class,name\nroom,wall\nroom,door\n",
+        "name,r,g,b,note\nwall,1,2,3,x\ndoor,4,5,6,7\n",
+        "label_name,group\nwall,1\ndoor,\n",
+    ],
+)
+def test_titles_of_other_programs(tmp_path, text):
+    (tmp_path / "classes.csv").write_text(text)
+    assert classes.read_table(tmp_path).names == {0: "wall", 1: "door"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("code,title\n5,wall\n6,door\n", "the column 'code' may hold the ids. Call it id if so"),
+        ("name,class,label\na,b,c\n", None),
+        ("class,label\na,b\n", "two columns may be the name: class,label"),
+        ("id,value,name\n0,1,a\n", None),
+        ("index,value,name\n0,1,a\n", "two columns may be the id: index,value,name"),
+        ("colour,shape\nred,x\n", "no column of names among colour,shape"),
+    ],
+)
+def test_titles_that_cannot_be_told_apart(tmp_path, text, message):
+    (tmp_path / "classes.csv").write_text(text)
+    if message is None:
+        assert classes.read_table(tmp_path).names == {0: "a"}
+        return
+    with pytest.raises(BadFile, match=rf"classes.csv \(line 1\): {message}"):
+        classes.read_table(tmp_path)
+
+
+def test_lists_of_other_programs(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "_classes.csv").write_text("Pixel Value, Class\n0, a\n2, b\n")
+    assert classes.read_table(tmp_path).names == {0: "a", 2: "b"}
+    text = "# label:color_rgb:parts:actions\nback:0,0,0::\n\ncar:9,8,7::\n"
+    (tmp_path / "labelmap.txt").write_text(text)
+    (tmp_path / "train" / "_classes.csv").unlink()
+    table = classes.read_table(tmp_path)
+    assert (table.names, table.colours) == (
+        {0: "back", 1: "car"},
+        {(0, 0, 0): 0, (9, 8, 7): 1},
+    )
+    assert table.path == str(tmp_path / "labelmap.txt")
+    (tmp_path / "labelmap.txt").write_text("# nothing\n")
+    with pytest.raises(BadFile, match="names no class"):
+        classes.read_table(tmp_path)
+    (tmp_path / "classes.txt").write_text("x\ny\n")
+    assert classes.read_table(tmp_path).names == {0: "x", 1: "y"}

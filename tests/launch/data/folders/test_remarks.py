@@ -194,3 +194,28 @@ def test_one_pixel_images(tmp_path):
         mask = np.full((1, 1), split == "val", np.uint8)
         add(tmp_path, split, "dot", image=image, mask=mask)
     assert check(tmp_path, classes=2).problems == []
+
+
+def test_objects_that_vanish_where_images_are_scaled_down(tmp_path):
+    for split in ("train", "val"):
+        mask = np.zeros((40, 60), np.uint8)
+        mask[2:22, 2:30] = 1
+        mask[30, 1], mask[30, 41], mask[33, 11] = 2, 2, 1
+        image = np.random.default_rng(len(split)).integers(0, 256, (40, 60, 3), np.uint8)
+        add(tmp_path / "d", split, "a", image=image, mask=mask)
+    assert warnings(tmp_path / "d") == []
+    (bad,) = warnings(tmp_path / "d", limit=15)
+    before = "objects vanish where images are scaled down by 0.25: "
+    assert bad.problem == before + "class 1 2 of 4, class 2 4 of 4"
+    assert bad.fix == "Give a larger limit or size, or cut the images into tiles."
+
+
+def test_fifty_masks_are_looked_at(tmp_path):
+    ids = np.zeros((8, 8), np.uint8)
+    ids[2, 2], ids[4:, 4:] = 1, 1
+    for number in range(102):
+        image = np.full((8, 8, 3), 2 * number, np.uint8)
+        image[0] = 0
+        add(tmp_path / "d", "train" if number else "val", f"{number}", image=image, mask=ids)
+    (bad,) = warnings(tmp_path / "d", limit=4)
+    assert bad.problem.endswith("class 1 34 of 68 (in 34 masks)")
