@@ -133,7 +133,8 @@ def to_uint8(values: np.ndarray, ranges: np.ndarray) -> np.ndarray:
       uint8 [H, W, C].
     """
     low, high = np.asarray(ranges, np.float32).T
-    factor = np.where(high > low, 255.0 / np.where(high > low, high - low, 1.0), 0.0)
+    wide = high - low > 1e-35  # else 255 divided by it would not fit into float32
+    factor = np.where(wide, 255.0 / np.where(wide, high - low, 1.0), 0.0)
     scaled = (values.astype(np.float32) - low) * factor.astype(np.float32)
     return np.round(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
 

@@ -80,6 +80,12 @@ def test_the_range_of_eight_bits_is_that_of_numpy():
     assert found[0, 1] > 250 > 85 >= found[1, 1]
 
 
+def test_a_range_too_narrow_for_float32_is_none():
+    values = np.array([[[0.0], [1e-38]]], np.float32)
+    assert images.to_uint8(values, [[0.0, 1e-38]]).max() == 0
+    assert images.to_uint8(values * np.float32(1e8), [[0.0, 1e-30]]).max() == 255
+
+
 @pytest.mark.parametrize("piece", [1, 17, 527, 10**6])
 def test_bytes_are_counted_piece_by_piece(monkeypatch, piece):
     monkeypatch.setattr(images, "PIECE", piece)
