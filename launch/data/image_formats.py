@@ -119,8 +119,11 @@ def read_size(path, stored: bool = False) -> tuple[int, int]:
 
 def read_orientation(path) -> int:
     """Reads the EXIF orientation of an image that can be opened: 1 to 8, 1 for none."""
-    with _open(path)[0] as image:
-        return _orientation(image)
+    try:
+        with _open(path)[0] as image:
+            return _orientation(image)
+    except Exception:  # as in `load`: a TIFF of a kind that Pillow does not know
+        return load(path).orientation
 
 
 def upright(values: np.ndarray, orientation: int) -> np.ndarray:
