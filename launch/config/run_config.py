@@ -72,7 +72,11 @@ def write(workdir: Path, content: str) -> None:
 
 
 def read_config(workdir: Path) -> ConfigDict:
-    """The config of the run in a workdir; see `read`."""
+    """The config of the run in a workdir.
+
+    Raises:
+      UserError: as `read`; or its config cannot be one.
+    """
     record, path = read(workdir)
     try:
         config = ConfigDict(record["config"])
