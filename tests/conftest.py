@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import threading
 from pathlib import Path
 
@@ -35,6 +36,12 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "jax")  # for the commands
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 cli.quiet()
 cli.install_handler()
+# A suite in the background, or under nohup, is started to ignore these signals, and so would
+# be the commands that it starts; a handler is not passed on to them, a signal ignored is.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *received: None)
 
 # The first example of a property compiles, whatever it is; and CI shall not be a lottery.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
