@@ -51,6 +51,42 @@ def test_config_json_keeps_a_reading(tmp_path):
     assert reading.from_json({}) is None
 
 
+def test_folders_of_classes_name_the_classes_and_a_list_names_them_anew(tmp_path):
+    for number in range(4):
+        for kind, value in (("images", 90), ("masks/cell", 255), ("masks/wall", 1)):
+            array = np.zeros((6, 8), np.uint8)
+            array[: 2 + (kind == "masks/wall"), number:] = value
+            array = array if value != 90 else np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+            (tmp_path / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / kind / f"{number}.png")
+    found = folder("train", tmp_path)
+    assert found.classes == ("background", "cell", "wall")
+    number = int(found.pairs[0].name)
+    expected = np.zeros((6, 8), np.uint8)
+    expected[:3, number:] = 2  # walls lie on cells
+    np.testing.assert_array_equal(found[0]["segmentation"][..., 0], expected)
+    assert "named by images in images/ and masks in masks/" in "\n".join(found.reading.lines)
+    (tmp_path / "classes.txt").write_text("ground\na\nb\nc\n")
+    assert folder("train", tmp_path).classes == ("ground", "a", "b", "c")
+
+
+def test_the_lines_say_sizes_scale_and_void(tmp_path):
+    rng = np.random.default_rng(0)
+    make(tmp_path, rng, "noise", "grey", "split", 3)
+    for number, size in enumerate([(20, 30), (8, 9), (7, 7), (6, 6), (5, 5)]):
+        for kind in ("images", "masks"):
+            array = rng.integers(0, 4, size, np.uint8) * np.uint8(60 if kind == "images" else 1)
+            Image.fromarray(array).save(tmp_path / "train" / kind / f"x{number}.png")
+    lines = open_folder(tmp_path, Options(limit=15, ignore=3)).reading.lines
+    assert "no split val" in lines[2]
+    assert "grey of uint8, repeated over 3 channels, values as stored; 16 x 12 (3)" in lines[3]
+    assert lines[3].endswith("and 2 other sizes")
+    # Of 8 factors: 0.5, three of 10 / 12, and four of 1.
+    small = "images scaled down by 0.917 (median)"
+    assert lines[4] == f"examples: 15 x 10 pixels, {small}, padded with void"
+    assert lines[6] == "masks:  ids of classes; 3 is void"
+
+
 def make(root, rng, kind, image, layout, count):
     """A folder of some kind; most kinds are sound, some are not."""
     for number in range(count):
