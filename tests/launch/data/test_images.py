@@ -458,3 +458,13 @@ def test_links_to_images_are_followed(tmp_path):
     Image.new("L", (3, 2), 7).save(tmp_path / "a.png")
     (tmp_path / "link.png").symlink_to("a.png")
     assert images.read_image(tmp_path / "link.png").shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_the_last_of_two_or_four_channels_may_be_transparency(tmp_path, channels):
+    values = RNG.integers(0, 9000, (6, 7, channels)).astype(np.uint16)
+    kind = {"photometric": "minisblack", "planarconfig": "contig" if channels > 1 else None}
+    tifffile.imwrite(tmp_path / "a.tif", values if channels > 1 else values[..., 0], **kind)
+    pixels = images.read_pixels(tmp_path / "a.tif")
+    assert pixels.alpha == (channels in (2, 4))
+    np.testing.assert_array_equal(pixels.values, values)

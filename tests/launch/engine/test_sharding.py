@@ -116,4 +116,4 @@ def test_jax_is_set_up_and_the_users_flags_stay(monkeypatch):
 
 def test_a_mesh_is_described_by_its_axes():
     assert sharding.describe(sharding.make_mesh(4, 2)) == "8 x cpu (data 4, fsdp 2)"
-    assert sharding.describe(sharding.make_mesh(1, 1), 3) == "1 x cpu, 3 processes"
+    assert sharding.describe(sharding.make_mesh(1, 1), 2) == "1 x cpu, 2 processes"

@@ -76,3 +76,12 @@ def test_scaling_keeps_every_channel_apart(channels):
     assert small.shape == (4, 6, channels)
     np.testing.assert_array_equal(small[:4, :4], array[:4, :4])
     assert not small[:, 4:].any()
+
+
+def test_a_side_never_vanishes():
+    thin = np.full((1, 40), 7, np.uint8)
+    found = examples.fit(thin, (4, 10), 255)
+    assert (found[0] == 7).all()
+    assert (found[1:] == 255).all()
+    found = examples.fit(thin.T, (10, 4), 255)
+    assert (found[:, 0] == 7).all()

@@ -114,3 +114,11 @@ def test_many_pairs_are_announced(tmp_path, caplog):
     assert caplog.messages == []
     survey.survey([one] * 500, MaskRule(), tmp_path / "c", "s")
     assert caplog.messages == ["reading 500 pairs once, to see what they hold"]
+
+
+def test_labels_in_the_transparency_are_noticed_where_nothing_is_said(tmp_path):
+    hidden = np.dstack([np.full((*MASK.shape, 3), 9, np.uint8), MASK])
+    assert survey.read(pair(tmp_path, mask=hidden), MaskRule()).alpha_labels
+    assert not survey.read(pair(tmp_path, mask=hidden), MaskRule("ids")).alpha_labels
+    found = survey.read(pair(tmp_path, mask=hidden), MaskRule("alpha"))
+    assert (found.alpha_labels, found.counts) == (False, {0: 121, 2: 18, 5: 1})
