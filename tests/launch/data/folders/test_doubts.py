@@ -209,6 +209,8 @@ def test_orientation_that_sizes_do_not_tell(tmp_path, tag):
     make(tmp_path, exif=exif)
     said, fix = problem(tmp_path)
     assert said.startswith("6 images are turned by EXIF; their masks have none")
+    (bad,) = open_folder(tmp_path, Options()).problems
+    assert bad.path == str(open_folder(tmp_path, Options()).layout.pairs[0].image)
     assert 'orientation="stored" or orientation="upright"' in fix
     stored, upright = (folder("train", tmp_path, orientation=o) for o in ("stored", "upright"))
     turned = stored[0]["image"][:, ::-1] if tag == 2 else stored[0]["image"][::-1, ::-1]
@@ -236,3 +238,17 @@ def test_masks_that_are_turned_like_their_images(tmp_path):
         exif[0x0112] = 8
         Image.open(path).save(path, exif=exif)
     assert reading(tmp_path).canvas == (32, 24)
+
+
+def test_zero_and_255_are_two_classes(tmp_path):
+    make(tmp_path, mask=lambda number: np.where(disc(number) < 0, 255, 0).astype(np.uint8))
+    assert (reading(tmp_path).binary, len(reading(tmp_path).classes)) == (True, 2)
+
+
+def test_orientations_that_contradict_each_other(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turn = lambda number: np.rot90((disc(number) < 0).astype(np.uint8), -(number % 2)).copy()
+    make(tmp_path, mask=turn, exif=exif)
+    said, _ = problem(tmp_path)
+    assert said.startswith("6 images are turned by EXIF; some masks fit the stored image and some")

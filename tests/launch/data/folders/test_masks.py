@@ -69,3 +69,8 @@ def test_numbers_of_objects(tmp_path):
     one = pair(tmp_path, numbers)
     np.testing.assert_array_equal(masks.read_objects(one), numbers)
     assert masks.read(one, MaskRule("instances"), None)[0].tolist() == [[0, 1, 1, 1]]
+
+
+def test_id_0_can_be_mapped(tmp_path):
+    zero = pair(tmp_path, np.array([[0, 1, 2]], np.uint8))
+    assert masks.read(zero, MaskRule(ids=((0, 4), (1, 5))), None)[0].tolist() == [[4, 5, 255]]
