@@ -19,10 +19,10 @@ def check_pixels(path, shape: tuple) -> None:
       shape: (width, height) or (height, width), and perhaps channels.
 
     Raises:
-      BadFile: it has more pixels than $SEGEN_MOST_PIXELS (2^28 where that is not set).
+      BadFile: it has more pixels than $SEGEN_MOST_PIXELS (2^27 where that is not set).
       UserError: that variable is no number.
     """
-    text = os.environ.get(MOST_PIXELS) or str(2**28)
+    text = os.environ.get(MOST_PIXELS) or str(2**27)
     if not text.isdecimal():
         raise UserError(f"{MOST_PIXELS}={text} in the environment: give a number of pixels")
     pixels = math.prod(shape[:2])

@@ -123,6 +123,8 @@ def pack(values, least: int, size, path, place: str, noun: str = "polygon") -> b
         finite = False
     if not finite:
         raise BadFile(path, f"a {noun} with a point that is not finite", fix, place)
+    if max(map(abs, points)) >= MOST:
+        raise BadFile(path, f"a {noun} with a point beyond {MOST:,} pixels", fix, place)
     if size:
         check_inside(points, size, path, place, noun)
     return points.tobytes()

@@ -24,11 +24,11 @@ def test_the_number_of_pixels_is_limited(monkeypatch, shape):
         bounds.check_pixels("a.png", shape)
 
 
-def test_two_to_the_28th_pixels_are_allowed(monkeypatch):
+def test_two_to_the_27th_pixels_are_allowed(monkeypatch):
     monkeypatch.delenv("SEGEN_MOST_PIXELS", raising=False)
-    bounds.check_pixels("a.png", (2**14, 2**14))
-    with pytest.raises(BadFile, match="allows 268,435,456"):
-        bounds.check_pixels("a.png", (2**14, 2**14 + 1))
+    bounds.check_pixels("a.png", (2**13, 2**14))
+    with pytest.raises(BadFile, match="allows 134,217,728"):
+        bounds.check_pixels("a.png", (2**13, 2**14 + 1))
 
 
 def test_the_checksum_of_every_chunk_counts(tmp_path):

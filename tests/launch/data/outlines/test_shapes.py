@@ -39,6 +39,8 @@ def test_points_are_packed_as_numbers(values):
         ("111111", r"a blob whose points are not numbers"),
         ([1, 1, 2, 2, 3, float("inf")], r"a blob with a point that is not finite"),
         ([1, -(10**400), 2, 2, 3, 10**400], r"a blob with a point that is not finite"),
+        ([1, 2, 2, 2, 3, -(2**31)], r"a blob with a point beyond 2,147,483,648 pixels"),
+        ([1e200, 2, 2, 2, 3, 3], r"a blob with a point beyond"),
         ([float("inf"), -float("inf"), 1, 1, 2, 2], r"a blob with a point that is not finite"),
     ],
 )
