@@ -191,3 +191,24 @@ def test_the_id_of_void_is_the_tasks(tmp_path):
     assert len(batches.open_splits(config, "train", tmp_path, 0)) == 2
     with pytest.raises(UserError, match=r"void \(id 0\)"):
         batches.open_splits(config, "nothing", tmp_path, 0)
+
+
+class Listed(list):
+    """Examples that say which files they come from."""
+
+    inventory = {"a.png": "1"}
+
+
+def listed(split):
+    return Listed([{"image": np.zeros((2, 2, 3), np.uint8)}] * 3)
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_one_process_keeps_which_files_there_are(tmp_path, monkeypatch, process):
+    monkeypatch.setattr(batches.jax, "process_index", lambda: process)
+    config = data_config("", name=f"{__name__}:listed", split="train")
+    batches.open_splits(config, "test", tmp_path)
+    assert (tmp_path / "data.json").is_file() == (process == 0)
+    if process == 0:
+        kept = json.loads((tmp_path / "data.json").read_text())
+        assert kept == {"train": {"a.png": "1"}, "test": {"a.png": "1"}}

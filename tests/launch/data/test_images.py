@@ -468,3 +468,12 @@ def test_the_last_of_two_or_four_channels_may_be_transparency(tmp_path, channels
     pixels = images.read_pixels(tmp_path / "a.tif")
     assert pixels.alpha == (channels in (2, 4))
     np.testing.assert_array_equal(pixels.values, values)
+
+
+def test_depth_is_turned_upright_unless_it_is_wanted_as_stored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    depth = np.arange(1, 7, dtype=np.uint16).reshape(2, 3) * 1000
+    path = saved(tmp_path, depth, exif=exif)
+    assert images.read_depth(path).tolist() == [[4, 1], [5, 2], [6, 3]]
+    assert images.read_depth(path, stored=True).tolist() == [[1, 2, 3], [4, 5, 6]]
