@@ -18,7 +18,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 from scipy import io
 
 from jaxseg.cues import boundary
@@ -27,7 +26,7 @@ from jaxseg.unsupervised import regions
 from launch import cli
 from launch.config.errors import UserError
 from launch.data import bsds
-from launch.data.images import read_image
+from launch.data.images import read_image, read_pixels
 from launch.engine import sharding, trained_runs
 from launch.inference import flags
 
@@ -216,7 +215,7 @@ def read_map(folder: Path, stem: str) -> np.ndarray:
     if path.suffix == ".npy":
         return np.load(path)
     if path.suffix == ".png":
-        grey = np.asarray(Image.open(path))
+        grey = read_pixels(path).values[..., 0]
         return grey / (65535.0 if grey.dtype.itemsize > 1 else 255.0)
     arrays = {key: value for key, value in io.loadmat(path).items() if not key.startswith("__")}
     if "ucm2" in arrays:

@@ -23,6 +23,8 @@ from jaxseg.metrics import region_scores
 from jaxseg.unsupervised import texture_regions
 from launch import cli
 from launch.config.errors import UserError
+from launch.data import images
+from launch.data.bad_file import BadFile
 from launch.engine import experiments, sharding
 from launch.inference import flags
 
@@ -99,10 +101,9 @@ def _mosaics(folder, numbers):
 
 def _read(path):
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}")
+        return np.asarray(Image.fromarray(images.read_image(path)).convert("L"))
+    except BadFile as bad:
+        raise UserError(str(bad))
 
 
 def _write(path, labels):
