@@ -35,7 +35,7 @@ def test_a_folder_without_errors(root, capsys):
         "layout: images in images/ and masks in masks/",
         "images: 3 channels of uint8, values as stored; 14 x 10 (4)",
         "examples: 14 x 10 pixels",
-        "classes: 3, named by no class list: numbers",
+        "classes: 3, without a list of names",
         "masks:  ids of classes; 255 is void",
     ]
     assert lines[6].split() == ["id", "name", "train", "val", "test"]

@@ -226,8 +226,9 @@ def describe(root, layout, table, contents, reading: Reading, sizes) -> tuple[st
     lines.append(f"examples: {fit} pixels{small}{padded}")
     if not reading.classes:
         return tuple(lines)
-    source = table.path if table else layout.title if layout.names else "no class list: numbers"
-    lines.append(f"classes: {len(reading.classes)}, named by {source.removeprefix(f'{root}/')}")
+    source = table.path if table else layout.title if layout.names else ""
+    named = f"named by {source.removeprefix(f'{root}/')}" if source else "without a list of names"
+    lines.append(f"classes: {len(reading.classes)}, {named}")
     meaning = {
         "threshold": "values from half of the range on are class 1",
         "instances": "each object has a number; all are class 1",
