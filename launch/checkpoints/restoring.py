@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from launch.checkpoints import state_files
@@ -65,11 +66,10 @@ def restore_params(folder: Path, step: int, template: Any) -> tuple[Any, list[st
         lambda place, leaf: saved.get(_name(place)) == leaf.shape, item
     )
     fitting = jax.tree.map(lambda fit, leaf: leaf if fit else ocp.PLACEHOLDER, fits, item)
-    args = ocp.args.PyTreeRestore(
-        item=fitting,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-        partial_restore=True,
-    )
+    wanted = ocp.checkpoint_utils.construct_restore_args(item)
+    plain = ocp.RestoreArgs(restore_type=np.ndarray)  # of any shape, on no device
+    restore_args = jax.tree.map(lambda fit, how: how if fit else plain, fits, wanted)
+    args = ocp.args.PyTreeRestore(item=fitting, restore_args=restore_args, partial_restore=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         params = reader.restore(path, args=args)["params"]
     return jax.tree.map(lambda fit, leaf: leaf if fit else None, fits["params"], params), lines
