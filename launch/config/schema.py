@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +9,7 @@ from ml_collections import ConfigDict
 
 from launch.config.errors import UserError
 
+FLOAT32 = 3.4028234e38  # the largest number
 # Sections whose keys are arguments of the objects they name, which check them.
 OPEN = ("task", "model", "optimizer", "data.kwargs", "data.preprocess", "score.features")
 
@@ -145,7 +145,7 @@ def check_values(config: ConfigDict) -> None:
     """
     for key, value in flatten(config.to_dict()).items():
         if not _is_finite(value):
-            raise UserError(f"config.{key} must be finite, got {value}")
+            raise UserError(f"config.{key} must be finite, got {value} (numbers have 32 bits)")
     positive = (
         "data.batch_size",
         "train.steps",
@@ -197,12 +197,12 @@ def check_values(config: ConfigDict) -> None:
 
 
 def _is_finite(value):
-    """Whether no number in a value is NaN or infinite."""
+    """Whether no number in a value is NaN, or infinite as a float of 32 bits."""
     if isinstance(value, dict):
         return all(map(_is_finite, value.values()))
     if isinstance(value, list | tuple):
         return all(map(_is_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
+    return not isinstance(value, float) or abs(value) <= FLOAT32
 
 
 def _check_dispatch(flat):

@@ -8,6 +8,7 @@ indices, which the compiled step gathers by itself.
 import dataclasses
 import itertools
 import logging
+import operator
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,16 +130,19 @@ def recorded(facts: dict) -> Data:
     """Data without examples, of the shapes that `facts` kept.
 
     Raises:
-      UserError: a run from before its data was recorded.
+      UserError: a run from before its data was recorded, or the record is damaged.
     """
     if not facts:
         raise UserError("config.json says nothing of the data; train on for a step to record it")
-    example = {
-        key: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
-        for key, (dtype, *shape) in facts["example"].items()
-    }
-    split = Split((), 0, "recorded data", classes=tuple(facts["classes"]))
-    return Data(split, None, example, facts["reading"])
+    try:
+        example = {
+            key: jax.ShapeDtypeStruct(tuple(map(operator.index, shape)), np.dtype(dtype))
+            for key, (dtype, *shape) in facts["example"].items()
+        }
+        split = Split((), 0, "recorded data", classes=tuple(map(str, facts["classes"])))
+        return Data(split, None, example, dict(facts["reading"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"config.json is damaged in what it says of the data ({error})")
 
 
 def batch_spec(example: dict, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -156,3 +156,11 @@ def test_numbers_as_keys_become_text_as_in_config_json():
     tree = ConfigDict({"a": {"b": {100: 0.1, 5: {7: 2}}}, "c": 3})
     assert schema.with_text_keys(tree) is tree
     assert tree.to_dict() == {"a": {"b": {"100": 0.1, "5": {"7": 2}}}, "c": 3}
+
+
+def test_numbers_beyond_32_bits_are_refused():
+    for value in (3.5e38, -1e300):
+        config = schema.with_values(schema.defaults(), {"model": {"scale": value}})
+        with pytest.raises(UserError, match=r"config.model.scale must be finite.*32 bits"):
+            schema.check_values(config)
+    schema.check_values(schema.with_values(schema.defaults(), {"model": {"scale": -3.4e38}}))

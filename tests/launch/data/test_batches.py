@@ -212,3 +212,21 @@ def test_one_process_keeps_which_files_there_are(tmp_path, monkeypatch, process)
     if process == 0:
         kept = json.loads((tmp_path / "data.json").read_text())
         assert kept == {"train": {"a.png": "1"}, "test": {"a.png": "1"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"example": "text"},
+        {"example": {"image": [2**31, 4]}},
+        {"example": {"image": ["uint8", "4"]}},
+        {"example": {"image": None}},
+        {"classes": 3},
+        {"reading": 3},
+        {"reading": None},
+    ],
+)
+def test_a_damaged_record_of_the_data_is_named(change):
+    facts = {"example": {"image": ["uint8", 4, 5, 3]}, "classes": [], "reading": {}} | change
+    with pytest.raises(UserError, match="damaged in what it says of the data"):
+        batches.recorded(facts)
