@@ -5,9 +5,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -20,7 +21,7 @@ from launch.storage import atomic
 
 logger = logging.getLogger("segen")
 
-SAID = 500  # pairs from which on reading them is announced
+SAID = 500  # items from which on reading them is announced
 MANY = 2000  # ids in a mask from which on its objects are not looked at
 
 
@@ -32,7 +33,7 @@ class Contents:
       size: (height, width) of the image as stored, in pixels; None if it cannot be read.
       dtype: of its values, such as "uint8".
       channels: of the image, transparency left out; 1 for grey.
-      alpha: "" without transparency, "opaque" where all of it is, else "varies".
+      alpha: "" without transparency, "opaque" where it is the same everywhere, else "varies".
       ranges: what most values lie between, (low, high) of each channel and of alpha.
       orientation: of the image by EXIF, 1 to 8.
       digest: a hash of the image's values.
@@ -78,20 +79,36 @@ def survey(pairs: Sequence[Pair], how: masks.MaskRule, cache: Path, stamp: str) 
       The contents of each pair.
     """
     key = hashlib.sha256(repr((stamp, how, len(pairs))).encode()).hexdigest()[:16]
-    path = cache / f"survey-{key}.json"
-    if (kept := _kept(path, len(pairs))) is not None:
+    return read_all(pairs, lambda pair: read(pair, how), cache / f"survey-{key}.json", "pairs")
+
+
+def read_all(
+    items: Sequence[Any], read_one: Callable[[Any], Contents], path: Path, noun: str
+) -> list[Contents]:
+    """Reads items on all cores, or takes what an earlier run kept of them.
+
+    Args:
+      items: what is read.
+      read_one: item -> contents.
+      path: the file that keeps the contents, unless some have errors.
+      noun: what many items are called, for the announcement.
+
+    Returns:
+      The contents of each item.
+    """
+    if (kept := _kept(path, len(items))) is not None:
         return kept
-    if len(pairs) >= SAID:
-        logger.info(f"reading {len(pairs):,} pairs once, to see what they hold")
+    if len(items) >= SAID:
+        logger.info(f"reading {len(items):,} {noun} once, to see what they hold")
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without Python's lock
-        contents = list(pool.map(lambda pair: read(pair, how), pairs))
+        contents = list(pool.map(read_one, items))
     if not any(one.errors for one in contents):
         try:
-            cache.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic.replacing(path) as working:
                 working.write_text(json.dumps([dataclasses.asdict(one) for one in contents]))
         except OSError as error:
-            logger.info(f"cannot keep what was read in {cache}: {error.strerror}")
+            logger.info(f"cannot keep what was read in {path.parent}: {error.strerror}")
     return contents
 
 
@@ -175,7 +192,7 @@ def _kept(path, number):
         return None
     for one in kept:
         one.counts = {int(value): many for value, many in one.counts.items()}
-        one.size, one.mask_size = tuple(one.size), tuple(one.mask_size)
+        one.size, one.mask_size = tuple(one.size), one.mask_size and tuple(one.mask_size)
         one.ranges = tuple(map(tuple, one.ranges))
         one.depth = tuple(one.depth) if one.depth else None
     return kept if len(kept) == number else None

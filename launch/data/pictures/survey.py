@@ -1,12 +1,7 @@
 """Reads every image of a folder once and keeps what decides how the folder is read."""
 
-import dataclasses
 import hashlib
-import json
-import logging
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +9,7 @@ import numpy as np
 from launch.data import images
 from launch.data.bad_file import BadFile
 from launch.data.folders.pairs import Pair
-from launch.data.folders.survey import Contents
-from launch.storage import atomic
-
-logger = logging.getLogger("segen")
-
-SAID = 500  # images from which on reading them is announced
+from launch.data.folders.survey import Contents, read_all
 
 
 def survey(found: Sequence[Pair], cache: Path, stamp: str) -> dict[Pair, Contents]:
@@ -39,25 +29,13 @@ def survey(found: Sequence[Pair], cache: Path, stamp: str) -> dict[Pair, Content
     Raises:
       BadFile: the first image that cannot be read; it names others.
     """
-    path = cache / f"survey-{stamp}.json"
-    if (kept := _kept(path, len(found))) is not None:
-        return dict(zip(found, kept, strict=True))
-    if len(found) >= SAID:
-        logger.info(f"reading {len(found):,} images once, to see what they hold")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without Python's lock
-        contents = list(pool.map(_read, found))
+    contents = read_all(found, _read, cache / f"survey-{stamp}.json", "images")
     bad = [error for one in contents for error in one.errors]
     if bad:
         listed = ", ".join(Path(error.path).name for error in bad[1:5])
         more = f"; {len(bad) - 1:,} more cannot be used: {listed}" if len(bad) > 1 else ""
         more += ", ..." * (len(bad) > 5)
         raise BadFile(bad[0].path, bad[0].problem + more, bad[0].fix, bad[0].place)
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(path) as working:
-            working.write_text(json.dumps([dataclasses.asdict(one) for one in contents]))
-    except OSError as error:
-        logger.info(f"cannot keep what was read in {cache}: {error.strerror}")
     return dict(zip(found, contents, strict=True))
 
 
@@ -83,14 +61,3 @@ def _read(pair):
     contents.ranges = tuple(map(tuple, limits.tolist()))
     contents.digest = hashlib.blake2b(values.data, digest_size=16).hexdigest()
     return contents
-
-
-def _kept(path, number):
-    """The contents that an earlier run kept; None if there are none, or not these."""
-    try:
-        kept = [Contents(**one) for one in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError):
-        return None
-    for one in kept:
-        one.size, one.ranges = tuple(one.size), tuple(map(tuple, one.ranges))
-    return kept if len(kept) == number else None

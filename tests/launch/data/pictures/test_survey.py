@@ -7,6 +7,7 @@ from PIL import Image
 
 from launch.data import images
 from launch.data.bad_file import BadFile
+from launch.data.folders import survey as shared
 from launch.data.folders.pairs import Pair
 from launch.data.pictures import survey
 
@@ -63,8 +64,8 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path, caplog):
 
 @pytest.mark.parametrize("number", [4, 5])
 def test_reading_many_images_is_announced(tmp_path, caplog, monkeypatch, number):
-    assert survey.SAID == 500
-    monkeypatch.setattr(survey, "SAID", 5)
+    assert shared.SAID == 500
+    monkeypatch.setattr(shared, "SAID", 5)
     found = [save(tmp_path / f"{k}.png", np.zeros((2, 2, 3), np.uint8)) for k in range(number)]
     with caplog.at_level(logging.INFO, "segen"):
         survey.survey(found, tmp_path / "my" / "cache", "s")
