@@ -22,16 +22,10 @@ from launch.config.errors import (
     UserError,
     describe_out_of_memory,
 )
-from launch.engine import preemption
+from launch.engine import memory, preemption
 from launch.reporting import outputs
 
 logger = logging.getLogger("segen")
-
-LESS = (
-    "Less is needed with a smaller batch (--batch_size, or config.data.batch_size and "
-    "config.eval.batch_size of a training), smaller images or windows, a smaller net, or "
-    "config.data.resident=False"
-)
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -69,7 +63,7 @@ def ending(error: BaseException) -> tuple[str, int] | None:
         problem = f"cannot write {error.filename or 'a file'}: {os.strerror(error.errno)}"
         return problem, UserError.exit_code
     if problem := describe_out_of_memory(error):
-        return f"{problem}. {LESS}", UserError.exit_code
+        return f"{problem}. {memory.LESS}", UserError.exit_code
     from launch.storage import bucket
 
     if problem := bucket.describe_bucket_error(error):

@@ -26,6 +26,7 @@ from launch.storage.atomic import replacing
 logger = logging.getLogger("segen")
 
 KINDS = ("samples", "completions", "floor", "segmenter")  # options that ask for scores
+NEIGHBOURS = 16  # samples in the figure of --samples
 
 
 def main(argv: list[str]) -> None:
@@ -38,11 +39,14 @@ def main(argv: list[str]) -> None:
       UserError: an option that cannot work with this run.
     """
     options, overrides = cli.parse(_arguments(), argv)
+    _check_numbers(options)
+    _check_effects(options)
+    if options.neighbours is None:
+        options.neighbours = NEIGHBOURS
     sharding.set_up_jax()
     restored = trained_runs.restore(options.workdir, overrides, options.step, options.split)
     if options.batch_size is None:
         options.batch_size = restored.config.eval.batch_size
-    _check_numbers(options)
     split = restored.data.split
     header = {"step": restored.step, "split": split.title}
     scored, draw = any(getattr(options, kind) for kind in KINDS), None
@@ -99,19 +103,31 @@ def _arguments() -> argparse.ArgumentParser:
     add(
         "--neighbours",
         type=int,
-        default=16,
         help="samples shown beside their nearest training images (default: 16; 0: none)",
     )
     add("--force", action="store_true", help="use a classifier even if its accuracy is too low")
     return arguments
 
 
+def _check_effects(options: argparse.Namespace) -> None:
+    """Refuses an option that acts only beside others which are not given."""
+    by_features = KINDS[:3]
+    needs = {"reals": KINDS, "inception": by_features, "force": by_features}
+    needs["neighbours"] = ("samples",)
+    for name, kinds in needs.items():
+        given = getattr(options, name) not in (None, False)
+        if given and not any(getattr(options, kind) for kind in kinds):
+            beside = " or ".join(f"--{kind}" for kind in kinds)
+            raise UserError(f"--{name} has no effect without {beside}")
+    if options.force and options.inception:
+        raise UserError("--force has no effect with --inception, which trains no classifier")
+
+
 def _check_numbers(options: argparse.Namespace) -> None:
-    for name in ("batch_size", "samples", "reals"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
-    if options.neighbours < 0:
-        raise UserError(f"--neighbours must be 0 or more, got {options.neighbours}")
+    for name, least in {"batch_size": 1, "samples": 1, "reals": 1, "neighbours": 0}.items():
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} must be at least {least}, got {value}")
 
 
 def _scores(

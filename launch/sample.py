@@ -43,6 +43,14 @@ def main(argv: list[str]) -> None:
     _check_options(options)
     sharding.set_up_jax()
     restored = trained_runs.restore(options.workdir, overrides, options.step, None)
+    from_rows = not (
+        options.interpolate or options.condition or restored.experiment.compiled.sample
+    )
+    if options.split and not from_rows:
+        raise UserError(
+            "--split has no effect here: no row of a split is completed; it is for a model that "
+            "only completes, without --condition or --interpolate"
+        )
     if options.interpolate:
         images = _interpolate(restored, options)
     elif options.condition or restored.experiment.compiled.sample is None:

@@ -10,15 +10,30 @@ from pathlib import Path
 # optimisations. Commands that tests start as processes inherit the flags.
 UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ.setdefault("XLA_FLAGS", UNOPTIMISED)
+if "xla_cpu_prefer_vector_width" not in os.environ["XLA_FLAGS"]:
+    # What commands add; the flags are part of a program's name in the compilation cache.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_prefer_vector_width=512"
 
 import hypothesis
 import jax
 import pytest
+from jax._src import compilation_cache
 from ml_collections import ConfigDict
 
 from launch import cli, storage
 from launch.config import loading
 from tests.tools import bucket
+
+# Commands that run in this process turn the cache off, because programs of several CPU
+# devices cannot be loaded safely; here it stays on, for those of one device.
+load, save = compilation_cache.get_executable_and_time, compilation_cache.put_executable_and_time
+compilation_cache.is_cache_used = lambda backend: True
+compilation_cache.get_executable_and_time = lambda key, options, backend, devices, *rest: (
+    load(key, options, backend, devices, *rest) if len(devices) == 1 else (None, None)
+)
+compilation_cache.put_executable_and_time = lambda key, name, executable, *rest: (
+    save(key, name, executable, *rest) if len(executable.local_devices()) == 1 else None
+)
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segen" / "tests"
 
@@ -30,7 +45,10 @@ jax.config.update("jax_numpy_rank_promotion", "allow")
 jax.config.update("jax_compilation_cache_dir", str(CACHE / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "jax")  # for the commands we start
+for name in ("COMPILATION_CACHE_DIR", "PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+    # For the commands that tests start, in this process or another.
+    os.environ[f"JAX_{name}"] = str(getattr(jax.config, f"jax_{name.lower()}"))
+os.environ["PJRT_NPROC"] = "64"  # as `sharding.set_up_jax` has it for simulated devices
 # scikit-learn, which some tests compare with, counts cores by joblib, and that warns where a
 # machine does not tell (a chroot or container without /sys).
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")

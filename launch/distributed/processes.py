@@ -203,13 +203,14 @@ class ProcessGroup(Group):
         """Lets processes on several hosts find each other's compiled programs.
 
         Only process 0 writes to JAX's compilation cache. Processes on other hosts find its
-        entries in the workdir, unless JAX_COMPILATION_CACHE_DIR names another folder. This
-        helps on GPUs and TPUs. On CPUs the name of an entry depends on the process, so
-        processes other than 0 compile again at every start.
+        entries in the workdir, unless JAX_COMPILATION_CACHE_DIR names another folder. On
+        CPUs there is no such cache: see `launch.engine.sharding.set_up_jax`.
 
         Args:
           workdir: the run's folder.
         """
+        if jax.default_backend() == "cpu":
+            jax.config.update("jax_enable_compilation_cache", False)
         if len(set(self.hosts)) == 1 or storage.is_bucket(workdir):
             return
         if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):

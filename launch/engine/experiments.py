@@ -93,11 +93,20 @@ def build(config: ConfigDict, data: batches.Data, training: bool = True) -> Expe
         pmap=pmap,
         skip_nonfinite=config.nonfinite.action == "skip",
     )
-    if training:
-        advice = memory.advise(values, task.accumulates)
-        step = memory.CheckedStep(compiled.train, compiled.lower_train, advice)
-        compiled = compiled._replace(train=step)
+    compiled = _with_memory_checks(compiled, memory.advise(values, task.accumulates))
     return Experiment(task, compiled, mesh, data.example)
+
+
+def _with_memory_checks(steps, advice):
+    """Compiled steps which are refused before they first run if memory cannot hold them."""
+    names = "eval_step", "score_step", "figures", "sample", "complete", "interpolate", "predict"
+    ready = {
+        name: memory.CheckedStep(step, step.lower, memory.LESS, f"{name}()")
+        for name in names
+        if (step := getattr(steps, name))
+    }
+    ready["train"] = memory.CheckedStep(steps.train, steps.lower_train, advice, "a training step")
+    return steps._replace(**ready)
 
 
 def make_task(

@@ -1,4 +1,4 @@
-"""The memory that a training step needs, compared with what there is before it first runs."""
+"""The memory that a compiled step needs, compared with what there is before it first runs."""
 
 import resource
 from collections.abc import Callable
@@ -10,47 +10,58 @@ import numpy as np
 
 from launch.config.errors import UserError, describe_out_of_memory
 
+LESS = (
+    "Less is needed with a smaller batch (--batch_size, or config.data.batch_size and "
+    "config.eval.batch_size of a training), smaller images or windows, a smaller net, or "
+    "config.data.resident=False"
+)
 # Last parts of the keys of nets and data whose size decides the memory of a step.
 SIZES = ("size", "limit", "crop", "widths", "width", "hidden", "features", "channels")
 
 
 class CheckedStep:
-    """A training step that is refused, before it first runs, if memory cannot hold it.
+    """A compiled function that is refused, before it first runs, if memory cannot hold it.
 
-    It compiles once: the first call runs what the comparison compiled.
+    It compiles once: the first call runs what the comparison compiled. Inputs of another
+    form are compared again.
 
     Args:
-      train: (state, feed, step) -> outputs, by `jit` or `pmap`.
-      lower: of the same arguments, gives what `compile()` compiles for `train`.
+      function: (state, feed, *rest) -> outputs, by `jit` or `pmap`.
+      lower: of the same arguments, gives what `compile()` compiles for `function`.
       advice: what lowers the need, for messages.
+      name: what it is, for messages.
     """
 
-    def __init__(self, train: Callable, lower: Callable, advice: str):
-        self._train, self._lower, self._advice, self._checked = train, lower, advice, False
+    def __init__(self, function: Callable, lower: Callable, advice: str, name: str):
+        self._function, self._lower, self._advice, self._name = function, lower, advice, name
+        self._checked = set()
 
-    def __call__(self, state: Any, feed: Any, step: int) -> Any:
-        """Runs the step.
+    def __call__(self, state: Any, feed: Any, *rest: Any) -> Any:
+        """Runs the function.
 
         Raises:
           UserError: memory does not hold it; says what it needs, what is free, and what to do.
         """
+        form = tuple((key, leaf.shape) for key, leaf in feed.items())
         try:
-            if not self._checked:
-                check(self._lower(state, feed, step).compile(), self._advice)
-                self._checked = True
-            return self._train(state, feed, step)
-        except Exception as error:  # jaxlib's own class, of the first step or of a later one
+            if form not in self._checked:
+                compiled = self._lower(state, feed, *rest).compile()
+                check(compiled, self._advice, self._name)
+                self._checked.add(form)
+            return self._function(state, feed, *rest)
+        except Exception as error:  # jaxlib's own class, of the first call or of a later one
             if problem := describe_out_of_memory(error):
-                raise UserError(f"{problem}, in a training step. {self._advice}") from error
+                raise UserError(f"{problem}, in {self._name}. {self._advice}") from error
             raise
 
 
-def check(compiled: Any, advice: str) -> None:
+def check(compiled: Any, advice: str, name: str) -> None:
     """Refuses a compiled program whose need of memory is larger than what is free.
 
     Args:
       compiled: a compiled program; its arguments are in memory already.
       advice: what lowers the need, for the message.
+      name: what the program is, for the message.
 
     Raises:
       UserError: says what it needs, what is free, and what to do.
@@ -67,7 +78,7 @@ def check(compiled: Any, advice: str) -> None:
     place = min(free, key=free.get, default="")
     if place and needed > free[place]:
         raise UserError(
-            f"out of memory before the first step: it needs {_gib(needed)} beside the state and "
+            f"out of memory before {name} begins: it needs {_gib(needed)} beside the state and "
             f"the batch, and {_gib(free[place])} are free {place}. {advice}"
         )
 

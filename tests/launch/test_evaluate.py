@@ -194,7 +194,12 @@ def test_scores_of_completions_alone(run, runs):
         ("maker", ("--samples=0",), "--samples must be at least 1, got 0"),
         ("maker", ("--reals=0",), "--reals must be at least 1, got 0"),
         ("maker", ("--batch_size=0",), "--batch_size must be at least 1, got 0"),
-        ("maker", ("--neighbours=-1",), "--neighbours must be 0 or more, got -1"),
+        ("maker", ("--neighbours=-1",), "--neighbours must be at least 0, got -1"),
+        ("maker", ("--reals=80",), "--reals has no effect without --samples or --completions or"),
+        ("painter", ("--segmenter=READER", "--force"), "--force has no effect without --samples"),
+        ("maker", ("--floor", "--neighbours=5"), "--neighbours has no effect without --samples$"),
+        ("maker", ("--inception=no.pth",), "--inception has no effect without --samples"),
+        ("maker", ("--samples=64", "--force", "--inception=no.pth"), "--force has no effect with"),
         ("maker", ("--samples=64", "--inception=no.pth"), "no such weights file: no.pth"),
         ("maker", ("--floor", "--split=train"), "train is the training split; give another"),
         ("maker", ("--segmenter=MAKER",), "makes images from `image`, not from `segmentation`"),
@@ -231,7 +236,8 @@ def test_images_made_of_masks_are_labelled_by_a_segmenter(run, runs):
 def test_plain_metrics_unless_scores_are_asked_for():
     options = evaluate._arguments().parse_args(["--workdir=w"])
     assert not any(getattr(options, kind) for kind in evaluate.KINDS)
-    assert (options.neighbours, options.force, options.split) == (16, False, "")
+    assert (options.neighbours, options.force, options.split) == (None, False, "")
+    assert evaluate.NEIGHBOURS == 16
     assert (options.batch_size, options.reals, options.inception) == (None, None, None)
     options.batch_size = options.samples = options.reals = 1
     options.neighbours = 0

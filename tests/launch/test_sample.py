@@ -296,6 +296,8 @@ def test_a_row_has_its_own_label_unless_one_is_asked_for(label, labels):
             ["--seeds=0-1048576"],
             r"out.png: 1,048,577 images have 67,108,928 pixels, and a picture takes 67,108,864",
         ),
+        ("sketched", ["--split=test"], r"--split has no effect here: no row of a split is compl"),
+        ("masked", ["--split=test", "--condition=IN/ids.png"], r"--split has no effect here"),
         ("masked", ["--seeds=10-12"], r"12 rows to complete, 0 to 11; seed 12 is beyond"),
     ],
 )

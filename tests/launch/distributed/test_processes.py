@@ -255,6 +255,7 @@ def test_a_service_that_is_gone_is_a_lost_process(monkeypatch):
 def test_processes_on_several_hosts_share_a_compilation_cache(monkeypatch, hosts, given, settings):
     updates = []
     monkeypatch.setattr(processes.jax.config, "update", lambda *setting: updates.append(setting))
+    monkeypatch.setattr(processes.jax, "default_backend", lambda: "tpu")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", given)
     group, _ = groups(2)
     group.hosts = hosts
@@ -262,6 +263,10 @@ def test_processes_on_several_hosts_share_a_compilation_cache(monkeypatch, hosts
     assert updates == settings
     group.share_compilation_cache("gs://bucket/run")
     assert updates == settings
+    updates.clear()
+    monkeypatch.setattr(processes.jax, "default_backend", lambda: "cpu")
+    group.share_compilation_cache("gs://bucket/run")
+    assert updates == [("jax_enable_compilation_cache", False)]
 
 
 def test_without_a_cluster_the_address_is_asked_for():

@@ -94,23 +94,24 @@ def program(**sizes):
 def test_a_program_is_refused_where_it_does_not_fit(monkeypatch):
     free = {"here": 3 * GIB, "there": 2 * GIB}
     monkeypatch.setattr(memory, "free_memory", lambda: free)
-    memory.check(program(temp=GIB, output=3 * GIB, alias=2 * GIB, argument=9 * GIB), "Do less.")
+    memory.check(program(temp=GIB, output=3 * GIB, alias=2 * GIB, argument=9 * GIB), "", "it")
     with pytest.raises(
-        UserError, match=r"needs 2\.5 GiB beside .* 2\.0 GiB are free there\. Do less\.$"
+        UserError,
+        match=r"before it begins: it needs 2\.5 GiB beside .* 2\.0 GiB are free there\. Do less\.$",
     ):
-        memory.check(program(temp=1.5 * GIB, output=3 * GIB, alias=2 * GIB), "Do less.")
+        memory.check(program(temp=1.5 * GIB, output=3 * GIB, alias=2 * GIB), "Do less.", "it")
     monkeypatch.setattr(memory, "free_memory", dict)
-    memory.check(program(temp=10**15), "")  # nobody knows what is free
+    memory.check(program(temp=10**15), "", "")  # nobody knows what is free
 
 
 def test_devices_of_one_machine_share_its_memory(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: {"here": 7 * GIB})
     step = program(temp=GIB)
-    memory.check(step, "")
+    memory.check(step, "", "")
     mesh = jax.make_mesh((8,), ("data",))
     step.input_shardings = [jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())]
     with pytest.raises(UserError, match=r"it needs 8\.0 GiB"):
-        memory.check(step, "")
+        memory.check(step, "", "")
 
 
 def test_accelerators_count_for_themselves(monkeypatch):
@@ -124,25 +125,27 @@ def test_accelerators_count_for_themselves(monkeypatch):
 
     devices = [device(0, 9 * GIB, GIB), device(1, 9 * GIB, 4 * GIB), device(2, 0, 0)]
     monkeypatch.setattr(jax, "local_devices", lambda: devices)
-    memory.check(program(temp=5 * GIB), "")
+    memory.check(program(temp=5 * GIB), "", "")
     with pytest.raises(UserError, match=r"needs 6\.0 GiB .* 5\.0 GiB are free on cuda:1"):
-        memory.check(program(temp=6 * GIB), "")
+        memory.check(program(temp=6 * GIB), "", "")
 
 
-def test_a_checked_step_compiles_once_and_checks_once(monkeypatch):
+def test_a_checked_step_compiles_and_checks_each_form_once(monkeypatch):
     compilations, checks = [], []
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, seconds, **rest: compilations.append(name) if "backend_compile" in name else 0
     )
-    monkeypatch.setattr(memory, "check", lambda compiled, advice: checks.append(advice))
-    train = jax.jit(lambda state, feed, step: (state * 3 + feed, step), donate_argnums=0)
-    step = memory.CheckedStep(train, train.lower, "advice")
-    state, feed = jnp.arange(5.0), jnp.ones(5)
+    monkeypatch.setattr(memory, "check", lambda compiled, *words: checks.append(words))
+    train = jax.jit(lambda state, feed, step: (state * 3 + feed["x"], step), donate_argnums=0)
+    step = memory.CheckedStep(train, train.lower, "advice", "it")
+    state, feed = jnp.arange(5.0), {"x": jnp.ones(5)}
     compilations.clear()
     state, _ = step(state, feed, 0)
     state, number = step(state, feed, 7)
-    assert (len(compilations), checks, int(number)) == (1, ["advice"], 7)
+    assert (len(compilations), checks, int(number)) == (1, [("advice", "it")], 7)
     np.testing.assert_array_equal(state, np.arange(5.0) * 9 + 4)
+    step(state, {"x": np.ones(1, np.float32)}, 0)  # another form is another program
+    assert (len(compilations), len(checks)) == (2, 2)
 
 
 def test_memory_that_runs_out_all_the_same_is_one_message():
@@ -150,14 +153,14 @@ def test_memory_that_runs_out_all_the_same_is_one_message():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nx")
 
     lower = jax.jit(lambda state, feed, step: state).lower
-    step = memory.CheckedStep(train, lower, "Do less.")
+    step = memory.CheckedStep(train, lower, "Do less.", "a training step")
     with pytest.raises(
         UserError, match=r"\(Out of memory allocating 9 bytes\.\), in a training step\. Do less"
     ):
-        step(1.0, 1.0, 1)
-    step = memory.CheckedStep(lambda *rest: 1 / 0, lower, "")
+        step(1.0, {}, 1)
+    step = memory.CheckedStep(lambda *rest: 1 / 0, lower, "", "")
     with pytest.raises(ZeroDivisionError):
-        step(1.0, 1.0, 1)
+        step(1.0, {}, 1)
 
 
 def test_advice_names_the_keys_and_their_values():

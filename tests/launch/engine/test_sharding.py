@@ -99,6 +99,8 @@ def test_jax_is_set_up_and_the_users_flags_stay(monkeypatch):
     updates = {}
     monkeypatch.setattr(jax.config, "update", updates.__setitem__)
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere")
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    monkeypatch.delenv("PJRT_NPROC")
     sharding.set_up_jax()
     sharding.set_up_jax()
     flags = "--xla_dump_to=/nowhere --xla_cpu_prefer_vector_width=512"
@@ -107,7 +109,9 @@ def test_jax_is_set_up_and_the_users_flags_stay(monkeypatch):
         "jax_persistent_cache_min_compile_time_secs": 0.1,
         "jax_persistent_cache_min_entry_size_bytes": -1,
         "jax_cpu_enable_async_dispatch": False,  # eight simulated devices
+        "jax_enable_compilation_cache": False,
     }
+    assert os.environ["PJRT_NPROC"] == "64"
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
     sharding.set_up_jax()
