@@ -1,10 +1,13 @@
 """What is improbable is a fault that names the argument which confirms or changes it."""
 
+from collections import Counter
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from launch.data.folders import folder, open_folder
+from launch.data.folders import doubts, folder, open_folder
 from launch.data.folders.reading import Options
 
 
@@ -252,3 +255,66 @@ def test_orientations_that_contradict_each_other(tmp_path):
     make(tmp_path, mask=turn, exif=exif)
     said, _ = problem(tmp_path)
     assert said.startswith("6 images are turned by EXIF; some masks fit the stored image and some")
+
+
+def soft_values(counts, **options):
+    return doubts._soft(Counter(counts), None, Options(**options))
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({0: 50, 255: 30, 10: 5, 90: 5, 200: 5}, 3),
+        ({0: 50, 255: 30, 10: 5, 90: 5}, None),  # two between
+        ({0: 50, 255: 20, 10: 10, 90: 10, 200: 10}, 3),  # 30 % between: just so
+        ({0: 50, 255: 19, 10: 11, 90: 10, 200: 10}, None),
+        ({1: 50, 255: 30, 10: 5, 90: 5, 200: 5}, None),  # no 0
+        ({0: 50, 254: 30, 10: 5, 11: 5, 13: 5}, None),  # narrow, and no full scale
+        ({0: 50, 254: 30, 10: 5, 14: 5, 22: 5}, None),  # a span of 4 times their number
+        ({0: 50, 254: 30, 10: 5, 14: 5, 23: 5}, 3),
+        ({0: 50, 255: 30, 1: 5, 2: 5, 3: 5}, None),  # ids without a gap
+        ({0: 500, 33: 300} | dict.fromkeys(range(1, 33), 5), 32),  # so many are no ids
+        ({0: 500, 32: 300} | dict.fromkeys(range(1, 32), 5), None),
+    ],
+)
+def test_what_counts_as_a_smooth_edge(counts, expected):
+    assert soft_values(counts, ignore=-1) == expected
+
+
+def test_void_and_known_classes_are_no_smooth_edge():
+    edges = {0: 50, 255: 30, 10: 5, 90: 5, 200: 5}
+    assert soft_values(edges, ignore=90) is None
+    assert soft_values(edges, ignore=-1, classes=201) is None
+    assert soft_values(edges, ignore=-1, classes=200) == 3
+    table = SimpleNamespace(names={0: "a", 200: "b"})
+    assert doubts._soft(Counter(edges), table, Options(ignore=-1)) is None
+    table.names = {0: "a", 199: "b"}
+    assert doubts._soft(Counter(edges), table, Options(ignore=-1)) == 3
+
+
+def numbered(*tops, objects=1.0, first=1):
+    """Contents of masks that number objects from `first` to each of `tops`."""
+    return [
+        SimpleNamespace(objects=objects, counts=dict.fromkeys([0, *range(first, top + 1)], 9))
+        for top in tops
+    ]
+
+
+@pytest.mark.parametrize(
+    ("contents", "expected"),
+    [
+        (numbered(3, 4, 5), True),
+        (numbered(2, 3, 4), False),  # never more than four
+        (numbered(5, 5, 4), False),  # two ends only
+        (numbered(5), False),
+        (numbered(3, 5) + numbered(4, objects=0.41), True),  # 80 % are connected
+        (numbered(3, 5) + numbered(4, objects=0.39), False),
+        (numbered(3, 4) + numbered(5, 6, first=2), True),  # half of them from 1 on
+        (numbered(3) + numbered(4, 5, first=2), False),
+        (numbered(300) + numbered(4, 5, first=2), True),  # more numbers than there are classes
+        (numbered(3, 4, 5) + numbered(*range(9), objects=None), True),
+        (numbered(3, 4, 5) + numbered(*range(10), objects=None), False),  # under a quarter
+    ],
+)
+def test_what_counts_as_numbers_of_objects(contents, expected):
+    assert doubts._instances(contents) is expected
