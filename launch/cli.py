@@ -22,7 +22,7 @@ from launch.config.errors import (
     UserError,
     describe_out_of_memory,
 )
-from launch.engine import memory, preemption
+from launch.engine import preemption
 from launch.reporting import outputs
 
 logger = logging.getLogger("segen")
@@ -63,7 +63,9 @@ def ending(error: BaseException) -> tuple[str, int] | None:
         problem = f"cannot write {error.filename or 'a file'}: {os.strerror(error.errno)}"
         return problem, UserError.exit_code
     if problem := describe_out_of_memory(error):
-        return f"{problem}. {memory.LESS}", UserError.exit_code
+        from launch.engine import memory_advice
+
+        return f"{problem}. {memory_advice.LESS}", UserError.exit_code
     from launch.storage import bucket
 
     if problem := bucket.describe_bucket_error(error):

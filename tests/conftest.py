@@ -7,9 +7,13 @@ import threading
 from pathlib import Path
 
 # Tests spend most of their time in XLA's compiler, and their numbers do not need its late
-# optimisations. Commands that tests start as processes inherit the flags.
-UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-os.environ.setdefault("XLA_FLAGS", UNOPTIMISED)
+# optimisations, nor its slow way of fusing. Commands that tests start as processes inherit the
+# flags.
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
+os.environ.setdefault("XLA_FLAGS", QUICK)
 if "xla_cpu_prefer_vector_width" not in os.environ["XLA_FLAGS"]:
     # What commands add; the flags are part of a program's name in the compilation cache.
     os.environ["XLA_FLAGS"] += " --xla_cpu_prefer_vector_width=512"
@@ -43,7 +47,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.config.update("jax_numpy_rank_promotion", "allow")
 jax.config.update("jax_compilation_cache_dir", str(CACHE / "jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 for name in ("COMPILATION_CACHE_DIR", "PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
     # For the commands that tests start, in this process or another.

@@ -93,20 +93,27 @@ def build(config: ConfigDict, data: batches.Data, training: bool = True) -> Expe
         pmap=pmap,
         skip_nonfinite=config.nonfinite.action == "skip",
     )
-    compiled = _with_memory_checks(compiled, memory.advise(values, task.accumulates))
+    compiled = _with_memory_checks(compiled, values, task.accumulates)
     return Experiment(task, compiled, mesh, data.example)
 
 
-def _with_memory_checks(steps, advice):
+def _with_memory_checks(steps, values, accumulates):
     """Compiled steps which are refused before they first run if memory cannot hold them."""
+
+    def advise(training):
+        from launch.engine import memory_advice
+
+        return memory_advice.advise(values, accumulates) if training else memory_advice.LESS
+
     names = "eval_step", "score_step", "figures", "sample", "complete", "interpolate", "predict"
+    words = partial(advise, False)
     ready = {
-        name: memory.CheckedStep(step, step.lower, memory.LESS, f"{name}()")
+        name: memory.CheckedStep(step, step.lower, words, f"{name}()")
         for name in names
         if (step := getattr(steps, name))
     }
-    ready["train"] = memory.CheckedStep(steps.train, steps.lower_train, advice, "a training step")
-    return steps._replace(**ready)
+    train = memory.CheckedStep(steps.train, steps.lower_train, partial(advise, True), "training")
+    return steps._replace(train=train, **ready)
 
 
 def make_task(

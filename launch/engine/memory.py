@@ -6,17 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from launch.config.errors import UserError, describe_out_of_memory
-
-LESS = (
-    "Less is needed with a smaller batch (--batch_size, or config.data.batch_size and "
-    "config.eval.batch_size of a training), smaller images or windows, a smaller net, or "
-    "config.data.resident=False"
-)
-# Last parts of the keys of nets and data whose size decides the memory of a step.
-SIZES = ("size", "limit", "crop", "widths", "width", "hidden", "features", "channels")
 
 
 class CheckedStep:
@@ -28,11 +19,11 @@ class CheckedStep:
     Args:
       function: (state, feed, *rest) -> outputs, by `jit` or `pmap`.
       lower: of the same arguments, gives what `compile()` compiles for `function`.
-      advice: what lowers the need, for messages.
+      advice: () -> what lowers the need, for messages.
       name: what it is, for messages.
     """
 
-    def __init__(self, function: Callable, lower: Callable, advice: str, name: str):
+    def __init__(self, function: Callable, lower: Callable, advice: Callable, name: str):
         self._function, self._lower, self._advice, self._name = function, lower, advice, name
         self._checked = set()
 
@@ -51,16 +42,16 @@ class CheckedStep:
             return self._function(state, feed, *rest)
         except Exception as error:  # jaxlib's own class, of the first call or of a later one
             if problem := describe_out_of_memory(error):
-                raise UserError(f"{problem}, in {self._name}. {self._advice}") from error
+                raise UserError(f"{problem}, in {self._name}. {self._advice()}") from error
             raise
 
 
-def check(compiled: Any, advice: str, name: str) -> None:
+def check(compiled: Any, advice: Callable[[], str], name: str) -> None:
     """Refuses a compiled program whose need of memory is larger than what is free.
 
     Args:
       compiled: a compiled program; its arguments are in memory already.
-      advice: what lowers the need, for the message.
+      advice: () -> what lowers the need, for the message.
       name: what the program is, for the message.
 
     Raises:
@@ -79,7 +70,7 @@ def check(compiled: Any, advice: str, name: str) -> None:
     if place and needed > free[place]:
         raise UserError(
             f"out of memory before {name} begins: it needs {_gib(needed)} beside the state and "
-            f"the batch, and {_gib(free[place])} are free {place}. {advice}"
+            f"the batch, and {_gib(free[place])} are free {place}. {advice()}"
         )
 
 
@@ -109,35 +100,6 @@ def free_memory(root: Path = Path("/")) -> dict[str, int]:
     if most != resource.RLIM_INFINITY and "VmSize" in size:
         free["below the limit of `ulimit -v`"] = most - 1024 * size["VmSize"]
     return {name: max(0, left) for name, left in free.items()}
-
-
-def advise(values: dict[str, Any], accumulates: bool) -> str:
-    """Says which keys lower the memory of a training step.
-
-    Args:
-      values: {dotted key: value} of a whole config.
-      accumulates: whether the task can be trained by micro-batches.
-
-    Returns:
-      A sentence.
-    """
-    batch, parts = values["data.batch_size"], []
-    if batch > 1:
-        parts.append(f"a smaller config.data.batch_size ({batch})")
-        if accumulates and values["train.accumulate"] < batch:
-            parts.append(f"a larger config.train.accumulate ({values['train.accumulate']})")
-    for key, value in values.items():
-        sections, _, last = key.rpartition(".")
-        if sections.startswith(("model", "data.kwargs", "data.preprocess")) and value:
-            if last == "limit" and np.any(values.get(f"{sections}.size", 0)):
-                continue  # of the sizes that files have, where no size is given
-            if last in SIZES:
-                parts.append(f"a smaller config.{key} ({value})")
-            elif last == "glimpses":
-                parts.append(f"fewer config.{key} ({value})")
-    parts += ["config.data.resident=False"] if values["data.resident"] else []
-    parts += [f"config.{key}=True" for key, v in values.items() if key.endswith("remat") and not v]
-    return "Less is needed with " + ", or with ".join(parts or ["a smaller net"])
 
 
 def _local_devices(compiled, count):
