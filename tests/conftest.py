@@ -1,5 +1,6 @@
 """Eight simulated devices, strict arithmetic, and a compilation cache of the suite's own."""
 
+import gc
 import os
 import re
 import signal
@@ -56,6 +57,8 @@ os.environ["PJRT_NPROC"] = "64"  # as `sharding.set_up_jax` has it for simulated
 # scikit-learn, which some tests compare with, counts cores by joblib, and that warns where a
 # machine does not tell (a chroot or container without /sys).
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
+# What JAX keeps of thousands of programs, Python would look through again and again.
+gc.set_threshold(50_000, 20, 50)
 cli.quiet()
 cli.install_handler()
 # A suite in the background, or under nohup, is started to ignore these signals, and so would

@@ -28,6 +28,6 @@ def test_outcomes(tmp_path):
 
 def test_no_flip_changes_a_number_without_a_word(tmp_path, monkeypatch):
     monkeypatch.chdir(flips.runs.ROOT)
-    count = flips.storm(tmp_path, 24, seed=0)
+    count = flips.storm(tmp_path, 8, seed=0)
     assert count["silent"] == 0, count["files"]
-    assert count["refused"] + count["said"] > 8
+    assert count["refused"] + count["said"] > 2

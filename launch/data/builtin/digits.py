@@ -10,7 +10,6 @@ import io
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
-from sklearn.datasets import load_digits
 
 LEVELS = 16  # a pixel of scikit-learn counts the ink in a 4 x 4 block: 0 to 16
 
@@ -49,6 +48,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples(False), "test": self._generate_examples(True)}
 
     def _generate_examples(self, test):
+        from sklearn.datasets import load_digits  # a second that prepared data do without
+
         counts, labels = load_digits(return_X_y=True)
         pixels = np.round(counts * 255 / LEVELS).astype(np.uint8).reshape(-1, 8, 8)
         for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):

@@ -9,7 +9,6 @@ import functools
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits, load_sample_images
 
 SIDE = 64  # height and width of a scene, in pixels
 Y, X = np.mgrid[:SIDE, :SIDE].astype(np.float32)
@@ -255,10 +254,12 @@ def _piece(picture, rng):
 @functools.cache
 def _tiles(split):
     """The tiles of photographs that a split may use, as PIL images."""
+    from sklearn import datasets  # a second that prepared data do without
+
     height, width = TILE
     tiles = (
         photo[y * height : (y + 1) * height, x * width : (x + 1) * width]
-        for photo in load_sample_images().images
+        for photo in datasets.load_sample_images().images
         for y in range(4)
         for x in range(5)
         if (x + 2 * y) % 5 in SHARE[split]
@@ -269,6 +270,8 @@ def _tiles(split):
 @functools.cache
 def _glyphs(split):
     """The digits that a split may use, as PIL images of floats."""
-    ink = load_digits().images.astype(np.float32) / 16
+    from sklearn import datasets
+
+    ink = datasets.load_digits().images.astype(np.float32) / 16
     parts = [ink[part::5] for part in SHARE[split]]
     return [Image.fromarray(np.pad(glyph, 2)) for glyph in np.concatenate(parts)]
