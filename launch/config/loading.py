@@ -39,12 +39,12 @@ def load(spec: str) -> ConfigDict:
         path = installed
     try:
         config = _execute(path, variant)
-        _check_plain(config.to_dict(), path)
-        return with_defaults(config, str(path))
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # any code of the user's
         raise UserError(f"--config: {_place(path, error)}: {_reason(error)}")
+    _check_plain(config.to_dict(), path)
+    return with_defaults(config, str(path))
 
 
 def _execute(path: Path, variant: str) -> ConfigDict:

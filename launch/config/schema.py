@@ -266,5 +266,5 @@ def flatten(tree: dict, prefix: str = "") -> dict:
     flat = {}
     for key, value in tree.items():
         nested = isinstance(value, dict) and value
-        flat |= flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return flat

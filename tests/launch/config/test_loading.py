@@ -49,6 +49,21 @@ def test_unknown_keys_and_types_are_named(content, message):
         loading.with_defaults(ConfigDict(content), "mine.py")
 
 
+def test_numbers_may_be_keys(tmp_path):
+    """As in a schedule that falls in steps; config.json has them as text."""
+    (tmp_path / "steps.py").write_text(
+        "from configs.unet import get_config as unet\n"
+        "def get_config(variant=''):\n"
+        "    config = unet()\n"
+        "    config.optimizer.learning_rate = {\n"
+        "        'name': 'optax:piecewise_constant_schedule', 'init_value': 1e-3,\n"
+        "        'boundaries_and_scales': {100: 0.1, 300: 0.5}}\n"
+        "    return config\n"
+    )
+    rate = loading.load(str(tmp_path / "steps.py")).optimizer.learning_rate
+    assert rate.boundaries_and_scales.to_dict() == {"100": 0.1, "300": 0.5}
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
