@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from scipy.special import log_softmax, logsumexp
 
 from jaxgen import autoregressive
 from jaxgen.likelihoods import pixels
-from jaxgen.likelihoods.pixels import binary, draw, logistic_mixture, softmax
+from jaxgen.likelihoods.pixels import binary, logistic_mixture, softmax
 from tests.jaxgen.nets.test_masked import normal
 
 KEY = jax.random.key(0)
@@ -19,6 +20,11 @@ def compiled(model):
     """A likelihood with its functions compiled."""
     names = ("parameters", "log_prob", "log_masses")
     return model._replace(**{name: jax.jit(getattr(model, name)) for name in names})
+
+
+def draw(model, parameters, uniform):
+    """`pixels.draw`, compiled as a whole."""
+    return jax.jit(partial(pixels.draw, model))(parameters, uniform)
 
 
 MODELS = {

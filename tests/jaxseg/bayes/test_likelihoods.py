@@ -13,6 +13,21 @@ from jaxseg.bayes import likelihoods, normal_densities
 CLASSES, IGNORE = 3, 255
 
 
+def compiled(make):
+    """A maker of likelihoods whose log_prob is compiled as a whole."""
+
+    def make_compiled(*args, **kwargs):
+        model = make(*args, **kwargs)
+        return model._replace(log_prob=jax.jit(model.log_prob))
+
+    return make_compiled
+
+
+histogram = compiled(likelihoods.histogram)
+gaussian = compiled(likelihoods.gaussian)
+mixture = compiled(likelihoods.mixture)
+
+
 @pytest.fixture(scope="module")
 def pixels():
     """Features [4, 30, 20, 2] in about [0, 1] and labels [4, 30, 20] of two-part classes."""
@@ -42,7 +57,7 @@ def test_histogram_is_the_smoothed_share_of_each_cell(bins, smoothing):
     rng = np.random.default_rng(0)
     features = np.float32(rng.uniform(-0.1, 1.1, (30, 20, 2)))
     labels = np.where(rng.random((30, 20)) < 0.2, IGNORE, rng.integers(0, 2, (30, 20)))
-    model = likelihoods.histogram(2, bins, smoothing)
+    model = histogram(2, bins, smoothing)
     found = model.log_prob(likelihoods.fit(model, lambda: [(features, labels)]), features)
     edges = np.linspace(0, 1, bins + 1)
     for number in range(2):
@@ -55,7 +70,7 @@ def test_histogram_is_the_smoothed_share_of_each_cell(bins, smoothing):
 
 
 def test_gaussian_is_that_of_scipy(pixels):
-    model = likelihoods.gaussian(CLASSES, regularisation=1e-3)
+    model = gaussian(CLASSES, regularisation=1e-3)
     found = model.log_prob(likelihoods.fit(model, one_by_one(*pixels)), pixels[0])
     for number in range(CLASSES):
         own = of_class(pixels, number)
@@ -68,7 +83,7 @@ def test_one_feature_and_the_class_frequencies_are_gaussian_naive_bayes(pixels):
     features, labels = pixels[0][1:, ..., :1], pixels[1][1:]
     flat, known = features.reshape(-1, 1), labels.ravel()
     reference = GaussianNB(var_smoothing=0).fit(np.float64(flat), known)
-    model = likelihoods.gaussian(CLASSES, regularisation=1e-9)
+    model = gaussian(CLASSES, regularisation=1e-9)
     found = model.log_prob(likelihoods.fit(model, one_by_one(features, labels)), flat)
     posterior = jax.nn.softmax(found + np.log(reference.class_prior_)[None], axis=-1)
     np.testing.assert_allclose(posterior, reference.predict_proba(flat), atol=1e-4)
@@ -76,7 +91,7 @@ def test_one_feature_and_the_class_frequencies_are_gaussian_naive_bayes(pixels):
 
 @pytest.mark.parametrize("steps", [1, 20])
 def test_mixture_is_em_of_sklearn_from_the_same_start(pixels, steps):
-    model = likelihoods.mixture(CLASSES, components=2, steps=steps, regularisation=1e-4)
+    model = mixture(CLASSES, components=2, steps=steps, regularisation=1e-4)
     params = likelihoods.fit(model, one_by_one(*pixels))
     found = model.log_prob(params, pixels[0].reshape(-1, 2))
     for number in range(CLASSES):
@@ -106,16 +121,16 @@ def test_mixture_of_two_parts_beats_one_gaussian(pixels):
         found = model.log_prob(likelihoods.fit(model, one_by_one(*pixels)), pixels[0][1:])
         return np.take_along_axis(np.asarray(found), pixels[1][1:, ..., None], -1).mean()
 
-    one, two = likelihoods.gaussian(CLASSES), likelihoods.mixture(CLASSES, 2, steps=20)
+    one, two = gaussian(CLASSES), mixture(CLASSES, 2, steps=20)
     assert mean_log_likelihood(two) > mean_log_likelihood(one) + 0.3
 
 
 @pytest.mark.parametrize(
     "model",
     [
-        likelihoods.histogram(CLASSES),
-        likelihoods.gaussian(CLASSES),
-        likelihoods.mixture(CLASSES, 2),
+        histogram(CLASSES),
+        gaussian(CLASSES),
+        mixture(CLASSES, 2),
     ],
     ids=["histogram", "gaussian", "mixture"],
 )
@@ -160,7 +175,7 @@ class TestEvery:
 
 
 def test_a_histogram_by_default_has_sixteen_bins_and_counts_one_more():
-    model = likelihoods.histogram(2)
+    model = histogram(2)
     features = np.float32([[0.0], [0.99], [0.99]])
     params = likelihoods.fit(model, lambda: [(features, np.array([0, 1, 255]))])
     expected = np.log(np.ones((2, 16)) / 17)
@@ -172,11 +187,11 @@ def test_a_histogram_by_default_has_sixteen_bins_and_counts_one_more():
 def test_the_defaults_of_normal_densities():
     # Constant features: the variance is the regularisation alone, of a hundredth squared.
     data = lambda: [(np.full((3, 1), 0.5, np.float32), np.array([0, 0, 1]))]
-    one = likelihoods.gaussian(2)
+    one = gaussian(2)
     found = one.log_prob(likelihoods.fit(one, data), np.float32([[0.5], [0.51]]))
     peak = -np.log(0.01 * np.sqrt(2 * np.pi))
     np.testing.assert_allclose(found, [[peak, peak], [peak - 0.5, peak - 0.5]], rtol=1e-3)
-    several = likelihoods.mixture(2)
+    several = mixture(2)
     sums = {"count": np.array([[2.0], [1]]), "first": np.array([[[1.0]], [[0.5]]])}
     params = several.fit(sums | {"second": np.array([[[0.5]], [[0.25]]])})
     assert params["mean"].shape == (2, 4, 1)
@@ -186,7 +201,7 @@ def test_the_defaults_of_normal_densities():
 
 def test_a_histogram_may_fill_half_a_gigabyte():
     features, ids = np.zeros((1, 2), np.float32), np.zeros(1, int)
-    counts = lambda bins: jax.eval_shape(likelihoods.histogram(2, bins).sums, None, features, ids)
+    counts = lambda bins: jax.eval_shape(histogram(2, bins).sums, None, features, ids)
     assert counts(2**13).size == 2**27
     with pytest.raises(ValueError, match="fewer bins"):
         counts(2**13 + 1)
@@ -194,18 +209,16 @@ def test_a_histogram_may_fill_half_a_gigabyte():
 
 def test_options_that_cannot_be_meant():
     with pytest.raises(ValueError, match="bins"):
-        likelihoods.histogram(3, bins=0)
+        histogram(3, bins=0)
     with pytest.raises(ValueError, match="smoothing"):
-        likelihoods.histogram(3, smoothing=0.0)
+        histogram(3, smoothing=0.0)
     with pytest.raises(ValueError, match="regularisation"):
-        likelihoods.gaussian(3, regularisation=0.0)
+        gaussian(3, regularisation=0.0)
     with pytest.raises(ValueError, match="components"):
-        likelihoods.mixture(3, components=0)
+        mixture(3, components=0)
     with pytest.raises(ValueError, match="steps"):
-        likelihoods.mixture(3, components=2, steps=0)
+        mixture(3, components=2, steps=0)
     with pytest.raises(ValueError, match="fewer bins"):
-        likelihoods.histogram(3, bins=64).sums(None, np.zeros((1, 6)), np.zeros(1, int))
+        histogram(3, bins=64).sums(None, np.zeros((1, 6)), np.zeros(1, int))
     with pytest.raises(ValueError, match="nothing to fit"):
-        likelihoods.fit(
-            likelihoods.gaussian(2), lambda: [(np.zeros((2, 2, 1)), np.full((2, 2), IGNORE))]
-        )
+        likelihoods.fit(gaussian(2), lambda: [(np.zeros((2, 2, 1)), np.full((2, 2), IGNORE))])
