@@ -1,5 +1,6 @@
 """From a config to compiled steps."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from launch.config import schema
 from launch.config.errors import UserError
 from launch.data import batches, sources
-from launch.engine import experiments
+from launch.engine import experiments, memory
 
 LARGE = "tests.launch.engine.test_experiments:large"
 
@@ -39,6 +40,21 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count(small, evaluate
         "nll",
         "nll_bits_per_dim",
     }
+
+
+def test_steps_that_memory_cannot_hold_are_refused_before_they_run(small, monkeypatch):
+    _, experiment = exact(small, 1)
+    compiled = experiment.compiled
+    state, data = experiments.initial_state(experiment), batches.open_data(small.data, "test")
+    monkeypatch.setattr(memory, "free_memory", lambda: {"here": 1})
+    for name in ("eval_step", "score_step", "sample", "complete", "figures"):
+        run = partial(experiments.evaluate, experiment, state, data, 64, getattr(compiled, name))
+        with pytest.raises(UserError, match=rf"before {name}\(\) begins: .*\(--batch_size"):
+            run()
+    # Training is told of the keys of its config.
+    shape = compiled.put_batch(next(batches.eval_batches(data, 8)))
+    with pytest.raises(UserError, match=r"before training begins: .* config\.data\.batch_size \("):
+        compiled.train(state, shape, 0)
 
 
 def test_numbers_that_json_cannot_hold_become_null():
