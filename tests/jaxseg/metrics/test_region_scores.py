@@ -23,6 +23,7 @@ def best_agreement(prediction, truth):
 @given(labelled(5), labelled(4))
 def test_correct_overlap_is_the_best_renaming(prediction, truth):
     table = region_scores.overlaps(prediction, truth)
+    assert table.sum() == truth.size
     found = region_scores.correct_overlap(table)
     assert found == pytest.approx(best_agreement(prediction, truth))
 

@@ -318,3 +318,28 @@ def numbered(*tops, objects=1.0, first=1):
 )
 def test_what_counts_as_numbers_of_objects(contents, expected):
     assert doubts._instances(contents) is expected
+
+
+def deep(*ranges):
+    """An image of 16 bits, with what its channels hold."""
+    return None, SimpleNamespace(dtype="uint16", ranges=ranges)
+
+
+def test_one_range_for_grey_beside_colour_else_one_for_each_channel():
+    grey, colour = deep((5, 90)), deep((9, 70), (3, 60), (8, 95))
+    scale = lambda known, counts, channels=3: doubts._ranges(known, counts, channels, Options())
+    assert scale([grey, colour], {1: 1, 3: 1}) == (((5.0, 90.0),) * 3, [])
+    assert scale([grey], {1: 1}) == (((5.0, 90.0),) * 3, [])
+    other = deep((1, 71), (4, 61), (9, 80))
+    assert scale([colour, other], {3: 2}) == (((1.0, 71.0), (3.0, 61.0), (8.0, 95.0)), [])
+
+
+def test_only_pairs_whose_sizes_are_known_are_compared():
+    pair = SimpleNamespace(image="a.png", mask="b.png")
+    contents = lambda size, mask: SimpleNamespace(
+        size=size, mask_size=mask, orientation=1, mask_orientation=1
+    )
+    for size, mask in (((), (2, 2)), ((2, 2), ()), ((2, 3), (2, 3))):
+        assert doubts.sizes([pair], [contents(size, mask)], False) == []
+    (wrong,) = doubts.sizes([pair], [contents((2, 3), (3, 2))], False)
+    assert wrong.path == "b.png"
