@@ -77,7 +77,7 @@ class Evaluator:
         self._experiment, self._data, self._split = experiment, data, split
         self._batch_size, self._metrics, self._monitor = batch_size, metrics, monitor
         self._check_collapse = check_collapse
-        rows = sharding.round_up(min(batch_size, SHOWN), experiment.mesh)
+        rows = sharding.round_up(min(batch_size, SHOWN, data.split.size), experiment.mesh)
         self._shown = next(batches.eval_batches(data, rows, *sharding.process_place()))
 
     def __call__(self, state: Any, step: int) -> tuple[dict[str, float], Any]:

@@ -65,6 +65,12 @@ def test_without_check_and_monitor_a_state_is_evaluated_alone():
     assert evaluator(Recording(), count=10)(jnp.ones(()), 1) == ({"loss": 4.5}, None)
 
 
+def test_no_empty_pictures_are_shown_for_a_small_split():
+    sink = Recording()
+    evaluator(sink, count=3)(jnp.ones(()), 1)
+    assert sink.calls[1][2] == (2 * 61 - 1, 2 * 61 - 1, 3)  # 3 pictures, as 2 x 2 tiles
+
+
 def test_a_step_may_become_the_best_where_the_rule_holds():
     assert passes("", {})
     assert passes("fid <= 3", {"fid": 3.0})
