@@ -115,7 +115,8 @@ def _check_effects(options: argparse.Namespace) -> None:
     needs = {"reals": KINDS, "inception": by_features, "force": by_features}
     needs["neighbours"] = ("samples",)
     for name, kinds in needs.items():
-        given = getattr(options, name) not in (None, False)
+        value = getattr(options, name)
+        given = value is not None and value is not False  # 0 is a value too
         if given and not any(getattr(options, kind) for kind in kinds):
             beside = " or ".join(f"--{kind}" for kind in kinds)
             raise UserError(f"--{name} has no effect without {beside}")

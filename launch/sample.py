@@ -43,17 +43,15 @@ def main(argv: list[str]) -> None:
     _check_options(options)
     sharding.set_up_jax()
     restored = trained_runs.restore(options.workdir, overrides, options.step, None)
-    from_rows = not (
-        options.interpolate or options.condition or restored.experiment.compiled.sample
-    )
-    if options.split and not from_rows:
+    completes_no_rows = options.interpolate or options.condition or _makes_samples(restored)
+    if options.split and completes_no_rows:
         raise UserError(
             "--split has no effect here: no row of a split is completed; it is for a model that "
             "only completes, without --condition or --interpolate"
         )
     if options.interpolate:
         images = _interpolate(restored, options)
-    elif options.condition or restored.experiment.compiled.sample is None:
+    elif options.condition or not _makes_samples(restored):
         images = _complete(restored, options)
     else:
         images = _sample(restored, options)
@@ -105,6 +103,10 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError("--interpolate leads from seed to seed; it takes no --condition")
     if options.interpolate and len(options.seeds or STRIP_SEEDS) < 2:
         raise UserError("--interpolate needs at least two --seeds")
+
+
+def _makes_samples(restored: trained_runs.Restored) -> bool:
+    return restored.experiment.compiled.sample is not None
 
 
 def _sample(restored: trained_runs.Restored, options: argparse.Namespace) -> np.ndarray:

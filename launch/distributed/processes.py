@@ -204,7 +204,7 @@ class ProcessGroup(Group):
 
         Only process 0 writes to JAX's compilation cache. Processes on other hosts find its
         entries in the workdir, unless JAX_COMPILATION_CACHE_DIR names another folder. On
-        CPUs there is no such cache: see `launch.engine.sharding.set_up_jax`.
+        CPUs the cache is turned off, for the reason in `launch.engine.sharding.set_up_jax`.
 
         Args:
           workdir: the run's folder.

@@ -198,6 +198,7 @@ def test_scores_of_completions_alone(run, runs):
         ("maker", ("--reals=80",), "--reals has no effect without --samples or --completions or"),
         ("painter", ("--segmenter=READER", "--force"), "--force has no effect without --samples"),
         ("maker", ("--floor", "--neighbours=5"), "--neighbours has no effect without --samples$"),
+        ("maker", ("--neighbours=0",), "--neighbours has no effect without --samples$"),
         ("maker", ("--inception=no.pth",), "--inception has no effect without --samples"),
         ("maker", ("--samples=64", "--force", "--inception=no.pth"), "--force has no effect with"),
         ("maker", ("--samples=64", "--inception=no.pth"), "no such weights file: no.pth"),
