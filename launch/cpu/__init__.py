@@ -1,0 +1,1 @@
+"""What makes XLA faster on CPUs; GPUs and TPUs see none of it."""

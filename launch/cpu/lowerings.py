@@ -1,0 +1,202 @@
+"""How JAX's convolutions and max-pooling become CPU programs.
+
+JAX takes a rule per platform for each of its operations. `install` gives it rules for CPUs:
+every net gains, whoever wrote it, and so do its gradients of any order, inside `scan`,
+`cond` and `vmap` too. Values are XLA's to 1e-6 of the largest. What a rule does not know
+(integers, bfloat16, three dimensions, several devices in a program, exports) stays with
+JAX's own rule.
+"""
+
+import functools
+import logging
+import math
+import os
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.interpreters import mlir
+
+from launch.cpu import convolutions, onednn
+from launch.cpu.convolutions import Window
+
+logger = logging.getLogger("segen")
+
+# Calls of fewer floating-point operations are left to XLA: oneDNN prepares each call for about
+# as long as two cores compute this many. `python -m launch.benchmarks.cpu` measures it.
+LEAST_FLOP = 2e6
+
+
+def install() -> bool:
+    """Replaces the rules for CPUs; call before anything is compiled. Again is no error.
+
+    The environment variable SEGEN_CPU_CONVOLUTIONS=xla leaves JAX's own rules in place.
+
+    Returns:
+      Whether the rules are in place.
+    """
+    choice = os.environ.get("SEGEN_CPU_CONVOLUTIONS", "")
+    if choice == "xla":
+        return False
+    if choice:
+        raise ValueError(f"SEGEN_CPU_CONVOLUTIONS={choice!r}: give xla, or leave it out")
+    try:
+        own = _rules_of_jax()
+    except (ImportError, AttributeError, KeyError) as error:
+        logger.info(f"convolutions on CPUs stay with JAX's own rules, which moved: {error}")
+        return False
+    _install(*own)
+    return True
+
+
+@functools.cache
+def _rules_of_jax():
+    """JAX's own rules, whose names are private: (convolution, pool's gradient, primitives)."""
+    from jax._src.lax import convolution, windowed_reductions
+
+    rule = functools.partial(
+        convolution._conv_general_dilated_lower, expand_complex_convolutions=True
+    )
+    pool = functools.partial(windowed_reductions._select_and_scatter_add_impl, expand_padding=True)
+    return rule, pool, windowed_reductions.select_and_scatter_add_p
+
+
+@functools.cache
+def _install(own_convolution, own_pool, pool_p):
+    rule = functools.partial(_convolution, own_convolution)
+    mlir.register_lowering(lax.conv_general_dilated_p, rule, platform="cpu")
+    pool = mlir.lower_fun(functools.partial(_pool_gradient, own_pool), multiple_results=False)
+    mlir.register_lowering(pool_p, pool, platform="cpu")
+
+
+def _convolution(own, ctx, lhs, rhs, **parameters):
+    """The rule for `conv_general_dilated`."""
+    function = _choose(ctx, parameters)
+    if function is None:
+        return own(ctx, lhs, rhs, **parameters)
+    numbers = parameters["dimension_numbers"]
+    batch, feature, *spatial = numbers.lhs_spec
+    image = (batch, *spatial, feature)
+    outputs, inputs, *taps = numbers.rhs_spec
+    batch, feature, *spatial = numbers.out_spec
+    back = tuple(int(n) for n in np.argsort((batch, *spatial, feature)))
+
+    def run(x, kernel):
+        y = function(x.transpose(image), kernel.transpose(*taps, inputs, outputs))
+        return y.transpose(back)
+
+    return mlir.lower_fun(run, multiple_results=False)(ctx, lhs, rhs)
+
+
+def _choose(ctx, parameters):
+    """A function (x [B, H, W, C], kernel [KH, KW, C, D]) -> [B, H', W', D]; None: JAX's own."""
+    shapes = _shapes(ctx, parameters)
+    if shapes is None:
+        return None
+    image, kernel, result = shapes
+    window = Window(
+        tuple(parameters["window_strides"]),
+        tuple(tuple(pair) for pair in parameters["padding"]),
+        tuple(parameters["lhs_dilation"]),
+        tuple(parameters["rhs_dilation"]),
+    )
+    groups, one = parameters["feature_group_count"], (1, 1)
+    flop = 2 * math.prod(result) * math.prod(kernel[:3])
+    flop //= math.prod(window.spread)  # the rest are products with zeros
+    fast = onednn.available() and flop >= LEAST_FLOP
+    gradient = 4 * result[1] * result[2] <= kernel[0] * kernel[1]
+    if groups == 1 and window.spread != one and window.dilation == one:
+        if gradient and fast and window.strides == one:
+            return _gradient(window, result[1:3])
+        if not gradient and window.strides == one:
+            return lambda x, k: convolutions.transposed(x, k, window, result)
+    if window.spread == one:
+        if gradient and fast and groups == 1:
+            return _gradient(window, result[1:3])
+        if not gradient and fast:
+            return lambda x, k: convolutions.convolve(x, k, window, groups)
+    negative = min(map(min, window.padding)) < 0
+    if _in_order(parameters["dimension_numbers"]) and not negative:
+        return None
+    # Inside loops XLA is fast only where the dimensions are in its own order; and where a
+    # padding is negative it reads beside the image.
+    return lambda x, k: convolutions.by_xla(x, k, window, groups)
+
+
+def _gradient(window, taps):
+    """The gradient by a kernel; JAX writes it with channels as batch and batch as channels."""
+
+    def run(x, slope):
+        x, slope = x.transpose(3, 1, 2, 0), slope.transpose(2, 0, 1, 3)
+        return convolutions.kernel_gradient(x, slope, window, taps).transpose(2, 0, 1, 3)
+
+    return run
+
+
+def _shapes(ctx, parameters):
+    """Shapes [B, H, W, C], [KH, KW, C, D], [B, H', W', D]; None where JAX's own rule is right."""
+    x, kernel = ctx.avals_in
+    (result,) = ctx.avals_out
+    module = ctx.module_context
+    one_device = getattr(module.axis_context, "num_devices", 0) == 1
+    exported = module.lowering_parameters.for_export or len(module.platforms) > 1
+    if not one_device or exported:  # partitioning and exports know no calls of oneDNN
+        return None
+    if {x.dtype, kernel.dtype, result.dtype} != {np.dtype("float32")} or x.ndim != 4:
+        return None
+    if parameters["batch_group_count"] != 1 or 0 in (*x.shape, *kernel.shape, *result.shape):
+        return None
+    numbers = parameters["dimension_numbers"]
+    pick = lambda shape, order: tuple(shape[n] for n in order)
+    order = lambda spec: (spec[0], *spec[2:], spec[1])
+    outputs, inputs, *taps = numbers.rhs_spec
+    return (
+        pick(x.shape, order(numbers.lhs_spec)),
+        pick(kernel.shape, (*taps, inputs, outputs)),
+        pick(result.shape, order(numbers.out_spec)),
+    )
+
+
+def _in_order(numbers):
+    image = (0, 3, 1, 2)
+    return (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) == (image, (3, 2, 0, 1), image)
+
+
+def _pool_gradient(
+    own, source, operand, *, select_prim, window_dimensions, window_strides, padding
+):
+    """The gradient of max-pooling: each window's source goes to its first largest element.
+
+    Windows that touch neither each other nor a padding are elements side by side; XLA would
+    search each of them with a loop.
+    """
+    sizes = tuple(window_dimensions)
+    if not (
+        select_prim is lax.ge_p
+        and operand.ndim == 4
+        and sizes[0] == sizes[3] == 1
+        and tuple(window_strides) == sizes
+        and not any(map(any, padding))
+        and not any(n % size for n, size in zip(operand.shape, sizes, strict=True))
+    ):
+        return own(
+            source,
+            operand,
+            select_prim=select_prim,
+            window_dimensions=window_dimensions,
+            window_strides=window_strides,
+            padding=padding,
+        )
+    batch, height, width, channels = operand.shape
+    _, rows, columns, _ = sizes
+    tall, wide = height // rows, width // columns
+    windows = operand.reshape(batch, tall, rows, wide, columns, channels)
+    elements = [windows[:, :, a, :, b] for a in range(rows) for b in range(columns)]
+    best, chosen = elements[0], jnp.zeros(source.shape, jnp.int32)
+    for number, element in enumerate(elements[1:], 1):
+        keep = best >= element  # as XLA compares, NaN included
+        best = jnp.where(keep, best, element)
+        chosen = jnp.where(keep, chosen, number)
+    slopes = [jnp.where(chosen == n, source, 0) for n in range(len(elements))]
+    slopes = jnp.stack(slopes, 3).reshape(batch, tall, wide, rows, columns, channels)
+    return slopes.transpose(0, 1, 3, 2, 4, 5).reshape(operand.shape)

@@ -1,0 +1,97 @@
+"""Convolutions and matrix products by oneDNN, which jaxlib for x86 Linux contains.
+
+XLA can call the library, by custom calls `__onednn$convolution` and `__onednn$matmul`,
+but its own passes do not use them in the builds on PyPI. oneDNN's convolutions run at 320 to
+350 GFLOP/s on two cores where XLA's others run at 150 to 310.
+
+The calls are not part of JAX's public interface, so they are used only with the releases of
+jaxlib that `RELEASES` names, each tested (tests/launch/cpu). A program with such a call
+cannot be exported, partitioned over devices, or kept in JAX's compilation cache.
+"""
+
+import json
+import platform
+import sys
+
+import jax
+import jaxlib
+
+# The releases of jaxlib, (major, minor), whose calls have the form that is written here.
+RELEASES = {(0, 10), (0, 11), (0, 12)}
+
+
+def available() -> bool:
+    """Whether this jaxlib has oneDNN and takes its calls in the form that we write."""
+    release = tuple(int(part) for part in jaxlib.__version__.split(".")[:2])
+    return release in RELEASES and sys.platform == "linux" and platform.machine() == "x86_64"
+
+
+def convolution(x, kernel, strides, padding, dilation, groups):
+    """A convolution (correlation) of images.
+
+    Args:
+      x: float32 [B, H, W, C].
+      kernel: float32 [KH, KW, C / groups, D].
+      strides: (rows, columns).
+      padding: ((above, below), (left, right)) zeros, none negative.
+      dilation: (rows, columns) between elements of the kernel; 1 for none.
+      groups: of channels.
+
+    Returns:
+      float32 [B, H', W', D].
+    """
+    spatial, pads = [], []
+    for axis, (low, high) in enumerate(padding):
+        size, stride = x.shape[axis + 1], strides[axis]
+        reach = dilation[axis] * (kernel.shape[axis] - 1) + 1
+        count = (size + low + high - reach) // stride + 1
+        # oneDNN gives wrong values where a padding is larger than the last output needs.
+        pads.append((low, max(0, (count - 1) * stride + reach - size - low)))
+        spatial.append(count)
+    image = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
+    config = {
+        "dims": 4,
+        "input": image,
+        "output": image,
+        "kernel": {
+            "dims": 4,
+            "filter": {
+                "input_feature_dim": 2,
+                "output_feature_dim": 3,
+                "spatial_dims": [0, 1],
+            },
+        },
+        "window": {
+            "pad_left": [low for low, _ in pads],
+            "pad_right": [high for _, high in pads],
+            "strides": list(strides),
+            "window_dilations": list(dilation),
+        },
+        "feature_groups": groups,
+    }
+    shape = (x.shape[0], *spatial, kernel.shape[3])
+    return _call(x, kernel, shape, "convolution", {"onednn_conv_config": config})
+
+
+def gram(a, b):
+    """a transposed times b.
+
+    Args:
+      a: float32 [N, P].
+      b: float32 [N, Q].
+
+    Returns:
+      float32 [P, Q].
+    """
+    config = {"onednn_matmul_config": {"transpose_a": True}}
+    return _call(a, b, (a.shape[1], b.shape[1]), "matmul", config)
+
+
+def _call(a, b, shape, target, config):
+    call = jax.ffi.ffi_call(
+        f"__onednn${target}",
+        jax.ShapeDtypeStruct(shape, a.dtype),
+        custom_call_api_version=2,
+        legacy_backend_config=json.dumps(config),
+    )
+    return call(a, b)
