@@ -23,6 +23,10 @@ if "xla_cpu_prefer_vector_width" not in os.environ["XLA_FLAGS"]:
     # What commands add; the flags are part of a program's name in the compilation cache.
     os.environ["XLA_FLAGS"] += " --xla_cpu_prefer_vector_width=512"
 
+# Programs with oneDNN's convolutions cannot be kept in the compilation cache, which saves half of
+# the suite's time. Tests of launch/cpu use them; the figures of docs/results.md do.
+os.environ.setdefault("SEGEN_CPU_CONVOLUTIONS", "xla")
+
 import hypothesis
 import jax
 import pytest

@@ -1,6 +1,7 @@
 """Memory that stays with the process between the steps of a training."""
 
 import ctypes
+import os
 import sys
 
 # Parameters of glibc's mallopt (malloc.h).
@@ -15,15 +16,28 @@ def keep_freed_memory() -> bool:
     a sixth of a U-Net's step on two cores. Kept memory counts as the process's own, at most
     its peak. Call before threads start.
 
+    On more than four cores nothing is done: threads that allocate would wait for each other.
+
     Returns:
       Whether the C library is glibc and took the settings.
     """
-    if sys.platform != "linux":
-        return False
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
+    library = _glibc()
+    if library is None or (os.cpu_count() or 1) > 4:
         return False
     # Two arenas: a third would have its own limit of 64 MiB a block, above which glibc asks
     # the system again; with one, the threads of XLA's compiler wait for each other.
     settings = ((_ARENA_MAX, 2), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1))
     return all([library.mallopt(name, value) for name, value in settings])
+
+
+def give_back() -> None:
+    """Returns freed memory to the system, so that what the system says is free is true."""
+    if library := _glibc():
+        library.malloc_trim(0)
+
+
+def _glibc():
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None

@@ -11,6 +11,9 @@ import functools
 import logging
 import math
 import os
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,39 +37,63 @@ def install() -> bool:
 
     Returns:
       Whether the rules are in place.
+
+    Raises:
+      ValueError: SEGEN_CPU_CONVOLUTIONS has another value.
     """
     choice = os.environ.get("SEGEN_CPU_CONVOLUTIONS", "")
-    if choice == "xla":
-        return False
-    if choice:
+    if choice not in ("", "xla"):
         raise ValueError(f"SEGEN_CPU_CONVOLUTIONS={choice!r}: give xla, or leave it out")
-    try:
-        own = _rules_of_jax()
-    except (ImportError, AttributeError, KeyError) as error:
-        logger.info(f"convolutions on CPUs stay with JAX's own rules, which moved: {error}")
+    own = None if choice else _rules_of_jax()
+    if own is None:
         return False
-    _install(*own)
+    # JAX warns where a program cannot be kept in its compilation cache; those with calls of
+    # oneDNN never can.
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache.*bad_alloc")
+    convolution = functools.partial(_convolution, own.convolution)
+    mlir.register_lowering(lax.conv_general_dilated_p, convolution, platform="cpu")
+    pool = functools.partial(_pool_gradient, own.pool_gradient)
+    pool = mlir.lower_fun(pool, multiple_results=False)
+    mlir.register_lowering(own.pool_gradient_p, pool, platform="cpu")
     return True
+
+
+def remove() -> None:
+    """Puts JAX's own rules back, for what is compiled from now on."""
+    own = _rules_of_jax()
+    if own is None:
+        return
+    mlir.register_lowering(lax.conv_general_dilated_p, own.convolution, platform="cpu")
+    pool = mlir.lower_fun(own.pool_gradient, multiple_results=False)
+    mlir.register_lowering(own.pool_gradient_p, pool, platform="cpu")
+
+
+class _Own(NamedTuple):
+    """JAX's own rules, whose names are private."""
+
+    convolution: Callable
+    pool_gradient: Callable
+    pool_gradient_p: Any
 
 
 @functools.cache
 def _rules_of_jax():
-    """JAX's own rules, whose names are private: (convolution, pool's gradient, primitives)."""
-    from jax._src.lax import convolution, windowed_reductions
+    """JAX's own rules; None, with one line of log, where they are not where they were."""
+    try:
+        from jax._src.lax import convolution, windowed_reductions
 
-    rule = functools.partial(
-        convolution._conv_general_dilated_lower, expand_complex_convolutions=True
-    )
-    pool = functools.partial(windowed_reductions._select_and_scatter_add_impl, expand_padding=True)
-    return rule, pool, windowed_reductions.select_and_scatter_add_p
-
-
-@functools.cache
-def _install(own_convolution, own_pool, pool_p):
-    rule = functools.partial(_convolution, own_convolution)
-    mlir.register_lowering(lax.conv_general_dilated_p, rule, platform="cpu")
-    pool = mlir.lower_fun(functools.partial(_pool_gradient, own_pool), multiple_results=False)
-    mlir.register_lowering(pool_p, pool, platform="cpu")
+        return _Own(
+            functools.partial(
+                convolution._conv_general_dilated_lower, expand_complex_convolutions=True
+            ),
+            functools.partial(
+                windowed_reductions._select_and_scatter_add_impl, expand_padding=True
+            ),
+            windowed_reductions.select_and_scatter_add_p,
+        )
+    except (ImportError, AttributeError) as error:
+        logger.warning(f"convolutions on CPUs stay with JAX's own rules, which moved: {error}")
+        return None
 
 
 def _convolution(own, ctx, lhs, rhs, **parameters):
