@@ -51,15 +51,17 @@ def convolve(x, kernel, window: Window, groups: int):
 
 def by_xla(x, kernel, window: Window, groups: int):
     """As `convolve`, by XLA, with its dimensions in the order in which XLA is fast."""
-    padding = window.padding
-    if window.spread == (1, 1):
-        x, padding = _cut(x, padding)
+    padding, spread = window.padding, window.spread
+    if min(map(min, padding)) < 0:  # which XLA reads from beside the image
+        sides = [(*p, s - 1) for p, s in zip(padding, spread, strict=True)]
+        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *sides, (0, 0, 0)))
+        padding, spread = ((0, 0), (0, 0)), (1, 1)
     return lax.conv_general_dilated(
         x,
         kernel,
         window.strides,
         padding,
-        window.spread,
+        spread,
         window.dilation,
         ("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
@@ -130,10 +132,12 @@ def kernel_gradient(x, slope, window: Window, taps: tuple[int, int]):
     apart = taps[0] * taps[1] * x.shape[3] + slope.shape[3]
     shared = taps[1] * x.shape[3] + taps[0] * slope.shape[3]
     if window.dilation == (1, 1) and shared < apart:
-        # Columns are shifted in x and rows in the slope: fewer copies in memory.
-        left = _patches(x, ([0], shift[1]), (1, 1), (x.shape[1], grid[1]))
-        right = _patches(slope, ([-s for s in shift[0]], [0]), (1, 1), (x.shape[1], grid[1]))
-        gradient = _gram(left, right).reshape(taps[1], x.shape[3], taps[0], slope.shape[3])
+        # Rows are shifted in the slope, all in one array; columns in x, one after the other:
+        # the fewest copies in memory.
+        size = (x.shape[1], grid[1])
+        moved = _patches(slope, ([-s for s in shift[0]], [0]), (1, 1), size)
+        parts = [_gram(_patches(x, ([0], [s]), (1, 1), size), moved) for s in shift[1]]
+        gradient = jnp.stack(parts).reshape(taps[1], x.shape[3], taps[0], slope.shape[3])
         return gradient.transpose(2, 0, 1, 3)
     patches = _patches(x, shift, window.dilation, grid)
     return _gram(patches, slope).reshape(*taps, x.shape[3], slope.shape[3])
