@@ -27,7 +27,8 @@ COMMANDS = {
 }
 # Packages of launch from the bottom to the top: none imports one of a later line.
 LAYERS = (
-    ("config", "storage", "cpu"),
+    ("config", "storage"),
+    ("cpu",),
     ("reporting",),
     ("checkpoints",),
     ("data", "distributed"),

@@ -27,7 +27,7 @@ def keep_freed_memory() -> bool:
     # Two arenas: a third would have its own limit of 64 MiB a block, above which glibc asks
     # the system again; with one, the threads of XLA's compiler wait for each other.
     settings = ((_ARENA_MAX, 2), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1))
-    return all([library.mallopt(name, value) for name, value in settings])
+    return all(library.mallopt(name, value) for name, value in settings)
 
 
 def give_back() -> None:

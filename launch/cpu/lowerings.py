@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 from jax.interpreters import mlir
 
+from launch.config.errors import UserError
 from launch.cpu import convolutions, onednn
 from launch.cpu.convolutions import Window
 
@@ -39,11 +40,11 @@ def install() -> bool:
       Whether the rules are in place.
 
     Raises:
-      ValueError: SEGEN_CPU_CONVOLUTIONS has another value.
+      UserError: SEGEN_CPU_CONVOLUTIONS has another value.
     """
     choice = os.environ.get("SEGEN_CPU_CONVOLUTIONS", "")
     if choice not in ("", "xla"):
-        raise ValueError(f"SEGEN_CPU_CONVOLUTIONS={choice!r}: give xla, or leave it out")
+        raise UserError(f"SEGEN_CPU_CONVOLUTIONS={choice}: give xla, or leave it out")
     own = None if choice else _rules_of_jax()
     if own is None:
         return False
@@ -120,7 +121,7 @@ def _choose(ctx, parameters):
     shapes = _shapes(ctx, parameters)
     if shapes is None:
         return None
-    image, kernel, result = shapes
+    _, kernel, result = shapes
     window = Window(
         tuple(parameters["window_strides"]),
         tuple(tuple(pair) for pair in parameters["padding"]),
