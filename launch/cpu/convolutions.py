@@ -50,7 +50,17 @@ def convolve(x, kernel, window: Window, groups: int):
 
 
 def by_xla(x, kernel, window: Window, groups: int):
-    """As `convolve`, by XLA, with its dimensions in the order in which XLA is fast."""
+    """A convolution by XLA, with its dimensions in the order in which XLA is fast.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [KH, KW, C / groups, D].
+      window: any.
+      groups: of channels.
+
+    Returns:
+      [B, H', W', D].
+    """
     padding, spread = window.padding, window.spread
     if min(map(min, padding)) < 0:  # which XLA reads from beside the image
         sides = [(*p, s - 1) for p, s in zip(padding, spread, strict=True)]

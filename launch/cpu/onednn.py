@@ -93,11 +93,11 @@ def gram(a, b):
     return _call(a, b, (parts, p, q), "matmul", config).sum(0)
 
 
-def _call(a, b, shape, target, config):
+def _call(a, b, shape, target, settings):
     call = jax.ffi.ffi_call(
         f"__onednn${target}",
         jax.ShapeDtypeStruct(shape, a.dtype),
         custom_call_api_version=2,
-        legacy_backend_config=json.dumps(config),
+        legacy_backend_settings=json.dumps(settings),
     )
     return call(a, b)
