@@ -59,7 +59,9 @@ class Child:
     def _answer(self):
         line = self.process.stdout.readline()
         if not line:
-            raise ChildDied(f"{self.name} ended with exit code {self.process.wait()}")
+            code = self.process.wait()
+            self.close()
+            raise ChildDied(f"{self.name} ended with exit code {code}")
         return json.loads(line)
 
 
@@ -85,9 +87,14 @@ def serve(step: Callable, facts: dict, seconds: float) -> None:
 
 
 def measure(children: tuple[Child, Child], rounds: int) -> tuple[float, float]:
-    """Seconds per step of both, medians over rounds; the one that begins changes each round."""
+    """Seconds per step of both, medians over rounds; the one that begins changes each round.
+
+    Writes each round to stderr: where they differ much, something else ran on the machine.
+    """
     found = {child: [] for child in children}
     for number in range(rounds):
         for child in children[:: 1 if number % 2 == 0 else -1]:
             found[child].append(child.seconds())
+        times = (f"{child.name} {1e3 * found[child][-1]:.2f} ms" for child in children)
+        print(f"round {number + 1}: {', '.join(times)}", file=sys.stderr)
     return tuple(statistics.median(found[child]) for child in children)
