@@ -7,11 +7,13 @@ other waits. Imports the standard library alone, as a child may lack this projec
 import contextlib
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 WARM_UP, LEAST = 3, 3
 
@@ -86,15 +88,33 @@ def serve(step: Callable, facts: dict, seconds: float) -> None:
         print(json.dumps(statistics.median(took)), file=answers, flush=True)
 
 
-def measure(children: tuple[Child, Child], rounds: int) -> tuple[float, float]:
-    """Seconds per step of both, medians over rounds; the one that begins changes each round.
+def measure(children: tuple[Child, Child], rounds: int) -> tuple[float, float, float]:
+    """Lets both work in turn; the one that begins changes each round.
 
-    Writes each round to stderr: where they differ much, something else ran on the machine.
+    Returns:
+      Seconds per step of both, medians over rounds; and the most cores that other programs used
+      during a round: above about 0.1 the times mean little.
     """
-    found = {child: [] for child in children}
+    found, most = {child: [] for child in children}, 0.0
     for number in range(rounds):
+        began, used = time.perf_counter(), seconds_of_others(children)
         for child in children[:: 1 if number % 2 == 0 else -1]:
             found[child].append(child.seconds())
+        others = (seconds_of_others(children) - used) / (time.perf_counter() - began)
         times = (f"{child.name} {1e3 * found[child][-1]:.2f} ms" for child in children)
-        print(f"round {number + 1}: {', '.join(times)}", file=sys.stderr)
-    return tuple(statistics.median(found[child]) for child in children)
+        line = f"round {number + 1}: {', '.join(times)}; other programs used {others:.2f} cores"
+        print(line, file=sys.stderr)
+        most = max(most, others)
+    return *(statistics.median(found[child]) for child in children), most
+
+
+def seconds_of_others(children: tuple[Child, Child]) -> float:
+    """Seconds of CPU time that all programs but these took since the start; 0.0 off Linux."""
+    if sys.platform != "linux":
+        return 0.0
+    fields = Path("/proc/stat").read_text().split()[1:9]
+    ticks = sum(map(int, fields[:3] + fields[5:]))  # not idle, not waiting for a disk
+    for child in children:
+        own = Path(f"/proc/{child.process.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks -= int(own[11]) + int(own[12])  # utime, stime
+    return ticks / os.sysconf("SC_CLK_TCK")

@@ -18,18 +18,21 @@ class Clock:
         return next(self.answers)
 
 
-def test_rounds_alternate_which_side_begins_and_medians_are_over_rounds(capsys):
+def test_rounds_alternate_which_side_begins_and_medians_are_over_rounds(monkeypatch, capsys):
     asked = []
     ours = Clock("ours", [0.5, 0.1, 0.2], asked)
     theirs = Clock("theirs", [0.8, 9.0, 0.4], asked)
-    assert in_turn.measure((ours, theirs), 3) == (0.2, 0.8)
+    others = iter([1.0] * 6)
+    monkeypatch.setattr(in_turn, "seconds_of_others", lambda children: next(others))
+    found = in_turn.measure((ours, theirs), 3)
+    assert found == (0.2, 0.8, 0.0)
     assert asked == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
     lines = capsys.readouterr().err.splitlines()
-    assert lines[1] == "round 2: ours 100.00 ms, theirs 9000.00 ms"
+    assert lines[1] == "round 2: ours 100.00 ms, theirs 9000.00 ms; other programs used 0.00 cores"
 
 
 def test_the_figures_of_two_times():
-    found = torch_speed.figures("unet", ours=0.2, theirs=0.8, batch=4)
+    found = torch_speed.figures("unet", ours=0.2, theirs=0.8, others=0.04, batch=4)
     assert found.pop("machine").strip()
     assert found == {
         "net": "unet",
@@ -38,6 +41,7 @@ def test_the_figures_of_two_times():
         "ratio": 4.0,
         "ours_ms": 200.0,
         "torch_ms": 800.0,
+        "others_cores": 0.04,
         "batch": 4,
     }
 
@@ -52,6 +56,10 @@ def test_a_child_says_what_it_is_and_then_how_long_a_step_takes():
     child = in_turn.Child("ours", [sys.executable, "-c", CHILD], cwd=torch_speed.ROOT)
     assert child.facts == {"parameters": 3, "batch": 2}
     assert [0.0 < child.seconds() < 1.0 for _ in range(2)] == [True, True]
+    before = in_turn.seconds_of_others((child,))
+    sum(range(3_000_000))
+    if sys.platform == "linux":
+        assert in_turn.seconds_of_others((child,)) >= before + 0.01
     child.process.kill()
     with pytest.raises(in_turn.ChildDied, match=r"ours ended with exit code -9"):
         child.seconds()
@@ -87,6 +95,7 @@ def test_both_sides_are_compared_in_turn(monkeypatch, capsys):
             closed.append(self.name)
 
     monkeypatch.setattr(in_turn, "Child", Fake)
+    monkeypatch.setattr(in_turn, "seconds_of_others", lambda children: 0.0)
     monkeypatch.setattr(torch_speed, "check_torch", lambda python: None)
     torch_speed.main(["--net=edges", "--torch=python9", "--rounds=2"])
     printed = capsys.readouterr()

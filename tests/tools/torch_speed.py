@@ -6,7 +6,8 @@ PyTorch is no dependency of this project: --torch is the interpreter of an envir
 has it. Both sides have the same layers, batch and loss, float32 and Adam, without a moving
 average and without clipping; ours are the engine's own compiled steps, so they compute the
 sums for metrics too. The sides work in turn, never at the same time; figures are medians
-over rounds. Prints one line of JSON; `ratio` is above 1 where ours is faster.
+over rounds. Prints one line of JSON; `ratio` is above 1 where ours is faster;
+`others_cores`, the cores that other programs used meanwhile, must be near 0.
 
 Nets: unet (128 x 128, batch 4); folder and folder_batch, the net of configs/unet.py:folder
 with group and batch norm (256 x 256, batch 8); dcgan, pixelcnn and conv_vae on 28 x 28;
@@ -97,13 +98,14 @@ def check_facts(net: str, ours: dict, theirs: dict) -> None:
         raise UserError(f"--net={net}: the sides differ: ours {ours}, PyTorch {theirs}")
 
 
-def figures(net: str, ours: float, theirs: float, batch: int) -> dict:
+def figures(net: str, ours: float, theirs: float, others: float, batch: int) -> dict:
     """The line of JSON.
 
     Args:
       net: its name.
       ours: seconds of our step.
       theirs: seconds of the step in PyTorch.
+      others: cores that other programs used meanwhile, at most.
       batch: images of a step.
     """
     return {
@@ -113,6 +115,7 @@ def figures(net: str, ours: float, theirs: float, batch: int) -> dict:
         "ratio": round(theirs / ours, 3),
         "ours_ms": round(1e3 * ours, 2),
         "torch_ms": round(1e3 * theirs, 2),
+        "others_cores": round(others, 2),
         "batch": batch,
         "machine": machine(),
     }
