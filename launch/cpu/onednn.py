@@ -98,6 +98,6 @@ def _call(a, b, shape, target, settings):
         f"__onednn${target}",
         jax.ShapeDtypeStruct(shape, a.dtype),
         custom_call_api_version=2,
-        legacy_backend_settings=json.dumps(settings),
+        legacy_backend_config=json.dumps(settings),
     )
     return call(a, b)
