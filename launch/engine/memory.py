@@ -8,7 +8,6 @@ from typing import Any
 import jax
 
 from launch.config.errors import UserError, describe_out_of_memory
-from launch.cpu import heap
 
 
 class CheckedStep:
@@ -64,7 +63,6 @@ def check(compiled: Any, advice: Callable[[], str], name: str) -> None:
     needed = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
     needed -= analysis.alias_size_in_bytes  # outputs that take the memory of the arguments
     if devices[0].platform == "cpu":  # all devices share the memory of the machine
-        heap.give_back()
         needed, free = needed * _local_devices(compiled, len(devices)), free_memory()
     else:
         free = {f"on {device}": _free_on(device) for device in devices}
