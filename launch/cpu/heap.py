@@ -6,6 +6,7 @@ a twentieth of that. Many systems give them only to programs that ask; glibc ask
 it allocates if the environment says so when the process starts.
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Mapping
@@ -43,7 +44,8 @@ def restart_command() -> None:
     `python -m launch.COMMAND` goes on as it is, a library user's program for example.
     """
     started = getattr(sys, "orig_argv", [])
-    names = [after for before, after in zip(started, started[1:], strict=False) if before == "-m"]
+    pairs = itertools.pairwise(started)
+    names = [after for before, after in pairs if before == "-m"]
     if not names or not names[0].startswith("launch."):
         return
     added = large_pages(os.environ)

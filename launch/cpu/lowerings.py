@@ -29,6 +29,8 @@ logger = logging.getLogger("segen")
 # Calls of fewer floating-point operations are left to XLA: oneDNN prepares each call for about
 # as long as two cores compute this many. `python -m launch.benchmarks.cpu` measures it.
 LEAST_FLOP = 2e6
+# Channels of an image below which the gradient by its kernel is left to XLA.
+LEAST_CHANNELS = 8
 
 
 def install() -> bool:
@@ -121,7 +123,7 @@ def _choose(ctx, parameters):
     shapes = _shapes(ctx, parameters)
     if shapes is None:
         return None
-    _, kernel, result = shapes
+    image, kernel, result = shapes
     window = Window(
         tuple(parameters["window_strides"]),
         tuple(tuple(pair) for pair in parameters["padding"]),
@@ -133,6 +135,8 @@ def _choose(ctx, parameters):
     flop //= math.prod(window.spread)  # the rest are products with zeros
     fast = onednn.available() and flop >= LEAST_FLOP
     gradient = 4 * result[1] * result[2] <= kernel[0] * kernel[1]
+    if gradient and image[0] < LEAST_CHANNELS and window.spread == one:
+        fast = False  # the copies would take longer than the products
     if groups == 1 and window.spread != one and window.dilation == one:
         if gradient and fast and window.strides == one:
             return _gradient(window, result[1:3])

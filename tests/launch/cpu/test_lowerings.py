@@ -33,6 +33,7 @@ def rules(monkeypatch):
     """The rules in place, for convolutions of any size; JAX's own afterwards."""
     monkeypatch.delenv("SEGEN_CPU_CONVOLUTIONS", raising=False)
     monkeypatch.setattr(lowerings, "LEAST_FLOP", 0)
+    monkeypatch.setattr(lowerings, "LEAST_CHANNELS", 0)
     assert lowerings.install()
     yield
     lowerings.remove()
