@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     """
     options = _parse(argv)
     clock = Clock(time.monotonic() + 60.0 * options.minutes)
-    chosen = plan.choose(options.pieces)
+    chosen = plan.choose(options.pieces, options.dry_run)
     setting = prepare(options)
     versions = {name: metadata.version(name) for name in ("segen", "jax")}
     record = Record(setting.folder, setting.card, versions)
@@ -148,10 +148,10 @@ def perform(
     for piece in chosen:
         if record.get(piece) is not None and (piece not in again or piece.group == "runs"):
             continue
-        if piece.data and piece.data not in setting.data:
-            if not (setting.dry and piece.data == "mnist"):  # the package's digits stand in
-                left[piece] = f"skipped: it needs {piece.data}"
-                continue
+        stand_in = setting.dry and piece.data == "mnist"  # the package's digits
+        if piece.data and piece.data not in setting.data and not stand_in:
+            left[piece] = f"skipped: it needs {piece.data}"
+            continue
         if clock.left() < piece.least:
             left[piece] = "no time left"
             continue
@@ -187,7 +187,7 @@ def remaining(left: dict[Piece, str], setting: Setting) -> list[str]:
 
 
 def _estimate(piece, setting):
-    """The time that a run still needs, at the rate of its parts so far; "" where nothing is known."""
+    """The time that a run still needs, at the rate of its parts so far, if that is known."""
     if piece.job != "train":
         return ""
     total, step = work.total_steps(piece, setting), work.newest(work.folder_of(piece, setting))

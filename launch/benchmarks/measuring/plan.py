@@ -86,6 +86,8 @@ FEW = ("--config.train.steps=40", "--config.train.steps_per_dispatch=1", "--conf
 ONCE = ("--config.eval.every=20", "--config.checkpoint.every=20")
 SHORT = (*FEW, *ONCE, "--config.data.batch_size=10", "--config.eval.batch_size=32")
 LOSSES = ("mnist", "mnist_least_squares", "mnist_hinge", "mnist_wgan_gp")  # of GANs
+SEEDS = range(5)
+REPEATED = tuple(f"-{seed}" for seed in SEEDS[1:])  # ends of the names of runs
 EVALUATE = ("launch.evaluate", "--workdir={run}")
 BSDS = ("launch.benchmarks.bsds", "--data={data}", "--workdir={run}")
 
@@ -106,21 +108,15 @@ def _correctness():
 
 
 def _throughput():
-    shapes = ("--config.model.features=4", "--config.model.layers=1", "--config.model.head=8")
     for family in ("vae", "gan", "rnn", "unet"):
         config, small, data = FAMILIES[family]
         yield Piece(f"throughput/{family}", "speed", config, (), (*small, *SHORT), data, 150.0)
+    iwae = (*VAE, "--config.task.samples=2")
     for name, config, often, small, data in (
         ("vae-mnist", "configs/vae.py:mnist", (), VAE, "mnist"),
-        (
-            "vae-iwae",
-            "configs/vae.py:mnist_iwae",
-            OFTEN,
-            (*VAE, "--config.task.samples=2"),
-            "mnist",
-        ),
-        ("pixelcnn", "configs/rnn.py:gpu_pixelcnn", OFTEN, shapes, "mnist"),
-        ("diagonal", "configs/rnn.py:gpu_diagonal_bilstm", OFTEN, shapes, "mnist"),
+        ("vae-iwae", "configs/vae.py:mnist_iwae", OFTEN, iwae, "mnist"),
+        ("pixelcnn", "configs/rnn.py:gpu_pixelcnn", OFTEN, RNN, "mnist"),
+        ("diagonal", "configs/rnn.py:gpu_diagonal_bilstm", OFTEN, RNN, "mnist"),
         ("camvid", "configs/unet.py:camvid_large", _every(250), (*UNET, TINY), "camvid"),
         ("edges", "configs/edges.py:gpu", OFTEN, EDGES, "bsds"),
     ):
@@ -129,7 +125,6 @@ def _throughput():
 
 
 def _runs():
-    shapes = ("--config.model.features=4", "--config.model.layers=1", "--config.model.head=8")
     yield Piece(
         "runs/iwae",
         "train",
@@ -158,7 +153,7 @@ def _runs():
         "runs/pixelcnn",
         "train",
         "configs/rnn.py:gpu_pixelcnn",
-        small=(*shapes, *SHORT),
+        small=(*RNN, *SHORT),
         data="mnist",
         title="12 layers of 64",
         score=EVALUATE,
@@ -182,7 +177,7 @@ def _runs():
         "runs/diagonal_bilstm",
         "train",
         "configs/rnn.py:gpu_diagonal_bilstm",
-        small=(*shapes, *SHORT),
+        small=(*RNN, *SHORT),
         data="mnist",
         title="7 layers of 16",
         score=EVALUATE,
@@ -194,7 +189,7 @@ def _runs():
 
 def _gan_runs():
     """The four losses with a seed each, then with the next seed."""
-    for seed in range(5):
+    for seed in SEEDS:
         for loss in LOSSES:
             yield Piece(
                 f"runs/gan_{loss}-{seed}",
@@ -214,11 +209,12 @@ def _every(steps):
     return (f"--config.eval.every={steps}", f"--config.checkpoint.every={steps}")
 
 
-def choose(value: str) -> tuple[Piece, ...]:
+def choose(value: str, dry: bool = False) -> tuple[Piece, ...]:
     """The pieces that a list of names names: groups, pieces, or beginnings of pieces' names.
 
     Args:
       value: names with commas between them; "" for all pieces.
+      dry: whether to leave out the runs that differ from another one in their seed alone.
 
     Returns:
       The pieces in their own order.
@@ -226,7 +222,7 @@ def choose(value: str) -> tuple[Piece, ...]:
     Raises:
       UserError: a name that no piece has.
     """
-    known = pieces()
+    known = tuple(one for one in pieces() if not (dry and one.name[-2:] in REPEATED))
     asked = [name.strip() for name in value.split(",") if name.strip()]
     for name in asked:
         if not any(piece.name.startswith(name) for piece in known):

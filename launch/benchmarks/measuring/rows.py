@@ -41,7 +41,7 @@ def tables(results: Results, card: str, versions: Mapping[str, str], dry: bool) 
       Lines of Markdown; "" if there are no results.
     """
     parts = [_correctness(results), _speed(results), _runs(results), _gan_losses(results)]
-    parts = [[line for line in part] for part in parts if part]
+    parts = [list(part) for part in parts if part]
     if not parts:
         return ""
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
