@@ -78,8 +78,9 @@ def _outcome(piece, result):
     if piece.job == "losses":
         words = "within" if result["passed"] else "**NOT** within"
         return (
-            f"largest relative difference of {result['steps']} steps {result['difference']:.1e}, "
-            f"{words} {work.TOLERANCE:.0e}; products in full float32"
+            f"relative difference {result['first']:.1e} at the first step, at most "
+            f"{result['largest']:.1e} in {result['steps']} steps, {words} "
+            f"{work.TOLERANCE_FIRST:.0e} and {work.TOLERANCE:.0e}; products in full float32"
         )
     if piece.job == "audit":
         counts = ", ".join(f"{count} {outcome}" for outcome, count in result["counts"].items())

@@ -19,6 +19,7 @@ from launch.benchmarks.measuring.children import Clock
 from launch.benchmarks.measuring.plan import Piece
 from launch.config import loading
 from launch.config.errors import Interrupted
+from launch.storage.atomic import replacing
 
 logger = logging.getLogger("segen")
 
@@ -26,10 +27,11 @@ logger = logging.getLogger("segen")
 LONGEST = 540.0
 LEAST_SCORE = 60.0  # seconds that must be left for the score of a finished run to begin
 STEPS, REPEATED_STEPS = 20, 50  # of the comparison with the CPU; of two runs with each other
-# Largest difference of a loss from the CPU's, relative to the loss or to 1 if that is more.
-# Products in float32 ("highest") are rounded in another order, and Adam's first steps divide
-# rounding by rounding.
-TOLERANCE = 1e-3
+# Largest difference of a loss from the CPU's, relative to the loss or to 1 if that is more: of the
+# first step, and of all. Products in float32 ("highest") are rounded in another order, and Adam's
+# first steps divide rounding by rounding: two ways to compile the U-Net for the same CPU differ
+# by 3.5e-4 within 20 steps. A wrong gradient differs by far more than the tolerance.
+TOLERANCE_FIRST, TOLERANCE = 1e-4, 1e-2
 HIGHEST = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}
 # A GPU chooses kernels by timing them, so a program that is compiled twice may differ.
 UNCACHED = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
@@ -131,9 +133,10 @@ def _losses(piece: Piece, setting: Setting, clock: Clock) -> dict[str, Any]:
     cpu = HIGHEST | {"JAX_PLATFORMS": "cpu"}
     there = _steps(piece, setting, clock, "cpu", cpu, count)
     ours, theirs = np.array(here["losses"]), np.array(there["losses"])
-    worst = float(np.max(np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))))
-    passed = bool(worst <= TOLERANCE)
-    return {"difference": worst, "steps": count, "passed": passed, "last": here["losses"][-1]}
+    differences = np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))
+    first, worst = float(differences[0]), float(np.max(differences))
+    passed = bool(first <= TOLERANCE_FIRST and worst <= TOLERANCE)
+    return {"first": first, "largest": worst, "steps": count, "passed": passed}
 
 
 def _audit(piece: Piece, setting: Setting, clock: Clock) -> dict[str, Any]:
@@ -194,7 +197,8 @@ def _train(piece: Piece, setting: Setting, clock: Clock) -> dict[str, Any]:
         ended = _run(piece, setting, clock, command, name=str(len(done)), **options)
         took = time.monotonic() - began
         done.append({"card": setting.card, "from": step, "to": newest(run), "seconds": took})
-        parts.write_text(json.dumps(done))
+        with replacing(parts) as working:
+            working.write_text(json.dumps(done))
         unfinished = ended.code == 0 and newest(run) < total
         if unfinished or (ended.code not in (0, Interrupted.exit_code) and not ended.stopped):
             raise Failed(f"{piece.name}: exit code {ended.code}: {ended.last}")
