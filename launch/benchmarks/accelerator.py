@@ -77,7 +77,6 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     for name, (flag, place) in DATA.items():
         add(flag, type=cli.workdir, dest=name, metavar="DIR", help=f"{name}: {place}")
     options = cli.parse_alone(arguments, argv)
-    options.workdir = cli.workdir(str(options.workdir))
     if not (options.minutes > 0 and math.isfinite(options.minutes)):
         raise UserError(f"--minutes must be a number above 0, got {options.minutes:g}")
     if is_bucket(options.workdir):

@@ -6,6 +6,7 @@ that of one piece, and an error ends that piece alone.
 
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -163,7 +164,7 @@ def _repeat(piece: Piece, setting: Setting, clock: Clock) -> dict[str, Any]:
     ]
     result: dict[str, Any] = {"steps": count, "same": len(set(runs("", {}))) == 1}
     if not result["same"] and setting.platform == "gpu":
-        flags = setting.environment.get("XLA_FLAGS", "")
+        flags = {**os.environ, **setting.environment}.get("XLA_FLAGS", "")
         try:
             hashes = runs("flag", {"XLA_FLAGS": f"{flags} {DETERMINISTIC}".strip()})
             result["same_with_flag"] = len(set(hashes)) == 1
