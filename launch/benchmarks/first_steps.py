@@ -8,11 +8,11 @@ machine, are compared by it.
 import hashlib
 import itertools
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from launch import cli
 from launch.config import loading, schema
@@ -41,28 +41,27 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--steps must be at least 1, got {options.steps}")
     config = loading.override(loading.load(options.config), overrides)
     sharding.set_up_jax()
-    print(json.dumps(measure(config, options.steps)))
+    config = schema.with_values(config, {"data.resident": False, "train.steps_per_dispatch": 1})
+    data = batches.open_data(config.data, config.data.split, "config.data")
+    experiment = experiments.build(experiments.with_classes(config, data.split), data)
+    feed = itertools.islice(batches.feed(data, config.data, config.seed, 0), options.steps)
+    print(json.dumps(measure(experiment, feed)))
 
 
-def measure(config: ConfigDict, steps: int) -> dict:
-    """Takes steps from a fresh state.
+def measure(experiment: experiments.Experiment, feed: Iterable[dict]) -> dict:
+    """Takes a step from a fresh state with each batch.
 
     Args:
-      config: a complete, checked config.
-      steps: how many.
+      experiment: what is trained, one step in a program.
+      feed: numpy batches from the host, {key: [B, ...]}.
 
     Returns:
       `losses`, one for each step, in the task's units; `sha256` of all arrays of the state;
       `device`, how many of which kind.
     """
-    config = schema.with_values(config, {"data.resident": False, "train.steps_per_dispatch": 1})
-    data = batches.open_data(config.data, config.data.split, "config.data")
-    config = experiments.with_classes(config, data.split)
-    experiment = experiments.build(config, data)
     compiled, losses = experiment.compiled, []
     state = compiled.load(experiments.initial_state(experiment))
-    feed = batches.feed(data, config.data, config.seed, 0)
-    for step, batch in enumerate(itertools.islice(feed, steps)):
+    for step, batch in enumerate(feed):
         state, outputs = compiled.train(state, compiled.put_feed(batch), step)
         sums = jax.tree.map(lambda leaf: np.float64(leaf[0]), jax.device_get(outputs.sums))
         losses.append(float(experiment.task.finish(sums)["loss"]))
