@@ -1,0 +1,1 @@
+"""What `launch.benchmarks.accelerator` measures, piece by piece."""

@@ -1,0 +1,231 @@
+"""The pieces in their order: what is measured, with which config, and at which size in a dry run.
+
+The names of the runs and their aims are those of docs/results.md.
+"""
+
+from typing import NamedTuple
+
+from launch.config.errors import UserError
+
+GROUPS = ("correctness", "throughput", "runs")
+# What a data set needs, as an argument of this command, and what to do where it is not given.
+DATA = {
+    "mnist": ("--data_dir", "python -m launch.prepare mnist --data_dir=DIR"),
+    "camvid": ("--camvid", "DIR/{train,val,test}/{images,masks} of CamVid, SegNet's split"),
+    "bsds": ("--bsds", "DIR/images and DIR/groundTruth of BSDS500"),
+}
+
+
+class Piece(NamedTuple):
+    """One piece of work: it ends within ten minutes, or goes on where it stopped.
+
+    Attributes:
+      name: GROUP/WHAT, unique.
+      job: the function of `work` that does it.
+      config: FILE.py or FILE.py:VARIANT.
+      full: config overrides.
+      small: more of them, for a dry run.
+      data: a key of `DATA`; "" for data sets that come with the package.
+      least: seconds of the budget that must be left for it to begin.
+      title: what it is, for the tables.
+      score: of a run: the command that scores it, and its arguments; {run} is its folder and
+        {data} that of the data.
+      small_score: of a run: the same in a dry run.
+      metrics: of a run: the metrics of the table, the first is the one with the aim.
+      aim: of a run: the published figure to reach, in words; "" for none.
+    """
+
+    name: str
+    job: str
+    config: str
+    full: tuple[str, ...] = ()
+    small: tuple[str, ...] = ()
+    data: str = ""
+    least: float = 120.0
+    title: str = ""
+    score: tuple[str, ...] = ()
+    small_score: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    aim: str = ""
+
+    @property
+    def group(self) -> str:
+        """One of `GROUPS`."""
+        return self.name.partition("/")[0]
+
+
+def widths(*keys: str) -> tuple[str, ...]:
+    """Overrides that make the layers of some nets small."""
+    return tuple(f"--config.model.{key}widths=(8,)" for key in keys)
+
+
+VAE = widths("encoder.", "decoder.")
+GAN = widths("generator.", "discriminator.")
+RNN = ("--config.model.layers=1", "--config.model.features=4", "--config.model.head=8")
+CNN = widths("")
+UNET = ("--config.model.widths=(4,8)", "--config.model.stem=1")
+TINY = "--config.data.kwargs.size=(24,32)"
+EDGES = ("--config.model.widths=(4,8)", "--config.model.side=4")
+# The families with the nets of their default configs, on data that come with the package.
+FAMILIES = {
+    "vae": ("configs/vae.py", VAE, ""),
+    "gan": ("configs/gan.py", GAN, ""),
+    "rnn": ("configs/rnn.py", RNN, ""),
+    "pixelcnn": ("configs/rnn.py:pixelcnn", RNN, ""),
+    "draw": ("configs/rnn.py:draw", ("--config.model.hidden=8", "--config.model.glimpses=2"), ""),
+    "pix2pix": ("configs/gan.py:pix2pix", widths("generator.", "discriminator."), ""),
+    "unet": ("configs/unet.py", UNET, ""),
+    "cnn": ("configs/cnn.py", CNN, ""),
+    "edges": ("configs/edges.py", EDGES, "bsds"),
+}
+AUDITED = ("vae", "gan", "rnn", "pixelcnn", "draw")
+# Evaluations and saves more often than a run of hours has them, so that one period of the loop is
+# short: the measured ratio is a lower bound of that run's.
+OFTEN = ("--config.eval.every=1000", "--config.checkpoint.every=1000")
+FEW = ("--config.train.steps=40", "--config.train.steps_per_dispatch=1", "--config.log.every=1")
+ONCE = ("--config.eval.every=20", "--config.checkpoint.every=20")
+SHORT = (*FEW, *ONCE, "--config.data.batch_size=10", "--config.eval.batch_size=32")
+LOSSES = ("mnist", "mnist_least_squares", "mnist_hinge", "mnist_wgan_gp")  # of GANs
+SEEDS = range(5)
+REPEATED = tuple(f"-{seed}" for seed in SEEDS[1:])  # ends of the names of runs
+EVALUATE = ("launch.evaluate", "--workdir={run}")
+BSDS = ("launch.benchmarks.bsds", "--data={data}", "--workdir={run}")
+
+
+def pieces() -> tuple[Piece, ...]:
+    """All pieces: correctness, throughput, then the runs in order of worth."""
+    return (*_correctness(), *_throughput(), *_runs(), *_gan_runs())
+
+
+def _correctness():
+    batch = ("--config.data.batch_size=10",)
+    for job in ("losses", "audit", "repeat"):
+        for family, (config, small, data) in FAMILIES.items():
+            if job == "audit" and family not in AUDITED:
+                continue
+            less = small if job == "audit" else (*small, *batch)
+            yield Piece(f"correctness/{job}-{family}", job, config, (), less, data, least=150.0)
+
+
+def _throughput():
+    for family in ("vae", "gan", "rnn", "unet"):
+        config, small, data = FAMILIES[family]
+        yield Piece(f"throughput/{family}", "speed", config, (), (*small, *SHORT), data, 150.0)
+    iwae = (*VAE, "--config.task.samples=2")
+    for name, config, often, small, data in (
+        ("vae-mnist", "configs/vae.py:mnist", (), VAE, "mnist"),
+        ("vae-iwae", "configs/vae.py:mnist_iwae", OFTEN, iwae, "mnist"),
+        ("pixelcnn", "configs/rnn.py:gpu_pixelcnn", OFTEN, RNN, "mnist"),
+        ("diagonal", "configs/rnn.py:gpu_diagonal_bilstm", OFTEN, RNN, "mnist"),
+        ("camvid", "configs/unet.py:camvid_large", _every(250), (*UNET, TINY), "camvid"),
+        ("edges", "configs/edges.py:gpu", OFTEN, EDGES, "bsds"),
+    ):
+        less = (*small, *SHORT)
+        yield Piece(f"throughput/{name}", "speed", config, often, less, data, least=240.0)
+
+
+def _runs():
+    yield Piece(
+        "runs/iwae",
+        "train",
+        "configs/vae.py:mnist_iwae",
+        small=(*VAE, *SHORT, "--config.task.samples=2"),
+        data="mnist",
+        title="that net, k = 50, DReG gradients",
+        score=(*EVALUATE, "--config.task.nll_samples=5000"),
+        small_score=(*EVALUATE, "--config.task.nll_samples=2"),
+        metrics=("nll", "negative_elbo"),
+        aim="84.8 nats",
+    )
+    yield Piece(
+        "runs/camvid_large",
+        "train",
+        "configs/unet.py:camvid_large",
+        small=(*UNET, *SHORT, TINY),
+        data="camvid",
+        title="U-Net at 360 x 480",
+        score=(*EVALUATE, "--split=test"),
+        small_score=(*EVALUATE, "--split=test"),
+        metrics=("mean_iou", "pixel_accuracy", "class_accuracy"),
+        aim="0.669",
+    )
+    yield Piece(
+        "runs/pixelcnn",
+        "train",
+        "configs/rnn.py:gpu_pixelcnn",
+        small=(*RNN, *SHORT),
+        data="mnist",
+        title="12 layers of 64",
+        score=EVALUATE,
+        small_score=EVALUATE,
+        metrics=("nll",),
+        aim="81.4 nats",
+    )
+    yield Piece(
+        "runs/edges",
+        "train",
+        "configs/edges.py:gpu",
+        small=(*EDGES, *SHORT),
+        data="bsds",
+        title="the same, with larger crops and batches",
+        score=BSDS,
+        small_score=(*BSDS, "--limit=2", "--thresholds=5", "--processes=1"),
+        metrics=("ODS", "OIS", "AP"),
+        aim="0.75",
+    )
+    yield Piece(
+        "runs/diagonal_bilstm",
+        "train",
+        "configs/rnn.py:gpu_diagonal_bilstm",
+        small=(*RNN, *SHORT),
+        data="mnist",
+        title="7 layers of 16",
+        score=EVALUATE,
+        small_score=EVALUATE,
+        metrics=("nll",),
+        aim="80 nats",
+    )
+
+
+def _gan_runs():
+    """The four losses with a seed each, then with the next seed."""
+    for seed in SEEDS:
+        for loss in LOSSES:
+            yield Piece(
+                f"runs/gan_{loss}-{seed}",
+                "train",
+                f"configs/gan.py:{loss}",
+                (f"--config.seed={seed}",),
+                (*GAN, *SHORT),
+                "mnist",
+                title=f"seed {seed}",
+                score=(*EVALUATE, "--samples=10000"),
+                small_score=EVALUATE,
+                metrics=("fid", "precision", "recall", "density", "coverage"),
+            )
+
+
+def _every(steps):
+    return (f"--config.eval.every={steps}", f"--config.checkpoint.every={steps}")
+
+
+def choose(value: str, dry: bool = False) -> tuple[Piece, ...]:
+    """The pieces that a list of names names: groups, pieces, or beginnings of pieces' names.
+
+    Args:
+      value: names with commas between them; "" for all pieces.
+      dry: whether to leave out the runs that differ from another one in their seed alone.
+
+    Returns:
+      The pieces in their own order.
+
+    Raises:
+      UserError: a name that no piece has.
+    """
+    known = tuple(one for one in pieces() if not (dry and one.name[-2:] in REPEATED))
+    asked = [name.strip() for name in value.split(",") if name.strip()]
+    for name in asked:
+        if not any(piece.name.startswith(name) for piece in known):
+            names = ", ".join((*GROUPS, *(piece.name for piece in known)))
+            raise UserError(f"--pieces: no piece begins with {name!r}; there are {names}")
+    return tuple(one for one in known if not asked or one.name.startswith(tuple(asked)))

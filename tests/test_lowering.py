@@ -1,0 +1,143 @@
+"""The programs of every shipped config lower for GPUs and TPUs, from a machine with neither.
+
+Lowering turns a traced function into StableHLO for a platform and compiles nothing, so that nets
+have their full size. It fails where a function has no rule for that platform. The training step
+is lowered for every variant of every config, each for CUDA and TPU at once; the other functions
+(evaluation, scores, samples, completions, interpolations, predictions) are lowered for one
+variant of each task, and of each net of the pixel RNN, whose samplers differ: tracing them all
+would take minutes. Figures are made of the same functions.
+"""
+
+import re
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from launch.config import by_name, loading
+from launch.data import batches
+from launch.engine import compiled_steps, experiments, sharding, validate
+from tests.test_configs import SPECS
+
+PLATFORMS = ("cuda", "tpu")
+ONE_OF_EACH_TASK = (
+    "configs/vae.py",
+    "configs/gan.py",
+    "configs/gan.py:image",
+    "configs/rnn.py",
+    "configs/rnn.py:row_lstm",
+    "configs/rnn.py:pixelcnn",
+    "configs/rnn.py:draw",
+    "configs/unet.py:texture_cue",
+    "configs/cnn.py",
+    "configs/edges.py",
+)
+FUNCTIONS = ("init", "eval_step", "score_step", "sample", "complete", "interpolate", "predict")
+LABEL, SCENE_CLASSES = {"label": ["int32"]}, tuple("abcdefg")
+
+
+def image(height, width, channels):
+    return {"image": ["uint8", height, width, channels]}
+
+
+def facts_of(config):
+    """What config.json would keep of the data: shapes and classes, so that no data is needed."""
+    data, reading = config.data, config.data.kwargs
+    kind = data.preprocess.get("name", "").partition(":")[2] or data.name.rpartition(":")[2]
+    classes = ()
+    if kind in ("digits", "mnist", "square", "breeds"):
+        side = data.preprocess.get("size", 8 if kind == "digits" else 28)
+        example = image(side, side, 3 if kind == "breeds" else 1) | LABEL
+    elif kind == "pictures":
+        example = image(reading["size"], reading["size"], reading["channels"])
+    elif kind == "bsds":
+        example = image(321, 481, 3) | {"edges": ["uint8", 321, 481, 1]}
+    else:
+        size = (64, 64)
+        if kind in ("folder", "pets", "cityscapes"):
+            size = reading.get("size") or data.preprocess["size"]
+            size = size if any(size) else (128, 128)  # a folder's own
+        masks = {"segmentation": ["uint8", *size, 1]}
+        depth = {"depth": ["int32", *size, 1]} if kind.startswith("scenes/depth") else {}
+        example, classes = image(*size, 3) | masks | depth, SCENE_CLASSES
+        if config.task.classes > 0:
+            classes = ()
+        if kind == "folder" and config.task.classes == -1:
+            classes = tuple(map(str, range(reading["classes"] or 3)))
+    return {"example": example, "classes": classes, "reading": {}}
+
+
+def steps_of(spec, resident=None):
+    """The compiled functions of a config on one device, its state and the shapes of a batch."""
+    config = loading.load(spec)
+    data = batches.recorded(facts_of(config))
+    config = experiments.with_classes(config, data.split)
+    made, rates = experiments.make_task(config, data.example, data.split.classes)
+    task = validate.with_optional_fields(made, spec)
+    batch = batches.batch_spec(data.example, config.data.batch_size)
+    state = jax.eval_shape(task.init, jax.eval_shape(lambda: jax.random.key(0)), batch)
+    steps = compiled_steps.compile_task(
+        task,
+        state,
+        sharding.make_mesh(1, 1),
+        seed=config.seed,
+        learning_rates=rates,
+        accumulate=config.train.accumulate,
+        augment=tuple(by_name.partial(one, spec) for one in config.data.augment),
+        resident=resident,
+        pmap=False,
+        skip_nonfinite=False,
+    )
+    return task, steps, state, batch
+
+
+def lower(function, *specs, platforms=PLATFORMS):
+    return function.trace(*specs).lower(lowering_platforms=platforms)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_training_step_lowers(spec):
+    _, steps, state, batch = steps_of(spec)
+    lower(steps.train, state, batch, 0)
+
+
+@pytest.mark.parametrize("spec", ONE_OF_EACH_TASK)
+def test_the_other_functions_lower(spec):
+    task, steps, state, batch = steps_of(spec)
+    seeds = {"index": batch["index"], "label": jax.ShapeDtypeStruct(batch["index"].shape, np.int32)}
+    given = {task.given: batch[task.given]} if task.given else {}
+    inputs = {
+        "init": (batch,),
+        "sample": (state, seeds),
+        "complete": (state, seeds | given),
+        "interpolate": (state, seeds | {"end": batch["index"]}),
+    }
+    same = {"score_step"} if task.score_step is task.eval_step else set()
+    for name in FUNCTIONS:
+        if name not in same and (function := getattr(steps, name)) is not None:
+            lower(function, *inputs.get(name, (state, batch)))
+    lower(steps.all_finite, state)
+
+
+def test_every_task_is_among_those_whose_other_functions_are_lowered():
+    tasks = lambda specs: {loading.load(spec).task.name for spec in specs}
+    assert tasks(ONE_OF_EACH_TASK) == tasks(SPECS)
+
+
+def test_many_steps_of_resident_data_lower():
+    """As the default config trains: rows are gathered on the device, 50 steps in one program."""
+    resident = {"image": np.zeros((64, 8, 8, 1), np.uint8), "label": np.zeros(64, np.int32)}
+    _, steps, state, batch = steps_of("configs/vae.py", resident)
+    feed = {"index": jax.ShapeDtypeStruct((50, *batch["index"].shape), np.int32)}
+    lower(jax.jit(partial(steps.train, step=0)), state, feed)
+
+
+def test_convolutions_for_a_tpu_are_single_operations():
+    """What makes convolutions faster on CPUs, such as a loop over them, stays on CPUs."""
+    _, steps, state, batch = steps_of("configs/unet.py")
+    text = lower(steps.train, state, batch, 0, platforms=("tpu",)).as_text()
+    nets = loading.load("configs/unet.py").model.widths
+    # Two convolutions of each level and their two gradients, at the least.
+    assert len(re.findall(r"stablehlo\.convolution", text)) >= 2 * 3 * len(nets)
+    assert "stablehlo.while" not in text
