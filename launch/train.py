@@ -12,7 +12,6 @@ from functools import partial
 
 from launch import cli, distributed
 from launch.config import loading
-from launch.engine import sharding
 from launch.engine.training import train
 
 
@@ -29,8 +28,6 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(arguments, argv)
     config = loading.override(loading.load(options.config), overrides)
     workdir = options.workdir or cli.workdir(f"runs/{loading.default_name(options.config)}")
-    sharding.set_up_jax()
-    group = distributed.start(options)
     make_monitor = None
     if config.score.samples:
         from launch.scoring import sample_metrics  # few runs score samples while they train
@@ -43,7 +40,7 @@ def main(argv: list[str]) -> None:
             batch_size=config.eval.batch_size,
             count=config.score.samples,
         )
-    with group.abort_together(cli.ending):
+    with cli.together(options, saves=True) as group:
         train(config, workdir, group=group, began=BEGAN, make_monitor=make_monitor)
 
 

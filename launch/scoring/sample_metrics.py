@@ -62,7 +62,7 @@ def make_extractor(features: Features, mesh: jax.sharding.Mesh) -> Callable:
       `images` uint8 [B, H, W, C].
     """
     rows, copies = sharding.batch_sharding(mesh), sharding.replicated(mesh)
-    params = jax.device_put(features.params, copies)
+    params = sharding.device_put(jax.device_get(features.params), copies)
 
     @partial(jax.jit, out_shardings=copies)
     def extract(params, images, mask):
