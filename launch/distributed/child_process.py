@@ -65,4 +65,5 @@ def _begin():
     flags.FLAGS.mark_as_parsed()  # Grain's workers read them
     logger = logging.getLogger("segen")
     logger.addHandler(logging.StreamHandler())
+    logger.propagate = False  # to what absl installs
     logger.setLevel(logging.INFO)
