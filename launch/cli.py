@@ -1,6 +1,7 @@
 """Arguments, messages and exit codes of all commands."""
 
 import argparse
+import hashlib
 import logging
 import os
 import re
@@ -98,14 +99,23 @@ def together(options: argparse.Namespace, saves: bool = False) -> Iterator[distr
     sharding.set_up_jax()
     group = distributed.start(options)
     with group.abort_together(ending):
-        facts = {name: value for name, value in vars(options).items() if name not in OWN}
-        places = {name: "a path" for name, v in facts.items() if isinstance(v, os.PathLike)}
-        group.check_same("the command line", facts | places)
+        if group.processes > 1:
+            group.check_same("the command line", _shared_options(options))
         if saves:
             yield group
             return
         with preemption.signals_as_exceptions():  # JAX has taken SIGTERM, to ask for a save
             yield group
+
+
+def _shared_options(options):
+    """{name: value as text, or its hash} of the options that all processes must be given."""
+    facts = {}
+    for name, value in vars(options).items():
+        text = "a path" if isinstance(value, os.PathLike) else str(value)
+        if name not in OWN:  # there may be millions of seeds
+            facts[name] = text if len(text) < 200 else hashlib.sha256(text.encode()).hexdigest()
+    return facts
 
 
 class TerminalHandler(logging.Handler):

@@ -84,8 +84,10 @@ def restore(
     effects.check(values, before, facts=facts)
     template = experiment.compiled.template
     if group.processes > 1:
-        logger.info(f"on {sharding.describe(experiment.mesh, 1 if local else group.processes)}")
-        sharding.warm_up_collectives(experiment.mesh, 1 if local else group.processes)
+        together = 1 if local else group.processes
+        alike = f", in each of {group.processes} processes" if local else ""
+        logger.info(f"on {sharding.describe(experiment.mesh, together)}{alike}")
+        sharding.warm_up_collectives(experiment.mesh, together)
     # Several processes do not choose again: each could find another step removed.
     again = None if isinstance(asked, int) or group.processes > 1 else choose
     state, step = _read(workdir, step, template, again)

@@ -124,6 +124,8 @@ def test_memory_that_ran_out_says_what_to_lower():
 class Recorder(distributed.Group):
     """A group that keeps what its processes are to agree on."""
 
+    processes = 2
+
     def check_same(self, label, facts):
         self.facts = {label: facts}
 
@@ -140,15 +142,19 @@ def test_processes_of_a_command_agree_on_its_options(joined, tmp_path):
     parser = cli.parser("evaluate", "")
     parser.add_argument("--samples", type=int)
     parser.add_argument("--images")
+    parser.add_argument("--seeds", type=lambda text: list(range(int(text))))
     parser.add_argument("--out", type=cli.workdir)
     distributed.add_arguments(parser)
     place = ["--coordinator=a:1", "--processes=2", "--process=1", "--wait=4"]
-    options = parser.parse_args(["--samples=5", "--images=a*", f"--out={tmp_path}", *place])
+    options = parser.parse_args(
+        ["--samples=5", "--images=a*", "--seeds=9000", f"--out={tmp_path}", *place]
+    )
     with cli.together(options) as group:
         assert group is joined
     # The host of each may keep its files elsewhere; which process it is differs anyhow.
-    facts = {"samples": 5, "out": "a path", "distributed": False, "processes": 2}
-    assert group.facts == {"the command line": facts}
+    (facts,) = group.facts.values()
+    assert len(facts.pop("seeds")) == 64  # SHA-256
+    assert facts == {"samples": "5", "out": "a path", "distributed": "False", "processes": "2"}
 
 
 def test_a_command_that_does_not_save_leaves_at_sigterm(joined, monkeypatch):

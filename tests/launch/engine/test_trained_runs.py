@@ -151,7 +151,7 @@ def test_several_processes_do_not_choose_a_step_again(copied, monkeypatch, capsy
     """Each of them could take another one."""
     restored = trained_runs.restore(copied, [], None, None, group=Two(), local=True)
     assert (restored.step, restored.group.processes) == (2, 2)
-    assert "on 8 x cpu (data 8)\n" in capsys.readouterr().err
+    assert "on 8 x cpu (data 8), in each of 2 processes\n" in capsys.readouterr().err
     remove_when(monkeypatch, "before", copied / "checkpoints")
     with pytest.raises(UserError, match=r"the run that trains has removed this step"):
         trained_runs.restore(copied, [], None, None, group=Two(), local=True)
