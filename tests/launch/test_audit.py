@@ -47,7 +47,7 @@ def test_a_failed_check_is_exit_code_1_after_the_table(monkeypatch, capsys):
         Finding("sampler", "here", PASS, "p 0.5"),
     ]
     monkeypatch.setattr(loading, "load", lambda spec: toy.config())
-    monkeypatch.setattr(audit, "audit", lambda factory: findings)
+    monkeypatch.setattr(audit, "audit", lambda factory, group: findings)
     with pytest.raises(
         CommandExit, match=r"autoregressive failed: 2 pass, 1 FAIL, 1 n/a"
     ) as caught:
