@@ -5,9 +5,9 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,34 +81,69 @@ def test_a_run_moves_between_layouts_and_its_losses_do_not(alone, tmp_path):
     assert checkpoints.newest_whole(tmp_path / "moved" / "checkpoints") == layouts.STEPS
 
 
+# Two commands in one process: it can join others only once.
+IN_TURN = """
+import contextlib, json, sys
+from launch import cli, distributed, evaluate, sample
+
+def main(argv):
+    parser = cli.parser("local", "")
+    distributed.add_arguments(parser)
+    with cli.together(parser.parse_args(argv[:-1])) as group:
+        cli.together = lambda options: contextlib.nullcontext(group)
+        for command, arguments in json.loads(argv[-1]).items():
+            {"evaluate": evaluate, "sample": sample}[command].main(arguments)
+
+cli.run(main)
+"""
+
+
+def in_turn(commands):
+    """Runs {command: arguments} on two processes with two devices; what process 0 prints."""
+    started, port = [], local._free_port()
+    for number in range(2):
+        place = [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={number}"]
+        command = [sys.executable, "-c", IN_TURN, *place, json.dumps(commands)]
+        environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(
+            subprocess.Popen(command, cwd=runs.ROOT, env=environment, text=True, **pipes)
+        )
+    outputs = [process.communicate(timeout=200) for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    lines = [[line for line in text.splitlines() if "[Gloo]" not in line] for text, _ in outputs]
+    assert lines[1] == []
+    return "\n".join(lines[0])
+
+
 def test_scores_and_samples_of_two_processes_are_those_of_one(alone, tmp_path, capsys):
     """Process 0 alone prints and writes them."""
     features = "--config.score.features.name=launch.scoring.features:random"
     kinds = ["--samples=60", "--completions", "--reals=100", "--neighbours=4"]
     scores = [f"--workdir={alone}", *kinds, features, "--config.score.features.size=16"]
     samples = [f"--workdir={alone}", "--seeds=0-8,70,3", "--batch_size=8"]
-    two = partial(runs.run, "local", "--processes=2", "--devices=2", "--restarts=0")
-    found, written = [], []
-    for number in range(2):
-        if number:
-            done = two("evaluate", "--", *scores)
-            drawn = two("sample", "--", *samples, f"--out={tmp_path / '1.npy'}")
-            assert (done.returncode, drawn.returncode) == (0, 0), done.stderr + drawn.stderr
-            found.append(json.loads(done.stdout))
-        else:
-            evaluate.main([*scores, "--config.mesh.data=1"])
-            found.append(json.loads(capsys.readouterr().out))
-            sample.main([*samples, f"--out={tmp_path / '0.npy'}", "--config.mesh.data=1"])
-        folders = ("scores/samples+completions-00000020.json", "figures/neighbours-00000020.png")
-        for name in folders:
-            written.append((alone / name).read_bytes())
+
+    def files():
+        """What evaluate has written into the run, taken away."""
+        names = ("scores/samples+completions-00000020.json", "figures/neighbours-00000020.png")
+        found = [(alone / name).read_bytes() for name in names]
+        for name in names:
             (alone / name).unlink()
-    cards = [one.pop("card") for one in found]
-    assert cards[0] == cards[1]
-    one, both = ({k: v for k, v in each.items() if k != "split"} for each in found)
-    assert both == pytest.approx(one, rel=1e-5)
-    assert written[1] == written[3]
-    images = [np.load(tmp_path / f"{number}.npy") for number in range(2)]
+        return json.loads(found[0]), found[1]
+
+    evaluate.main([*scores, "--config.mesh.data=1"])
+    one = json.loads(capsys.readouterr().out)
+    sample.main([*samples, f"--out={tmp_path / '1.npy'}", "--config.mesh.data=1"])
+    written, figure = files()
+    samples.append(f"--out={tmp_path / '2.npy'}")
+    two = json.loads(in_turn({"evaluate": scores, "sample": samples}))
+    assert two.pop("card") == one.pop("card")
+    assert two.pop("split") == one.pop("split")
+    assert two == pytest.approx(one, rel=1e-5)
+    written_too, figure_too = files()
+    assert written_too.keys() == written.keys()
+    assert figure_too == figure
+    images = [np.load(tmp_path / f"{number}.npy") for number in (1, 2)]
     assert images[0].shape == (11, 8, 8, 1)
     np.testing.assert_allclose(*images, atol=1e-6)
 
