@@ -6,18 +6,20 @@ to one, a sampler that agrees with them, units, samples by seed. Prints a table;
 """
 
 import logging
+from functools import partial
 
 from ml_collections import ConfigDict
 
-from launch import cli
+from launch import cli, distributed
 from launch.audits import checks
 from launch.audits.checks import FAIL, NONE, PASS, Finding
 from launch.audits.enumeration import total_probability
 from launch.audits.fixtures import AuditedModel, ModelFactory, first_that_fits, fit_for_audit
-from launch.config import loading
+from launch.config import loading, run_config
 from launch.config.errors import CommandExit, UserError
 from launch.data import batches
-from launch.engine import experiments, sharding, trained_runs, validate
+from launch.distributed import shares
+from launch.engine import experiments, trained_runs, validate
 from launch.inference import flags
 
 logger = logging.getLogger("segen")
@@ -26,6 +28,7 @@ logger = logging.getLogger("segen")
 # image is audited at the first of the sizes (H, W) in SMALL that the net can make.
 MOST_VALUES = 1024
 SMALL = ((8, 8), (16, 16))
+CHECKS = checks.by_seed, checks.evaluation, checks.step  # those of one model alone
 
 
 def main(argv: list[str]) -> None:
@@ -43,35 +46,45 @@ def main(argv: list[str]) -> None:
     add("--config", default="", help="FILE.py or FILE.py:VARIANT: untrained, perturbed parameters")
     add("--workdir", type=cli.workdir, help="a run: its trained parameters, where they fit")
     flags.add_step(add)
+    distributed.add_arguments(arguments)
     options, overrides = cli.parse(arguments, argv)
     if bool(options.config) == bool(options.workdir):
         raise UserError("give either --config or --workdir")
     if options.step is not None and not options.workdir:
         raise UserError("--step is a checkpoint of a run; give --workdir")
-    sharding.set_up_jax()
-    if options.workdir:
-        factory = of_run(trained_runs.restore(options.workdir, overrides, options.step, None))
-    else:
-        factory = of_config(loading.override(loading.load(options.config), overrides))
-    findings = audit(factory)
-    print(table(findings))
+    with cli.together(options) as group:
+        if options.workdir:
+            run = options.workdir, overrides, options.step, None
+            factory = of_run(trained_runs.restore(*run, group=group, local=True))
+        else:
+            config = loading.override(loading.load(options.config), overrides)
+            factory = of_config(config, group)
+        _report(audit(factory, group), factory.config.task.name, group)
+
+
+def _report(findings, name, group):
+    """Prints a table on process 0; raises CommandExit on all if a check failed."""
+    if group.is_process_zero:
+        print(table(findings))
     outcomes = [one.outcome for one in findings]
     counts = ", ".join(f"{outcomes.count(o)} {o}" for o in (PASS, FAIL, NONE) if o in outcomes)
     if FAIL in outcomes:
-        raise CommandExit(f"the audit of {factory.config.task.name} failed: {counts}")
+        raise CommandExit(f"the audit of {name} failed: {counts}")
     logger.info(counts)
 
 
-def of_config(config: ConfigDict) -> ModelFactory:
+def of_config(config: ConfigDict, group: distributed.Group = distributed.ALONE) -> ModelFactory:
     """Makes models of a config, with fresh parameters.
 
     Args:
       config: a complete, checked config.
+      group: the processes that call this together.
 
     Raises:
-      UserError: the data cannot be opened.
+      UserError: the data cannot be opened, or processes differ.
     """
-    data = batches.open_data(config.data, config.data.split, "config.data")
+    group.check_same("the config", run_config.shared_keys(config.to_dict()))
+    data = trained_runs.open_together(group, config.data, config.data.split, "config.data")
     config = experiments.with_classes(config, data.split)
     return ModelFactory(fit_for_audit(config, keep_ema=False), data)
 
@@ -82,11 +95,12 @@ def of_run(restored: trained_runs.Restored) -> ModelFactory:
     return ModelFactory(config, restored.data, restored.state)
 
 
-def audit(factory: ModelFactory) -> list[Finding]:
+def audit(factory: ModelFactory, group: distributed.Group = distributed.ALONE) -> list[Finding]:
     """Runs every check on the parameters of the run if there is one, and on fresh ones.
 
     Args:
-      factory: makes the models.
+      factory: makes the models, on the devices of this process.
+      group: the processes, which share the checks out.
 
     Raises:
       UserError: the task breaks its contract, or generates nothing.
@@ -100,16 +114,17 @@ def audit(factory: ModelFactory) -> list[Finding]:
         )
     logger.info(f"auditing {name}: {own.title}")
     unit, offset = checks.units(own)
-    findings = [
-        _causality(factory, own),
-        unit,
-        checks.by_seed(own),
-        checks.evaluation(own),
-        checks.step(own),
+    jobs = [
+        lambda: [_causality(factory, own)],
+        lambda: [unit],
+        *(lambda check=check: [check(own)] for check in CHECKS),
+        partial(total_probability, factory, True, offset),
     ]
-    for untrained in (True,) if factory.trained is None else (True, False):
-        findings += total_probability(factory, untrained, offset)
-    return findings
+    if factory.trained is not None:
+        jobs.append(partial(total_probability, factory, False, offset))
+    done = [job() for job in shares.own(group, jobs)]
+    done = shares.in_order(group, "the checks", done, len(jobs))
+    return [Finding(*one) for findings in done for one in findings]
 
 
 def _causality(factory: ModelFactory, own: AuditedModel) -> Finding:

@@ -1,19 +1,21 @@
 """Arguments, messages and exit codes of all commands."""
 
 import argparse
+import hashlib
 import logging
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from absl import flags
 from absl import logging as absl_logging
 from tqdm import tqdm
 
-from launch import storage
+from launch import distributed, storage
 from launch.config.errors import (
     ABANDONED,
     DISK_ERRORS,
@@ -26,6 +28,10 @@ from launch.engine import preemption
 from launch.reporting import outputs
 
 logger = logging.getLogger("segen")
+
+# Options that may differ between the processes of a command: which one it is, and where its host
+# keeps files. Of other paths only their presence is compared.
+OWN = ("coordinator", "process", "wait", "config", "images", "condition")
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -71,6 +77,45 @@ def ending(error: BaseException) -> tuple[str, int] | None:
     if problem := bucket.describe_bucket_error(error):
         return problem, UserError.exit_code
     return None
+
+
+@contextmanager
+def together(options: argparse.Namespace, saves: bool = False) -> Iterator[distributed.Group]:
+    """Prepares JAX, and joins the other processes of a command; all of them end together.
+
+    Args:
+      options: the parsed options, with those of `distributed.add_arguments`.
+      saves: whether the command answers SIGTERM by itself, as a training does.
+
+    Yields:
+      The processes.
+
+    Raises:
+      UserError: the options do not say which process this is, or processes have other options.
+      PeerLost: another process does not arrive in time.
+    """
+    from launch.engine import sharding  # loads JAX, which not all commands need
+
+    sharding.set_up_jax()
+    group = distributed.start(options)
+    with group.abort_together(ending):
+        if group.processes > 1:
+            group.check_same("the command line", _shared_options(options))
+        if saves:
+            yield group
+            return
+        with preemption.signals_as_exceptions():  # JAX has taken SIGTERM, to ask for a save
+            yield group
+
+
+def _shared_options(options):
+    """{name: value as text, or its hash} of the options that all processes must be given."""
+    facts = {}
+    for name, value in vars(options).items():
+        text = "a path" if isinstance(value, os.PathLike) else str(value)
+        if name not in OWN:  # there may be millions of seeds
+            facts[name] = text if len(text) < 200 else hashlib.sha256(text.encode()).hexdigest()
+    return facts
 
 
 class TerminalHandler(logging.Handler):

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.metrics import kernel_distance, neighbours, ssim
-from launch import cli
+from launch import cli, distributed
 from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import experiments, sharding, trained_runs
+from launch.engine import experiments, trained_runs
 from launch.inference import flags
 from launch.reporting import image_files
 from launch.scoring import features, image_sets, nearest, sample_metrics, segmenter_metrics
@@ -43,8 +43,13 @@ def main(argv: list[str]) -> None:
     _check_effects(options)
     if options.neighbours is None:
         options.neighbours = NEIGHBOURS
-    sharding.set_up_jax()
-    restored = trained_runs.restore(options.workdir, overrides, options.step, options.split)
+    with cli.together(options) as group:
+        arguments = options.workdir, overrides, options.step, options.split
+        evaluate(trained_runs.restore(*arguments, group=group), options)
+
+
+def evaluate(restored: trained_runs.Restored, options: argparse.Namespace) -> None:
+    """Evaluates a run; of several processes, process 0 prints and writes the results."""
     if options.batch_size is None:
         options.batch_size = restored.config.eval.batch_size
     split = restored.data.split
@@ -62,10 +67,11 @@ def main(argv: list[str]) -> None:
             experiment.compiled.score_step,
         )
         results = experiments.for_json(metrics)
-    # First of all: they took long, and a disk may be full.
-    print(json.dumps(header | {"examples": split.size} | results), flush=True)
-    if scored:
-        _write(restored, options, header | results)
+    if restored.group.is_process_zero:
+        # First of all: they took long, and a disk may be full.
+        print(json.dumps(header | {"examples": split.size} | results), flush=True)
+        if scored:
+            _write(restored, options, header | results)
     if draw:
         draw()
 
@@ -81,6 +87,7 @@ def _arguments() -> argparse.ArgumentParser:
     flags.add_step(add)
     add("--split", default="", help="split (default: config.eval.split)")
     add("--batch_size", type=int, help="does not change the result")
+    distributed.add_arguments(arguments)
     add = arguments.add_argument_group("scores of images").add_argument
     add("--samples", type=int, help="score the images of seeds 0 to N - 1 against the split")
     add(
@@ -164,7 +171,7 @@ def _segmenter_scores(
     restored: trained_runs.Restored, options: argparse.Namespace, count: int
 ) -> tuple[dict, dict]:
     """Metrics of a trained segmenter, and their card."""
-    segmenter = trained_runs.restore(options.segmenter, [], None, None)
+    segmenter = trained_runs.restore(options.segmenter, [], None, None, group=restored.group)
     segmenter_metrics.check_segmenter(restored, segmenter, options.segmenter)
     results = segmenter_metrics.segmenter_metrics(restored, segmenter, options.batch_size, count)
     return results, segmenter_metrics.segmenter_card(segmenter, options.segmenter, count)
@@ -177,12 +184,12 @@ def _feature_scores(
     config, experiment, data = restored.config, restored.experiment, restored.data
     if options.samples:  # before a classifier is trained
         sample_metrics.check_counts({"--samples": options.samples})
-    net = features.build(
-        _feature_net(options, config.score.features), config.data, config.eval.split, options.force
-    )
+    spec = _feature_net(options, config.score.features)
+    net = features.build(spec, config.data, config.eval.split, options.force, restored.group)
     training = None
     if options.floor or (options.samples and options.neighbours):
-        training = batches.open_data(config.data, config.data.split, "config.data")
+        where = config.data, config.data.split, "config.data"
+        training = trained_runs.open_together(restored.group, *where)
     floor = _floor_count(data, training, options.samples or count) if options.floor else None
     reals = f"{data.split.title} (--reals, --split)"
     sizes = {reals: count, "--samples": options.samples, "--floor": floor}
@@ -260,7 +267,8 @@ def _show_neighbours(restored, options, extract, samples, training) -> None:
         extract, samples.images[shown], samples.features[shown], images
     )
     path = options.workdir / "figures" / f"neighbours-{restored.step:08d}.png"
-    image_files.save(path, figure)
+    if restored.group.is_process_zero:
+        image_files.save(path, figure)
     logger.info(f"{path}: samples, the nearest by pixels, the nearest by features")
 
 

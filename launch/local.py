@@ -2,6 +2,7 @@
 
 Trains with several processes on this machine, on simulated CPU devices, as a test of a
 distributed run. If one process dies, all start again and go on from the last checkpoint.
+Another command is named before its arguments: `launch.local evaluate -- --workdir=runs/x`.
 """
 
 import contextlib
@@ -15,12 +16,13 @@ import threading
 import time
 
 from launch import cli
-from launch.config.errors import ABANDONED, Collapsed, Diverged, Interrupted, UserError
+from launch.config.errors import ABANDONED, Collapsed, CommandExit, Diverged, Interrupted, UserError
 from launch.distributed import child_process
 
 logger = logging.getLogger("segen")
 
-# Exit codes after which another start would end in the same way.
+COMMANDS = ("train", "evaluate", "sample", "predict", "audit")  # those that take --distributed
+# Exit codes after which another start of a training would end in the same way.
 FINAL = {0, UserError.exit_code, Diverged.exit_code, Collapsed.exit_code, ABANDONED}
 # Lines that XLA's CPU collectives print, and that help no user.
 IGNORED = ("[Gloo]", "connected peer ranks")
@@ -32,7 +34,9 @@ GRACE = 8.0
 
 def main(argv: list[str]) -> None:
     """Parses the command line and supervises."""
-    arguments = cli.parser("local", "Trains with several processes on this machine.")
+    arguments = cli.parser(
+        "local", "Trains, or runs another command, with several processes on this machine."
+    )
     add = arguments.add_argument
     add("--processes", type=int, default=2, help="how many processes (default: 2)")
     add("--devices", type=int, default=1, help="simulated CPU devices of each (default: 1)")
@@ -43,24 +47,29 @@ def main(argv: list[str]) -> None:
         help="how often to start again after a process died (default: 3); counted anew once a "
         "start lasts a minute",
     )
-    add("training", nargs="*", metavar="-- ARGUMENT", help="arguments of launch.train")
+    text = f"{', '.join(COMMANDS)} (default: {COMMANDS[0]})"
+    add("command", nargs="?", default=COMMANDS[0], choices=COMMANDS, metavar="COMMAND", help=text)
+    add("rest", nargs="*", metavar="-- ARGUMENT", help="arguments of the command")
     cut = argv.index("--") if "--" in argv else len(argv)
     options = arguments.parse_args(argv[:cut])
     for name in ("processes", "devices"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if not argv[cut + 1 :]:
-        raise UserError("give the arguments of launch.train after --: -- --config=configs/vae.py")
-    sys.exit(supervise(argv[cut + 1 :], options.processes, options.devices, options.restarts))
+        example = "--config=configs/vae.py" if options.command == "train" else "--workdir=runs/x"
+        raise UserError(f"give the arguments of launch.{options.command} after --: -- {example}")
+    command = [options.command, *argv[cut + 1 :]]
+    sys.exit(supervise(command, options.processes, options.devices, options.restarts))
 
 
-def supervise(training: list[str], processes: int, devices: int, restarts: int) -> int:
-    """Starts the processes, again and again, until the training ends.
+def supervise(command: list[str], processes: int, devices: int, restarts: int) -> int:
+    """Starts the processes, again and again, until the command ends.
 
-    SIGTERM, SIGHUP and Ctrl-C end the training: the processes save, and none is started again.
+    SIGTERM, SIGHUP and Ctrl-C end the command: its processes leave, a training saves first, and
+    none is started again.
 
     Args:
-      training: the arguments of launch.train.
+      command: one of `COMMANDS`, and its arguments.
       processes: how many processes.
       devices: how many simulated devices each process has.
       restarts: how many starts in a row may fail before this function gives up.
@@ -75,8 +84,8 @@ def supervise(training: list[str], processes: int, devices: int, restarts: int) 
     failures = 0
     while True:
         began = time.monotonic()
-        code = attempt(training, processes, devices, stop)
-        if code in FINAL or stop.is_set():
+        code = attempt(command, processes, devices, stop)
+        if code in final_codes(command[0]) or stop.is_set():
             return code
         failures = 0 if time.monotonic() - began > SUCCESS else failures
         if code != Interrupted.exit_code:
@@ -87,14 +96,19 @@ def supervise(training: list[str], processes: int, devices: int, restarts: int) 
         logger.info(f"ended with code {code}; all {processes} processes start again")
 
 
-def attempt(training: list[str], processes: int, devices: int, stop: threading.Event) -> int:
+def final_codes(command: str) -> set[int]:
+    """Exit codes after which another start of a command would end in the same way."""
+    return FINAL if command == "train" else FINAL | {CommandExit.exit_code}
+
+
+def attempt(command: list[str], processes: int, devices: int, stop: threading.Event) -> int:
     """Starts all processes once, and waits until they end.
 
     When a process ends with a code other than 0 and 75, the others are killed: they would wait
     for it, and a kill loses nothing but the steps since the last save.
 
     Args:
-      training: the arguments of launch.train.
+      command: one of `COMMANDS`, and its arguments.
       processes: how many processes.
       devices: how many simulated devices each process has.
       stop: when set, the processes are asked to save and leave.
@@ -103,8 +117,12 @@ def attempt(training: list[str], processes: int, devices: int, stop: threading.E
       The exit code of all processes; see `exit_code`.
     """
     port = _free_port()
-    running = [_start(training, number, processes, devices, port) for number in range(processes)]
-    readers = [threading.Thread(target=_relay, args=item) for item in enumerate(running)]
+    running = [_start(command, number, processes, devices, port) for number in range(processes)]
+    readers = [
+        threading.Thread(target=_relay, args=(number, stream, name))
+        for number, process in enumerate(running)
+        for name, stream in (("stdout", process.stdout), ("stderr", process.stderr))
+    ]
     for reader in readers:
         reader.start()
     asked = False
@@ -153,15 +171,15 @@ def _kill_late(running):
         process.kill()
 
 
-def _start(training, number, processes, devices, port):
+def _start(command, number, processes, devices, port):
     place = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", f"--process={number}"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     environment |= {"PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.Popen(
-        [sys.executable, "-m", "launch.train", *training, "--distributed", *place],
+        [sys.executable, "-m", f"launch.{command[0]}", *command[1:], "--distributed", *place],
         env=environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         start_new_session=True,  # so that Ctrl-C reaches only the supervisor
@@ -169,13 +187,13 @@ def _start(training, number, processes, devices, port):
     )
 
 
-def _relay(number, process):
-    """Prints the output of a process, with its number unless that is 0."""
+def _relay(number, stream, name):
+    """Prints an output of a process to our own of that name, with its number unless that is 0."""
     mark = f"[{number}] " if number else ""
-    with contextlib.closing(process.stdout):
-        for line in process.stdout:
+    with contextlib.closing(stream):
+        for line in stream:
             if not any(words in line for words in IGNORED):
-                print(f"{mark}{line}", end="", file=sys.stderr, flush=True)
+                print(f"{mark}{line}", end="", file=getattr(sys, name), flush=True)
 
 
 def _free_port() -> int:

@@ -6,6 +6,7 @@ overlays/ and report.json. With --masks, adds exact scores at full size.
 
 import argparse
 import contextlib
+import hashlib
 import json
 import logging
 import re
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from jaxseg.metrics import pixel_scores
-from launch import cli
+from launch import cli, distributed
 from launch.config.errors import UserError
 from launch.data import classes, image_formats, images, sources
 from launch.data.bad_file import BadFile
 from launch.data.folders import examples
-from launch.engine import experiments, sharding, trained_runs
+from launch.distributed import shares
+from launch.engine import experiments, trained_runs
 from launch.inference import flags, input_files
 from launch.inference.segmenter import Files, Segmenter
 from launch.reporting import label_files
@@ -40,13 +42,22 @@ def main(argv: list[str]) -> None:
       UserError: a mistake in the arguments, or images that could not be predicted.
     """
     options, overrides = _parse(argv)
+    with cli.together(options) as group:
+        _predict_files(options, overrides, group)
+
+
+def _predict_files(options, overrides, group):
+    """Predicts what --images names; several processes share the images out."""
     paths = input_files.find(options.images)
     masks = input_files.partners(paths, options.masks)
     items = list(map(Files, paths, masks, input_files.partners(paths, options.depth)))
-    sharding.set_up_jax()
+    names = "\n".join(path.stem for path in paths)
+    digest = hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
+    group.check_same("--images", {"number of images": len(paths), "hash of their names": digest})
     task = {"flips": options.flips, "passes": options.passes}
     task = {key: value for key, value in task.items() if value}
-    restored = trained_runs.restore(options.workdir, overrides, options.step, None, task)
+    arguments = options.workdir, overrides, options.step, None, task
+    restored = trained_runs.restore(*arguments, group=group, local=True)
     segmenter = Segmenter(
         restored,
         options.batch_size,
@@ -90,6 +101,8 @@ def cleaning(min_size: int, fill_holes: tuple[int, ...]) -> list[dict]:
 def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> list[str]:
     """Predicts every image, and writes masks/, overlays/ and report.json.
 
+    Of several processes each predicts and writes its share, and process 0 the report of all.
+
     Args:
       segmenter: the trained net.
       items: the files of each image.
@@ -99,24 +112,39 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
     Returns:
       A line for each image that could not be predicted; the others are written.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    entries, failed, counts, start = [], [], 0, time.perf_counter()
+    group = segmenter.restored.group
+    group.on_process_zero("--out", lambda: out.mkdir(parents=True, exist_ok=True))
+    group.check_shared(out, "--out")
+    own, done, counts, start = shares.own(group, items), [], 0, time.perf_counter()
     binary = _is_binary(segmenter, items)
-    for number, item in enumerate(items, 1):
+    for number, item in enumerate(own, 1):
         try:
             entry, confusion = predict_one(segmenter, item, out, prior, binary)
         except ValueError as error:  # a problem of this image; the others are not affected
             names_file = isinstance(error, BadFile) or str(item.image) in str(error)
-            failed.append(str(error) if names_file else f"{item.image}: {error}")
-            logger.info(f"{number}/{len(items)} {failed[-1]}")
+            done.append(str(error) if names_file else f"{item.image}: {error}")
+            logger.info(f"{number}/{len(own)} {done[-1]}")
             continue
-        entries.append(entry)
+        done.append(entry)
         counts = counts + confusion
-        left = (time.perf_counter() - start) / number * (len(items) - number)
+        left = (time.perf_counter() - start) / number * (len(own) - number)
         logger.info(
-            f"{number}/{len(items)} {item.image.name}: {entry['width']} x {entry['height']}, "
+            f"{number}/{len(own)} {item.image.name}: {entry['width']} x {entry['height']}, "
             f"{entry['seconds']:.2f} s, ETA {left:.0f} s"
         )
+    counts = np.asarray(counts).tolist()
+    gathered = group.all_gather("the scores", counts, distributed.WORK_SECONDS)
+    counts = sum(map(np.array, gathered))
+    done = shares.in_order(group, "the report", done, len(items))
+    failed = [line for line in done if isinstance(line, str)]
+    entries = [entry for entry in done if not isinstance(entry, str)]
+    if group.is_process_zero:
+        _report(segmenter, out, entries, failed, counts)
+    return failed
+
+
+def _report(segmenter, out, entries, failed, counts):
+    """Prints the scores of all images, and writes report.json."""
     report = {"step": segmenter.restored.step, "classes": list(segmenter.names)}
     if np.any(counts):
         report["scores"] = experiments.for_json(pixel_scores.scores(counts, segmenter.names))
@@ -125,7 +153,6 @@ def predict(segmenter: Segmenter, items: list[Files], out: Path, prior: Any) -> 
     with atomic.replacing(out / "report.json") as working:
         working.write_text(json.dumps(report, indent=2) + "\n")
     logger.info(f"{len(entries)} images in {out} (masks/, overlays/, report.json)")
-    return failed
 
 
 def predict_one(
@@ -189,6 +216,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--fill_holes", type=_class_ids, default=(), help="classes whose holes are filled, as 1,2")
     flags.add_step(add)
     add("--batch_size", type=int, default=1, help="windows at a time (default: 1)")
+    distributed.add_arguments(arguments)
     options, overrides = cli.parse(arguments, argv)
     if options.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, got {options.batch_size}")

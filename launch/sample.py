@@ -14,11 +14,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
-from launch import cli
+from launch import cli, distributed
 from launch.config.errors import UserError
 from launch.data import batches, cache
-from launch.engine import sharding, trained_runs
+from launch.engine import trained_runs
 from launch.inference import conditioning, flags, sampling
 from launch.reporting import image_files
 from launch.storage import atomic
@@ -41,8 +42,19 @@ def main(argv: list[str]) -> None:
     """
     options, overrides = cli.parse(_arguments(), argv)
     _check_options(options)
-    sharding.set_up_jax()
-    restored = trained_runs.restore(options.workdir, overrides, options.step, None)
+    with cli.together(options) as group:
+        sample(
+            trained_runs.restore(options.workdir, overrides, options.step, None, group=group),
+            options,
+        )
+
+
+def sample(restored: trained_runs.Restored, options: argparse.Namespace) -> None:
+    """Writes images of a run; of several processes, process 0 writes.
+
+    Raises:
+      UserError: options that cannot work with this run.
+    """
     completes_no_rows = options.interpolate or options.condition or _makes_samples(restored)
     if options.split and completes_no_rows:
         raise UserError(
@@ -86,6 +98,7 @@ def _arguments() -> argparse.ArgumentParser:
         "--condition (default: config.eval.split)",
     )
     add("--batch_size", type=int, default=64, help="images at a time (default: 64)")
+    distributed.add_arguments(arguments)
     return arguments
 
 
@@ -115,7 +128,7 @@ def _sample(restored: trained_runs.Restored, options: argparse.Namespace) -> np.
     arguments = restored, seeds, options.label, options.batch_size
     with _allocator(restored, options.out, len(seeds)) as allocate:
         images = sampling.sample_images(*arguments, allocate)
-    if options.out.suffix == ".npy":
+    if options.out.suffix == ".npy" or not restored.group.is_process_zero:
         return images
     classes, grid = sampling.class_count(restored), images
     if 1 < classes <= MOST_COLUMNS and options.label is None:
@@ -138,6 +151,8 @@ def _interpolate(restored: trained_runs.Restored, options: argparse.Namespace) -
     arguments = restored, compiled.interpolate, seeds[:-1], columns, options.batch_size
     with _allocator(restored, options.out, len(seeds)) as allocate:
         strips = sampling.run_by_seed(*arguments, allocate)
+    if not restored.group.is_process_zero:
+        return strips
     if options.out.suffix in image_files.ANIMATIONS:
         # Forwards and backwards. At a seed two frames meet, the last of a strip and the first
         # of the next: the same image, unless classes come by turns.
@@ -161,7 +176,7 @@ def _complete(restored: trained_runs.Restored, options: argparse.Namespace) -> n
     arguments = restored, compiled.complete, seeds, columns, options.batch_size
     with _allocator(restored, options.out, len(seeds)) as allocate:
         images = sampling.run_by_seed(*arguments, allocate)
-    if options.out.suffix != ".npy":
+    if options.out.suffix != ".npy" and restored.group.is_process_zero:
         pairs = sampling.side_by_side(conditioning.shown(key, given), images)
         image_files.save(options.out, pairs)
     return images
@@ -170,6 +185,7 @@ def _complete(restored: trained_runs.Restored, options: argparse.Namespace) -> n
 def _read_condition(restored, options, key) -> tuple[list[int], np.ndarray, np.ndarray]:
     """Seeds, the images of --condition for them [N, H, W, C], and labels [N]."""
     given = conditioning.read(options.condition, key, restored)
+    restored.group.check_same("--condition", {"number of images": len(given)})
     seeds = list(options.seeds or range(len(given)))
     if len(given) not in (1, len(seeds)):
         raise UserError(
@@ -184,7 +200,7 @@ def _read_condition(restored, options, key) -> tuple[list[int], np.ndarray, np.n
 def _read_rows(restored, options, key) -> tuple[list[int], np.ndarray, np.ndarray]:
     """Seeds, what the rows of these numbers give [N, H, W, C], and their labels [N]."""
     split = options.split or restored.config.eval.split
-    data = batches.open_data(restored.config.data, split, "config.eval")
+    data = trained_runs.open_together(restored.group, restored.config.data, split, "config.eval")
     seeds = list(options.seeds or range(min(len(SEEDS), data.split.size)))
     if max(seeds) >= data.split.size:
         raise UserError(
@@ -208,11 +224,14 @@ def _column(data: batches.Data, key: str, rows: list[int]) -> np.ndarray:
 @contextmanager
 def _allocator(restored: trained_runs.Restored, path: Path, count: int) -> Iterator[Callable]:
     """Yields (shape, dtype) -> array: in a .npy file, which appears when the block ends, or
-    in memory, for a picture.
+    in memory, for a picture. Processes that write nothing get an array without memory.
 
     Raises:
       UserError: the picture would be too large.
     """
+    if path.suffix == ".npy" and not restored.group.is_process_zero:
+        yield lambda shape, dtype: as_strided(np.zeros((), dtype), shape, (0,) * len(shape))
+        return
     if path.suffix == ".npy":
         with atomic.replacing(path) as working:
             yield partial(cache.create, working)

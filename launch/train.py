@@ -12,7 +12,6 @@ from functools import partial
 
 from launch import cli, distributed
 from launch.config import loading
-from launch.engine import sharding
 from launch.engine.training import train
 
 
@@ -29,21 +28,20 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(arguments, argv)
     config = loading.override(loading.load(options.config), overrides)
     workdir = options.workdir or cli.workdir(f"runs/{loading.default_name(options.config)}")
-    sharding.set_up_jax()
-    group = distributed.start(options)
-    make_monitor = None
-    if config.score.samples:
-        from launch.scoring import sample_metrics  # few runs score samples while they train
+    with cli.together(options, saves=True) as group:
+        make_monitor = None
+        if config.score.samples:
+            from launch.scoring import sample_metrics  # few runs score samples while they train
 
-        make_monitor = partial(
-            sample_metrics.training_monitor,
-            config.score.features,
-            config.data,
-            config.eval.split,
-            batch_size=config.eval.batch_size,
-            count=config.score.samples,
-        )
-    with group.abort_together(cli.ending):
+            make_monitor = partial(
+                sample_metrics.training_monitor,
+                config.score.features,
+                config.data,
+                config.eval.split,
+                batch_size=config.eval.batch_size,
+                count=config.score.samples,
+                group=group,
+            )
         train(config, workdir, group=group, began=BEGAN, make_monitor=make_monitor)
 
 

@@ -1,5 +1,12 @@
-"""The processes of one run."""
+"""The processes of one command."""
 
-from launch.distributed.group import ALONE, Group, add_arguments, start
+from launch.distributed.group import (
+    ALONE,
+    DATA_SECONDS,
+    WORK_SECONDS,
+    Group,
+    add_arguments,
+    start,
+)
 
-__all__ = ["ALONE", "Group", "add_arguments", "start"]
+__all__ = ["ALONE", "DATA_SECONDS", "WORK_SECONDS", "Group", "add_arguments", "start"]

@@ -1,4 +1,4 @@
-"""The processes that train together. This module has the group of one process.
+"""The processes that run one command together. This module has the group of one process.
 
 `launch.distributed.processes` has the group of several processes. It is imported only when
 a command is started with `--distributed` or with a coordinator.
@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from launch.config.errors import UserError
+
+WAIT_SECONDS = 300.0  # that processes wait for each other outside of steps, without --wait
+DATA_SECONDS = 3600.0  # that processes wait for one that still decodes its data
+# The same for one that works alone, as long as that takes: JAX notices if it is lost.
+WORK_SECONDS = 7 * 24 * 3600.0
 
 
 class Group:
@@ -46,14 +51,16 @@ class Group:
         """Calls a function on every process; see `ProcessGroup`."""
         return action()
 
-    def on_process_zero(self, label: str, action: Callable[[], Any]) -> Any:
+    def on_process_zero(
+        self, label: str, action: Callable[[], Any], seconds: float | None = None
+    ) -> Any:
         """Calls a function on process 0 alone; see `ProcessGroup`."""
         return action()
 
     def check_same(self, label: str, facts: dict[str, Any]) -> None:
         """Refuses processes that were started differently; see `ProcessGroup`."""
 
-    def check_shared(self, folder: Path) -> None:
+    def check_shared(self, folder: Path, flag: str = "--workdir") -> None:
         """Refuses a folder that is not the same folder for all processes; see `ProcessGroup`."""
 
     def share_compilation_cache(self, workdir: Path) -> None:
@@ -89,9 +96,8 @@ def add_arguments(arguments: argparse.ArgumentParser) -> None:
     add(
         "--wait",
         type=float,
-        default=300.0,
         metavar="SECONDS",
-        help="how long processes wait for each other outside of steps (default: 300)",
+        help=f"how long processes wait for each other outside of steps (default: {WAIT_SECONDS:g})",
     )
 
 
@@ -105,11 +111,13 @@ def start(options: argparse.Namespace) -> Group:
       The group: ALONE for a run of one process.
 
     Raises:
-      UserError: the arguments do not say which process this is.
+      UserError: the arguments do not say which process this is, or have no effect.
       PeerLost: another process does not arrive in time.
     """
     given = (options.coordinator, options.processes, options.process)
     if not options.distributed and given == (None, None, None):
+        if options.wait is not None:
+            raise UserError("--wait has no effect without --distributed")
         return ALONE
     if None in given and given != (None, None, None):
         raise UserError("--coordinator, --processes and --process go together: give all or none")
@@ -119,4 +127,4 @@ def start(options: argparse.Namespace) -> Group:
         )
     from launch.distributed import processes
 
-    return processes.join(given, options.wait)
+    return processes.join(given, WAIT_SECONDS if options.wait is None else options.wait)

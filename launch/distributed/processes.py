@@ -38,6 +38,8 @@ HEARTBEAT = 30
 GRACE = 3.0
 # Seconds of waiting after which process 0 names the processes that it waits for.
 NOTICE_AFTER = 20.0
+# Seconds after which a process that waits looks whether a signal has come.
+ATTENTION = 5.0
 
 # Words by which XLA's collectives and JAX's service report that a process has gone.
 _CONNECTION_LOST = re.compile("Gloo|onnection|heartbeat|UNAVAILABLE|ABORTED|CANCELLED")
@@ -45,7 +47,7 @@ _ADVICE = "Look at its own output; the same command goes on from the last checkp
 
 
 class ProcessGroup(Group):
-    """Several processes that train together; the methods of `Group` for them.
+    """Several processes that run one command together; the methods of `Group` for them.
 
     Args:
       client: the client of JAX's coordination service.
@@ -135,12 +137,15 @@ class ProcessGroup(Group):
             raise UserError("\n".join(f"{title}: {text}" for title, text in failed))
         return result
 
-    def on_process_zero(self, label: str, action: Callable[[], Any]) -> Any:
+    def on_process_zero(
+        self, label: str, action: Callable[[], Any], seconds: float | None = None
+    ) -> Any:
         """Calls a function on process 0 alone.
 
         Args:
           label: a name for the action, for messages.
           action: the function; its result must be a value that JSON can hold.
+          seconds: how long to wait for process 0; None: as long as `--wait` says.
 
         Returns:
           The result, on all processes.
@@ -155,7 +160,7 @@ class ProcessGroup(Group):
                 answer = {"value": action()}
             except UserError as error:
                 answer = {"error": str(error)}
-        answer = self.all_gather(label, answer)[0]
+        answer = self.all_gather(label, answer, seconds)[0]
         if "error" in answer:
             raise UserError(answer["error"])
         return answer["value"]
@@ -180,8 +185,12 @@ class ProcessGroup(Group):
                         f"{self.title(0)} has {first.get(name)!r}; start all processes alike"
                     )
 
-    def check_shared(self, folder: Path) -> None:
+    def check_shared(self, folder: Path, flag: str = "--workdir") -> None:
         """Refuses a folder that is not the same folder for all processes.
+
+        Args:
+          folder: the folder.
+          flag: the argument that names it, for the message.
 
         Raises:
           UserError: names the processes that do not see a file that process 0 writes.
@@ -189,14 +198,14 @@ class ProcessGroup(Group):
         probe = folder / f".probe-{secrets.token_hex(8)}"
         self.on_process_zero("a probe file", lambda: probe.touch(exist_ok=False))
         name = self.all_gather("the name of the probe file", probe.name)[0]
-        seen = self.all_gather("a shared workdir", (folder / name).exists())
+        seen = self.all_gather(f"a shared {flag}", (folder / name).exists())
         if self.is_process_zero:
             probe.unlink()
         blind = [self.title(process) for process, sees in enumerate(seen) if not sees]
         if blind:
             raise UserError(
                 f"{folder} is not shared: {', '.join(blind)} does not see what {self.title(0)} "
-                "writes there. Put --workdir on storage that all hosts mount"
+                f"writes there. Put {flag} on storage that all hosts mount"
             )
 
     def share_compilation_cache(self, workdir: Path) -> None:
@@ -254,6 +263,8 @@ class ProcessGroup(Group):
         if isinstance(error, jax.errors.JaxRuntimeError) and _CONNECTION_LOST.search(str(error)):
             error = PeerLost(f"another process is gone: {_line(error)}")
         message, code = describe_error(error) or (traceback.format_exc(), 1)
+        if not self.is_process_zero and self._is_told(message):
+            self._exit(code)
         try:
             report = json.dumps([self.process, message, code])
             self._client.key_value_set("segen/failed", report)
@@ -264,6 +275,14 @@ class ProcessGroup(Group):
             own = message if self.is_process_zero else f"{self.title(self.process)}: {message}"
             logger.error(own)
         self._exit(code)
+
+    def _is_told(self, message):
+        """Whether process 0 reports the same error, as where all were given a wrong option."""
+        try:
+            report = self._get("segen/failed", time.monotonic() + GRACE / 3)
+        except PeerLost:
+            return False
+        return report is not None and json.loads(report)[:2] == [0, message]
 
     def _watch(self):
         """Exits when another process reports an error."""
@@ -283,6 +302,7 @@ class ProcessGroup(Group):
 
         `sys.exit` would run exit handlers of libraries, which wait for processes that are gone.
         """
+        sys.stdout.flush()
         sys.stderr.flush()
         deadline = time.monotonic() + 2 * GRACE
         try:
@@ -295,13 +315,17 @@ class ProcessGroup(Group):
 
     def _get(self, key, deadline):
         """Waits for the text under a key; None if there is none by the deadline."""
-        milliseconds = int(1000 * max(deadline - time.monotonic(), 0.001))
-        try:
-            return self._client.blocking_key_value_get(key, milliseconds)
-        except Exception as error:
-            if "DEADLINE_EXCEEDED" in str(error) or "NOT_FOUND" in str(error):
+        while True:
+            left = deadline - time.monotonic()
+            milliseconds = int(1000 * max(min(left, ATTENTION), 0.001))
+            try:
+                return self._client.blocking_key_value_get(key, milliseconds)
+            except Exception as error:
+                if "DEADLINE_EXCEEDED" not in str(error) and "NOT_FOUND" not in str(error):
+                    title = self.title(0)
+                    raise PeerLost(f"the coordination service of {title} is gone: {_line(error)}")
+            if left <= ATTENTION:
                 return None
-            raise PeerLost(f"the coordination service of {self.title(0)} is gone: {_line(error)}")
 
 
 def join(given: tuple[str | None, int | None, int | None], seconds: float) -> ProcessGroup:

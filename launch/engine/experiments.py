@@ -37,7 +37,9 @@ class Experiment(NamedTuple):
     example: dict[str, jax.ShapeDtypeStruct]
 
 
-def build(config: ConfigDict, data: batches.Data, training: bool = True) -> Experiment:
+def build(
+    config: ConfigDict, data: batches.Data, training: bool = True, local: bool = False
+) -> Experiment:
     """Builds nets, optimiser and task, checks the contract, and prepares to compile.
 
     Args:
@@ -45,16 +47,17 @@ def build(config: ConfigDict, data: batches.Data, training: bool = True) -> Expe
       data: the split that shows the form of an example; the training split if `training`.
       training: whether training steps are needed; if so the batch must fit the
         devices, and resident data is put there.
+      local: whether to use the devices of this process alone.
 
     Raises:
       UserError: anything in the config that cannot work.
     """
     if not config.task.get("name"):
         raise UserError('config.task: expected a mapping with a "name", e.g. jaxgen.vae:vae')
-    pmap, name = config.parallel == "pmap", config.task.name
+    pmap, name = training and config.parallel == "pmap", config.task.name
     if pmap and jax.process_count() > 1:
         raise UserError('config.parallel="pmap" is for one process; use "jit" with several')
-    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, local)
     if training:
         sharding.check_batch(config.data.batch_size, config.train.accumulate, mesh)
     spec = batches.batch_spec(data.example, config.data.batch_size)
@@ -72,10 +75,10 @@ def build(config: ConfigDict, data: batches.Data, training: bool = True) -> Expe
         facts = effects.Facts(data.arrays is None, decodes, task.predict is not None)
         effects.check(values, schema.flatten(schema.defaults().to_dict()), facts=facts)
     rng = jax.eval_shape(lambda: jax.random.key(0))
-    if pmap and training:  # each device takes a step on its own rows
+    if pmap:  # each device takes a step on its own rows
         rows = batches.batch_spec(data.example, config.data.batch_size // mesh.size)
         validate.trace(name, "train_step", task.train_step, state, rows, rng)
-    if pmap:  # its optimiser averages over an axis that exists only inside pmap
+        # Its optimiser averages over an axis that exists only inside pmap.
         task = validate.with_optional_fields(make(axis_name="devices")[0], name)
     augment = _augmentations(config.data.augment)
     if augment and training:

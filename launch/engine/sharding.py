@@ -47,18 +47,20 @@ def set_up_jax() -> None:
         jax.config.update("jax_enable_compilation_cache", False)
 
 
-def make_mesh(data: int, fsdp: int) -> Mesh:
+def make_mesh(data: int, fsdp: int, local: bool = False) -> Mesh:
     """A mesh with the axes data and fsdp over the first devices.
 
     Args:
       data: devices along the axis data; -1 for all that are left.
       fsdp: devices along the axis fsdp.
+      local: whether to take the devices of this process alone.
 
     Raises:
       UserError: there are fewer devices.
     """
     # By process, so that the rows of one process lie side by side in the global batch.
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    known = jax.local_devices() if local else jax.devices()
+    devices = sorted(known, key=lambda device: (device.process_index, device.id))
     if fsdp < 1 or data == 0 or data < -1:
         raise UserError(f"config.mesh: data={data}, fsdp={fsdp}; use positive sizes, or data=-1")
     if data == -1:
@@ -68,7 +70,7 @@ def make_mesh(data: int, fsdp: int) -> Mesh:
             f"config.mesh: data={data} x fsdp={fsdp} needs {data * fsdp} devices; "
             f"there are {len(devices)} ({devices[0].platform})"
         )
-    if data * fsdp < len(devices) and jax.process_count() > 1:
+    if data * fsdp < len(devices) and jax.process_count() > 1 and not local:
         raise UserError(
             f"config.mesh: data={data} x fsdp={fsdp} leaves {len(devices) - data * fsdp} of "
             f"{len(devices)} devices idle, and with several processes each must take part"
@@ -162,6 +164,22 @@ def process_place() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
+def own_rows(batch: Any, mesh: Mesh) -> Any:
+    """This process's rows of a global batch: all, where no other process has devices in a mesh.
+
+    Args:
+      batch: pytree of arrays [B, ...]; B is a multiple of the devices.
+      mesh: the devices.
+    """
+    process, processes = process_place() if mesh.is_multi_process else (0, 1)
+
+    def cut(leaf):
+        rows = len(leaf) // processes
+        return leaf[process * rows : (process + 1) * rows]
+
+    return jax.tree.map(cut, batch)
+
+
 def device_put(batch: Any, sharding: NamedSharding) -> Any:
     """Puts this process's rows of a global batch on the devices.
 
@@ -169,6 +187,6 @@ def device_put(batch: Any, sharding: NamedSharding) -> Any:
       batch: pytree of numpy arrays.
       sharding: of the global arrays.
     """
-    if jax.process_count() == 1:
+    if sharding.is_fully_addressable:  # no other process has devices in it
         return jax.device_put(batch, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from launch import checkpoints, storage
+from launch import checkpoints, distributed, storage
 from launch.checkpoints import restoring, state_files
 from launch.config import copies, effects, loading, run_config, schema
 from launch.config.errors import UserError
 from launch.data import batches
-from launch.engine import evaluation, experiments
+from launch.engine import evaluation, experiments, sharding
 
 logger = logging.getLogger("segen")
 
@@ -29,6 +29,7 @@ class Restored(NamedTuple):
       experiment: its nets and task, built and compiled.
       state: the state of the checkpoint.
       step: the checkpoint's step.
+      group: the processes that opened it together.
     """
 
     config: ConfigDict
@@ -36,6 +37,7 @@ class Restored(NamedTuple):
     experiment: experiments.Experiment
     state: Any
     step: int
+    group: distributed.Group = distributed.ALONE
 
 
 def restore(
@@ -44,6 +46,9 @@ def restore(
     step: int | str | None,
     split: str | None,
     task: dict | None = None,
+    *,
+    group: distributed.Group = distributed.ALONE,
+    local: bool = False,
 ) -> Restored:
     """Opens a run and reads a checkpoint of it, onto whatever devices there are.
 
@@ -54,31 +59,68 @@ def restore(
       split: the split to open, "" for the config's own evaluation split; None to do
         without the data, which then has the shapes of training and no examples.
       task: arguments of the task to change, such as how it predicts.
+      group: the processes that call this together.
+      local: whether each process gets an experiment on its own devices, which it can use
+        without the others.
 
     Raises:
-      UserError: no such run or step, or nothing whole in it.
+      UserError: no such run or step, nothing whole in it, or processes that differ.
     """
-    # The devices that it was trained on need not be here.
-    config = schema.with_values(run_config.read_config(workdir), {"mesh.data": -1, "mesh.fsdp": 1})
-    storage.check_regular(workdir)
-    before = schema.flatten(config.to_dict())
-    config = loading.override(config, overrides, trained=True)
+    group.share_compilation_cache(workdir)
+    before, config = group.on_all("the run", partial(_read_config, workdir, overrides))
+    group.check_same("the config", run_config.shared_keys(config.to_dict()))
     values = schema.flatten(config.to_dict())
     config = schema.with_values(config, {f"task.{key}": v for key, v in (task or {}).items()})
     folder, asked = workdir / "checkpoints", step
     choose = partial(choose_step, folder, best=config.checkpoint.best, rule=config.collapse.rule)
-    step, reason = choose(step)
+    step, reason = group.on_process_zero("the checkpoint", partial(choose, step))
     logger.info(f"step {step:,} of {workdir}: {reason}")
     if split is None:
         data = batches.recorded(run_config.read(workdir)[0]["data"])
     else:
-        data = batches.open_data(config.data, split or config.eval.split, "config.eval")
-    experiment = experiments.build(config, data, training=False)
+        data = open_together(group, config.data, split or config.eval.split, "config.eval")
+    experiment = experiments.build(config, data, training=False, local=local)
     facts = effects.Facts(predicts=experiment.task.predict is not None)
     effects.check(values, before, facts=facts)
     template = experiment.compiled.template
-    state, step = _read(workdir, step, template, None if isinstance(asked, int) else choose)
-    return Restored(config, data, experiment, state, step)
+    if group.processes > 1:
+        together = 1 if local else group.processes
+        alike = f", in each of {group.processes} processes" if local else ""
+        logger.info(f"on {sharding.describe(experiment.mesh, together)}{alike}")
+        sharding.warm_up_collectives(experiment.mesh, together)
+    # Several processes do not choose again: each could find another step removed.
+    again = None if isinstance(asked, int) or group.processes > 1 else choose
+    state, step = _read(workdir, step, template, again)
+    return Restored(config, data, experiment, state, step, group)
+
+
+def open_together(
+    group: distributed.Group, section: ConfigDict, split: str, where: str
+) -> batches.Data:
+    """Opens a split on every process, and checks that it is the same on all.
+
+    Args:
+      group: the processes that call this together.
+      section: `config.data`.
+      split: the split expression.
+      where: the config section it comes from, for messages.
+
+    Raises:
+      UserError: a process cannot open it, or has other data.
+    """
+    opening = partial(batches.open_data, section, split, where)
+    data = group.on_all("the data", opening, distributed.DATA_SECONDS)
+    group.check_same("the data", batches.facts(data) | {"size": data.split.size})
+    return data
+
+
+def _read_config(workdir, overrides):
+    """The config of a run as {key: value}, and with the overrides applied, for all devices."""
+    # The devices that it was trained on need not be here.
+    config = schema.with_values(run_config.read_config(workdir), {"mesh.data": -1, "mesh.fsdp": 1})
+    storage.check_regular(workdir)
+    before = schema.flatten(config.to_dict())
+    return before, loading.override(config, overrides, trained=True)
 
 
 def choose_step(folder: Path, step: int | str | None, best: str, rule: str = "") -> tuple[int, str]:

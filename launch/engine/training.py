@@ -25,7 +25,6 @@ from launch.reporting.sinks import standard_sinks
 from launch.storage.workdir import Workdir, make_workdir
 
 logger = logging.getLogger("segen")
-DATA_SECONDS = 3600.0  # that processes wait for one that still decodes its data
 ADVICE = "Try a lower learning rate or optimizer.clip_norm; labels that are no class do this too"
 
 
@@ -56,7 +55,7 @@ def train(
         config = run_config.check_continues(workdir, config)
         held_out, void = config.eval.split, config.task.get("ignore", 255)
         open_splits = partial(batches.open_splits, config.data, held_out, workdir, void)
-        data, held_out = group.on_all("the data", open_splits, DATA_SECONDS)
+        data, held_out = group.on_all("the data", open_splits, distributed.DATA_SECONDS)
         group.check_same("the data", batches.facts(data) | {"size": data.split.size})
         config = experiments.with_classes(config, data.split)
         experiment = experiments.build(config, data)

@@ -25,7 +25,7 @@ def sample_images(
     batch_size: int,
     allocate: Callable = np.empty,
 ) -> np.ndarray:
-    """Samples one image for each seed.
+    """Samples one image for each seed. Several processes call this together.
 
     Args:
       restored: a trained run.
@@ -80,8 +80,9 @@ def run_by_seed(
         for key, column in columns.items():
             batch[key] = np.zeros((size, *column.shape[1:]), column.dtype)
             batch[key][rows] = column[places]
+        rows_here = sharding.own_rows(batch, restored.experiment.mesh)
         output = jax.device_get(
-            function(restored.state, restored.experiment.compiled.put_batch(batch))
+            function(restored.state, restored.experiment.compiled.put_batch(rows_here))
         )
         if results is None:
             results = allocate((len(seeds), *output.shape[1:]), output.dtype)

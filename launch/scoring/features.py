@@ -9,28 +9,35 @@ The function is called with three more keyword arguments, and returns `Features`
     data: the data section of the run that is scored (`config.data`)
     eval_split: the name of that run's evaluation split
     force: whether to use the net where its own checks would refuse it
+    group: the processes that call it together; only if the function takes it
 
 Your own function is named in the same way: "my_package.my_module:function".
 """
 
+import base64
 import hashlib
+import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from jaxgen.batches import ema_params
 from jaxgen.nets import inception as inception_v3
 from jaxgen.nets.feature_net import FeatureNet
+from launch import distributed
 from launch.config import by_name
 from launch.config.errors import UserError
 from launch.data import batches
+from launch.distributed import child_process
 from launch.engine import experiments, trained_runs
-from launch.scoring.classifier import train_classifier
+from launch.scoring.classifier import make_config, train_classifier
 from launch.weights.files import read
 
 SCALE_IMAGES = 500  # training images from which the scale of the features is measured
@@ -56,7 +63,13 @@ class Features(NamedTuple):
     card: dict[str, Any]
 
 
-def build(spec: Mapping, data: ConfigDict, eval_split: str, force: bool = False) -> Features:
+def build(
+    spec: Mapping,
+    data: ConfigDict,
+    eval_split: str,
+    force: bool = False,
+    group: distributed.Group = distributed.ALONE,
+) -> Features:
     """Builds the feature net that `config.score.features` names.
 
     Args:
@@ -64,18 +77,22 @@ def build(spec: Mapping, data: ConfigDict, eval_split: str, force: bool = False)
       data: the data section of the run that is scored.
       eval_split: the name of that run's evaluation split.
       force: whether to use a net that its own checks would refuse.
+      group: the processes that call this together.
 
     Raises:
-      UserError: there is no such function, it has no weights or data to work with, or
-        its accuracy is too low.
+      UserError: there is no such function, it has no weights or data to work with, its
+        accuracy is too low, or processes get different nets.
     """
-    where = "config.score.features"
-    net = by_name.instantiate(spec, where, data=data, eval_split=eval_split, force=force)
+    where, more = "config.score.features", {}
+    if by_name.accepts(spec["name"], "group", where):
+        more["group"] = group
+    net = by_name.instantiate(spec, where, data=data, eval_split=eval_split, force=force, **more)
     if not isinstance(net, Features):
         raise UserError(
             f"{where}: {spec['name']} must return launch.scoring.features.Features, "
             f"got {type(net).__name__}"
         )
+    group.check_same("the feature net", {"card": net.card})
     return net
 
 
@@ -86,8 +103,12 @@ def classifier(
     recipe: str = "configs/classifier.py",
     classes: int = 0,
     min_accuracy: float = 0.9,
+    group: distributed.Group = distributed.ALONE,
 ) -> Features:
     """A small classifier of the run's own data; see `launch.scoring.classifier`.
+
+    Of several processes, process 0 alone trains it, on one CPU device, and the others take
+    its weights.
 
     Args:
       data: the data section of the run that is scored.
@@ -98,10 +119,23 @@ def classifier(
         `jaxgen.nets.feature_net.FeatureNet` does.
       classes: K; 0 for the number that the data names or that its labels show.
       min_accuracy: the accuracy on `eval_split` below which the classifier is refused.
+      group: the processes that call this together.
 
     Raises:
       UserError: the examples have no labels, or the accuracy is too low.
     """
+    prepare = partial(_prepare_classifier, data, eval_split, force, recipe, classes, min_accuracy)
+    if group.processes > 1:  # a training of one process cannot run inside of several
+        prepare = partial(child_process.on_one_cpu_device, prepare)
+    made = group.on_process_zero("the classifier", prepare, distributed.WORK_SECONDS)
+    params, count = _from_text(made["params"]), made["classes"]
+    config = make_config(data, eval_split, recipe, count)
+    net = experiments.make_net(config.model, "config.model", config.dtype).clone(classes=count)
+    return Features(_make_apply(net), params, made["size"], count, made["card"])
+
+
+def _prepare_classifier(data, eval_split, force, recipe, classes, min_accuracy):
+    """Trains the classifier, or finds it: its weights and facts, as JSON can hold them."""
     trained = train_classifier(data, eval_split, recipe, classes)
     title = trained.data.split.title
     if trained.accuracy < min_accuracy and not force:
@@ -126,7 +160,7 @@ def classifier(
         "weights": weights_hash(params),
         "size": size,
     }
-    return Features(_make_apply(net), params, size, count, card)
+    return {"params": _as_text(params), "size": size, "classes": count, "card": card}
 
 
 def random(
@@ -219,6 +253,20 @@ def weights_hash(params: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _as_text(tree):
+    """A tree of dicts and arrays as text that holds every bit."""
+    stream = io.BytesIO()
+    leaves = traverse_util.flatten_dict(jax.device_get(tree), sep="/")
+    np.savez(stream, **{name: np.asarray(leaf) for name, leaf in leaves.items()})
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def _from_text(text):
+    """The tree of dicts and arrays of `_as_text`."""
+    with np.load(io.BytesIO(base64.b64decode(text))) as arrays:
+        return traverse_util.unflatten_dict(dict(arrays), sep="/")
 
 
 def _make_apply(net):

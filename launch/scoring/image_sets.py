@@ -1,5 +1,6 @@
 """The sets of images that scores compare, batch by batch: real, sampled and completed ones."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,10 +26,8 @@ def real_images(
     Yields:
       Images uint8 [B, H, W, C], and a mask bool [B] of the rows that count.
     """
-    for batch in batches.eval_batches(data, sharding.round_up(batch_size, experiment.mesh)):
-        if batch["index"][0] >= count:
-            return
-        rows = {"image": batch["image"], "mask": batch["mask"] & (batch["index"] < count)}
+    for batch in _first_batches(experiment, data, batch_size, count):
+        rows = {"image": batch["image"], "mask": batch["mask"]}
         rows = experiment.compiled.put_batch(rows)
         yield rows["image"], rows["mask"]
 
@@ -52,7 +51,7 @@ def sampled_images(
     for start in range(0, count, size):
         index = np.arange(start, start + size, dtype=np.int32)
         seeds = {"index": index, "label": index % max(classes, 1), "mask": index < count}
-        rows = experiment.compiled.put_batch(seeds)
+        rows = experiment.compiled.put_batch(sharding.own_rows(seeds, experiment.mesh))
         mask = rows.pop("mask")
         yield experiment.compiled.sample(state, rows), mask
 
@@ -70,14 +69,22 @@ def completed_images(
       count: number of examples.
 
     Yields:
-      Images float [B, H, W, C] in [0, 1], and the batch that they were made of, with a
-      `mask` bool [B] of the rows that count.
+      Images float [B, H, W, C] in [0, 1], and this process's rows of the batch that they were
+      made of, with a `mask` bool [B / processes] of the rows that count.
     """
     given, compiled = experiment.task.given, experiment.compiled
-    for batch in batches.eval_batches(data, sharding.round_up(batch_size, experiment.mesh)):
-        if batch["index"][0] >= count:
-            return
-        batch["mask"] = batch["mask"] & (batch["index"] < count)
+    for batch in _first_batches(experiment, data, batch_size, count):
         label = batch.get("label", np.zeros_like(batch["index"]))
         rows = {given: batch[given], "index": batch["index"], "label": label}
         yield compiled.complete(state, compiled.put_batch(rows)), batch
+
+
+def _first_batches(experiment, data, batch_size, count):
+    """This process's rows of the batches of a split's first examples, others masked.
+
+    All processes take the same number of batches, also where the last rows of one do not count.
+    """
+    size = sharding.round_up(batch_size, experiment.mesh)
+    whole = batches.eval_batches(data, size, *sharding.process_place())
+    for batch in itertools.islice(whole, -(-count // size)):
+        yield batch | {"mask": batch["mask"] & (batch["index"] < count)}

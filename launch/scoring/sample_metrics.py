@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.metrics import frechet, kernel_distance, neighbours, ssim
+from launch import distributed
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import sharding
@@ -62,7 +63,7 @@ def make_extractor(features: Features, mesh: jax.sharding.Mesh) -> Callable:
       `images` uint8 [B, H, W, C].
     """
     rows, copies = sharding.batch_sharding(mesh), sharding.replicated(mesh)
-    params = jax.device_put(features.params, copies)
+    params = sharding.device_put(jax.device_get(features.params), copies)
 
     @partial(jax.jit, out_shardings=copies)
     def extract(params, images, mask):
@@ -228,24 +229,6 @@ def _mean_ms_ssim(images, first, second):
     return jnp.mean(jax.lax.map(one, (first, second), batch_size=50))
 
 
-def check_one_process(count: int) -> None:
-    """Refuses `config.score.samples` in a training of several processes.
-
-    Call it before the features are built, which may train a classifier.
-
-    Args:
-      count: the value of `config.score.samples`.
-
-    Raises:
-      UserError: there are several processes.
-    """
-    if jax.process_count() > 1:
-        raise UserError(
-            f"config.score.samples={count}: samples can be scored by a single process only; give "
-            "0 here, and score the checkpoints by `launch.evaluate --samples`"
-        )
-
-
 def make_monitor(
     experiment: Experiment,
     data: batches.Data,
@@ -269,10 +252,8 @@ def make_monitor(
       use them.
 
     Raises:
-      UserError: there are several processes, the task cannot sample, or there are too few
-        images (gives the least number).
+      UserError: the task cannot sample, or there are too few images (gives the least number).
     """
-    check_one_process(count)
     if experiment.compiled.sample is None:
         raise UserError("config.score.samples: the task has no sample()")
     check_counts({"config.score.samples": count, data.split.title: data.split.size}, features.size)
@@ -294,6 +275,8 @@ def training_monitor(
     eval_split: str,
     experiment: Experiment,
     data: batches.Data,
+    *,
+    group: distributed.Group = distributed.ALONE,
     **rest: int,
 ) -> Monitor:
     """Makes the scores of a training, with the net that its config names.
@@ -303,12 +286,13 @@ def training_monitor(
       section: `config.data`.
       eval_split: the name of the evaluation split.
       experiment, data, **rest: as for `make_monitor`.
+      group: the processes that call this together.
 
     Raises:
       UserError: as for `make_monitor`, or the net cannot be built.
     """
-    check_one_process(rest["count"])
-    return make_monitor(experiment, data, build_features(spec, section, eval_split), **rest)
+    features = build_features(spec, section, eval_split, group=group)
+    return make_monitor(experiment, data, features, **rest)
 
 
 def monitor_names(features: Features) -> set[str]:

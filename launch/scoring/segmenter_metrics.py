@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from launch.config.errors import UserError
-from launch.engine import compiled_steps
+from launch.engine import compiled_steps, sharding
 from launch.engine.trained_runs import Restored
 from launch.scoring.features import weights_hash
 from launch.scoring.image_sets import completed_images
@@ -34,7 +34,8 @@ def segmenter_metrics(
     )
     for images, batch in completed:
         batch = {key: batch[key] for key in (*segmenter.experiment.example, "index", "mask")}
-        levels = np.round(np.clip(jax.device_get(images), 0.0, 1.0) * 255.0).astype(np.uint8)
+        images = sharding.own_rows(jax.device_get(images), restored.experiment.mesh)
+        levels = np.round(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)
         for name, image in (("segmenter", levels), ("segmenter/real", batch["image"])):
             rows = compiled.put_batch(batch | {"image": image})
             parts[name].append(jax.device_get(compiled.eval_step(segmenter.state, rows)))

@@ -7,6 +7,7 @@ from launch.audits.checks import FAIL, NONE, PASS, Finding
 from launch.config import loading
 from launch.config.errors import CommandExit, UserError
 from tests.launch.audits import toy
+from tests.launch.distributed.test_processes import everyone, groups
 
 
 def test_a_correct_model_passes_every_check():
@@ -46,7 +47,7 @@ def test_a_failed_check_is_exit_code_1_after_the_table(monkeypatch, capsys):
         Finding("sampler", "here", PASS, "p 0.5"),
     ]
     monkeypatch.setattr(loading, "load", lambda spec: toy.config())
-    monkeypatch.setattr(audit, "audit", lambda factory: findings)
+    monkeypatch.setattr(audit, "audit", lambda factory, group: findings)
     with pytest.raises(
         CommandExit, match=r"autoregressive failed: 2 pass, 1 FAIL, 1 n/a"
     ) as caught:
@@ -58,6 +59,25 @@ def test_a_failed_check_is_exit_code_1_after_the_table(monkeypatch, capsys):
         "pass  step       here                  same",
         "pass  sampler    here                  p 0.5",
     ]
+
+
+def test_several_processes_share_the_checks_out(monkeypatch, capsys):
+    """Each check is done once; all have the findings that one process has."""
+    alone, done = audit.audit(toy.factory(levels=2)), []
+
+    def counted(check):
+        return lambda *given: done.append(check) or check(*given)
+
+    monkeypatch.setattr(audit, "CHECKS", tuple(map(counted, audit.CHECKS)))
+    monkeypatch.setattr(audit, "total_probability", counted(audit.total_probability))
+    factory = toy.factory(levels=2)
+    together = everyone(groups(2), lambda group: audit.audit(factory, group))
+    assert together == [alone, alone]
+    assert len(done) == 4
+    capsys.readouterr()
+    for group in groups(2):
+        audit._report(alone, "toy", group)
+    assert capsys.readouterr().out == f"{audit.table(alone)}\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--config=a.py", "--workdir=b"]])

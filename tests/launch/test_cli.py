@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from launch import cli
+from launch import cli, distributed
 from launch.config import loading
 from launch.config.errors import Diverged, Interrupted, UserError
 from launch.engine import preemption
@@ -119,3 +119,53 @@ def test_memory_that_ran_out_says_what_to_lower():
     message, code = cli.ending(MemoryError("9 GiB"))
     assert message.startswith("out of memory (9 GiB). Less is needed with a smaller batch (--batch")
     assert code == 2
+
+
+class Recorder(distributed.Group):
+    """A group that keeps what its processes are to agree on."""
+
+    processes = 2
+
+    def check_same(self, label, facts):
+        self.facts = {label: facts}
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """Has commands join a `Recorder`."""
+    group = Recorder()
+    monkeypatch.setattr(distributed, "start", lambda options: group)
+    return group
+
+
+def test_processes_of_a_command_agree_on_its_options(joined, tmp_path):
+    parser = cli.parser("evaluate", "")
+    parser.add_argument("--samples", type=int)
+    parser.add_argument("--images")
+    parser.add_argument("--seeds", type=lambda text: list(range(int(text))))
+    parser.add_argument("--out", type=cli.workdir)
+    distributed.add_arguments(parser)
+    place = ["--coordinator=a:1", "--processes=2", "--process=1", "--wait=4"]
+    options = parser.parse_args(
+        ["--samples=5", "--images=a*", "--seeds=9000", f"--out={tmp_path}", *place]
+    )
+    with cli.together(options) as group:
+        assert group is joined
+    # The host of each may keep its files elsewhere; which process it is differs anyhow.
+    (facts,) = group.facts.values()
+    assert len(facts.pop("seeds")) == 64  # SHA-256
+    assert facts == {"samples": "5", "out": "a path", "distributed": "False", "processes": "2"}
+
+
+def test_a_command_that_does_not_save_leaves_at_sigterm(joined, monkeypatch):
+    """JAX's own handler would keep the signal, for a training that asks for it."""
+    options, calls = cli.parser("sample", "").parse_args([]), []
+    before = signal.signal(signal.SIGTERM, lambda *_: calls.append("JAX"))
+    try:
+        with pytest.raises(preemption.Terminated), cli.together(options):
+            signal.raise_signal(signal.SIGTERM)
+        with cli.together(options, saves=True):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert calls == ["JAX"]

@@ -14,7 +14,10 @@ from launch import evaluate, predict, train
 from launch.config import loading
 from launch.config.errors import UserError
 from launch.data import images
+from launch.distributed import ALONE
 from launch.inference.segmenter import Files, Labelled
+from tests.launch.distributed.test_processes import everyone, groups
+from tests.tools import runs
 
 COLOURS = np.array([[30, 30, 30], [220, 60, 60], [60, 60, 220]], np.uint8)
 SMALL = {
@@ -61,7 +64,7 @@ def read(path):
 class Threshold:
     """A segmenter without a net: the id is the nearest colour's."""
 
-    def __init__(self, classes=3, binary=False, known=(), path="", ignore=255):
+    def __init__(self, classes=3, binary=False, known=(), path="", ignore=255, group=ALONE):
         self.classes, self.names = classes, tuple("abc"[:classes])
         data = SimpleNamespace(kwargs={"ignore": ignore}, path=str(path))
         split = SimpleNamespace(classes=known)
@@ -69,6 +72,7 @@ class Threshold:
         self.reading = SimpleNamespace(**how, binary=True) if binary else None
         self.restored = SimpleNamespace(
             step=7,
+            group=group,
             config=SimpleNamespace(data=data),
             data=SimpleNamespace(split=split),
         )
@@ -126,6 +130,26 @@ def test_the_report_of_all_images(tmp_path, capsys):
     assert "1/4 s1.png: 24 x 16, " in streams.err
     assert ", ETA 0 s" in streams.err
     assert f"4/4 {failed[0]}" in streams.err
+
+
+def test_several_processes_share_the_images_out(tmp_path, capsys, caplog):
+    """Process 0 writes the report that one process writes, in the order of the images."""
+    items = [write(tmp_path, seed, (16, 24)) for seed in range(4)]
+    bad = tmp_path / "images" / "bad.png"
+    bad.write_bytes(b"")
+    items.insert(2, Files(bad, None, None))
+    one, both = tmp_path / "one", tmp_path / "both"
+    failed = predict.predict(Threshold(), items, one, None)
+    lines = capsys.readouterr().out
+    work = lambda group: predict.predict(Threshold(group=group), items, both, None)
+    assert everyone(groups(2), work) == [failed, failed]
+    assert capsys.readouterr().out == lines
+    reports = [json.loads((out / "report.json").read_text()) for out in (one, both)]
+    for entry in (*reports[0]["images"], *reports[1]["images"]):
+        del entry["seconds"]
+    assert reports[0] == reports[1]
+    names = lambda out: {path.relative_to(out) for path in out.rglob("*")}
+    assert names(one) == names(both)
 
 
 def test_scores_add_up_over_the_images(tmp_path):
@@ -328,6 +352,24 @@ def test_masks_overlays_and_exact_scores(run, tmp_path, capsys):
     # The window is as large as the training images, so evaluate gives the same.
     evaluated, _ = call(capsys, evaluate, f"--workdir={workdir}")
     assert evaluated["mean_iou"] == pytest.approx(scores["mean_iou"], abs=1e-9)
+
+
+def test_two_processes_predict_what_one_predicts(run, tmp_path, capsys):
+    """Each on its own device, so to the bit."""
+    for seed in (90, 91, 92):
+        write(tmp_path, seed, (20, 30))
+    arguments = [f"--workdir={run[1]}", f"--images={tmp_path / 'images'}", "--prior=estimate"]
+    arguments += [f"--masks={tmp_path / 'masks'}"]
+    predict.main([*arguments, f"--out={tmp_path / 'one'}", "--config.mesh.data=1"])
+    scores = json.loads(capsys.readouterr().out)
+    local = ("local", "--processes=2", "--restarts=0", "predict", "--")
+    done = runs.run(*local, *arguments, f"--out={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == scores
+    files = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.png")}
+    assert len(files) == 6
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_flags_change_the_prediction(run, tmp_path, capsys):

@@ -15,6 +15,7 @@ from jaxgen.task import Task
 from launch import sample, train
 from launch.config import loading
 from launch.config.errors import UserError
+from launch.distributed import ALONE, Group
 
 COLOURS = np.array([[0, 0, 0], [200, 40, 40], [40, 40, 200]], np.uint8)
 
@@ -244,6 +245,7 @@ def test_a_row_has_its_own_label_unless_one_is_asked_for(label, labels):
     restored = SimpleNamespace(
         config=SimpleNamespace(data=config.data, eval=config.eval, task=task),
         experiment=SimpleNamespace(example={"label": None}),
+        group=ALONE,
     )
     rows = sketches("train")
     seeds = [int(np.flatnonzero(rows["label"] == wanted)[0]) for wanted in (5, 7)]
@@ -339,10 +341,25 @@ def test_up_to_40_classes_have_columns(monkeypatch, classes, label, columns):
     monkeypatch.setattr(sample.sampling, "class_count", lambda restored: classes)
     monkeypatch.setattr(sample.image_files, "save", lambda *arguments: saved.append(arguments))
     example = {"image": np.zeros((2, 2, 1))}
-    restored = SimpleNamespace(experiment=SimpleNamespace(example=example))
+    restored = SimpleNamespace(experiment=SimpleNamespace(example=example), group=ALONE)
     options = SimpleNamespace(seeds=range(80), label=label, batch_size=8, out=Path("x.png"))
     assert sample._sample(restored, options) is images
     ((out, grid),) = saved
     assert out == Path("x.png")
     shape = (80 // columns, columns, 2, 2, 1) if columns else images.shape
     assert grid.shape == shape
+
+
+class Second(Group):
+    """Process 1 of two."""
+
+    process, processes = 1, 2
+
+
+def test_a_process_that_does_not_write_takes_no_memory(tmp_path):
+    restored = SimpleNamespace(group=Second())
+    with sample._allocator(restored, tmp_path / "a.npy", 2**40) as allocate:
+        images = allocate((2**40, 8, 8, 1), np.float32)
+        images[3:5] = 1.0
+    assert len(images) == 2**40
+    assert not list(tmp_path.iterdir())

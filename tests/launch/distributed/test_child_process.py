@@ -1,10 +1,15 @@
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
+
+from launch.config.errors import UserError
+from launch.distributed import child_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prctl is of Linux")
 
@@ -41,3 +46,44 @@ def test_a_child_ends_with_its_parent(function):
     while is_running(child):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def place():
+    """Where this is called: the process, what JAX would find, and whether flags can be read."""
+    from absl import flags
+
+    names = "JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES"
+    logging.getLogger("segen").info("from the child")
+    return os.getpid(), [os.environ[name] for name in names], flags.FLAGS.is_parsed()
+
+
+def refuse(reason):
+    raise UserError(reason)
+
+
+def test_a_function_runs_on_one_cpu_device_of_a_child(monkeypatch, capfd):
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
+    process, found, flags_parsed = child_process.on_one_cpu_device(place)
+    assert process != os.getpid()
+    assert (found, flags_parsed) == (["cpu", "1"], True)
+    assert os.environ["JAX_PLATFORMS"] == "tpu"
+    assert "JAX_NUM_CPU_DEVICES" not in os.environ
+    assert capfd.readouterr().err == "from the child\n"
+
+
+def test_an_error_of_the_child_is_raised_here():
+    with pytest.raises(UserError, match="the accuracy is too low"):
+        child_process.on_one_cpu_device(partial(refuse, "the accuracy is too low"))
+
+
+def test_a_signal_does_not_wait_for_the_child():
+    began = time.monotonic()
+    before = signal.signal(signal.SIGALRM, lambda *_: refuse("SIGALRM"))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 2.0)
+        with pytest.raises(UserError, match="SIGALRM"):
+            child_process.on_one_cpu_device(partial(time.sleep, 60))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - began < 30

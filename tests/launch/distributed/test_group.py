@@ -1,9 +1,10 @@
+import importlib
 import subprocess
 import sys
 
 import pytest
 
-from launch import cli, distributed
+from launch import cli, distributed, local
 from launch.config.errors import UserError
 from launch.distributed import processes
 
@@ -21,7 +22,7 @@ def test_one_process_does_everything_itself(tmp_path):
     assert group.title(0) == f"process 0 of 1 ({group.hosts[0]})"
     assert group.title(1) == "process 1 of 1 (host unknown)"
     assert group.all_gather("x", 3) == [3]
-    assert group.on_process_zero("x", lambda: 5) == 5
+    assert group.on_process_zero("x", lambda: 5, 9.0) == 5
     assert group.on_all("x", lambda: 7) == 7
     assert group.preempted(1) is False
     group.check_same("x", {"a": 1})
@@ -38,6 +39,7 @@ def test_one_process_does_everything_itself(tmp_path):
         (["--coordinator=a:1", "--processes=2"], "go together"),
         (["--coordinator=a:1", "--processes=2", "--process=2"], "count from 0"),
         (["--coordinator=a:1", "--processes=2", "--process=-1"], "count from 0"),
+        (["--wait=4"], "--wait has no effect without --distributed"),
     ],
 )
 def test_arguments_that_do_not_say_which_process_this_is(arguments, message):
@@ -54,6 +56,18 @@ def test_arguments_reach_the_group_of_several_processes(monkeypatch):
     assert distributed.start(parse("--distributed")) == ((None, None, None), 300.0)
     arguments = ["--coordinator=a:1", "--processes=2", "--process=0", "--wait=4"]
     assert distributed.start(parse(*arguments)) == (("a:1", 2, 0), 4.0)
+
+
+@pytest.mark.parametrize("command", local.COMMANDS)
+def test_every_command_of_several_processes_asks_for_the_address(command):
+    """On a machine of no cluster: one message, before anything is opened."""
+    needed = {
+        "train": ["--config=configs/vae.py", "--workdir=none"],
+        "predict": ["--workdir=none", "--images=none", "--out=none"],
+    }
+    main = importlib.import_module(f"launch.{command}").main
+    with pytest.raises(UserError, match=r"give --coordinator=HOST:PORT, --processes and --proc"):
+        main([*needed.get(command, ["--workdir=none"]), "--distributed"])
 
 
 def test_a_run_of_one_process_loads_no_code_for_several():

@@ -129,6 +129,12 @@ def test_an_error_of_process_zero_is_raised_on_all():
     assert [str(answer) for answer in answers] == ["in use by process 12 on host9"] * 2
 
 
+def test_process_zero_may_take_longer_than_others_wait():
+    slow = lambda: time.sleep(0.6) or 5
+    ask = lambda group: group.on_process_zero("the classifier", slow, 20.0)
+    assert everyone(groups(2, seconds=0.1), ask) == [5, 5]
+
+
 def test_processes_with_another_config_are_refused():
     def action(group):
         group.check_same("the config", {"seed": 0, "steps": [10, 20][group.process]})
@@ -146,6 +152,11 @@ def test_a_folder_that_is_not_shared_is_refused(tmp_path):
     for answer in everyone(groups(2), check):
         assert isinstance(answer, UserError)
         assert "process 1 of 2 (host1) does not see what process 0 of 2 (host0)" in str(answer)
+        assert "Put --workdir on storage" in str(answer)
+    (answer, _) = everyone(
+        groups(2), lambda group: group.check_shared(folders[group.process], "--out")
+    )
+    assert "Put --out on storage" in str(answer)
     assert everyone(groups(2), lambda group: group.check_shared(folders[0])) == [None, None]
     assert not list(folders[0].iterdir())
 
@@ -185,6 +196,25 @@ def test_an_error_ends_all_processes_with_its_code(exits, capsys):
     lines = capsys.readouterr().err.splitlines()
     # Process 1 prints the message, process 0 prints it once more, process 2 does not.
     assert lines == ["process 1 of 3 (host1): no such directory: /data"] * 2
+
+
+def test_an_error_that_all_processes_have_is_one_message(exits, capsys):
+    def fail(group):
+        with group.abort_together(cli.ending):
+            raise UserError("--samples: no sample()")
+
+    ended = everyone(groups(3), fail)
+    assert [error.args for error in ended] == [(2,)] * 3
+    assert capsys.readouterr().err.splitlines() == ["--samples: no sample()"]
+
+
+def test_results_that_wait_in_a_buffer_are_written_before_the_end(exits, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(processes.sys.stdout, "flush", lambda: flushed.append(1))
+    (group,) = groups(1)
+    with pytest.raises(Exited):
+        group._exit(1)
+    assert flushed == [1]
 
 
 @pytest.mark.parametrize(
@@ -295,6 +325,21 @@ def test_texts_are_waited_for_until_the_deadline(monkeypatch):
     monkeypatch.setattr(processes.time, "monotonic", lambda: 10.0)
     assert group._get("a", 12.5) == group._get("b", 9.0) == "1"
     assert asked == [("a", 2500), ("b", 1)]  # milliseconds, at least one
+
+
+def test_who_waits_long_looks_up_for_signals(monkeypatch):
+    group, _ = groups(2)
+    asked, now = [], [10.0]
+
+    def wait(key, milliseconds):
+        asked.append(milliseconds)
+        now[0] += milliseconds / 1000
+        raise RuntimeError("DEADLINE_EXCEEDED")
+
+    monkeypatch.setattr(group._client, "blocking_key_value_get", wait)
+    monkeypatch.setattr(processes.time, "monotonic", lambda: now[0])
+    assert group._get("a", 22.0) is None
+    assert asked == [5000, 5000, 2000]
 
 
 def test_the_times_are_those_of_the_docs():

@@ -103,6 +103,8 @@ def test_pmap_is_for_one_process(small, monkeypatch):
     monkeypatch.setattr(experiments.jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match='"pmap" is for one process'):
         experiments.build(small, None)
+    data = batches.open_data(small.data, "train")  # to evaluate what was trained by it
+    assert experiments.build(small, data, training=False, local=True).mesh.size == 1
 
 
 def test_accumulation_is_refused_where_steps_are_not_sums(small, monkeypatch):

@@ -1,4 +1,5 @@
 import os
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -81,6 +82,29 @@ def test_a_leaf_of_the_least_size_is_split():
     for rows, spec in ((side, P("fsdp")), (side - 8, P())):
         leaf = jax.ShapeDtypeStruct((rows, 8), np.float32)
         assert sharding.state_sharding(mesh, leaf).spec == spec
+
+
+def test_each_process_has_a_block_of_the_rows(monkeypatch):
+    batch = {"index": np.arange(6), "image": np.arange(12).reshape(6, 2)}
+    across = SimpleNamespace(is_multi_process=True)
+    found = []
+    for process in range(3):
+        monkeypatch.setattr(sharding, "process_place", lambda process=process: (process, 3))
+        found.append(sharding.own_rows(batch, across))
+        # A mesh of this process's own devices takes all rows.
+        whole = sharding.own_rows(batch, sharding.make_mesh(2, 1))
+        np.testing.assert_array_equal(whole["image"], batch["image"])
+    for key, rows in batch.items():
+        np.testing.assert_array_equal(np.concatenate([part[key] for part in found]), rows)
+        assert {len(part[key]) for part in found} == {2}
+
+
+def test_a_mesh_of_one_process_may_leave_devices_idle(monkeypatch):
+    monkeypatch.setattr(sharding.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(sharding.jax, "local_devices", lambda: jax.devices()[4:])
+    mesh = sharding.make_mesh(2, 1, local=True)
+    assert [device.id for device in mesh.devices.flat] == [4, 5]
+    assert sharding.make_mesh(-1, 1, local=True).size == 4
 
 
 def test_batches_are_spread_and_copies_are_whole():

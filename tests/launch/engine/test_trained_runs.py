@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from launch import distributed
 from launch.checkpoints.writer import CheckpointWriter
 from launch.config import run_config, schema
 from launch.config.errors import UserError
@@ -138,6 +139,22 @@ def test_a_step_that_was_asked_for_and_is_removed_is_named(copied, monkeypatch):
     message = r"--step=2: the run that trains has removed this step; .* has steps \[1, 3\]"
     with pytest.raises(UserError, match=message):
         trained_runs.restore(copied, [], 2, None)
+
+
+class Two(distributed.Group):
+    """Process 0 of two, which does everything itself."""
+
+    processes = 2
+
+
+def test_several_processes_do_not_choose_a_step_again(copied, monkeypatch, capsys):
+    """Each of them could take another one."""
+    restored = trained_runs.restore(copied, [], None, None, group=Two(), local=True)
+    assert (restored.step, restored.group.processes) == (2, 2)
+    assert "on 8 x cpu (data 8), in each of 2 processes\n" in capsys.readouterr().err
+    remove_when(monkeypatch, "before", copied / "checkpoints")
+    with pytest.raises(UserError, match=r"the run that trains has removed this step"):
+        trained_runs.restore(copied, [], None, None, group=Two(), local=True)
 
 
 def test_a_config_of_another_run_is_refused(copied, small_config):

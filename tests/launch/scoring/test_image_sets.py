@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from launch.engine import sharding
 from launch.scoring import image_sets
 from tests.launch.scoring import stand_ins
 
@@ -28,6 +29,20 @@ def test_a_split_ends_where_fewer_images_are_there_than_asked_for():
     data = stand_ins.open_images()
     images, _ = gathered(image_sets.real_images(stand_ins.experiment(), data, 32, 1000))
     np.testing.assert_array_equal(images, data.arrays["image"])
+
+
+@pytest.mark.parametrize("count", [32, 33, 40, 90])
+def test_several_processes_take_their_rows_of_the_same_batches(monkeypatch, count):
+    """Also where no row of a process counts: it takes part in the batch all the same."""
+    data, parts = stand_ins.open_images(), []
+    for process in range(2):
+        monkeypatch.setattr(sharding, "process_place", lambda process=process: (process, 2))
+        batches = image_sets.real_images(stand_ins.experiment(), data, 32, count)
+        parts.append([(np.asarray(images), np.asarray(mask)) for images, mask in batches])
+    assert [len(mask) for part in parts for _, mask in part] == [16] * (2 * -(-count // 32))
+    rows = [(i, m) for pair in zip(*parts, strict=True) for i, m in pair]
+    found = np.concatenate([images[mask] for images, mask in rows])
+    np.testing.assert_array_equal(found, data.arrays["image"][:count])
 
 
 @pytest.mark.parametrize("classes", [0, 3])

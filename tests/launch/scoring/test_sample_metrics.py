@@ -128,7 +128,7 @@ def test_a_monitor_draws_classes_by_turns(net, experiment, data):
     assert plain["fid"] != by_turns["fid"]
 
 
-def test_a_monitor_that_cannot_work_is_refused(net, experiment, data, monkeypatch):
+def test_a_monitor_that_cannot_work_is_refused(net, experiment, data):
     with pytest.raises(UserError, match=r"config.score.samples: the task has no sample\(\)"):
         sample_metrics.make_monitor(stand_ins.experiment(), data, net, 35, COUNT)
     with pytest.raises(UserError, match=r"config.score.samples: KID .* at least 40 .* are 39"):
@@ -136,12 +136,6 @@ def test_a_monitor_that_cannot_work_is_refused(net, experiment, data, monkeypatc
     wide = net._replace(size=90)
     with pytest.raises(UserError, match=r"test: FID .* at least 91 images; there are 90"):
         sample_metrics.make_monitor(experiment, data, wide, 35, 91)
-    sample_metrics.check_one_process(5)
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(UserError, match=r"config.score.samples=5: .* single process"):
-        sample_metrics.check_one_process(5)
-    with pytest.raises(UserError, match=r"config.score.samples=70: .* single process"):
-        sample_metrics.make_monitor(experiment, data, net, 35, COUNT)
 
 
 def test_progress_is_logged_now_and_then(extract, experiment, data, monkeypatch, caplog):
