@@ -56,12 +56,14 @@ def test_values_at_the_limits_pass(values):
     schema.check_values(config)
 
 
-@pytest.mark.parametrize("values", [{"data.resident": True}, {"mesh.fsdp": 2}])
-def test_pmap_takes_neither_resident_data_nor_fsdp(values):
+@pytest.mark.parametrize(
+    "values", [{"data.resident": True}, {"mesh.fsdp": 2}, {"train.remat": "blocks"}]
+)
+def test_pmap_takes_neither_resident_data_nor_fsdp_nor_remat(values):
     config = loading.load(VAE)
     plain = {"train.steps_per_dispatch": 1, "data.resident": False, "parallel": "pmap"}
     config.update_from_flattened_dict(plain | values)
-    with pytest.raises(UserError, match=r"takes neither data.resident nor mesh.fsdp"):
+    with pytest.raises(UserError, match=r"takes neither data.resident, mesh.fsdp nor train.remat"):
         schema.check_values(config)
 
 
