@@ -91,7 +91,7 @@ def defaults() -> ConfigDict:
                 # Micro-batches that each batch is cut into.
                 "accumulate": 1,
                 # What the backward pass computes again, for less memory and more time: nothing,
-                # blocks (the inside of each block of a net), or all (whole nets too).
+                # blocks (the inside of each block of a net), or all (the inside of layers too).
                 "remat": "nothing",
             },
             # Of this section and the next two: `every` counts steps.

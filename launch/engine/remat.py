@@ -2,9 +2,9 @@
 
 `config.train.remat` says of which modules the backward pass keeps the inputs alone:
 
-  "blocks": of each block; a block is a module directly below a net that holds layers itself;
-  "all": of each block and of each net, so that what a net keeps does not lie in memory beside
-    what the loss or another net keeps.
+  "blocks": of each block, a module directly below a net that holds layers itself; a net without
+    blocks is one block;
+  "all": of each layer too, so that less lies in memory while a block is computed again.
 
 The training step is traced with an interceptor of Flax that runs these modules by `nn.remat`,
 so no net, a user's own neither, needs a line for it. Only the memory and the time of a step
@@ -32,21 +32,16 @@ def with_remat(train_step: Callable, choice: str, name: str, *arguments: Any) ->
       *arguments: of `train_step`, as ShapeDtypeStructs.
 
     Raises:
-      UserError: the nets of the task have nothing that could be computed again.
+      UserError: the step calls no module of Flax.
     """
-    nets, blocks = _find(train_step, arguments)
+    nets, layers = _find(train_step, arguments)
     if not nets:
         raise UserError(
-            f"config.train.remat={choice} has no effect: training {name} calls no Flax module; "
-            "give nothing"
+            f"config.train.remat={choice} has no effect: train_step() of {name} calls no Flax "
+            "module, or calls it inside a jax.jit of its own; give nothing"
         )
-    if choice == "blocks" and not blocks:
-        titles = ", ".join(sorted(kind.__name__ for kind, _ in nets))
-        raise UserError(
-            f"config.train.remat=blocks has no effect: {titles} of {name} has no blocks, which are "
-            "modules with layers of their own; give all, or nothing"
-        )
-    chosen = blocks | nets if choice == "all" else blocks
+    chosen = set().union(*(blocks or {net} for net, blocks in nets.items()))
+    chosen |= layers if choice == "all" else set()
 
     def step(*arguments):
         with nn.intercept_methods(partial(_recompute, chosen, [])):
@@ -69,21 +64,26 @@ def compiler_options(mesh: Mesh) -> dict[str, str]:
 
 
 def _find(train_step, arguments):
-    """The nets that a training step calls, and their blocks, as keys of `_key`."""
-    nets, blocks = set(), set()
+    """What a training step calls: {net: its blocks}, and all modules below nets."""
+    nets, layers, running = {}, set(), []
 
     def note(call, args, kwargs, context):
         module = context.module
-        if module.scope is not None and not module.path:
-            nets.add(_key(module))
-        elif module.scope is not None and len(module.path) == 2:
-            # In the body of `nn.scan`, this parent is a step: so a block is a step of it.
-            blocks.add(_key(module.parent))
+        if module.scope is None or _is_lifted(module):
+            return call(*args, **kwargs)
+        if not module.path:
+            running[:] = [_key(module)]
+            nets.setdefault(_key(module), set())
+        else:
+            layers.add(_key(module))
+        if len(module.path) == 2 and isinstance(module.parent, nn.Module) and running:
+            nets[running[0]].add(_key(module.parent))
         return call(*args, **kwargs)
 
     with nn.intercept_methods(note):
-        jax.eval_shape(train_step, *arguments)
-    return nets, blocks
+        # By another function, as JAX keeps what it has traced.
+        jax.eval_shape(lambda *arguments: train_step(*arguments), *arguments)
+    return nets, layers
 
 
 def _recompute(chosen, running, call, args, kwargs, context):
@@ -103,6 +103,11 @@ def _recompute(chosen, running, call, args, kwargs, context):
             running.pop()
 
     return nn.remat(inner)(module)
+
+
+def _is_lifted(module):
+    """Whether Flax derived a module from another one, as `nn.scan` does, and calls that one too."""
+    return type(module).__module__ == nn.transforms.__name__
 
 
 def _key(module):
