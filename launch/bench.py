@@ -21,7 +21,7 @@ from launch import cli
 from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading, schema
 from launch.data import batches
-from launch.engine import experiments, sharding
+from launch.engine import experiments, memory, sharding
 from launch.engine.evaluation import Evaluator
 from launch.engine.loop import Schedule, run_loop
 from launch.engine.pending import Speed
@@ -224,7 +224,9 @@ def resident_rates(config: ConfigDict, data: batches.Data, seconds: float) -> di
 
 
 def flops(config: ConfigDict, data: batches.Data, rate: float) -> dict[str, float]:
-    """FLOP of a step by XLA's own count, and the share of the device's peak.
+    """FLOP and memory of a step by XLA's own count, and the share of the device's peak.
+
+    `step_peak_mib` is of one device: state, batch, outputs and temporaries.
 
     Args:
       config: a complete, checked config.
@@ -235,12 +237,12 @@ def flops(config: ConfigDict, data: batches.Data, rate: float) -> dict[str, floa
     experiment = experiments.build(schema.with_values(config, values), data)
     spec = batches.batch_spec(data.example, config.data.batch_size)
     step = experiment.compiled.lower_train(experiment.compiled.template, spec, 0).compile()
-    cost, memory = step.cost_analysis(), step.memory_analysis()
-    flop = float(cost["flops"]) * experiment.mesh.size
+    flop = float(step.cost_analysis()["flops"]) * experiment.mesh.size
     results = {
         "gflop_per_step": flop / 1e9,
         "gflop_per_second": flop * rate / 1e9,
-        "step_temporaries_mib": memory.temp_size_in_bytes / 2**20,
+        "step_temporaries_mib": step.memory_analysis().temp_size_in_bytes / 2**20,
+        "step_peak_mib": memory.peak(step) / 2**20,
     }
     kind = jax.devices()[0].device_kind
     for name, peaks in PEAK_FLOPS.items():

@@ -144,17 +144,29 @@ class ResidualGenerator(nn.Module):
     def __call__(self, z, shape):
         """Generates float32 images [B, *shape], before tanh, from z [B, L]; shape is (H, W, C)."""
         *larger, smallest = sizes(shape, len(self.widths))
-        conv = partial(nn.Conv, dtype=self.dtype)
         x = nn.Dense(math.prod(smallest) * self.widths[-1], dtype=self.dtype)(z)
         x = x.reshape(-1, *smallest, self.widths[-1])
         for level in reversed(range(len(self.widths))):
-            width, size = self.widths[level], larger[level]
-            y = _doubled(nn.relu(Norm(self.norm, self.dtype)(x)), size)
-            y = conv(width, (3, 3))(y)
-            y = conv(width, (3, 3))(nn.relu(Norm(self.norm, self.dtype)(y)))
-            x = y + _doubled(conv(width, (1, 1))(x), size)
+            how = self.widths[level], larger[level], self.norm, self.dtype
+            x = _Doubling(*how, name=f"level{level}")(x)
         x = nn.relu(Norm(self.norm, self.dtype)(x))
-        return conv(shape[2], (3, 3))(x).astype(jnp.float32)
+        return nn.Conv(shape[2], (3, 3), dtype=self.dtype)(x).astype(jnp.float32)
+
+
+class _Doubling(nn.Module):
+    """A residual block that doubles a map, cropped to `size`."""
+
+    width: int
+    size: tuple[int, int]
+    norm: str
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x):
+        conv = partial(nn.Conv, self.width, dtype=self.dtype)
+        y = conv((3, 3))(_doubled(nn.relu(Norm(self.norm, self.dtype)(x)), self.size))
+        y = conv((3, 3))(nn.relu(Norm(self.norm, self.dtype)(y)))
+        return y + _doubled(conv((1, 1))(x), self.size)
 
 
 class ResidualDiscriminator(nn.Module):
@@ -175,7 +187,24 @@ class ResidualDiscriminator(nn.Module):
     def __call__(self, x, condition=None):
         """Logits float32 [B] of images x [B, H, W, C] and their condition [B, K] or None."""
         sizes(x.shape[1:], len(self.widths))
+        for level, width in enumerate(self.widths):
+            x = _Halving(width, level > 0, self.dtype, name=f"level{level}")(x)
         conv = partial(nn.Conv, dtype=self.dtype)
+        y = conv(self.widths[-1], (3, 3))(nn.relu(x))
+        x = x + conv(self.widths[-1], (3, 3))(nn.relu(y))
+        return _projection(nn.relu(x).sum(axis=(1, 2)), condition, self.dtype)
+
+
+class _Halving(nn.Module):
+    """A residual block that halves a map; `activate`: whether it begins with a ReLU."""
+
+    width: int
+    activate: bool
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x):
+        conv = partial(nn.Conv, self.width, dtype=self.dtype)
         pool = partial(
             nn.avg_pool,
             window_shape=(2, 2),
@@ -183,13 +212,9 @@ class ResidualDiscriminator(nn.Module):
             padding="SAME",
             count_include_pad=False,
         )
-        for level, width in enumerate(self.widths):
-            y = conv(width, (3, 3))(nn.relu(x) if level else x)
-            y = conv(width, (3, 3))(nn.relu(y))
-            x = pool(y) + conv(width, (1, 1))(pool(x))
-        y = conv(self.widths[-1], (3, 3))(nn.relu(x))
-        x = x + conv(self.widths[-1], (3, 3))(nn.relu(y))
-        return _projection(nn.relu(x).sum(axis=(1, 2)), condition, self.dtype)
+        y = conv((3, 3))(nn.relu(x) if self.activate else x)
+        y = conv((3, 3))(nn.relu(y))
+        return pool(y) + conv((1, 1))(pool(x))
 
 
 def pixel_shuffle(x: jax.Array) -> jax.Array:

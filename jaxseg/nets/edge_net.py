@@ -51,13 +51,15 @@ class EdgeNet(nn.Module):
         for level, features in enumerate(self.widths):
             if level:
                 x = nn.max_pool(x, (2, 2), (2, 2))
-            x = self._stage(x, features, self.dilation if level == len(self.widths) - 1 else 1)
+            dilation = self.dilation if level == len(self.widths) - 1 else 1
+            how = self.difference, self.groups, self.dtype
+            x = Stage(features, dilation, *how, name=f"stage{level}")(x)
             stages.append(x)
         sides, x = [], None
         for level in reversed(range(len(stages))):
             skip = nn.Conv(self.side, (1, 1), kernel_init=HE, dtype=self.dtype)(stages[level])
             x = skip if x is None else skip + resize(x, 2)
-            x = nn.relu(self._norm(self._conv(self.side)(x)))
+            x = nn.relu(_norm(_conv(self.side, 1, self.dtype)(x), self.groups, self.dtype))
             head = nn.Conv(1, (1, 1), dtype=jnp.float32)
             sides.append(resize(head(x.astype(jnp.float32)), 2**level))
         sides = jnp.concatenate(sides[::-1], -1)
@@ -65,25 +67,33 @@ class EdgeNet(nn.Module):
         fused = nn.Conv(1, (1, 1), kernel_init=even, dtype=jnp.float32)(sides)
         return jnp.concatenate([fused, sides], -1)[:, :height, :width]
 
-    def _stage(self, x, features, dilation):
-        """Three convolutions, the last two with a residual connection."""
-        first = DifferenceConv(features, self.dtype) if self.difference else self._conv(features)
-        x = inputs = nn.relu(self._norm(first(x)))
-        x = nn.relu(self._norm(self._conv(features, dilation)(x)))
-        return nn.relu(inputs + self._norm(self._conv(features, dilation)(x)))
 
-    def _conv(self, features, dilation=1):
-        return nn.Conv(
-            features,
-            (3, 3),
-            use_bias=False,
-            kernel_init=HE,
-            kernel_dilation=dilation,
-            dtype=self.dtype,
-        )
+class Stage(nn.Module):
+    """Three convolutions with norms, the last two with a residual connection.
 
-    def _norm(self, x):
-        return nn.GroupNorm(math.gcd(self.groups, x.shape[-1]), dtype=self.dtype)(x)
+    Attributes:
+      features: output channels.
+      dilation: of the second and third convolution.
+      difference: whether the first is a `DifferenceConv`.
+      groups: number of groups of the group norm.
+      dtype: dtype of the computation.
+    """
+
+    features: int
+    dilation: int
+    difference: bool
+    groups: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        """Maps [B, H, W, C] to [B, H, W, features]."""
+        conv = lambda dilation: _conv(self.features, dilation, self.dtype)
+        norm = lambda x: _norm(x, self.groups, self.dtype)
+        first = DifferenceConv(self.features, self.dtype) if self.difference else conv(1)
+        x = inputs = nn.relu(norm(first(x)))
+        x = nn.relu(norm(conv(self.dilation)(x)))
+        return nn.relu(inputs + norm(conv(self.dilation)(x)))
 
 
 class DifferenceConv(nn.Module):
@@ -114,3 +124,13 @@ class DifferenceConv(nn.Module):
             "SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
+
+
+def _conv(features, dilation, dtype):
+    return nn.Conv(
+        features, (3, 3), use_bias=False, kernel_init=HE, kernel_dilation=dilation, dtype=dtype
+    )
+
+
+def _norm(x, groups, dtype):
+    return nn.GroupNorm(math.gcd(groups, x.shape[-1]), dtype=dtype)(x)

@@ -82,8 +82,7 @@ class UNet(nn.Module):
         x, side_outputs = skips[-1], []
         for level in reversed(range(len(self.widths) - 1)):
             x = Up(self.widths[level], self.up, self.dtype, name=f"up{level}")(x)
-            x = jnp.concatenate([x, skips[level]], -1)
-            x = self._block(level, f"decoder{level}")(x, *mode)
+            x = self._block(level, f"decoder{level}")(x, *mode, skips[level])
             side_outputs.append(self._head(x, level))
         full = [resize(logits, self.stem) for logits in side_outputs[::-1]] or [
             resize(self._head(x, 0), self.stem)
@@ -159,9 +158,10 @@ class Block(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, index, train, drop):
-        """Maps [B, H, W, C] to [B, H, W, features]; see the class."""
-        inputs = x
+    def __call__(self, x, index, train, drop, skip=None):
+        """Maps x [B, H, W, C], with `skip` beside it, to [B, H, W, features]; see the class."""
+        # Concatenated in the block, so that with `config.train.remat` the result is not kept.
+        inputs = x = x if skip is None else jnp.concatenate([x, skip], -1)
         for number in range(self.convolutions):
             x = nn.Conv(
                 self.features,

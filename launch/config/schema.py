@@ -90,6 +90,9 @@ def defaults() -> ConfigDict:
                 "steps_per_dispatch": 1,
                 # Micro-batches that each batch is cut into.
                 "accumulate": 1,
+                # What the backward pass computes again, for less memory and more time: nothing,
+                # blocks (the inside of each block of a net), or all (the inside of layers too).
+                "remat": "nothing",
             },
             # Of this section and the next two: `every` counts steps.
             "eval": {"split": "test", "every": 1000, "batch_size": 128},
@@ -183,6 +186,10 @@ def check_values(config: ConfigDict) -> None:
         )
     if config.parallel not in ("jit", "pmap"):
         raise UserError(f"config.parallel must be jit or pmap, got {config.parallel!r}")
+    if config.train.remat not in ("nothing", "blocks", "all"):
+        raise UserError(
+            f"config.train.remat must be nothing, blocks or all, got {config.train.remat!r}"
+        )
     if config.data.batch_size % config.train.accumulate:
         raise UserError(
             f"config.train.accumulate={config.train.accumulate} does not divide "
@@ -215,9 +222,12 @@ def _check_dispatch(flat):
                 f"config.{key}={flat[key]} is not a multiple of "
                 f"config.train.steps_per_dispatch={steps}"
             )
-    if flat["parallel"] == "pmap" and (resident or flat["mesh.fsdp"] != 1):
+    if flat["parallel"] == "pmap" and (
+        resident or flat["mesh.fsdp"] != 1 or flat["train.remat"] != "nothing"
+    ):
         raise UserError(
-            'config.parallel="pmap" takes neither data.resident nor mesh.fsdp; use "jit"'
+            'config.parallel="pmap" takes neither data.resident, mesh.fsdp nor train.remat; '
+            'use "jit"'
         )
 
 

@@ -90,6 +90,7 @@ def compile_task(
     resident: dict[str, np.ndarray] | None,
     pmap: bool,
     skip_nonfinite: bool,
+    compiler_options: dict[str, str] | None = None,
 ) -> CompiledSteps:
     """Prepares the compilation of every function of a task.
 
@@ -104,6 +105,7 @@ def compile_task(
       resident: the training split as arrays, to be held on the devices.
       pmap: whether training steps run by `pmap`.
       skip_nonfinite: whether a step whose outcome is not finite leaves the state unchanged.
+      compiler_options: of XLA, for the training step by `jit`.
     """
     rows, copies = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     layout = sharding.state_sharding(mesh, state)
@@ -116,13 +118,14 @@ def compile_task(
 
         train, lower, put_feed, load, unreplicate = pmap_steps.compile_step(one, mesh, layout)
     elif resident is not None:
-        train, lower, put_feed = _resident(one, mesh, layout, resident)
+        train, lower, put_feed = _resident(one, mesh, layout, resident, compiler_options)
     else:
         train = jax.jit(
             one,
             donate_argnums=0,
             in_shardings=(layout, rows, None),
             out_shardings=(layout, copies),
+            compiler_options=compiler_options,
         )
         lower, put_feed = train.lower, partial(sharding.device_put, sharding=rows)
     compiled = partial(_compile, layout=layout, rows=rows)
@@ -238,7 +241,7 @@ def _identity(state):
     return state
 
 
-def _resident(one, mesh, layout, arrays):
+def _resident(one, mesh, layout, arrays, compiler_options):
     """Training with the data on the devices: a feed is indices [steps, B] of one dispatch."""
     copies = sharding.replicated(mesh)
     arrays = sharding.device_put({key: np.asarray(a) for key, a in arrays.items()}, copies)
@@ -265,6 +268,7 @@ def _resident(one, mesh, layout, arrays):
         donate_argnums=0,
         in_shardings=(layout, copies, columns, None),
         out_shardings=(layout, copies),
+        compiler_options=compiler_options,
     )
     train = lambda state, feed, step: run(state, arrays, feed, step)
     lower = lambda state, feed, step: run.lower(state, arrays, feed, step)

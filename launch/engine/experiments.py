@@ -75,6 +75,17 @@ def build(
         facts = effects.Facts(data.arrays is None, decodes, task.predict is not None)
         effects.check(values, schema.flatten(schema.defaults().to_dict()), facts=facts)
     rng = jax.eval_shape(lambda: jax.random.key(0))
+    options = {}
+    if training and config.train.remat != "nothing":
+        if pmap:
+            raise UserError(
+                f'config.train.remat={config.train.remat} has no effect with config.parallel="pmap"; '
+                "give --config.parallel=jit or --config.train.remat=nothing"
+            )
+        from launch.engine import remat  # an option that few runs take
+
+        step = remat.with_remat(task.train_step, config.train.remat, name, state, spec, rng)
+        task, options = task._replace(train_step=step), remat.compiler_options(mesh)
     if pmap:  # each device takes a step on its own rows
         rows = batches.batch_spec(data.example, config.data.batch_size // mesh.size)
         validate.trace(name, "train_step", task.train_step, state, rows, rng)
@@ -95,6 +106,7 @@ def build(
         resident=_resident_arrays(data, config.data) if training else None,
         pmap=pmap,
         skip_nonfinite=config.nonfinite.action == "skip",
+        compiler_options=options,
     )
     compiled = _with_memory_checks(compiled, values, task.accumulates)
     return Experiment(task, compiled, mesh, data.example)

@@ -60,8 +60,7 @@ def check(compiled: Any, advice: Callable[[], str], name: str) -> None:
     analysis, devices = compiled.memory_analysis(), jax.local_devices()
     if analysis is None:
         return
-    needed = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
-    needed -= analysis.alias_size_in_bytes  # outputs that take the memory of the arguments
+    needed = _beside_arguments(analysis)
     if devices[0].platform == "cpu":  # all devices share the memory of the machine
         needed, free = needed * _local_devices(compiled, len(devices)), free_memory()
     else:
@@ -72,6 +71,22 @@ def check(compiled: Any, advice: Callable[[], str], name: str) -> None:
             f"out of memory before {name} begins: it needs {_gib(needed)} beside the state and "
             f"the batch, and {_gib(free[place])} are free {place}. {advice()}"
         )
+
+
+def peak(compiled: Any) -> int:
+    """The bytes that a compiled program takes on a device, its arguments included.
+
+    Args:
+      compiled: a compiled program.
+    """
+    analysis = compiled.memory_analysis()
+    return analysis.argument_size_in_bytes + _beside_arguments(analysis)
+
+
+def _beside_arguments(analysis):
+    """Bytes of temporaries, and of outputs that do not take the memory of donated arguments."""
+    outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return analysis.temp_size_in_bytes + outputs
 
 
 def free_memory(root: Path = Path("/")) -> dict[str, int]:

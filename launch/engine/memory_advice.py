@@ -38,5 +38,7 @@ def advise(values: dict[str, Any], accumulates: bool) -> str:
             elif last == "glimpses":
                 parts.append(f"fewer config.{key} ({value})")
     parts += ["config.data.resident=False"] if values["data.resident"] else []
-    parts += [f"config.{key}=True" for key, v in values.items() if key.endswith("remat") and not v]
+    more = {"nothing": "blocks", "blocks": "all"}.get(values["train.remat"])
+    if more and values["parallel"] == "jit":
+        parts.append(f"config.train.remat={more}")
     return "Less is needed with " + ", or with ".join(parts or ["a smaller net"])

@@ -19,6 +19,7 @@ POSITIVE = (
     "resident_100_steps_per_second",
     "peak_memory_mib",
     "gflop_per_step",
+    "step_peak_mib",
 )
 
 
@@ -101,7 +102,12 @@ def test_operations_are_counted_over_all_devices(monkeypatch, kind, dtype, peak)
     asked = {}
     program = SimpleNamespace(
         cost_analysis=lambda: {"flops": 3e12},
-        memory_analysis=lambda: SimpleNamespace(temp_size_in_bytes=5 * 2**20),
+        memory_analysis=lambda: SimpleNamespace(
+            temp_size_in_bytes=5 * 2**20,
+            argument_size_in_bytes=4 * 2**20,
+            output_size_in_bytes=3 * 2**20,
+            alias_size_in_bytes=2 * 2**20,
+        ),
     )
     lowered = SimpleNamespace(compile=lambda: program)
     lower = lambda template, spec, step: lowered
@@ -121,6 +127,7 @@ def test_operations_are_counted_over_all_devices(monkeypatch, kind, dtype, peak)
         "gflop_per_step": pytest.approx(12_000),
         "gflop_per_second": pytest.approx(24_000),
         "step_temporaries_mib": pytest.approx(5),
+        "step_peak_mib": pytest.approx(5 + 4 + 3 - 2),
     }
 
 

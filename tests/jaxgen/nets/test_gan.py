@@ -120,12 +120,13 @@ def test_the_residual_generator_doubles_and_crops():
     net, z, shape = gan.ResidualGenerator((16,), norm="group"), normal(2, 5), (5, 7, 2)
     params = parameters(net, z, shape, size=0.2)
     twice = lambda x: x.repeat(2, axis=1).repeat(2, axis=2)[:, :5, :7]
-    norm = lambda x, number: group_norm(x, params[f"Norm_{number}"]["GroupNorm_0"], 8)
+    level = params["level0"]
+    norm = lambda x, params: group_norm(x, params["GroupNorm_0"], 8)
     x = dense(z, params["Dense_0"]).reshape(2, 3, 4, 16)
-    y = conv(twice(relu(norm(x, 0))), params["Conv_0"])
-    y = conv(relu(norm(y, 1)), params["Conv_1"])
-    x = y + twice(conv(x, params["Conv_2"]))
-    wanted = conv(relu(norm(x, 2)), params["Conv_3"])
+    y = conv(twice(relu(norm(x, level["Norm_0"]))), level["Conv_0"])
+    y = conv(relu(norm(y, level["Norm_1"])), level["Conv_1"])
+    x = y + twice(conv(x, level["Conv_2"]))
+    wanted = conv(relu(norm(x, params["Norm_0"])), params["Conv_0"])
     found = jax.jit(lambda z: net.apply({"params": params}, z, shape))(z)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
@@ -157,14 +158,14 @@ def pooled(x):
 def test_the_residual_discriminator_halves_and_sums():
     net, x, condition = gan.ResidualDiscriminator((4, 3)), normal(2, 5, 6, 1), np.eye(2, dtype="f")
     params = parameters(net, x, condition, size=0.3)
-    numbers, h = iter(range(8)), x
-    layer = lambda x: conv(x, params[f"Conv_{next(numbers)}"])
+    h = x
     for level in range(2):
-        y = layer(relu(h) if level else h)
-        y = layer(relu(y))
-        h = pooled(y) + layer(pooled(h))
-    y = layer(relu(h))
-    h = relu(h + layer(relu(y))).sum((1, 2))
+        block = params[f"level{level}"]
+        y = conv(relu(h) if level else h, block["Conv_0"])
+        y = conv(relu(y), block["Conv_1"])
+        h = pooled(y) + conv(pooled(h), block["Conv_2"])
+    y = conv(relu(h), params["Conv_0"])
+    h = relu(h + conv(relu(y), params["Conv_1"])).sum((1, 2))
     found = jax.jit(lambda x: net.apply({"params": params}, x, condition))(x)
     np.testing.assert_allclose(found, project(h, params, condition), atol=1e-3)
 
@@ -206,7 +207,11 @@ def test_widths_where_none_are_given(net, widths):
     generates = "Generator" in type(net).__name__
     arguments = (jnp.zeros((1, 3)), (8, 8, 1)) if generates else (jnp.zeros((1, 8, 8, 1)),)
     params = jax.eval_shape(lambda: net.init(KEY, *arguments))["params"]
-    layers = [params[name]["bias"].shape[0] for name in params if "Norm" not in name]
+    layers = [
+        leaf.shape[0]
+        for path, leaf in jax.tree.leaves_with_path(params)
+        if "bias" in str(path[-1]) and "Norm" not in str(path)
+    ]
     assert sorted(layers) == sorted(widths)
 
 

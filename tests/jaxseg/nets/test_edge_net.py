@@ -114,17 +114,18 @@ def test_a_net_of_two_stages_step_by_step():
     for stage, dilation in enumerate((1, 3)):
         if stage:
             x = x.reshape(3, 2, 3, 2, -1).max((1, 3))
-        first = params[f"DifferenceConv_{stage}"]["kernel"].copy()
+        block = params[f"stage{stage}"]
+        first = block["DifferenceConv_0"]["kernel"].copy()
         half = first.shape[-1] // 2
         first[1, 1, :, :half] -= first[..., :half].sum((0, 1))
         inputs = np.maximum(normed(convolved(x, first)), 0)
-        x = np.maximum(normed(convolved(inputs, kernel(2 * stage), dilation)), 0)
-        x = np.maximum(inputs + normed(convolved(x, kernel(2 * stage + 1), dilation)), 0)
+        x = np.maximum(normed(convolved(inputs, block["Conv_0"]["kernel"], dilation)), 0)
+        x = np.maximum(inputs + normed(convolved(x, block["Conv_1"]["kernel"], dilation)), 0)
         stages.append(x)
-    coarse = np.maximum(normed(convolved(stages[1] @ kernel(4)[0, 0], kernel(5))), 0)
-    fine = stages[0] @ kernel(7)[0, 0] + doubled(coarse)
-    fine = np.maximum(normed(convolved(fine, kernel(8))), 0)
-    maps = [fine @ kernel(9)[0, 0], doubled(coarse @ kernel(6)[0, 0])]
+    coarse = np.maximum(normed(convolved(stages[1] @ kernel(0)[0, 0], kernel(1))), 0)
+    fine = stages[0] @ kernel(3)[0, 0] + doubled(coarse)
+    fine = np.maximum(normed(convolved(fine, kernel(4))), 0)
+    maps = [fine @ kernel(5)[0, 0], doubled(coarse @ kernel(2)[0, 0])]
     # The fused map starts as the mean of the others, the finest of which comes first.
     expected = np.concatenate([sum(maps) / 2, *maps], -1)[:5]
     np.testing.assert_allclose(found[0], expected, atol=1e-4)

@@ -18,6 +18,7 @@ VAE = str(Path(__file__).parents[3] / "configs" / "vae.py")
         ("parallel", "tpu", "must be jit or pmap, got 'tpu'"),
         ("dtype", "float16", "float32 or bfloat16"),
         ("train.accumulate", 7, "accumulate=7 does not divide"),
+        ("train.remat", "block", "must be nothing, blocks or all, got 'block'"),
         ("train.steps_per_dispatch", 7, "is not a multiple of"),
         ("data.resident", False, "needs config.data.resident = True"),
         ("eval.every", 3000, "is not a multiple of eval.every"),
@@ -47,6 +48,8 @@ def test_values_that_cannot_work_are_named(key, value, message):
         {"checkpoint.keep": 1, "score.samples": 0},
         {"train.steps_per_dispatch": 1, "data.resident": False, "parallel": "pmap"},
         {"checkpoint.best": "", "eval.every": 3000},
+        {"train.remat": "blocks"},
+        {"train.remat": "all"},
     ],
     ids=str,
 )
@@ -56,12 +59,14 @@ def test_values_at_the_limits_pass(values):
     schema.check_values(config)
 
 
-@pytest.mark.parametrize("values", [{"data.resident": True}, {"mesh.fsdp": 2}])
-def test_pmap_takes_neither_resident_data_nor_fsdp(values):
+@pytest.mark.parametrize(
+    "values", [{"data.resident": True}, {"mesh.fsdp": 2}, {"train.remat": "blocks"}]
+)
+def test_pmap_takes_neither_resident_data_nor_fsdp_nor_remat(values):
     config = loading.load(VAE)
     plain = {"train.steps_per_dispatch": 1, "data.resident": False, "parallel": "pmap"}
     config.update_from_flattened_dict(plain | values)
-    with pytest.raises(UserError, match=r"takes neither data.resident nor mesh.fsdp"):
+    with pytest.raises(UserError, match=r"takes neither data.resident, mesh.fsdp nor train.remat"):
         schema.check_values(config)
 
 

@@ -33,6 +33,8 @@ LAYOUTS = {
         "train.steps_per_dispatch": 5,
     },
     "streamed": {"mesh.data": 1, "data.cache_mib": 0},
+    "computed again, on 8": {"mesh.data": 8, "train.remat": "all"},
+    "computed again, resident": {"mesh.data": 1, "data.resident": True, "train.remat": "all"},
     "4 micro-batches": {"mesh.data": 1, "train.accumulate": 4},
     "2 micro-batches, fsdp 2 on 8": {"mesh.data": 4, "mesh.fsdp": 2, "train.accumulate": 2},
     "2 micro-batches, pmap on 4": {"mesh.data": 4, "train.accumulate": 2, "parallel": "pmap"},
@@ -203,3 +205,15 @@ def test_finite_states():
 def test_sums_are_added_in_float64():
     parts = [{"a": np.float32(1e8)}, {"a": np.float32(1)}, {"a": np.float32(1)}]
     assert compiled_steps.total(parts)["a"] == 1e8 + 2
+
+
+@pytest.mark.parametrize("name", ["one device", "resident"])
+def test_the_new_state_takes_the_memory_of_the_old_one(small, name):
+    config = layout(small, name)
+    data = batches.open_data(config.data, "train")
+    compiled = experiments.build(config, data).compiled
+    feed = next(batches.feed(data, config.data, 0, 0, 1))
+    program = compiled.lower_train(compiled.template, compiled.put_feed(feed), 0).compile()
+    leaves = jax.tree.leaves(compiled.template)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    assert program.memory_analysis().alias_size_in_bytes == size
