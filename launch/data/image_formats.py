@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import logging
 import math
+import os
 import threading
 import warnings
 from pathlib import Path
@@ -69,9 +70,9 @@ def load(path) -> Loaded:
       BadFile: it cannot be read, holds several images, or has too many pixels.
       UserError: see `check_pixels`.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if not path.is_file():  # a pipe or a device would never end
+    # Not by pathlib, which takes longer than to open the file.
+    suffix = os.path.splitext(path)[1].lower()
+    if not os.path.isfile(path):  # a pipe or a device would never end
         raise unreadable(path, "")
     if suffix in (".heic", ".heif"):
         _register_heif(path)

@@ -38,7 +38,7 @@ def read_pixels(path, stored: bool = False) -> Pixels:
       stored: whether to leave out the turn that the EXIF orientation asks for.
 
     Returns:
-      The values.
+      The values, which may be read-only.
 
     Raises:
       BadFile: the file cannot be read, holds several images, or values that are not finite.
@@ -55,7 +55,7 @@ def pixels_of(path, loaded: Loaded, stored: bool = False) -> Pixels:
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         elif image.mode not in ("L", "LA", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
             image = image.convert("L" if image.mode == "1" else "RGB")
-        alpha, values = image.mode in ("LA", "RGBA"), np.array(image)
+        alpha, values = image.mode in ("LA", "RGBA"), np.asarray(image)
     else:
         alpha = values.ndim == 3 and values.shape[-1] in (2, 4)
     values = values.reshape(*values.shape[:2], -1)
@@ -300,11 +300,11 @@ def _ids(path, loaded, colours):
     if image.mode in ("LA", "PA"):
         image = image.getchannel(0)
     if image.mode in ("1", "L") or image.mode.startswith("I"):
-        ids = np.array(image)
+        ids = np.asarray(image)
         ids = ids.astype(np.uint8) if ids.dtype == bool else ids
         ids = ids if loaded.grey_factor == 1 else ids // loaded.grey_factor
     elif image.mode == "P" and not colours and not (loaded.form == "GIF" and _is_grey(image)):
-        ids = np.array(image)
+        ids = np.asarray(image)
     else:
         ids = _ids_of_colours(path, np.asarray(image.convert("RGB")), colours)
     if loaded.form in ("JPEG", "MPO"):
@@ -316,7 +316,7 @@ def _alpha(path, loaded):
     image = loaded.image
     if image is None or image.mode not in ("LA", "PA", "RGBA"):
         raise BadFile(path, "has no transparency", 'Leave out values="alpha".')
-    return np.array(image.getchannel(image.getbands()[-1]))
+    return np.asarray(image.getchannel(image.getbands()[-1]))
 
 
 def _threshold(path, loaded):

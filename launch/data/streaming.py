@@ -1,22 +1,29 @@
-"""Batches of a split that does not fit in memory, streamed through Grain."""
+"""Batches of a split that does not fit in memory: read ahead, by processes or by threads.
+
+Decoding is the limit: an example is opened, decoded and scaled again in each epoch. Processes
+decode as fast as the cores do. Threads do not: parts of the work, in Python, only one of them
+can do at a time.
+"""
 
 import dataclasses
+import functools
 import logging
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from launch.config.errors import UserError
-from launch.data import batches, order
-from launch.data.sources import Split
-from launch.distributed import child_process
+from launch.data import cache, order
+from launch.data.sources import Split, first_line
+from launch.data.workers import Workers
 
 logger = logging.getLogger("segen")
 
 # Batches that Grain holds ready. Its default of 500 would be gigabytes of photos.
 PREFETCH = 4
-RESTARTS = 3  # of data workers, before a run gives up
+MOST_WORKERS = 16  # that are started unasked; each takes 100 MB
+USED = 16  # batches that the loop and JAX may hold while others are read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +31,16 @@ class StepBatches:
     """Random access to the batches of steps `start`, `start` + 1, ..., as Grain needs it.
 
     Attributes:
-      split: the examples.
+      size: of the split.
+      read: reads examples, as `cache.read_rows` of the split does.
       batch_size: of the global batch.
       seed: decides the order.
       start: the step of item 0.
       process, processes: which block of rows each item holds, out of how many.
     """
 
-    split: Split
+    size: int
+    read: Callable[[np.ndarray], dict[str, np.ndarray]]
     batch_size: int
     seed: int
     start: int
@@ -44,19 +53,14 @@ class StepBatches:
     def __getitem__(self, number):
         step = self.start + number
         rows = order.train_rows(step, self.batch_size, self.process, self.processes)
-        index = order.examples_at(rows, self.seed, self.split.size)
-        return batches.read_rows(self.split, index) | {
-            "index": index,
-            "mask": np.ones(len(index), np.bool_),
-        }
+        index = order.examples_at(rows, self.seed, self.size)
+        return self.read(index) | {"index": index, "mask": np.ones(len(index), np.bool_)}
 
 
 def stream(
     split: Split, section, seed: int, start: int, process: int = 0, processes: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of the global batches `start`, `start` + 1, ... without end.
-
-    Data workers are started again where one dies.
 
     Args:
       split: the examples.
@@ -68,35 +72,40 @@ def stream(
     Raises:
       UserError: data workers died again and again, or a record cannot be read.
     """
-    step, restarts = start, RESTARTS
-    while True:
-        try:
-            for batch in _grain(split, section, seed, step, process, processes):
-                yield batch
-                step += 1
-        except RuntimeError as error:  # Grain has no error class of its own for this
-            if "terminated unexpectedly" not in str(error):
-                raise
-            if not restarts:
-                raise UserError(
-                    f"data workers died again and again, last at step {step}: {error}. Memory may "
-                    f"be short: give a smaller config.data.workers than {section.workers}"
-                )
-            restarts -= 1
-            logger.warning(f"a data worker died; starting data workers again from step {step}")
-
-
-def _grain(split, section, seed, start, process, processes):
     import grain
 
-    source = StepBatches(split, section.batch_size, seed, start, process, processes)
-    options = grain.ReadOptions(
-        num_threads=section.threads, prefetch_buffer_size=max(PREFETCH, section.threads)
-    )
-    dataset = grain.MapDataset.source(source).to_iter_dataset(options)
-    if section.workers:
-        dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=section.workers, per_worker_buffer_size=2),
-            worker_init_fn=child_process.leave_signals_to_parent,
+    workers = _start_workers(split, section, processes)
+    threads = workers.count if workers else section.threads
+    read = workers.read if workers else functools.partial(cache.read_rows, split)
+    source = StepBatches(split.size, read, section.batch_size, seed, start, process, processes)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(PREFETCH, threads))
+    try:
+        yield from grain.MapDataset.source(source).to_iter_dataset(options)
+    finally:
+        if workers:
+            workers.close()
+
+
+def _start_workers(split, section, processes):
+    """The data workers of a config; None for threads in their place."""
+    count = section.workers
+    if count < 0:
+        count = min(cores(), MOST_WORKERS)
+    if not count:
+        return None
+    try:
+        held = max(PREFETCH, count) + USED
+        return Workers(split, section.batch_size // processes, count, held)
+    except Exception as error:  # pickle raises errors of many types
+        logger.info(
+            f"{split.title}: threads read it, as it cannot be sent to processes "
+            f"({first_line(error)})"
         )
-    yield from dataset
+        return None
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -32,7 +32,7 @@ LAYOUTS = {
         "data.resident": True,
         "train.steps_per_dispatch": 5,
     },
-    "streamed": {"mesh.data": 1, "data.cache_mib": 0},
+    "streamed": {"mesh.data": 1, "data.cache_mib": 0, "data.workers": 0},
     "4 micro-batches": {"mesh.data": 1, "train.accumulate": 4},
     "2 micro-batches, fsdp 2 on 8": {"mesh.data": 4, "mesh.fsdp": 2, "train.accumulate": 2},
     "2 micro-batches, pmap on 4": {"mesh.data": 4, "train.accumulate": 2, "parallel": "pmap"},
