@@ -75,10 +75,10 @@ def stream(
     import grain
 
     workers = _start_workers(split, section, processes)
-    threads = workers.count if workers else section.threads
+    threads = readers(section)
     read = workers.read if workers else functools.partial(cache.read_rows, split)
     source = StepBatches(split.size, read, section.batch_size, seed, start, process, processes)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(PREFETCH, threads))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ready(section))
     try:
         yield from grain.MapDataset.source(source).to_iter_dataset(options)
     finally:
@@ -86,16 +86,28 @@ def stream(
             workers.close()
 
 
+def ready(section) -> int:
+    """How many batches are held ready, by `config.data`."""
+    return max(PREFETCH, readers(section))
+
+
+def readers(section) -> int:
+    """How many batches are read at once, by `config.data`."""
+    return worker_count(section) or section.threads
+
+
+def worker_count(section) -> int:
+    """How many processes read, by `config.data`; 0 for threads in their place."""
+    return section.workers if section.workers >= 0 else min(cores(), MOST_WORKERS)
+
+
 def _start_workers(split, section, processes):
     """The data workers of a config; None for threads in their place."""
-    count = section.workers
-    if count < 0:
-        count = min(cores(), MOST_WORKERS)
+    count = worker_count(section)
     if not count:
         return None
     try:
-        held = max(PREFETCH, count) + USED
-        return Workers(split, section.batch_size // processes, count, held)
+        return Workers(split, section.batch_size // processes, count, ready(section) + USED)
     except Exception as error:  # pickle raises errors of many types
         logger.info(
             f"{split.title}: threads read it, as it cannot be sent to processes "

@@ -57,12 +57,13 @@ def test_the_number_of_workers(monkeypatch, asked, cores, started):
     made = []
     monkeypatch.setattr(streaming, "Workers", lambda *arguments: made.append(arguments))
     monkeypatch.setattr(streaming, "cores", lambda: cores)
-    section = SimpleNamespace(workers=asked, batch_size=12)
+    section = SimpleNamespace(workers=asked, threads=7, batch_size=12)
+    assert streaming.readers(section) == (started or 7)
     streaming._start_workers(None, section, 3)
     assert [count for _, _, count, _ in made] == ([started] if started else [])
     for _, rows, count, held in made:
         assert rows == 4
-        assert held > max(count, streaming.PREFETCH)
+        assert held > streaming.ready(section) >= max(count, 4)
 
 
 def test_steps_are_random_access(data_dir):
