@@ -43,7 +43,8 @@ class Decoded:
 
     def _decode(self, image, is_photo):
         if size := getattr(self.reading, "size", 0):
-            return transforms.centre_square(image.convert("RGB"), size)
+            plain = image if image.mode in ("L", "RGB") else image.convert("RGB")
+            return transforms.centre_square(plain, size)
         canvas = getattr(self.reading, "canvas", image.size[::-1])
         scale = min(canvas[0] / image.height, canvas[1] / image.width)
         if scale < 1:

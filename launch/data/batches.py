@@ -193,7 +193,7 @@ def train_batches(
       {key: [B / processes, ...]} with `index` and `mask`.
     """
     if data.arrays is None:
-        from launch.data import streaming  # Grain and processes, which cached data do without
+        from launch.data import streaming  # processes, which cached data do without
 
         for batch in streaming.stream(data.split, section, seed, start, process, processes):
             _take_damage_marks(data, batch)

@@ -47,7 +47,11 @@ def read_pixels(path, stored: bool = False) -> Pixels:
 
 
 def pixels_of(path, loaded: Loaded, stored: bool = False) -> Pixels:
-    """The values of a file that `load` decoded, as `read_pixels` gives them."""
+    """The values of a file that `load` decoded, as `read_pixels` gives them.
+
+    Raises:
+      BadFile: values that are not finite.
+    """
     values, alpha = loaded.values, False
     if values is None:
         image = loaded.image

@@ -1,11 +1,11 @@
-import functools
 import itertools
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from launch.data import batches, cache, streaming
+from launch.config.errors import UserError
+from launch.data import batches, cache, order, streaming
 from launch.data.sources import Split
 from tests.launch.data.test_batches import data_config, first, same
 
@@ -66,10 +66,32 @@ def test_the_number_of_workers(monkeypatch, asked, cores, started):
         assert held > streaming.ready(section) >= max(count, 4)
 
 
-def test_steps_are_random_access(data_dir):
-    data = batches.open_data(data_config(data_dir), "train")
-    read = functools.partial(cache.read_rows, data.split)
-    items = streaming.StepBatches(data.split.size, read, 24, 5, 3, 0, 1)
-    wanted = list(itertools.islice(batches.train_batches(data, data_config(data_dir), 5, 3), 3))
-    same([items[2]], [wanted[2]])
-    assert len(items) > 10**15
+def test_few_batches_are_read_ahead(monkeypatch):
+    """Photos of 500 batches would fill the memory."""
+    read = []
+    monkeypatch.setattr(cache, "read_rows", lambda split, index: read.append(index) or {})
+    section = SimpleNamespace(workers=0, threads=1, batch_size=2)
+    feed = streaming.stream(Split((), 100, "made up"), section, 0, 7)
+    assert len(list(itertools.islice(feed, 3))) == 3
+    feed.close()
+    assert 3 <= len(read) <= 3 + streaming.PREFETCH
+
+
+class Broken(list):
+    """Records of which the last cannot be read."""
+
+    def __getitem__(self, index):
+        if index == len(self) - 1:
+            raise OSError("image file is truncated")
+        return super().__getitem__(index)
+
+
+def test_an_error_of_a_record_reaches_the_one_who_takes_its_batch():
+    section = SimpleNamespace(workers=0, threads=2, batch_size=2)
+    records = Broken([{"image": np.zeros(2, np.uint8)}] * 10)
+    index = [number for step in range(5) for number in order.train_rows(step, 2)]
+    bad = order.examples_at(np.array(index), 0, 10).tolist().index(9) // 2
+    feed = streaming.stream(Split(records, 10, "made up"), section, 0, 0)
+    assert len(list(itertools.islice(feed, bad))) == bad
+    with pytest.raises(UserError, match=r"made up: example 9 cannot be read"):
+        next(feed)
