@@ -97,6 +97,16 @@ def measure(config: ConfigDict, seconds: float, loop_seconds: float) -> dict:
         size = config.data.batch_size
         found["cached_input_images_per_second"] = input_rate(rows, size, seconds)
         found |= resident_rates(config, data, seconds)
+    else:
+        from launch.benchmarks import streamed_input
+
+        needed = bare * config.data.batch_size
+        found |= streamed_input.measure(data, config.data, config.seed, seconds, needed)
+        if found["limit"] != "step":
+            logger.info(
+                f"the {found['limit']} limits training: {needed:,.0f} images/s would keep the step "
+                f"busy, {found['streamed_input_images_per_second']:,.0f} come"
+            )
     best = max([bare, *(v for k, v in found.items() if k.startswith("resident"))])
     found["device_busy_share"] = rate / best
     found |= flops(config, data, rate)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from absl import flags
 from absl import logging as absl_logging
 from tqdm import tqdm
 
@@ -204,13 +203,10 @@ def quiet() -> None:
     Errors in their threads reach the main thread as exceptions, and the user as one message.
     """
     absl_logging.set_verbosity(absl_logging.FATAL)
-    for name in ("jax", "orbax", "grain", "tensorflow_datasets", "gcsfs", "google"):
+    for name in ("jax", "orbax", "tensorflow_datasets", "gcsfs", "google"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     threading.excepthook = _unless_disk_error
-    # Grain's worker processes read absl flags, which this command does not use.
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
 
 
 def _unless_disk_error(failure):

@@ -179,7 +179,7 @@ def test_the_engine_imports_no_library():
 
 
 def test_importing_the_libraries_loads_nothing_of_the_shell():
-    shell = {"tensorflow", "tensorflow_datasets", "grain", "orbax", "launch", "ml_collections"}
+    shell = {"tensorflow", "tensorflow_datasets", "orbax", "launch", "ml_collections"}
     script = (
         "import sys, importlib, jaxgen, jaxseg\n"
         "print({'absl'} & set(sys.modules))\n"

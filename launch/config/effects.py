@@ -92,6 +92,11 @@ RULES = (
         "would have it stream",
     ),
     Rule(
+        ("data.threads",),
+        lambda values, facts: values["data.workers"] == 0,
+        "processes read a split that streams; config.data.workers=0 would have threads read it",
+    ),
+    Rule(
         ("data.cache_mib", "data.damaged"),
         lambda values, facts: facts.decodes,
         "config.data.name={data} returns arrays, which are in memory already",

@@ -32,7 +32,6 @@ PACKAGES = (
     "flax",
     "optax",
     "orbax-checkpoint",
-    "grain",
     "tensorflow-datasets",
     "array_record",
     "numpy",

@@ -73,16 +73,17 @@ def defaults() -> ConfigDict:
                 # jax arrays, run in the compiled step; see jaxgen.augmentations.geometric.
                 "augment": [],
                 # A split up to this size is decoded once into uint8 arrays beside
-                # the data set; a larger one streams through Grain.
+                # the data set; a larger one streams.
                 "cache_mib": 2048,
                 # Whether the training split lives on the device, and up to what size.
                 "resident": False,
                 "resident_mib": 2048,
                 # Share of the records that may be damaged: they are named and left out.
                 "damaged": 0.0,
-                # Of Grain, for splits that stream.
+                # Processes that read a split that streams; -1: one for each core, at most 16.
+                "workers": -1,
+                # Threads of this process that read it, where there are no workers.
                 "threads": 4,
-                "workers": 0,
             },
             "train": {
                 "steps": 1000,
@@ -163,6 +164,8 @@ def check_values(config: ConfigDict) -> None:
     for key in positive:
         if value_at(config, key) < 1:
             raise UserError(f"config.{key} must be at least 1, got {value_at(config, key)}")
+    if config.data.workers < -1:
+        raise UserError(f"config.data.workers must be -1 or more, got {config.data.workers}")
     if config.score.samples < 0:
         raise UserError(f"config.score.samples must be 0 or more, got {config.score.samples}")
     if not 0 <= config.seed < 2**31:

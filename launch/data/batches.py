@@ -1,7 +1,7 @@
 """Batches: arrays of one step's rows, a pure function of (seed, step).
 
 Four ways to the same batches: gathered from arrays in memory or from the decoded
-cache; streamed through Grain; or, for data that lives on the device, only the
+cache; streamed by threads or processes; or, for data that lives on the device, only the
 indices, which the compiled step gathers by itself.
 """
 
@@ -193,7 +193,7 @@ def train_batches(
       {key: [B / processes, ...]} with `index` and `mask`.
     """
     if data.arrays is None:
-        from launch.data import streaming  # Grain, which cached data do without
+        from launch.data import streaming  # processes, which cached data do without
 
         for batch in streaming.stream(data.split, section, seed, start, process, processes):
             _take_damage_marks(data, batch)
@@ -249,7 +249,7 @@ def eval_batches(
     for number in range(-(-data.split.size // batch_size)):
         index, mask = order.eval_rows(number, batch_size, data.split.size, process, processes)
         if data.arrays is None:
-            batch = read_rows(data.split, index) | {"index": index}
+            batch = cache.read_rows(data.split, index) | {"index": index}
             yield batch | {"mask": mask & ~_take_damage_marks(data, batch)}
         else:
             whole = True if data.damaged is None else ~data.damaged[index]
@@ -272,7 +272,7 @@ def batch_at(data: Data, section, seed: int, step: int) -> dict[str, np.ndarray]
     index = order.examples_at(rows, seed, data.split.size)
     if data.arrays is not None:
         return {key: array[index] for key, array in data.arrays.items()} | {"index": index}
-    batch = read_rows(data.split, index) | {"index": index}
+    batch = cache.read_rows(data.split, index) | {"index": index}
     _take_damage_marks(data, batch)
     return batch
 
@@ -287,24 +287,3 @@ def _take_damage_marks(data, batch):
 
 def _gather(arrays, index, mask):
     return {key: array[index] for key, array in arrays.items()} | {"index": index, "mask": mask}
-
-
-def read_rows(split: Split, index: np.ndarray) -> dict[str, np.ndarray]:
-    """Reads examples of a split one by one.
-
-    Args:
-      split: the split.
-      index: int [B], their places in the split.
-
-    Returns:
-      {key: [B, ...]}.
-
-    Raises:
-      UserError: an example cannot be read, or differs in shape from the first.
-    """
-    first = split[index[0]]
-    batch = {key: np.empty((len(index), *leaf.shape), leaf.dtype) for key, leaf in first.items()}
-    for row, number in enumerate(index):
-        example = first if row == 0 else split[number]
-        cache.fill(batch, row, example, split.title, int(number))
-    return batch

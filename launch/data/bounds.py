@@ -3,7 +3,6 @@
 import math
 import os
 import zlib
-from pathlib import Path
 
 from launch.config.errors import UserError
 from launch.data.bad_file import BadFile
@@ -41,7 +40,8 @@ def check_png(path) -> None:
     Raises:
       BadFile: a checksum is wrong, or the file ends early.
     """
-    data, start, kind = memoryview(Path(path).read_bytes()), 8, b""
+    with open(path, "rb") as file:
+        data, start, kind = memoryview(file.read()), 8, b""
     while kind != b"IEND":
         length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
         end = start + 8 + length

@@ -150,6 +150,28 @@ def fill(arrays: dict, row: int, example: dict, title: str, index: int) -> None:
         array[row] = value
 
 
+def read_rows(split: Split, index: np.ndarray, batch: dict | None = None) -> dict[str, np.ndarray]:
+    """Reads examples of a split one by one.
+
+    Args:
+      split: the split.
+      index: int [B], their places in the split.
+      batch: {key: [B, ...]} to write them to; None to make one.
+
+    Returns:
+      {key: [B, ...]}.
+
+    Raises:
+      UserError: an example cannot be read, or differs in shape from the first.
+    """
+    first = split[index[0]]
+    batch = batch or _allocate(first, len(index))
+    for row, number in enumerate(index):
+        example = first if row == 0 else split[number]
+        fill(batch, row, example, split.title, int(number))
+    return batch
+
+
 def _map(folder: Path) -> dict[str, np.ndarray]:
     paths = sorted(folder.glob("*.npy"))
     return {path.stem: np.load(path, mmap_mode="r") for path in paths}

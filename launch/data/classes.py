@@ -90,12 +90,13 @@ def check_ids(path, ids: np.ndarray, classes: int, ignore: int, binary: bool = F
     Raises:
       BadFile: another id; names the first pixel that has it.
     """
+    if ids.dtype == np.uint8 and not binary and ignore == IGNORED and ids.max(initial=0) < classes:
+        return ids  # most masks; what follows looks at every pixel six times
     if binary:
         ids = np.where(ids == 255, 1, ids)
-    ignored = ids == ignore
-    if binary and ignore == 255:
-        ignored = np.zeros_like(ignored)
-    wrong = ((ids < 0) | (ids >= classes)) & ~ignored
+    ignored = np.False_ if binary and ignore == 255 else ids == ignore
+    wrong = ids >= classes if ids.dtype.kind == "u" else (ids < 0) | (ids >= classes)
+    wrong &= ~ignored
     if wrong.any():
         index = wrong.argmax()
         problem = f"id {ids.flat[index]}, but there are {classes} classes (ids 0 to {classes - 1})"
@@ -104,7 +105,8 @@ def check_ids(path, ids: np.ndarray, classes: int, ignore: int, binary: bool = F
             "if it is a class, give more classes; otherwise correct the mask."
         )
         raise BadFile(path, problem, fix, pixel(index, ids))
-    return np.where(ignored, IGNORED, ids).astype(np.uint8)
+    ids = ids.astype(np.uint8, copy=False)
+    return ids if ignore == IGNORED else np.where(ignored, np.uint8(IGNORED), ids)
 
 
 def count(

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import logging
 import math
+import os
 import threading
 import warnings
 from pathlib import Path
@@ -27,6 +28,15 @@ SUFFIXES = (
 # divided by the same factor.
 GREY_FACTOR = {"L;2": 85, "L;4": 17}
 ORIENTATION = 0x0112  # the EXIF tag; values of 5 and more swap height and width
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 EXTRA = "Run `pip install '.[images]'`, or save it as {}."
 # Pillow only warns of tags that it cannot read; Python keeps warnings for all threads together.
 _WARNINGS = threading.Lock()
@@ -60,9 +70,9 @@ def load(path) -> Loaded:
       BadFile: it cannot be read, holds several images, or has too many pixels.
       UserError: see `check_pixels`.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if not path.is_file():  # a pipe or a device would never end
+    # Not by pathlib, which takes longer than to open the file.
+    suffix = os.path.splitext(path)[1].lower()
+    if not os.path.isfile(path):  # a pipe or a device would never end
         raise unreadable(path, "")
     if suffix in (".heic", ".heif"):
         _register_heif(path)
@@ -117,15 +127,6 @@ def read_size(path, stored: bool = False) -> tuple[int, int]:
         return load(path).values.shape[:2]
 
 
-def read_orientation(path) -> int:
-    """Reads the EXIF orientation of an image that can be opened: 1 to 8, 1 for none."""
-    try:
-        with _open(path)[0] as image:
-            return _orientation(image)
-    except Exception:  # as in `load`: a TIFF of a kind that Pillow does not know
-        return load(path).orientation
-
-
 def upright(values: np.ndarray, orientation: int) -> np.ndarray:
     """Turns an array [H, W, ...] as its EXIF orientation (1 to 8) says; others are ignored."""
     if orientation in (5, 6, 7, 8):
@@ -133,6 +134,12 @@ def upright(values: np.ndarray, orientation: int) -> np.ndarray:
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
     return values[rows, columns]
+
+
+def upright_image(image: Image.Image, orientation: int) -> Image.Image:
+    """Turns an image of Pillow as its EXIF orientation (1 to 8) says; others are ignored."""
+    turn = TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def unreadable(path, error) -> BadFile:

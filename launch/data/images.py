@@ -8,7 +8,7 @@ from PIL import Image
 
 from launch.data.bad_file import BadFile, pixel
 from launch.data.bounds import check_pixels
-from launch.data.image_formats import load, unreadable, upright
+from launch.data.image_formats import Loaded, load, unreadable, upright
 
 LARGEST = 1e37  # of floats in images: differences of two fit into float32
 PIECE = 1 << 20  # values that are counted at a time
@@ -38,12 +38,20 @@ def read_pixels(path, stored: bool = False) -> Pixels:
       stored: whether to leave out the turn that the EXIF orientation asks for.
 
     Returns:
-      The values.
+      The values, which may be read-only.
 
     Raises:
       BadFile: the file cannot be read, holds several images, or values that are not finite.
     """
-    loaded = load(path)
+    return pixels_of(path, load(path), stored)
+
+
+def pixels_of(path, loaded: Loaded, stored: bool = False) -> Pixels:
+    """The values of a file that `load` decoded, as `read_pixels` gives them.
+
+    Raises:
+      BadFile: values that are not finite.
+    """
     values, alpha = loaded.values, False
     if values is None:
         image = loaded.image
@@ -51,7 +59,7 @@ def read_pixels(path, stored: bool = False) -> Pixels:
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         elif image.mode not in ("L", "LA", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
             image = image.convert("L" if image.mode == "1" else "RGB")
-        alpha, values = image.mode in ("LA", "RGBA"), np.array(image)
+        alpha, values = image.mode in ("LA", "RGBA"), np.asarray(image)
     else:
         alpha = values.ndim == 3 and values.shape[-1] in (2, 4)
     values = values.reshape(*values.shape[:2], -1)
@@ -140,12 +148,9 @@ def to_uint8(values: np.ndarray, ranges: np.ndarray) -> np.ndarray:
 
 
 def read_mask(
-    path,
-    colours: dict[tuple[int, int, int], int] | None = None,
-    values: str = "ids",
-    stored: bool = False,
+    path, colours: dict[tuple[int, int, int], int] | None = None, values: str = "ids"
 ) -> np.ndarray:
-    """Reads a mask: one integer id for each pixel.
+    """Reads a mask, upright: one integer id for each pixel.
 
     Grey values of 1, 2, 4, 8, 16 or 32 bits are ids. In an image with a palette, the
     index is the id; with `colours`, the colour of the index is looked up, as in an RGB
@@ -159,7 +164,6 @@ def read_mask(
       values: the meaning of the values: "ids"; "threshold": 1 from half of the largest
         value of the file's format on, else 0; "instances": 1 where the id is not 0;
         "alpha": the transparency holds the ids.
-      stored: whether to leave out the turn that the EXIF orientation asks for.
 
     Returns:
       Integers [H, W].
@@ -168,6 +172,24 @@ def read_mask(
       BadFile: the file cannot be read; it holds floats; it is RGB and there are no
         `colours`; it has a colour that `colours` lacks; it is a JPEG with other values
         than 0 and 255.
+    """
+    ids, orientation = read_stored_mask(path, colours, values)
+    return np.ascontiguousarray(upright(ids, orientation))
+
+
+def read_stored_mask(
+    path, colours: dict[tuple[int, int, int], int] | None = None, values: str = "ids"
+) -> tuple[np.ndarray, int]:
+    """Reads a mask as `read_mask` does, without the turn that its EXIF orientation asks for.
+
+    Args:
+      path, colours, values: as for `read_mask`.
+
+    Returns:
+      Integers [H, W], and the orientation, 1 to 8.
+
+    Raises:
+      BadFile: as `read_mask`.
     """
     loaded = load(path)
     if loaded.image is not None:
@@ -179,7 +201,7 @@ def read_mask(
     else:
         ids = _ids(path, loaded, colours)
         ids = (ids > 0).astype(np.uint8) if values == "instances" else ids
-    return ids if stored else np.ascontiguousarray(upright(ids, loaded.orientation))
+    return ids, loaded.orientation
 
 
 def has_alpha_labels(path) -> bool:
@@ -282,10 +304,11 @@ def _ids(path, loaded, colours):
     if image.mode in ("LA", "PA"):
         image = image.getchannel(0)
     if image.mode in ("1", "L") or image.mode.startswith("I"):
-        ids = np.array(image)
-        ids = ids.astype(np.uint8) if ids.dtype == bool else ids // loaded.grey_factor
+        ids = np.asarray(image)
+        ids = ids.astype(np.uint8) if ids.dtype == bool else ids
+        ids = ids if loaded.grey_factor == 1 else ids // loaded.grey_factor
     elif image.mode == "P" and not colours and not (loaded.form == "GIF" and _is_grey(image)):
-        ids = np.array(image)
+        ids = np.asarray(image)
     else:
         ids = _ids_of_colours(path, np.asarray(image.convert("RGB")), colours)
     if loaded.form in ("JPEG", "MPO"):
@@ -297,7 +320,7 @@ def _alpha(path, loaded):
     image = loaded.image
     if image is None or image.mode not in ("LA", "PA", "RGBA"):
         raise BadFile(path, "has no transparency", 'Leave out values="alpha".')
-    return np.array(image.getchannel(image.getbands()[-1]))
+    return np.asarray(image.getchannel(image.getbands()[-1]))
 
 
 def _threshold(path, loaded):

@@ -126,7 +126,8 @@ class Preprocessed:
     function: Any
 
     def __getitem__(self, index):
-        return self.function(self.split[index])
+        # Copies, as the function may write into what it is given.
+        return self.function({key: np.array(leaf) for key, leaf in self.split[index].items()})
 
 
 def _source_code(function) -> str:

@@ -15,12 +15,25 @@ def square(example: dict, size: int) -> dict:
       The example with `image` uint8 [size, size, C].
     """
     image = example["image"]
-    side = min(image.shape[:2])
-    top, left = ((full - side) // 2 for full in image.shape[:2])
-    centre = image[top : top + side, left : left + side]
-    picture = Image.fromarray(centre[..., 0] if image.shape[2] == 1 else centre)
-    resized = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS))
-    return example | {"image": resized.reshape(size, size, image.shape[2])}
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    return example | {"image": centre_square(picture, size)}
+
+
+def centre_square(picture: Image.Image, size: int) -> np.ndarray:
+    """Crops the centre square of an image and resizes it.
+
+    Args:
+      picture: in mode "L" or "RGB".
+      size: the side of the result in pixels.
+
+    Returns:
+      uint8 [size, size, C], C = 1 or 3.
+    """
+    side = min(picture.size)
+    left, top = ((full - side) // 2 for full in picture.size)
+    centre = picture.crop((left, top, left + side, top + side))
+    resized = np.array(centre.resize((size, size), Image.Resampling.LANCZOS))
+    return resized.reshape(size, size, -1)
 
 
 def keep(example: dict, keys: tuple[str, ...]) -> dict:

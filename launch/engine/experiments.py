@@ -79,8 +79,8 @@ def build(
     if training and config.train.remat != "nothing":
         if pmap:
             raise UserError(
-                f'config.train.remat={config.train.remat} has no effect with config.parallel="pmap"; '
-                "give --config.parallel=jit or --config.train.remat=nothing"
+                f"config.train.remat={config.train.remat} is not for pmap; give "
+                "--config.parallel=jit or --config.train.remat=nothing"
             )
         from launch.engine import remat  # an option that few runs take
 

@@ -9,6 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from launch import bench
+from launch.benchmarks import streamed_input
+from launch.config import schema
 from tests.tools import runs
 
 POSITIVE = (
@@ -190,6 +192,36 @@ def test_the_loop_runs_whole_periods(monkeypatch, least, steps):
     found = bench.loop_rate(config, SimpleNamespace(compiled=compiled), None, None, least)
     assert tuple(asked[0])[:2] == (steps, 5)
     assert found == {"rate": pytest.approx(steps), "wait": pytest.approx(0.25)}  # of one second
+
+
+@pytest.mark.parametrize(("limit", "said"), [("decode", 1), ("step", 0)])
+def test_a_split_that_streams_is_measured_beside_its_decode(monkeypatch, caplog, limit, said):
+    asked = []
+
+    def measure(data, section, seed, seconds, needed):
+        asked.append((seconds, needed))
+        return {"streamed_input_images_per_second": 70.0, "limit": limit}
+
+    monkeypatch.setattr(streamed_input, "measure", measure)
+    data = SimpleNamespace(split=None, arrays=None)
+    device = SimpleNamespace(size=1)
+    monkeypatch.setattr(bench.batches, "open_data", lambda *arguments: data)
+    monkeypatch.setattr(bench.batches, "feed", lambda *arguments: None)
+    monkeypatch.setattr(bench.experiments, "with_classes", lambda config, split: config)
+    monkeypatch.setattr(bench.experiments, "build", lambda *a: SimpleNamespace(mesh=device))
+    monkeypatch.setattr(bench, "bare_rate", lambda *arguments: (20.0, 1.0))
+    monkeypatch.setattr(bench, "loop_rate", lambda *arguments: {"rate": 10.0, "wait": 0.5})
+    monkeypatch.setattr(bench, "flops", lambda *arguments: {})
+    config = schema.defaults()
+    config.data.batch_size = 8
+    with caplog.at_level(logging.INFO, "segen"):
+        found = bench.measure(config, 1.0, 1.0)
+    assert asked == [(1.0, 8 * 20.0)]
+    assert found["limit"] == limit
+    assert found["streamed_input_images_per_second"] == 70
+    assert "cached_input_images_per_second" not in found
+    line = "the decode limits training: 160 images/s would keep the step busy, 70 come"
+    assert caplog.text.count(line) == said
 
 
 def test_the_command_measures_for_5_and_60_seconds(monkeypatch, capsys, caplog):

@@ -71,7 +71,7 @@ def read_image(path, how: Reading) -> np.ndarray:
         values = values[..., :-1]
     if values.shape[-1] == 1 and how.channels == 3:
         values = np.repeat(values, 3, -1)
-    if str(values.dtype) != how.dtype:
+    if values.dtype != np.dtype(how.dtype):
         problem = f"holds values of {values.dtype}, the data of training {how.dtype}"
         raise BadFile(path, problem, "Export it as those were.")
     if values.shape[-1] != how.channels:

@@ -9,7 +9,6 @@ from launch.data import images
 from launch.data.bad_file import BadFile
 from launch.data.classes import IGNORED
 from launch.data.folders.pairs import Pair
-from launch.data.image_formats import read_orientation
 
 VALUES = ("ids", "threshold", "instances", "alpha")
 
@@ -52,8 +51,8 @@ def read(pair: Pair, rule: MaskRule, size: tuple[int, int] | None) -> tuple[np.n
         return (ids != 0).astype(np.uint8) if rule.values == "instances" else ids, 1
     if pair.ids:
         return _combined(pair, rule), 1
-    ids = images.read_mask(pair.mask, dict(rule.colours), rule.values or "ids", stored=True)
-    orientation = read_orientation(pair.mask)
+    colours = dict(rule.colours)
+    ids, orientation = images.read_stored_mask(pair.mask, colours, rule.values or "ids")
     if not rule.ids:
         return ids, orientation
     table = np.full(max(int(ids.max(initial=0)), *(number for number, _ in rule.ids)) + 1, IGNORED)
@@ -85,7 +84,7 @@ def read_objects(pair: Pair) -> np.ndarray:
     if pair.ids:
         numbered = dataclasses.replace(pair, ids=tuple(range(1, len(pair.masks) + 1)))
         return _combined(numbered, MaskRule()).astype(np.int32)
-    return images.read_mask(pair.mask, stored=True).astype(np.int32)
+    return images.read_stored_mask(pair.mask)[0].astype(np.int32)
 
 
 def _combined(pair, rule):

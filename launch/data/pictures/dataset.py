@@ -13,6 +13,7 @@ from launch.data import images, transforms
 from launch.data.bad_file import BadFile
 from launch.data.folders.dataset import select, stamp
 from launch.data.folders.pairs import Pair
+from launch.data.image_formats import load, upright_image
 from launch.data.pictures import files, reading, survey
 from launch.data.pictures.reading import Reading
 from launch.data.sources import hash_of
@@ -141,7 +142,21 @@ def read(path, how: Reading) -> np.ndarray:
     Raises:
       BadFile: it cannot be read.
     """
-    values, alpha, _ = images.read_pixels(path)
+    loaded = load(path)
+    if loaded.image is not None and loaded.image.mode in ("L", "RGB") and not how.ranges:
+        # Pillow's own image is cut and scaled, which takes no copy of all its pixels.
+        picture = upright_image(loaded.image, loaded.orientation)
+    else:
+        picture = Image.fromarray(_colours(path, loaded, how))
+    if how.channels == 1:
+        picture = picture.convert("L")
+    square = transforms.centre_square(picture, how.size)
+    return square if square.shape[-1] == how.channels else np.repeat(square, how.channels, -1)
+
+
+def _colours(path, loaded, how):
+    """The colours of an image: uint8 [H, W, 3]."""
+    values, alpha, _ = images.pixels_of(path, loaded)
     colour = values[..., : values.shape[-1] - alpha]
     colour = np.repeat(colour, 3, -1) if colour.shape[-1] == 1 else colour
     if how.ranges:
@@ -150,9 +165,7 @@ def read(path, how: Reading) -> np.ndarray:
         share = values[..., -1:].astype(np.float32) / survey.opaque(values)
         laid = colour * share + how.background * (1.0 - share)
         colour = np.round(laid).astype(np.uint8)
-    if how.channels == 1:
-        colour = np.asarray(Image.fromarray(colour).convert("L"))[..., None]
-    return transforms.square({"image": colour}, how.size)["image"]
+    return colour
 
 
 @functools.lru_cache(maxsize=64)

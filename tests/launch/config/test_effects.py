@@ -23,6 +23,7 @@ def test_a_shipped_config_has_no_key_without_effect(spec):
         ({"data.data_dir": "x"} | FUNCTION, {"data.name": "mnist:3.0.1"}),
         ({"data.kwargs.size": 3}, FUNCTION),
         ({"data.resident_mib": 5}, {"data.resident": True}),
+        ({"data.threads": 8}, {"data.workers": 0}),
         ({"collapse.after": 5}, {"collapse.rule": "fid < 3"}),
         ({"collapse.times": 5}, {"collapse.rule": "fid < 3", "collapse.action": "rollback"}),
         ({"collapse.action": "rollback"}, {"collapse.rule": "fid < 3"}),
@@ -46,7 +47,6 @@ def test_times_mean_nothing_where_a_run_stops():
 @pytest.mark.parametrize(
     ("key", "value", "idle", "acting"),
     [
-        ("data.threads", 8, Facts(streams=False), Facts(streams=True)),
         ("data.workers", 2, Facts(streams=False), Facts(streams=True)),
         ("data.cache_mib", 5, Facts(decodes=False), Facts(decodes=True)),
         ("data.damaged", 0.1, Facts(decodes=False), Facts(decodes=True)),

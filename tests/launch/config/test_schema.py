@@ -89,7 +89,7 @@ def test_documented_defaults():
         "data.resident_mib": 2048,
         "data.damaged": 0.0,
         "data.threads": 4,
-        "data.workers": 0,
+        "data.workers": -1,
         "train.steps": 1000,
         "train.steps_per_dispatch": 1,
         "train.accumulate": 1,

@@ -1,5 +1,4 @@
 import itertools
-import os
 import signal
 import time
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from launch.config import schema
 from launch.config.errors import UserError
-from launch.data import batches, damage, sources
+from launch.data import batches, damage, sources, streaming, workers
 
 SIZE, BAD = 40, (3, 4, 39)
 
@@ -162,29 +161,26 @@ def test_a_flipped_byte_in_array_record_is_one_record_left_out(data_dir, tmp_pat
     assert sum(batch["mask"].sum() for batch in batches.eval_batches(damaged, 64)) == len(kept)
 
 
-def workers():
-    """Data workers of this process, by /proc."""
-    found = []
-    for task in Path("/proc/self/task").iterdir():
-        for child in (task / "children").read_text().split():
-            command = Path(f"/proc/{child}/cmdline").read_bytes()
-            if b"spawn_main" in command or b"forkserver" in command:
-                found.append(int(child))
-    return found
+def test_a_dead_data_worker_is_replaced_and_no_batch_is_lost(data_dir, monkeypatch, capsys):
+    started = []
 
+    def start(*arguments):
+        started.append(workers.Workers(*arguments))
+        return started[0]
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds workers by /proc")
-def test_a_dead_data_worker_is_replaced_and_no_batch_is_lost(data_dir):
+    monkeypatch.setattr(streaming, "Workers", start)
     config = schema.defaults().data
     config.update(data_dir=data_dir, batch_size=24, cache_mib=0, workers=1)
     streamed = batches.open_data(config, "train[:100]")
     feed = batches.train_batches(streamed, config, 5)
     found = [next(feed)]
-    for pid in workers():
-        os.kill(pid, signal.SIGKILL)
-    time.sleep(0.2)
+    while not started[0]._idle:  # it starts
+        time.sleep(0.01)
+    started[0]._processes[0].kill()
     found += itertools.islice(feed, 11)
     feed.close()
+    assert "a data worker died; starting another" in capsys.readouterr().err
+    assert [process.poll() for process in started[0]._processes] == [-signal.SIGKILL] * 2
     config.update(workers=0)
     plain = batches.train_batches(streamed, config, 5)
     for left, right in zip(found, itertools.islice(plain, 12), strict=True):

@@ -30,7 +30,8 @@ def test_images_are_turned_as_pillow_turns_them(tmp_path, orientation):
     np.testing.assert_array_equal(image_formats.upright(RGB, orientation), expected)
     np.testing.assert_array_equal(images.read_pixels(path).values, expected)
     np.testing.assert_array_equal(images.read_pixels(path, stored=True).values, RGB)
-    assert image_formats.read_orientation(path) == orientation
+    turned = image_formats.upright_image(Image.fromarray(RGB), orientation)
+    np.testing.assert_array_equal(np.asarray(turned), expected)
     assert image_formats.read_size(path) == expected.shape[:2]
     assert image_formats.read_size(path, stored=True) == (17, 31)
 
@@ -129,7 +130,6 @@ def exif_of(content):
 def test_damaged_exif_does_not_keep_an_image_from_being_read(tmp_path, name, exif, orientation):
     Image.new("RGB", (5, 3)).save(tmp_path / name, exif=exif)
     assert image_formats.load(tmp_path / name).orientation == orientation
-    assert image_formats.read_orientation(tmp_path / name) == orientation
     size = (5, 3) if orientation == 6 else (3, 5)
     assert image_formats.read_size(tmp_path / name) == size
 

@@ -32,7 +32,7 @@ LAYOUTS = {
         "data.resident": True,
         "train.steps_per_dispatch": 5,
     },
-    "streamed": {"mesh.data": 1, "data.cache_mib": 0},
+    "streamed": {"mesh.data": 1, "data.cache_mib": 0, "data.workers": 0},
     "computed again, on 8": {"mesh.data": 8, "train.remat": "all"},
     "computed again, resident": {"mesh.data": 1, "data.resident": True, "train.remat": "all"},
     "4 micro-batches": {"mesh.data": 1, "train.accumulate": 4},
