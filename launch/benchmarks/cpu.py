@@ -18,7 +18,7 @@ from jax import lax
 from launch import cli
 from launch.config.errors import UserError
 from launch.cpu import lowerings, onednn
-from launch.engine import sharding
+from launch.engine import experiments, sharding
 
 logger = logging.getLogger("segen")
 
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     """Parses the command line and measures."""
     arguments = cli.parser("benchmarks.cpu", "Convolutions by our rules and by JAX's own.")
     arguments.add_argument("--seconds", type=float, default=0.2, help="per measurement")
-    options, _ = cli.parse(arguments, argv)
+    options = cli.parse_alone(arguments, argv)
     if options.seconds <= 0:
         raise UserError(f"--seconds={options.seconds}: must be above 0")
     sharding.set_up_jax()
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     for row in rows:
         times = ", ".join(f"{use} {row[use][0]:.3f} / {row[use][1]:.3f}" for use in USES)
         logger.info(f"{row['layer']}: {row['flop']:.1e} FLOP; ms by the rules / by JAX: {times}")
-    print(json.dumps({"layers": rows, "least_flop": least_flop(rows)}))
+    print(json.dumps({"layers": rows} | experiments.for_json({"least_flop": least_flop(rows)})))
 
 
 def compare(layer: tuple[int, int, int, int], seconds: float) -> dict:
