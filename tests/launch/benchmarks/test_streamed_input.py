@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("streamed", "decode", "needed", "limit"),
-    [(950, 1000, 2000, "decode"), (750, 1000, 2000, "input"), (750, 1000, 700, "step")],
+    [(750, 1000, 2000, "decode"), (650, 1000, 2000, "input"), (650, 1000, 600, "step")],
 )
 def test_the_limit_of_a_training(monkeypatch, folder, streamed, decode, needed, limit):
     config = section(folder)

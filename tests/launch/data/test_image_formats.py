@@ -157,7 +157,7 @@ def test_tags_of_too_many_values_are_harmless(tmp_path):
 
 def test_a_tiff_that_pillow_does_not_know_is_upright(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", BANDS, photometric="minisblack", planarconfig="contig")
-    assert image_formats.read_orientation(tmp_path / "a.tif") == 1
+    assert image_formats.load(tmp_path / "a.tif").orientation == 1
 
 
 def test_a_tiff_of_which_parts_are_missing_is_named(tmp_path):

@@ -32,6 +32,19 @@ def test_records_are_preprocessed():
     assert changed.fingerprint == ""  # the content is as unknown as before
 
 
+def test_a_function_may_write_into_an_example():
+    image = np.zeros((2, 2), np.uint8)
+    image.setflags(write=False)  # as images that Pillow decodes are
+
+    def draw(example):
+        example["image"][0] = 9
+        return example
+
+    split = sources.Split([{"image": image}], 1, "made up")
+    assert sources.Preprocessed(split, draw)[0]["image"].tolist() == [[9, 9], [0, 0]]
+    assert not image.any()
+
+
 def test_the_fingerprint_follows_the_preprocessing(data_dir):
     plain = sources.open_split(data_config(data_dir=data_dir), "train[:5]")
     found = {plain.fingerprint}
