@@ -41,7 +41,7 @@ def test_the_test_file_of_a_module():
 
 
 def test_lines_and_files_are_counted():
-    names = ["launch/__init__.py", "launch/cli.py"]
+    names = ["launch/cpu/__init__.py", "launch/cli.py"]
     assert [reading.has_code(name) for name in names] == [False, True]
     counts = reading.count(names)
     assert counts["files"] == 1

@@ -9,6 +9,9 @@ import pytest
 from launch.benchmarks.measuring import children
 from launch.benchmarks.measuring.children import Clock
 
+# The suite's process has threads of JAX; that of the benchmark starts none before its children.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 WAITS = "import time; print('ready', flush=True); time.sleep(60)"
 SAVES = (
     "import signal, sys, time\n"
