@@ -1,53 +1,43 @@
-"""Large pages for XLA's arrays on Linux.
+"""Memory that stays with the process between the steps of a training."""
 
-XLA allocates the temporary arrays of a step anew for each step, and Linux clears every page
-of 4 KiB when it is first written: a sixth of a U-Net's step on two cores. Pages of 2 MiB cost
-a twentieth of that. Many systems give them only to programs that ask; glibc asks for all that
-it allocates if the environment says so when the process starts.
-"""
-
-import itertools
+import ctypes
 import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
-TUNABLE = "glibc.malloc.hugetlb"  # since glibc 2.35; older ones ignore it
-SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+# Parameters of glibc's mallopt (malloc.h).
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
-def large_pages(environment: Mapping[str, str], setting: Path = SETTING) -> dict[str, str]:
-    """The variables that let a process that starts with them use large pages.
+def keep_freed_memory() -> bool:
+    """Lets the C library keep freed memory rather than give it back at once.
 
-    Args:
-      environment: the variables so far; what they say of large pages stays.
-      setting: the system's own setting.
+    XLA allocates the temporary arrays of a step anew for each step. glibc takes blocks of that
+    size from the system and returns them, and the system clears every page again: a tenth to
+    a sixth of a U-Net's step on two cores. Kept memory counts as the process's own, at most
+    its peak. Call before threads start.
+
+    On more than four cores nothing is done: threads that allocate would wait for each other.
 
     Returns:
-      {name: value} to add; empty where the system gives large pages to all or to none.
+      Whether the C library is glibc and took the settings.
     """
-    try:
-        asked = sys.platform == "linux" and "[madvise]" in setting.read_text()
-        glibc = bool(os.confstr("CS_GNU_LIBC_VERSION")) if asked else False
-    except (OSError, ValueError):
-        return {}
-    tunables = environment.get("GLIBC_TUNABLES", "")
-    if not glibc or TUNABLE in tunables:
-        return {}
-    return {"GLIBC_TUNABLES": ":".join(filter(None, (tunables, f"{TUNABLE}=1")))}
+    library = _glibc()
+    if library is None or (os.cpu_count() or 1) > 4:
+        return False
+    # Two arenas: a third would have its own limit of 64 MiB a block, above which glibc asks
+    # the system again; with one, the threads of XLA's compiler wait for each other.
+    settings = ((_ARENA_MAX, 2), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1))
+    return all(library.mallopt(name, value) for name, value in settings)
 
 
-def restart_command() -> None:
-    """Starts a command again, in the same process, where that gives it large pages.
+def give_back() -> None:
+    """Returns freed memory to the system, so that what the system says is free is true."""
+    if library := _glibc():
+        library.malloc_trim(0)
 
-    For `launch/__init__.py`: Python reads it before anything else of a command. What is no
-    `python -m launch.COMMAND` goes on as it is, a library user's program for example.
-    """
-    started = getattr(sys, "orig_argv", [])
-    pairs = itertools.pairwise(started)
-    names = [after for before, after in pairs if before == "-m"]
-    if not names or not names[0].startswith("launch."):
-        return
-    added = large_pages(os.environ)
-    if added:
-        os.execve(sys.executable, started, {**os.environ, **added})
+
+def _glibc():
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from launch.config.errors import UserError, describe_out_of_memory
+from launch.cpu import heap
 
 
 class CheckedStep:
@@ -62,6 +63,7 @@ def check(compiled: Any, advice: Callable[[], str], name: str) -> None:
         return
     needed = _beside_arguments(analysis)
     if devices[0].platform == "cpu":  # all devices share the memory of the machine
+        heap.give_back()
         needed, free = needed * _local_devices(compiled, len(devices)), free_memory()
     else:
         free = {f"on {device}": _free_on(device) for device in devices}

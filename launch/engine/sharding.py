@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from launch import storage
 from launch.config.errors import UserError
-from launch.cpu import lowerings
+from launch.cpu import heap, lowerings
 
 # Leaves smaller than this stay whole: sharding them costs more than it saves.
 MIN_SHARDED_SIZE = 2**12
@@ -24,6 +24,7 @@ def set_up_jax() -> None:
     environment says of the cache's folder and entries stays. With simulated devices the cache
     is off. Programs for CPUs get the convolutions of `launch.cpu`.
     """
+    heap.keep_freed_memory()
     lowerings.install()
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_prefer_vector_width" not in flags:

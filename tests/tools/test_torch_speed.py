@@ -83,7 +83,7 @@ def test_both_sides_are_compared_in_turn(monkeypatch, capsys):
     class Fake:
         facts = {"parameters": 3, "batch": 4}
 
-        def __init__(self, name, command, cwd, env):
+        def __init__(self, name, command, cwd):
             self.name, self.command = name, command
             assert command[2].startswith("tests.tools.torch_")
             assert command[0] == {"ours": sys.executable, "PyTorch": "python9"}[name]
@@ -108,7 +108,7 @@ def test_both_sides_are_compared_in_turn(monkeypatch, capsys):
 def test_a_side_that_dies_is_named_and_the_other_one_ended(monkeypatch):
     command = [sys.executable, "-c", "raise SystemExit(5)"]
     child = in_turn.Child
-    monkeypatch.setattr(in_turn, "Child", lambda name, _, cwd, env: child(name, command, cwd=cwd))
+    monkeypatch.setattr(in_turn, "Child", lambda name, _, cwd: child(name, command, cwd=cwd))
     with pytest.raises(UserError, match=r"--net=unet: ours ended with exit code 5"):
         torch_speed.compare("unet", sys.executable, rounds=1, seconds=0.0)
 

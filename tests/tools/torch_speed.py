@@ -26,7 +26,6 @@ import numpy as np
 
 from launch import cli
 from launch.config.errors import UserError
-from launch.cpu import heap
 from tests.tools import in_turn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,13 +76,10 @@ def compare(net: str, torch: str, rounds: int, seconds: float) -> dict:
         "ours": [sys.executable, "-m", "tests.tools.torch_speed", "--side=ours", *arguments],
         "PyTorch": [torch, "-m", "tests.tools.torch_side", *arguments],
     }
-    # As our commands start: see launch/cpu/heap.py.
-    own = {**os.environ, **heap.large_pages(os.environ)}
     children = []
     try:
         for name, command in commands.items():
-            environment = own if name == "ours" else None
-            children.append(in_turn.Child(name, command, cwd=ROOT, env=environment))
+            children.append(in_turn.Child(name, command, cwd=ROOT))
         ours, theirs = children
         check_facts(net, ours.facts, theirs.facts)
         return figures(net, *in_turn.measure((ours, theirs), rounds), ours.facts["batch"])

@@ -1,50 +1,43 @@
-"""Large pages are asked for where the system gives them to programs that ask."""
+"""Freed memory stays with the process, and is given back when asked."""
 
 import os
+import subprocess
 import sys
 
 import pytest
 
 from launch.cpu import heap
 
-NAME = "GLIBC_TUNABLES"
+# Takes and frees a block above glibc's threshold, and looks at the memory that is still held.
+SCRIPT = """
+import ctypes, re, sys
+from launch.cpu import heap
+kept = heap.keep_freed_memory() if "keep" in sys.argv else None
+held = lambda: int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
+block = ctypes.create_string_buffer(100 * 2**20)
+ctypes.memset(block, 1, len(block))
+del block
+before = held()
+heap.give_back()
+print(kept, before, held())
+"""
 
 
-@pytest.fixture
-def setting(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36")
-    file = tmp_path / "enabled"
-    file.write_text("always [madvise] never\n")
-    return file
+@pytest.mark.skipif(sys.platform != "linux" or (os.cpu_count() or 1) > 4, reason="does nothing")
+def test_freed_memory_is_kept_until_it_is_given_back():
+    run = lambda *words: subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, check=True
+    ).stdout.split()
+    kept, before, after = run("keep")
+    assert kept == "True"
+    assert int(before) - int(after) > 90
+    _, before, after = run()
+    assert int(before) - int(after) < 10
 
 
-def test_they_are_asked_for_beside_what_the_user_set(setting):
-    assert heap.large_pages({}, setting) == {NAME: "glibc.malloc.hugetlb=1"}
-    both = heap.large_pages({NAME: "glibc.malloc.check=1"}, setting)
-    assert both == {NAME: "glibc.malloc.check=1:glibc.malloc.hugetlb=1"}
-    assert heap.large_pages({NAME: "glibc.malloc.hugetlb=0"}, setting) == {}
-
-
-@pytest.mark.parametrize("text", ["[always] madvise never\n", "always madvise [never]\n"])
-def test_not_where_all_or_none_get_them(setting, text):
-    setting.write_text(text)
-    assert heap.large_pages({}, setting) == {}
-    assert heap.large_pages({}, setting.with_name("absent")) == {}
-
-
-@pytest.mark.parametrize(
-    ("started", "again"),
-    [
-        (["python", "-m", "launch.train", "--config=a"], True),
-        (["python", "-X", "dev", "-m", "launch.check", "DIR"], True),
-        (["python", "-m", "pytest", "-m", "launch.train"], False),
-        (["python", "program.py"], False),
-    ],
-)
-def test_only_commands_start_again_with_all_their_arguments(monkeypatch, started, again):
-    calls = []
-    monkeypatch.setattr(sys, "orig_argv", started)
-    monkeypatch.setattr(heap, "large_pages", lambda environment: {NAME: "x"})
-    monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
-    heap.restart_command()
-    assert [(command, settings[NAME]) for _, command, settings in calls] == [(started, "x")] * again
+@pytest.mark.parametrize(("name", "value"), [("platform", "darwin"), ("cores", 16)])
+def test_other_systems_and_many_cores_are_left_alone(monkeypatch, name, value):
+    if name == "platform":
+        monkeypatch.setattr(sys, "platform", value)
+    monkeypatch.setattr(os, "cpu_count", lambda: 16 if name == "cores" else 2)
+    assert not heap.keep_freed_memory()
