@@ -24,7 +24,7 @@ if "xla_cpu_prefer_vector_width" not in os.environ["XLA_FLAGS"]:
     os.environ["XLA_FLAGS"] += " --xla_cpu_prefer_vector_width=512"
 
 # Programs with oneDNN's convolutions cannot be kept in the compilation cache, which saves half of
-# the suite's time. Tests of launch/cpu use them; the figures of docs/results.md do.
+# the suite's time; only the tests of launch/cpu have them.
 os.environ.setdefault("SEGEN_CPU_CONVOLUTIONS", "xla")
 
 import hypothesis

@@ -147,8 +147,10 @@ class ResidualGenerator(nn.Module):
         x = nn.Dense(math.prod(smallest) * self.widths[-1], dtype=self.dtype)(z)
         x = x.reshape(-1, *smallest, self.widths[-1])
         for level in reversed(range(len(self.widths))):
-            how = self.widths[level], larger[level], self.norm, self.dtype
-            x = _Doubling(*how, name=f"level{level}")(x)
+            block = _Doubling(
+                self.widths[level], larger[level], self.norm, self.dtype, name=f"level{level}"
+            )
+            x = block(x)
         x = nn.relu(Norm(self.norm, self.dtype)(x))
         return nn.Conv(shape[2], (3, 3), dtype=self.dtype)(x).astype(jnp.float32)
 

@@ -52,8 +52,8 @@ class EdgeNet(nn.Module):
             if level:
                 x = nn.max_pool(x, (2, 2), (2, 2))
             dilation = self.dilation if level == len(self.widths) - 1 else 1
-            how = self.difference, self.groups, self.dtype
-            x = Stage(features, dilation, *how, name=f"stage{level}")(x)
+            options = self.difference, self.groups, self.dtype
+            x = Stage(features, dilation, *options, name=f"stage{level}")(x)
             stages.append(x)
         sides, x = [], None
         for level in reversed(range(len(stages))):

@@ -1,8 +1,9 @@
 """python -m launch.benchmarks.cpu
 
 Convolutions on this machine's CPU by the rules of `launch.cpu` and by JAX's own, for small and
-large layers: milliseconds of each use, and the least FLOP from which the rules win. That is what
-`launch.cpu.lowerings` has as LEAST_FLOP; measure again with a new jaxlib or another machine.
+large layers: milliseconds of each use, and the FLOP from which the rules win for every layer. By
+such a table LEAST_FLOP and LEAST_CHANNELS of `launch.cpu.lowerings` were chosen; measure again
+with a new jaxlib or on another machine.
 """
 
 import json

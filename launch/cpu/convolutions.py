@@ -63,9 +63,7 @@ def by_xla(x, kernel, window: Window, groups: int):
     """
     padding, spread = window.padding, window.spread
     if min(map(min, padding)) < 0:  # which XLA reads from beside the image
-        sides = [(*p, s - 1) for p, s in zip(padding, spread, strict=True)]
-        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *sides, (0, 0, 0)))
-        padding, spread = ((0, 0), (0, 0)), (1, 1)
+        x, padding, spread = _pad(x, padding, spread), ((0, 0), (0, 0)), (1, 1)
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -183,34 +181,24 @@ def _phase(x, kernel, place, spread, pads, grid):
 
 def _cut(x, padding):
     """Carries out the negative part of a padding."""
-    for axis, (low, high) in enumerate(padding, 1):
-        x = lax.slice_in_dim(x, max(0, -low), x.shape[axis] - max(0, -high), axis=axis)
-    return x, tuple((max(0, low), max(0, high)) for low, high in padding)
+    negative = [(min(0, low), min(0, high)) for low, high in padding]
+    return _pad(x, negative), tuple((max(0, low), max(0, high)) for low, high in padding)
+
+
+def _pad(x, padding, spread=(1, 1)):
+    """Zeros around an image, and between its pixels; negative numbers cut off."""
+    sides = [(*p, s - 1) for p, s in zip(padding, spread, strict=True)]
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *sides, (0, 0, 0)))
 
 
 def _patches(x, shift, stride, grid):
     """[B, *grid, taps * C]: at (i, j) the pixels x[i * stride + shift], zeros outside."""
-    rows = [_strided(x, 1, s, stride[0], grid[0]) for s in shift[0]]
-    taps = [_strided(row, 2, s, stride[1], grid[1]) for row in rows for s in shift[1]]
+    taps = [_strided(x, (row, column), stride, grid) for row in shift[0] for column in shift[1]]
     return jnp.concatenate(taps, -1) if len(taps) > 1 else taps[0]
 
 
-def _strided(x, axis, start, stride, count):
-    """Entries start, start + stride, ... of an axis: `count` of them, zeros outside."""
-    size = x.shape[axis]
-    before = min(count, max(0, -(start // stride))) if start < 0 else 0
-    last = (size - 1 - start) // stride  # the last entry inside
-    inside = max(0, min(count, last + 1) - before)
-    first = start + before * stride
-    parts = []
-    if before:
-        parts.append(_zeros(x, axis, before))
-    if inside:
-        parts.append(lax.slice_in_dim(x, first, first + (inside - 1) * stride + 1, stride, axis))
-    if before + inside < count:
-        parts.append(_zeros(x, axis, count - before - inside))
-    return jnp.concatenate(parts, axis) if len(parts) > 1 else parts[0]
-
-
-def _zeros(x, axis, count):
-    return jnp.zeros((*x.shape[:axis], count, *x.shape[axis + 1 :]), x.dtype)
+def _strided(x, start, stride, grid):
+    """[B, *grid, C]: the pixels start, start + stride, ... of both axes, zeros outside."""
+    axes = zip(start, stride, grid, x.shape[1:3], strict=True)
+    whole = _pad(x, [(-first, first + (n - 1) * step + 1 - size) for first, step, n, size in axes])
+    return whole[:, :: stride[0], :: stride[1]]

@@ -4,7 +4,7 @@ JAX takes a rule per platform for each of its operations. `install` gives it rul
 every net gains, whoever wrote it, and so do its gradients of any order, inside `scan`,
 `cond` and `vmap` too. Values are XLA's to 1e-6 of the largest. What a rule does not know
 (integers, bfloat16, three dimensions, several devices in a program, exports) stays with
-JAX's own rule.
+JAX's own rule, and so does everything with another release of jaxlib than those of `RELEASES`.
 """
 
 import functools
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 from jax import lax
 from jax.interpreters import mlir
@@ -26,10 +27,14 @@ from launch.cpu.convolutions import Window
 
 logger = logging.getLogger("segen")
 
-# Calls of fewer floating-point operations are left to XLA: oneDNN prepares each call for about
-# as long as two cores compute this many. `python -m launch.benchmarks.cpu` measures it.
+# The releases, (major, minor), whose private names and calls of oneDNN were tried.
+RELEASES = {(0, 10), (0, 12)}
+# Layers of fewer floating-point operations are left to XLA: each would gain 0.1 ms at most (two
+# cores, `python -m launch.benchmarks.cpu`), and a program of such layers alone stays in JAX's
+# compilation cache.
 LEAST_FLOP = 2e6
-# Channels of an image below which the gradient by its kernel is left to XLA.
+# Channels of an image below which the gradient by its kernel is left to XLA: the copies of the
+# image, of 4 to 28 bytes at a time, would take longer than the products.
 LEAST_CHANNELS = 8
 
 
@@ -81,7 +86,14 @@ class _Own(NamedTuple):
 
 @functools.cache
 def _rules_of_jax():
-    """JAX's own rules; None, with one line of log, where they are not where they were."""
+    """JAX's own rules; None, with one line of log, where they may not be what they were."""
+    release = tuple(int(part) for part in jaxlib.__version__.split(".")[:2])
+    if release not in RELEASES:
+        logger.warning(
+            f"convolutions on CPUs stay with JAX's own rules: jaxlib {jaxlib.__version__} was not "
+            "tried with ours"
+        )
+        return None
     try:
         from jax._src.lax import convolution, windowed_reductions
 
@@ -101,29 +113,30 @@ def _rules_of_jax():
 
 def _convolution(own, ctx, lhs, rhs, **parameters):
     """The rule for `conv_general_dilated`."""
-    function = _choose(ctx, parameters)
+    image, kernel, result = _orders(parameters["dimension_numbers"])
+    function = _choose(ctx, parameters, image, kernel, result)
     if function is None:
         return own(ctx, lhs, rhs, **parameters)
-    numbers = parameters["dimension_numbers"]
-    batch, feature, *spatial = numbers.lhs_spec
-    image = (batch, *spatial, feature)
-    outputs, inputs, *taps = numbers.rhs_spec
-    batch, feature, *spatial = numbers.out_spec
-    back = tuple(int(n) for n in np.argsort((batch, *spatial, feature)))
-
-    def run(x, kernel):
-        y = function(x.transpose(image), kernel.transpose(*taps, inputs, outputs))
-        return y.transpose(back)
-
+    back = tuple(int(n) for n in np.argsort(result))
+    run = lambda x, k: function(x.transpose(image), k.transpose(kernel)).transpose(back)
     return mlir.lower_fun(run, multiple_results=False)(ctx, lhs, rhs)
 
 
-def _choose(ctx, parameters):
+def _orders(numbers):
+    """Where the dimensions B, H, W, C of image and result lie, and KH, KW, C, D of the kernel."""
+    image = lambda spec: (spec[0], *spec[2:], spec[1])
+    outputs, inputs, *taps = numbers.rhs_spec
+    return image(numbers.lhs_spec), (*taps, inputs, outputs), image(numbers.out_spec)
+
+
+def _choose(ctx, parameters, *orders):
     """A function (x [B, H, W, C], kernel [KH, KW, C, D]) -> [B, H', W', D]; None: JAX's own."""
-    shapes = _shapes(ctx, parameters)
-    if shapes is None:
+    if not _is_known(ctx, parameters):
         return None
-    image, kernel, result = shapes
+    arrays = (*ctx.avals_in, *ctx.avals_out)
+    image, kernel, result = (
+        tuple(array.shape[n] for n in order) for array, order in zip(arrays, orders, strict=True)
+    )
     window = Window(
         tuple(parameters["window_strides"]),
         tuple(tuple(pair) for pair in parameters["padding"]),
@@ -136,7 +149,7 @@ def _choose(ctx, parameters):
     fast = onednn.available() and flop >= LEAST_FLOP
     gradient = 4 * result[1] * result[2] <= kernel[0] * kernel[1]
     if gradient and image[0] < LEAST_CHANNELS and window.spread == one:
-        fast = False  # the copies would take longer than the products
+        fast = False
     if groups == 1 and window.spread != one and window.dilation == one:
         if gradient and fast and window.strides == one:
             return _gradient(window, result[1:3])
@@ -148,7 +161,7 @@ def _choose(ctx, parameters):
         if not gradient and fast:
             return lambda x, k: convolutions.convolve(x, k, window, groups)
     negative = min(map(min, window.padding)) < 0
-    if _in_order(parameters["dimension_numbers"]) and not negative:
+    if all(order == tuple(range(4)) for order in orders) and not negative:
         return None
     # Inside loops XLA is fast only where the dimensions are in its own order; and where a
     # padding is negative it reads beside the image.
@@ -165,33 +178,18 @@ def _gradient(window, taps):
     return run
 
 
-def _shapes(ctx, parameters):
-    """Shapes [B, H, W, C], [KH, KW, C, D], [B, H', W', D]; None where JAX's own rule is right."""
-    x, kernel = ctx.avals_in
-    (result,) = ctx.avals_out
-    module = ctx.module_context
+def _is_known(ctx, parameters):
+    """Whether the rules know a convolution: of float32 images, in a program of one device."""
+    module, arrays = ctx.module_context, (*ctx.avals_in, *ctx.avals_out)
     one_device = getattr(module.axis_context, "num_devices", 0) == 1
     exported = module.lowering_parameters.for_export or len(module.platforms) > 1
-    if not one_device or exported:  # partitioning and exports know no calls of oneDNN
-        return None
-    if {x.dtype, kernel.dtype, result.dtype} != {np.dtype("float32")} or x.ndim != 4:
-        return None
-    if parameters["batch_group_count"] != 1 or 0 in (*x.shape, *kernel.shape, *result.shape):
-        return None
-    numbers = parameters["dimension_numbers"]
-    pick = lambda shape, order: tuple(shape[n] for n in order)
-    order = lambda spec: (spec[0], *spec[2:], spec[1])
-    outputs, inputs, *taps = numbers.rhs_spec
     return (
-        pick(x.shape, order(numbers.lhs_spec)),
-        pick(kernel.shape, (*taps, inputs, outputs)),
-        pick(result.shape, order(numbers.out_spec)),
+        one_device  # partitioning and exports know no calls of oneDNN
+        and not exported
+        and all(array.dtype == np.float32 and array.ndim == 4 for array in arrays)
+        and all(array.size for array in arrays)
+        and parameters["batch_group_count"] == 1
     )
-
-
-def _in_order(numbers):
-    image = (0, 3, 1, 2)
-    return (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) == (image, (3, 2, 0, 1), image)
 
 
 def _pool_gradient(

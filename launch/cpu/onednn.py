@@ -4,9 +4,9 @@ XLA can call the library, by custom calls `__onednn$convolution` and `__onednn$m
 but its own passes do not use them in the builds on PyPI. oneDNN's convolutions run at 320 to
 350 GFLOP/s on two cores where XLA's others run at 150 to 310.
 
-The calls are not part of JAX's public interface, so they are used only with the releases of
-jaxlib that `RELEASES` names, each tested (tests/launch/cpu). A program with such a call
-cannot be exported, partitioned over devices, or kept in JAX's compilation cache.
+The calls are not part of JAX's public interface: `launch.cpu.lowerings` has the releases of
+jaxlib with which they were tried. A program with such a call cannot be exported, partitioned
+over devices, or kept in JAX's compilation cache.
 """
 
 import json
@@ -14,16 +14,11 @@ import platform
 import sys
 
 import jax
-import jaxlib
-
-# The releases of jaxlib, (major, minor), whose calls have the form that is written here.
-RELEASES = {(0, 10), (0, 11), (0, 12)}
 
 
 def available() -> bool:
-    """Whether this jaxlib has oneDNN and takes its calls in the form that we write."""
-    release = tuple(int(part) for part in jaxlib.__version__.split(".")[:2])
-    return release in RELEASES and sys.platform == "linux" and platform.machine() == "x86_64"
+    """Whether jaxlib for this machine contains oneDNN."""
+    return sys.platform == "linux" and platform.machine() == "x86_64"
 
 
 def convolution(x, kernel, strides, padding, dilation, groups):
@@ -40,14 +35,8 @@ def convolution(x, kernel, strides, padding, dilation, groups):
     Returns:
       float32 [B, H', W', D].
     """
-    spatial, pads = [], []
-    for axis, (low, high) in enumerate(padding):
-        size, stride = x.shape[axis + 1], strides[axis]
-        reach = dilation[axis] * (kernel.shape[axis] - 1) + 1
-        count = (size + low + high - reach) // stride + 1
-        # oneDNN gives wrong values where a padding is larger than the last output needs.
-        pads.append((low, max(0, (count - 1) * stride + reach - size - low)))
-        spatial.append(count)
+    sizes = zip(x.shape[1:3], kernel.shape[:2], strides, padding, dilation, strict=True)
+    spatial = [(n + sum(p) - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes]
     image = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
     config = {
         "dims": 4,
@@ -62,8 +51,8 @@ def convolution(x, kernel, strides, padding, dilation, groups):
             },
         },
         "window": {
-            "pad_left": [low for low, _ in pads],
-            "pad_right": [high for _, high in pads],
+            "pad_left": [low for low, _ in padding],
+            "pad_right": [high for _, high in padding],
             "strides": list(strides),
             "window_dilations": list(dilation),
         },

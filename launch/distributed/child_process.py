@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from absl import flags
 from absl import logging as absl_logging
 
 
@@ -62,7 +61,6 @@ def _begin():
     """Prepares a child process for functions of this project, as a command is prepared."""
     leave_signals_to_parent()
     absl_logging.set_verbosity(absl_logging.FATAL)
-    flags.FLAGS.mark_as_parsed()  # Grain's workers read them
     logger = logging.getLogger("segen")
     logger.addHandler(logging.StreamHandler())
     logger.propagate = False  # to what absl installs

@@ -1,4 +1,4 @@
-"""The names of JAX's private modules that we use, in this module only.
+"""The names of JAX's private modules that we use, but for those of `launch.cpu.lowerings`.
 
 - `jax._src.clusters`: what `jax.distributed.initialize` calls to find the coordinator on
   Cloud TPU, Slurm, Open MPI and Kubernetes. We need the address earlier, because our

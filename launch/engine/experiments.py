@@ -77,11 +77,6 @@ def build(
     rng = jax.eval_shape(lambda: jax.random.key(0))
     options = {}
     if training and config.train.remat != "nothing":
-        if pmap:
-            raise UserError(
-                f"config.train.remat={config.train.remat} is not for pmap; give "
-                "--config.parallel=jit or --config.train.remat=nothing"
-            )
         from launch.engine import remat  # an option that few runs take
 
         step = remat.with_remat(task.train_step, config.train.remat, name, state, spec, rng)

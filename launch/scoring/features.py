@@ -16,7 +16,6 @@ Your own function is named in the same way: "my_package.my_module:function".
 
 import base64
 import hashlib
-import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
+from flax import serialization
 from ml_collections import ConfigDict
 
 from jaxgen.batches import ema_params
@@ -257,16 +256,12 @@ def weights_hash(params: Any) -> str:
 
 def _as_text(tree):
     """A tree of dicts and arrays as text that holds every bit."""
-    stream = io.BytesIO()
-    leaves = traverse_util.flatten_dict(jax.device_get(tree), sep="/")
-    np.savez(stream, **{name: np.asarray(leaf) for name, leaf in leaves.items()})
-    return base64.b64encode(stream.getvalue()).decode()
+    return base64.b64encode(serialization.msgpack_serialize(jax.device_get(tree))).decode()
 
 
 def _from_text(text):
     """The tree of dicts and arrays of `_as_text`."""
-    with np.load(io.BytesIO(base64.b64decode(text))) as arrays:
-        return traverse_util.unflatten_dict(dict(arrays), sep="/")
+    return serialization.msgpack_restore(base64.b64decode(text))
 
 
 def _make_apply(net):

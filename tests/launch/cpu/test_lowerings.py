@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -9,6 +10,7 @@ from jax import lax
 
 from launch.config.errors import UserError
 from launch.cpu import lowerings, onednn
+from launch.engine import sharding
 
 ORDER = ("NHWC", "HWIO", "NHWC")
 ONE = (1, 1)
@@ -166,14 +168,61 @@ def test_other_platforms_exports_and_several_devices_see_none_of_it(rules):
     assert "onednn" not in spread.lower().as_text()
 
 
-def test_an_unknown_jaxlib_goes_without_onednn(rules, monkeypatch):
-    monkeypatch.setattr(onednn, "RELEASES", set())
+@pytest.mark.parametrize("name", CASES)
+def test_machines_without_onednn_get_the_same(rules, name, monkeypatch):
+    monkeypatch.setattr(onednn, "available", lambda: False)
     jax.clear_caches()
-    for name in ("3 x 3", "transposed", "tiles"):
-        x, kernel = arrays(CASES[name])
-        y = jax.jit(convolution(CASES[name]))(x, kernel)
-        expected = written_out(CASES[name], x, kernel)
-        np.testing.assert_allclose(y, expected, atol=1e-6 * np.abs(expected).max())
+    test_values_and_gradients_are_those_written_out(None, name)
+
+
+def test_an_unknown_jaxlib_keeps_the_rules_of_jax_and_it_is_said_once(monkeypatch, caplog):
+    monkeypatch.delenv("SEGEN_CPU_CONVOLUTIONS", raising=False)
+    monkeypatch.setattr(jaxlib, "__version__", "0.99.1")
+    lowerings._rules_of_jax.cache_clear()
+    try:
+        assert not lowerings.install()
+        assert not lowerings.install()
+    finally:
+        lowerings._rules_of_jax.cache_clear()
+    assert [record.message for record in caplog.records] == [
+        "convolutions on CPUs stay with JAX's own rules: jaxlib 0.99.1 was not tried with ours"
+    ]
+
+
+def gradient_by_kernel(case):
+    return lambda x, kernel, slope: jax.vjp(lambda k: convolution(case)(x, k), kernel)[1](slope)[0]
+
+
+def test_small_layers_and_few_channels_are_left_to_xla(rules, monkeypatch):
+    case = CASES["3 x 3"]  # two images of 7 x 6, three channels
+    x, kernel = arrays(case)
+    slope = np.ones((2, 7, 6, 4), np.float32)
+    text = lambda: lowered(gradient_by_kernel(case), x, kernel, slope).lower().as_text()
+    assert "onednn" in text()
+    monkeypatch.setattr(lowerings, "LEAST_CHANNELS", 4)
+    assert "onednn" not in text()
+    monkeypatch.setattr(lowerings, "LEAST_CHANNELS", 0)
+    monkeypatch.setattr(lowerings, "LEAST_FLOP", 18 * 2 * 7 * 6 * 3 * 4 + 1)
+    assert "onednn" not in text()
+    # In XLA's order of dimensions all the same, without which it is slow in loops.
+    assert "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in text()
+
+
+def test_products_of_many_rows_are_cut_into_several():
+    a, b = (np.random.default_rng(n).standard_normal((3 * 16_384, 3 + n)) for n in range(2))
+    product = jax.jit(onednn.gram)(a.astype(np.float32), b.astype(np.float32))
+    expected = a.T @ b
+    np.testing.assert_allclose(product, expected, atol=1e-6 * len(a) ** 0.5 * np.abs(b).max())
+
+
+def test_commands_install_the_rules(monkeypatch):
+    monkeypatch.delenv("SEGEN_CPU_CONVOLUTIONS", raising=False)
+    case = (1, 32, 32, 8), (3, 3, 8, 32), *CASES["3 x 3"][2:]
+    try:
+        sharding.set_up_jax()
+        assert "onednn" in lowered(convolution(case), *arrays(case)).lower().as_text()
+    finally:
+        lowerings.remove()
 
 
 def test_rules_that_moved_are_said_once(monkeypatch, caplog):
