@@ -11,7 +11,6 @@ import functools
 import logging
 import math
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -55,9 +54,7 @@ def install() -> bool:
     own = None if choice else _rules_of_jax()
     if own is None:
         return False
-    # JAX warns where a program cannot be kept in its compilation cache; those with calls of
-    # oneDNN never can.
-    warnings.filterwarnings("ignore", "Error writing persistent compilation cache.*bad_alloc")
+    own.cache.put_executable_and_time = functools.partial(_keep, own.keep)
     convolution = functools.partial(_convolution, own.convolution)
     mlir.register_lowering(lax.conv_general_dilated_p, convolution, platform="cpu")
     pool = functools.partial(_pool_gradient, own.pool_gradient)
@@ -67,7 +64,7 @@ def install() -> bool:
 
 
 def remove() -> None:
-    """Puts JAX's own rules back, for what is compiled from now on."""
+    """Puts JAX's own rules for convolutions back, for what is lowered from now on."""
     own = _rules_of_jax()
     if own is None:
         return
@@ -77,11 +74,13 @@ def remove() -> None:
 
 
 class _Own(NamedTuple):
-    """JAX's own rules, whose names are private."""
+    """JAX's own rules and what writes its compilation cache; their names are private."""
 
     convolution: Callable
     pool_gradient: Callable
     pool_gradient_p: Any
+    cache: Any
+    keep: Callable
 
 
 @functools.cache
@@ -95,6 +94,7 @@ def _rules_of_jax():
         )
         return None
     try:
+        from jax._src import compilation_cache
         from jax._src.lax import convolution, windowed_reductions
 
         return _Own(
@@ -105,10 +105,23 @@ def _rules_of_jax():
                 windowed_reductions._select_and_scatter_add_impl, expand_padding=True
             ),
             windowed_reductions.select_and_scatter_add_p,
+            compilation_cache,
+            compilation_cache.put_executable_and_time,
         )
     except (ImportError, AttributeError) as error:
         logger.warning(f"convolutions on CPUs stay with JAX's own rules, which moved: {error}")
         return None
+
+
+def _keep(own, key, name, executable, *rest):
+    """Writes a program to the compilation cache, unless it holds a call of oneDNN.
+
+    XLA knows no form of such a call for files: it reads memory that is not its own, and the
+    process ends (jaxlib 0.12) or Python gets an error (0.10).
+    """
+    modules = executable.hlo_modules()
+    if not any(b"__onednn$" in one.as_serialized_hlo_module_proto() for one in modules):
+        own(key, name, executable, *rest)
 
 
 def _convolution(own, ctx, lhs, rhs, **parameters):

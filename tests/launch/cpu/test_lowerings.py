@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from jax import lax
+from jax._src import compilation_cache
 
 from launch.config.errors import UserError
 from launch.cpu import lowerings, onednn
@@ -223,6 +224,16 @@ def test_commands_install_the_rules(monkeypatch):
         assert "onednn" in lowered(convolution(case), *arrays(case)).lower().as_text()
     finally:
         lowerings.remove()
+
+
+def test_only_programs_without_onednn_are_kept_in_the_compilation_cache(rules):
+    case, kept = CASES["3 x 3"], []
+    note = lambda key, *rest: kept.append(key)
+    for name, function in (("with", convolution(case)), ("without", lambda x, kernel: x + 1)):
+        program = lowered(function, *arrays(case)).lower().compile().runtime_executable()
+        lowerings._keep(note, name, "module", program, None, 0)
+    assert kept == ["without"]
+    assert compilation_cache.put_executable_and_time.func is lowerings._keep
 
 
 def test_rules_that_moved_are_said_once(monkeypatch, caplog):
