@@ -27,7 +27,7 @@ from launch.cpu.convolutions import Window
 logger = logging.getLogger("segen")
 
 # The releases, (major, minor), whose private names and calls of oneDNN were tried.
-RELEASES = {(0, 10), (0, 12)}
+RELEASES = {(0, 10), (0, 11), (0, 12)}
 # Layers of fewer floating-point operations are left to XLA: each would gain 0.1 ms at most (two
 # cores, `python -m launch.benchmarks.cpu`), and a program of such layers alone stays in JAX's
 # compilation cache.
@@ -113,15 +113,15 @@ def _rules_of_jax():
         return None
 
 
-def _keep(own, key, name, executable, *rest):
+def _keep(own, key, name, executable, backend, *rest):
     """Writes a program to the compilation cache, unless it holds a call of oneDNN.
 
     XLA knows no form of such a call for files: it reads memory that is not its own, and the
     process ends (jaxlib 0.12) or Python gets an error (0.10).
     """
-    modules = executable.hlo_modules()
+    modules = executable.hlo_modules() if backend.platform == "cpu" else ()
     if not any(b"__onednn$" in one.as_serialized_hlo_module_proto() for one in modules):
-        own(key, name, executable, *rest)
+        own(key, name, executable, backend, *rest)
 
 
 def _convolution(own, ctx, lhs, rhs, **parameters):

@@ -231,7 +231,7 @@ def test_only_programs_without_onednn_are_kept_in_the_compilation_cache(rules):
     note = lambda key, *rest: kept.append(key)
     for name, function in (("with", convolution(case)), ("without", lambda x, kernel: x + 1)):
         program = lowered(function, *arrays(case)).lower().compile().runtime_executable()
-        lowerings._keep(note, name, "module", program, None, 0)
+        lowerings._keep(note, name, "module", program, jax.devices()[0].client, 0)
     assert kept == ["without"]
     assert compilation_cache.put_executable_and_time.func is lowerings._keep
 
