@@ -25,7 +25,7 @@ if "xla_cpu_prefer_vector_width" not in os.environ["XLA_FLAGS"]:
 
 # Programs with oneDNN's convolutions cannot be kept in the compilation cache, which saves half of
 # the suite's time; only the tests of launch/cpu have them.
-os.environ.setdefault("SEGEN_CPU_CONVOLUTIONS", "xla")
+os.environ.setdefault("SEGEN_CPU_RULES", "xla")
 
 import hypothesis
 import jax

@@ -13,8 +13,10 @@ def keep_freed_memory() -> bool:
 
     XLA allocates the temporary arrays of a step anew for each step. glibc takes blocks of that
     size from the system and returns them, and the system clears every page again: a tenth to
-    a sixth of a U-Net's step on two cores. Kept memory counts as the process's own: 1.5 GiB in
-    place of 1.2 for that step. Call before threads start.
+    a sixth of a U-Net's step on two cores. Kept memory counts as the process's own, and as one
+    step may begin before the last one's block is free, there are up to four blocks: 2.0 to 3.6
+    GiB in place of 1.2 for a step with temporaries of 0.8 (`stop_keeping` is for machines that
+    have no such room). Call before threads start.
 
     On more than four cores nothing is done: threads that allocate would wait for each other.
 
@@ -29,6 +31,13 @@ def keep_freed_memory() -> bool:
     # each other, and a U-Net compiles 1.5 times as long.
     settings = ((_ARENA_MAX, 2), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1))
     return all(library.mallopt(name, value) for name, value in settings)
+
+
+def stop_keeping() -> None:
+    """Undoes `keep_freed_memory`: glibc's defaults again, for what is freed from now on."""
+    if library := _glibc():
+        for name, value in ((_MMAP_MAX, 65_536), (_TRIM_THRESHOLD, 128 * 1024)):
+            library.mallopt(name, value)
 
 
 def give_back() -> None:

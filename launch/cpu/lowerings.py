@@ -1,4 +1,4 @@
-"""How JAX's convolutions and max-pooling become CPU programs.
+"""How JAX's convolutions, max-pooling and sums become CPU programs.
 
 JAX takes a rule per platform for each of its operations. `install` gives it rules for CPUs:
 every net gains, whoever wrote it, and so do its gradients of any order, inside `scan`,
@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 from jax import lax
+from jax.extend.mlir.dialects import stablehlo as hlo
 from jax.interpreters import mlir
 
 from launch.config.errors import UserError
-from launch.cpu import convolutions, onednn
+from launch.cpu import convolutions, onednn, reductions
 from launch.cpu.convolutions import Window
 
 logger = logging.getLogger("segen")
@@ -40,45 +41,45 @@ LEAST_CHANNELS = 8
 def install() -> bool:
     """Replaces the rules for CPUs; call before anything is compiled. Again is no error.
 
-    The environment variable SEGEN_CPU_CONVOLUTIONS=xla leaves JAX's own rules in place.
+    The environment variable SEGEN_CPU_RULES=xla leaves JAX's own rules in place.
 
     Returns:
       Whether the rules are in place.
 
     Raises:
-      UserError: SEGEN_CPU_CONVOLUTIONS has another value.
+      UserError: SEGEN_CPU_RULES has another value.
     """
-    choice = os.environ.get("SEGEN_CPU_CONVOLUTIONS", "")
+    choice = os.environ.get("SEGEN_CPU_RULES", "")
     if choice not in ("", "xla"):
-        raise UserError(f"SEGEN_CPU_CONVOLUTIONS={choice}: give xla, or leave it out")
+        raise UserError(f"SEGEN_CPU_RULES={choice}: give xla, or leave it out")
     own = None if choice else _rules_of_jax()
     if own is None:
         return False
     own.cache.put_executable_and_time = functools.partial(_keep, own.keep)
-    convolution = functools.partial(_convolution, own.convolution)
-    mlir.register_lowering(lax.conv_general_dilated_p, convolution, platform="cpu")
-    pool = functools.partial(_pool_gradient, own.pool_gradient)
-    pool = mlir.lower_fun(pool, multiple_results=False)
-    mlir.register_lowering(own.pool_gradient_p, pool, platform="cpu")
+    for primitive, (rule, ours) in own.rules.items():
+        mlir.register_lowering(primitive, functools.partial(ours, rule), platform="cpu")
     return True
 
 
 def remove() -> None:
-    """Puts JAX's own rules for convolutions back, for what is lowered from now on."""
+    """Puts JAX's own rules back, for what is lowered from now on."""
     own = _rules_of_jax()
     if own is None:
         return
-    mlir.register_lowering(lax.conv_general_dilated_p, own.convolution, platform="cpu")
-    pool = mlir.lower_fun(own.pool_gradient, multiple_results=False)
-    mlir.register_lowering(own.pool_gradient_p, pool, platform="cpu")
+    for primitive, (rule, _) in own.rules.items():
+        mlir.register_lowering(primitive, rule, platform="cpu")
 
 
 class _Own(NamedTuple):
-    """JAX's own rules and what writes its compilation cache; their names are private."""
+    """What is replaced of JAX; its names are private.
 
-    convolution: Callable
-    pool_gradient: Callable
-    pool_gradient_p: Any
+    Attributes:
+      rules: {primitive: (JAX's own rule, ours)}.
+      cache: the module of the compilation cache.
+      keep: its function that writes a program.
+    """
+
+    rules: dict[Any, tuple[Callable, Callable]]
     cache: Any
     keep: Callable
 
@@ -89,27 +90,33 @@ def _rules_of_jax():
     release = tuple(int(part) for part in jaxlib.__version__.split(".")[:2])
     if release not in RELEASES:
         logger.warning(
-            f"convolutions on CPUs stay with JAX's own rules: jaxlib {jaxlib.__version__} was not "
-            "tried with ours"
+            f"CPUs compute by JAX's own rules: jaxlib {jaxlib.__version__} was not tried with ours"
         )
         return None
     try:
         from jax._src import compilation_cache
-        from jax._src.lax import convolution, windowed_reductions
+        from jax._src.lax import convolution
+        from jax._src.lax import lax as operations
+        from jax._src.lax import windowed_reductions as windowed
 
-        return _Own(
-            functools.partial(
-                convolution._conv_general_dilated_lower, expand_complex_convolutions=True
-            ),
-            functools.partial(
-                windowed_reductions._select_and_scatter_add_impl, expand_padding=True
-            ),
-            windowed_reductions.select_and_scatter_add_p,
-            compilation_cache,
-            compilation_cache.put_executable_and_time,
+        own_convolution = functools.partial(
+            convolution._conv_general_dilated_lower, expand_complex_convolutions=True
         )
+        own_pool = functools.partial(windowed._select_and_scatter_add_impl, expand_padding=True)
+        own_sum = functools.partial(
+            operations._unary_reduce_lower, hlo.AddOp, operations._get_sum_identity
+        )
+        rules = {
+            lax.conv_general_dilated_p: (own_convolution, _convolution),
+            lax.reduce_sum_p: (own_sum, _sum),
+            windowed.select_and_scatter_add_p: (
+                mlir.lower_fun(own_pool, multiple_results=False),
+                _pool_gradient,
+            ),
+        }
+        return _Own(rules, compilation_cache, compilation_cache.put_executable_and_time)
     except (ImportError, AttributeError) as error:
-        logger.warning(f"convolutions on CPUs stay with JAX's own rules, which moved: {error}")
+        logger.warning(f"CPUs compute by JAX's own rules, which moved: {error}")
         return None
 
 
@@ -205,41 +212,26 @@ def _is_known(ctx, parameters):
     )
 
 
-def _pool_gradient(
-    own, source, operand, *, select_prim, window_dimensions, window_strides, padding
-):
-    """The gradient of max-pooling: each window's source goes to its first largest element.
+def _sum(own, ctx, operand, *, axes, **parameters):
+    """The rule for `reduce_sum`."""
+    (array,) = ctx.avals_in
+    inner = reductions.inner_axes(array.shape, axes)
+    if not inner or not jnp.issubdtype(array.dtype, jnp.floating) or any(parameters.values()):
+        return own(ctx, operand, axes=axes, **parameters)
+    run = functools.partial(reductions.sum_in_two, axes=axes, inner=inner)
+    return mlir.lower_fun(run, multiple_results=False)(ctx, operand)
 
-    Windows that touch neither each other nor a padding are elements side by side; XLA would
-    search each of them with a loop.
-    """
-    sizes = tuple(window_dimensions)
-    if not (
-        select_prim is lax.ge_p
-        and operand.ndim == 4
-        and sizes[0] == sizes[3] == 1
-        and tuple(window_strides) == sizes
-        and not any(map(any, padding))
-        and not any(n % size for n, size in zip(operand.shape, sizes, strict=True))
+
+def _pool_gradient(own, ctx, source, operand, **parameters):
+    """The rule for the gradient of max-pooling."""
+    _, array = ctx.avals_in
+    if parameters["select_prim"] is not lax.ge_p or not reductions.are_tiles(
+        array.shape,
+        parameters["window_dimensions"],
+        parameters["window_strides"],
+        parameters["padding"],
     ):
-        return own(
-            source,
-            operand,
-            select_prim=select_prim,
-            window_dimensions=window_dimensions,
-            window_strides=window_strides,
-            padding=padding,
-        )
-    batch, height, width, channels = operand.shape
-    _, rows, columns, _ = sizes
-    tall, wide = height // rows, width // columns
-    windows = operand.reshape(batch, tall, rows, wide, columns, channels)
-    elements = [windows[:, :, a, :, b] for a in range(rows) for b in range(columns)]
-    best, chosen = elements[0], jnp.zeros(source.shape, jnp.int32)
-    for number, element in enumerate(elements[1:], 1):
-        keep = best >= element  # as XLA compares, NaN included
-        best = jnp.where(keep, best, element)
-        chosen = jnp.where(keep, chosen, number)
-    slopes = [jnp.where(chosen == n, source, 0) for n in range(len(elements))]
-    slopes = jnp.stack(slopes, 3).reshape(batch, tall, wide, rows, columns, channels)
-    return slopes.transpose(0, 1, 3, 2, 4, 5).reshape(operand.shape)
+        return own(ctx, source, operand, **parameters)
+    sizes = tuple(parameters["window_dimensions"][1:3])
+    run = functools.partial(reductions.pool_gradient, sizes=sizes)
+    return mlir.lower_fun(run, multiple_results=False)(ctx, source, operand)

@@ -10,6 +10,9 @@ import jax
 from launch.config.errors import UserError, describe_out_of_memory
 from launch.cpu import heap
 
+# The blocks of temporaries that a process holds, at most, where freed memory is kept (measured).
+KEPT_BLOCKS = 4
+
 
 class CheckedStep:
     """A compiled function that is refused, before it first runs, if memory cannot hold it.
@@ -65,6 +68,8 @@ def check(compiled: Any, advice: Callable[[], str], name: str) -> None:
     if devices[0].platform == "cpu":  # all devices share the memory of the machine
         heap.give_back()
         needed, free = needed * _local_devices(compiled, len(devices)), free_memory()
+        if KEPT_BLOCKS * needed > min(free.values(), default=0):
+            heap.stop_keeping()
     else:
         free = {f"on {device}": _free_on(device) for device in devices}
     place = min(free, key=free.get, default="")

@@ -17,7 +17,7 @@ def test_the_least_flop_is_where_the_rules_begin_to_win():
 
 
 def test_a_layer_is_timed_both_ways(monkeypatch):
-    monkeypatch.delenv("SEGEN_CPU_CONVOLUTIONS", raising=False)
+    monkeypatch.delenv("SEGEN_CPU_RULES", raising=False)
     try:
         found = cpu.compare((1, 4, 2, 2), 0.003)
     finally:

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, and is given back when asked."""
+"""Freed memory stays with the process until it is asked for, or keeping is stopped."""
 
 import os
 import subprocess
@@ -13,6 +13,8 @@ SCRIPT = """
 import ctypes, re, sys
 from launch.cpu import heap
 kept = heap.keep_freed_memory() if "keep" in sys.argv else None
+if "stop" in sys.argv:
+    heap.stop_keeping()
 held = lambda: int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
 block = ctypes.create_string_buffer(100 * 2**20)
 ctypes.memset(block, 1, len(block))
@@ -31,8 +33,9 @@ def test_freed_memory_is_kept_until_it_is_given_back():
     kept, before, after = run("keep")
     assert kept == "True"
     assert int(before) - int(after) > 90
-    _, before, after = run()
-    assert int(before) - int(after) < 10
+    for words in ((), ("keep", "stop")):
+        _, before, after = run(*words)
+        assert int(before) - int(after) < 10
 
 
 @pytest.mark.parametrize(("name", "value"), [("platform", "darwin"), ("cores", 16)])

@@ -34,7 +34,7 @@ CASES = {
 @pytest.fixture
 def rules(monkeypatch):
     """The rules in place, for convolutions of any size; JAX's own afterwards."""
-    monkeypatch.delenv("SEGEN_CPU_CONVOLUTIONS", raising=False)
+    monkeypatch.delenv("SEGEN_CPU_RULES", raising=False)
     monkeypatch.setattr(lowerings, "LEAST_FLOP", 0)
     monkeypatch.setattr(lowerings, "LEAST_CHANNELS", 0)
     assert lowerings.install()
@@ -177,7 +177,7 @@ def test_machines_without_onednn_get_the_same(rules, name, monkeypatch):
 
 
 def test_an_unknown_jaxlib_keeps_the_rules_of_jax_and_it_is_said_once(monkeypatch, caplog):
-    monkeypatch.delenv("SEGEN_CPU_CONVOLUTIONS", raising=False)
+    monkeypatch.delenv("SEGEN_CPU_RULES", raising=False)
     monkeypatch.setattr(jaxlib, "__version__", "0.99.1")
     lowerings._rules_of_jax.cache_clear()
     try:
@@ -186,7 +186,7 @@ def test_an_unknown_jaxlib_keeps_the_rules_of_jax_and_it_is_said_once(monkeypatc
     finally:
         lowerings._rules_of_jax.cache_clear()
     assert [record.message for record in caplog.records] == [
-        "convolutions on CPUs stay with JAX's own rules: jaxlib 0.99.1 was not tried with ours"
+        "CPUs compute by JAX's own rules: jaxlib 0.99.1 was not tried with ours"
     ]
 
 
@@ -217,7 +217,7 @@ def test_products_of_many_rows_are_cut_into_several():
 
 
 def test_commands_install_the_rules(monkeypatch):
-    monkeypatch.delenv("SEGEN_CPU_CONVOLUTIONS", raising=False)
+    monkeypatch.delenv("SEGEN_CPU_RULES", raising=False)
     case = (1, 32, 32, 8), (3, 3, 8, 32), *CASES["3 x 3"][2:]
     try:
         sharding.set_up_jax()
@@ -239,21 +239,21 @@ def test_only_programs_without_onednn_are_kept_in_the_compilation_cache(rules):
 def test_rules_that_moved_are_said_once(monkeypatch, caplog):
     from jax._src.lax import convolution as private
 
-    monkeypatch.delenv("SEGEN_CPU_CONVOLUTIONS", raising=False)
+    monkeypatch.delenv("SEGEN_CPU_RULES", raising=False)
     lowerings._rules_of_jax.cache_clear()
     monkeypatch.delattr(private, "_conv_general_dilated_lower")
     assert not lowerings.install()
     assert not lowerings.install()
     lowerings._rules_of_jax.cache_clear()
     assert [record.message for record in caplog.records] == [
-        "convolutions on CPUs stay with JAX's own rules, which moved: module "
+        "CPUs compute by JAX's own rules, which moved: module "
         "'jax._src.lax.convolution' has no attribute '_conv_general_dilated_lower'"
     ]
 
 
 def test_the_environment_can_leave_the_rules_out(monkeypatch):
-    monkeypatch.setenv("SEGEN_CPU_CONVOLUTIONS", "xla")
+    monkeypatch.setenv("SEGEN_CPU_RULES", "xla")
     assert not lowerings.install()
-    monkeypatch.setenv("SEGEN_CPU_CONVOLUTIONS", "fast")
-    with pytest.raises(UserError, match=r"SEGEN_CPU_CONVOLUTIONS=fast: give xla"):
+    monkeypatch.setenv("SEGEN_CPU_RULES", "fast")
+    with pytest.raises(UserError, match=r"SEGEN_CPU_RULES=fast: give xla"):
         lowerings.install()

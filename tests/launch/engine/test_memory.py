@@ -105,6 +105,15 @@ def test_a_program_is_refused_where_it_does_not_fit(monkeypatch):
     memory.check(program(temp=10**15), str, "")  # nobody knows what is free
 
 
+@pytest.mark.parametrize(("free", "stops"), [(5 * GIB, 0), (3 * GIB, 1)])
+def test_freed_memory_is_kept_only_where_there_is_room(monkeypatch, free, stops):
+    stopped = []
+    monkeypatch.setattr(memory.heap, "stop_keeping", lambda: stopped.append(True))
+    monkeypatch.setattr(memory, "free_memory", lambda: {"here": free, "there": 9 * GIB})
+    memory.check(program(temp=GIB), str, "")
+    assert len(stopped) == stops
+
+
 def test_devices_of_one_machine_share_its_memory(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: {"here": 7 * GIB})
     step = program(temp=GIB)
