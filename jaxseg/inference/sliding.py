@@ -47,11 +47,13 @@ def strips(
     height, width = next(iter(example.values())).shape[:2]
     tops = starts(height, window[0], overlap, multiple)
     lefts = starts(width, window[1], overlap, multiple)
+    horizontal = [fade(lefts, column, window[1]) for column in range(len(lefts))]
+    found = _windows(predict, example, window, tops, lefts, batch_size)
     sums, weight, done = {}, None, 0
     for row, top in enumerate(tops):
-        vertical = fade(tops, row, window[0])
-        found = _row(predict, example, window, top, lefts, vertical, batch_size)
-        for left, weights, outputs in found:
+        vertical = fade(tops, row, window[0])[:, None]
+        for left, across in zip(lefts, horizontal, strict=True):
+            outputs, weights = next(found), vertical * across
             if weight is None:
                 shape = (window[0], lefts[-1] + window[1])
                 weight = np.zeros(shape, np.float32)
@@ -133,20 +135,33 @@ def _ramp(depth, zone):
     return np.clip((depth - zone / 4) / (zone / 2), 0.0, 1.0) if zone else np.ones_like(depth)
 
 
-def _row(predict, example, window, top, lefts, vertical, batch_size):
-    """Yields (left, weights [h, w], outputs) of the windows of one row."""
-    for first in range(0, len(lefts), batch_size):
-        places = lefts[first : first + batch_size]
-        full = places + [places[-1]] * (batch_size - len(places))
+def _windows(predict, example, window, tops, lefts, batch_size):
+    """Yields the outputs of each window, row by row.
+
+    JAX computes the next batch of windows while the caller uses the last one.
+    """
+    places = [(top, left) for top in tops for left in lefts]
+    outputs, used = None, 0
+    for first in range(0, len(places), batch_size):
+        full = places[first : first + batch_size]
+        full += [full[-1]] * (batch_size - len(full))
         batch = {
-            key: np.stack([_cut(array, top, left, window) for left in full])
+            key: np.stack([_cut(array, *place, window) for place in full])
             for key, array in example.items()
         }
         batch["index"] = np.arange(first, first + batch_size, dtype=np.int32)
-        outputs = {key: np.asarray(leaf, np.float32) for key, leaf in predict(batch).items()}
-        for number, left in enumerate(places):
-            horizontal = fade(lefts, first + number, window[1])
-            yield left, vertical[:, None] * horizontal, {k: v[number] for k, v in outputs.items()}
+        last, outputs = outputs, predict(batch)
+        if last is not None:
+            yield from _each(last, batch_size)
+            used += batch_size
+    yield from _each(outputs, len(places) - used)
+
+
+def _each(outputs, count):
+    """Yields the first `count` examples of a batch of outputs."""
+    outputs = {key: np.asarray(leaf, np.float32) for key, leaf in outputs.items()}
+    for number in range(count):
+        yield {key: leaf[number] for key, leaf in outputs.items()}
 
 
 def _cut(array, top, left, window):

@@ -70,10 +70,30 @@ def test_windows_one_by_one_overlap_by_half():
     found = sliding.whole(sliding.strips(predict, {"image": image}, (8, 8)))
     np.testing.assert_allclose(found["same"], image, rtol=1e-6)
     assert seen == [
-        ((1, 8, 8, 1), 19 * top + left, [number])
-        for top in (0, 4)
-        for number, left in enumerate((0, 4, 8, 11))
+        ((1, 8, 8, 1), 19 * top + left, [4 * row + column])
+        for row, top in enumerate((0, 4))
+        for column, left in enumerate((0, 4, 8, 11))
     ]
+
+
+def test_a_batch_goes_on_in_the_next_row_and_starts_before_the_last_one_is_used():
+    events = []
+
+    class Output:
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, *_, **__):
+            events.append("used")
+            return self.values
+
+    def predict(batch):
+        events.append(batch["index"].tolist())
+        return {"same": Output(batch["image"])}
+
+    image = np.zeros((12, 16, 1), np.float32)  # two rows of three windows
+    sliding.whole(sliding.strips(predict, {"image": image}, (8, 8), batch_size=4))
+    assert events == [[0, 1, 2, 3], [4, 5, 6, 7], "used", "used"]
 
 
 @pytest.mark.parametrize(
