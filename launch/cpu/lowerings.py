@@ -3,8 +3,9 @@
 JAX takes a rule per platform for each of its operations. `install` gives it rules for CPUs:
 every net gains, whoever wrote it, and so do its gradients of any order, inside `scan`,
 `cond` and `vmap` too. Values are XLA's to 1e-6 of the largest. What a rule does not know
-(integers, bfloat16, three dimensions, several devices in a program, exports) stays with
-JAX's own rule, and so does everything with another release of jaxlib than those of `RELEASES`.
+(of convolutions: other types than float32, other dimensions than two, several devices in a
+program, exports; of sums: integers) stays with JAX's own rule, and so does everything with
+another release of jaxlib than those of `RELEASES`.
 """
 
 import functools
@@ -216,7 +217,8 @@ def _sum(own, ctx, operand, *, axes, **parameters):
     """The rule for `reduce_sum`."""
     (array,) = ctx.avals_in
     inner = reductions.inner_axes(array.shape, axes)
-    if not inner or not jnp.issubdtype(array.dtype, jnp.floating) or any(parameters.values()):
+    placed = any(parameters.values())  # a sharding that the program asks for
+    if not inner or placed or not jnp.issubdtype(array.dtype, jnp.floating):
         return own(ctx, operand, axes=axes, **parameters)
     run = functools.partial(reductions.sum_in_two, axes=axes, inner=inner)
     return mlir.lower_fun(run, multiple_results=False)(ctx, operand)
