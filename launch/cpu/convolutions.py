@@ -76,7 +76,7 @@ def by_xla(x, kernel, window: Window, groups: int):
     )
 
 
-def transposed(x, kernel, window: Window, shape: tuple[int, ...]):
+def transposed(x, kernel, window: Window, shape: tuple[int, ...], groups: int):
     """A convolution of a spread image, without the zeros.
 
     The outputs at each place modulo the spread see the same elements of the kernel: they
@@ -84,9 +84,10 @@ def transposed(x, kernel, window: Window, shape: tuple[int, ...]):
 
     Args:
       x: [B, H, W, C].
-      kernel: [KH, KW, C, D].
+      kernel: [KH, KW, C / groups, D].
       window: with stride 1 and dilation 1.
       shape: of the result.
+      groups: of channels.
 
     Returns:
       [B, H', W', D].
@@ -94,14 +95,14 @@ def transposed(x, kernel, window: Window, shape: tuple[int, ...]):
     batch, height, width, features = shape
     (rows, columns), (above, left) = window.spread, [low for low, _ in window.padding]
     tall, wide = -(-height // rows), -(-width // columns)
-    if _tiles(x, kernel, window, shape):
+    if groups == 1 and _tiles(x, kernel, window, shape):
         # Each pixel makes a tile of its own: one product for all.
         taps = kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(x.shape[3], -1)
         tiles = lax.dot_general(x.reshape(-1, x.shape[3]), taps, (((1,), (0,)), ((), ())))
         tiles = tiles.reshape(batch, tall, wide, rows, columns, features)
     else:
         phases = [
-            _phase(x, kernel, (a, b), window.spread, (above, left), (tall, wide))
+            _phase(x, kernel, (a, b), window.spread, (above, left), (tall, wide), groups)
             for a in range(rows)
             for b in range(columns)
         ]
@@ -151,6 +152,42 @@ def kernel_gradient(x, slope, window: Window, taps: tuple[int, int]):
     return _gram(patches, slope).reshape(*taps, x.shape[3], slope.shape[3])
 
 
+def depthwise_gradient(x, slope, window: Window, taps: tuple[int, int]):
+    """The gradient by the kernel of a depthwise convolution.
+
+    One image after the other: its copies, one for each element of the kernel, stay in the
+    caches of the processor.
+
+    Args:
+      x: [B, H, W, C].
+      slope: [B, H', W', C], the gradient by the convolution's outputs.
+      window: of the gradient, as for `kernel_gradient`, without spread.
+      taps: size of the kernel.
+
+    Returns:
+      [KH, KW, C].
+    """
+    grid, (rows, columns) = slope.shape[1:3], window.dilation
+    tall, wide = ((n - 1) * step + 1 for n, step in zip(grid, window.dilation, strict=True))
+    sizes = zip(window.padding, x.shape[1:3], (tall, wide), taps, window.strides, strict=True)
+    edges = [
+        (low, span + (count - 1) * step - size - low) for (low, _), size, span, count, step in sizes
+    ]
+    steps = window.strides
+    places = [(p * steps[0], q * steps[1]) for p in range(taps[0]) for q in range(taps[1])]
+
+    def add(total, pair):
+        image, slopes = _pad(pair[0][None], edges)[0], pair[1]
+        parts = [
+            lax.slice(image, (a, b, 0), (a + tall, b + wide, image.shape[2]), (rows, columns, 1))
+            for a, b in places
+        ]
+        return total + jnp.stack([jnp.sum(part * slopes, (0, 1)) for part in parts]), None
+
+    total = lax.scan(add, jnp.zeros((len(places), x.shape[3]), x.dtype), (x, slope))[0]
+    return total.reshape(*taps, -1)
+
+
 def _gram(a, b):
     return onednn.gram(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]))
 
@@ -165,7 +202,7 @@ def _tiles(x, kernel, window, shape):
     )
 
 
-def _phase(x, kernel, place, spread, pads, grid):
+def _phase(x, kernel, place, spread, pads, grid, groups):
     """The outputs at `place` modulo the spread: [B, *grid, D]."""
     first = [(pads[n] - place[n]) % spread[n] for n in range(2)]
     part = kernel[first[0] :: spread[0], first[1] :: spread[1]]
@@ -176,7 +213,8 @@ def _phase(x, kernel, place, spread, pads, grid):
     high = [grid[n] - low[n] + part.shape[n] - 1 - x.shape[n + 1] for n in range(2)]
     one = (1, 1)
     window = Window(one, ((low[0], high[0]), (low[1], high[1])), one, one)
-    return convolve(x, part, window, 1) if onednn.available() else by_xla(x, part, window, 1)
+    run = convolve if onednn.available() else by_xla
+    return run(x, part, window, groups)
 
 
 def _cut(x, padding):

@@ -176,17 +176,20 @@ def _choose(ctx, parameters, *orders):
         tuple(parameters["rhs_dilation"]),
     )
     groups, one = parameters["feature_group_count"], (1, 1)
+    if (channels := parameters["batch_group_count"]) > 1:
+        depthwise = image[0] == result[3] == kernel[3] == channels and window.spread == one
+        return _depthwise_gradient(window, result[1:3]) if depthwise else None
     flop = 2 * math.prod(result) * math.prod(kernel[:3])
     flop //= math.prod(window.spread)  # the rest are products with zeros
     fast = onednn.available() and flop >= LEAST_FLOP
     gradient = 4 * result[1] * result[2] <= kernel[0] * kernel[1]
     if gradient and image[0] < LEAST_CHANNELS and window.spread == one:
         fast = False
-    if groups == 1 and window.spread != one and window.dilation == one:
-        if gradient and fast and window.strides == one:
+    if window.spread != one and window.dilation == one and window.strides == one:
+        if gradient and fast and groups == 1:
             return _gradient(window, result[1:3])
-        if not gradient and window.strides == one:
-            return lambda x, k: convolutions.transposed(x, k, window, result)
+        if not gradient:
+            return lambda x, k: convolutions.transposed(x, k, window, result, groups)
     if window.spread == one:
         if gradient and fast and groups == 1:
             return _gradient(window, result[1:3])
@@ -210,6 +213,16 @@ def _gradient(window, taps):
     return run
 
 
+def _depthwise_gradient(window, taps):
+    """The gradient by a depthwise kernel, which JAX writes as `_gradient`, in groups of batch."""
+
+    def run(x, slope):
+        x, slope = x.transpose(3, 1, 2, 0), slope.transpose(2, 0, 1, 3)
+        return convolutions.depthwise_gradient(x, slope, window, taps)[None]
+
+    return run
+
+
 def _is_known(ctx, parameters):
     """Whether the rules know a convolution: of float32 images, in a program of one device."""
     module, arrays = ctx.module_context, (*ctx.avals_in, *ctx.avals_out)
@@ -220,7 +233,6 @@ def _is_known(ctx, parameters):
         and not exported
         and all(array.dtype == np.float32 and array.ndim == 4 for array in arrays)
         and all(array.size for array in arrays)
-        and parameters["batch_group_count"] == 1
     )
 
 
