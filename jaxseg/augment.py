@@ -25,6 +25,7 @@ def warp(
     rotate: float = 0.0,
     elastic: float = 0.0,
     grid: int = 5,
+    balance: float = 0.0,
     ignore: int = IGNORE,
 ) -> dict:
     """Flips, scales, rotates, bends and crops an example in one resampling.
@@ -34,21 +35,31 @@ def warp(
         and `segmentation` take the nearest pixel; others stay unchanged.
       rng: a key.
       crop: (height, width) of the result; that of the example unless given. Its place
-        is drawn so that it lies inside the source where it fits.
+        is drawn so that it lies inside the source where it fits; of an example that is padded
+        below and at the right (black, and without a label), inside the rest.
       flip: whether half of the examples are mirrored left to right.
       scale: range of the enlargement, which is drawn uniformly in its logarithm.
       rotate: largest angle in degrees, either way.
       elastic: standard deviation in pixels of a smooth random displacement, drawn on
         a grid x grid mesh over the crop.
       grid: points of that mesh along each side.
+      balance: share of crops around a pixel of a class, drawn from those that the example
+        shows, each as likely; so rare classes are seen (Isensee et al. 2021, nnU-Net, take a
+        third).
       ignore: id of the pixels of `segmentation` that lie outside the source.
 
     Returns:
       The example with arrays [h, w, C] of the same dtypes.
     """
-    height, width = example["image"].shape[:2]
-    size = tuple(crop) or (height, width)
-    places = _source_places(rng, (height, width), size, flip, scale, rotate, elastic, grid)
+    source = example["image"].shape[:2]
+    size = tuple(crop) or source
+    if crop:
+        source = _content(example, ignore)
+    keys = jax.random.split(rng, 5)
+    centre = jax.random.uniform(keys[4], (2,), minval=-0.5, maxval=0.5), None
+    if balance:
+        centre = centre[0], _balanced_centre(example["segmentation"], keys[4], balance, ignore)
+    places = _source_places(keys, source, size, flip, scale, rotate, elastic, grid, centre)
     warped = dict(example)
     for key, fill in (LINEAR | NEAREST | {"segmentation": ignore}).items():
         if key in example:
@@ -87,9 +98,30 @@ def colour(
     return example | {"image": _to_uint8(255.0 * image)}
 
 
-def _source_places(rng, source, size, flip, scale, rotate, elastic, grid):
+def _content(example, ignore):
+    """(height, width) of an example without what pads it below and at the right."""
+    shown = jnp.any(example["image"] != 0, -1)
+    if "segmentation" in example:
+        shown |= example["segmentation"][..., 0] != ignore
+    last = lambda line: jnp.max(jnp.where(line, 1 + jnp.arange(line.size), 1)).astype(jnp.float32)
+    return last(jnp.any(shown, 1)), last(jnp.any(shown, 0))
+
+
+def _balanced_centre(ids, rng, share, ignore):
+    """A pixel (y, x) of a class drawn from those that are there; and whether it is taken."""
+    ids = ids[..., 0].astype(jnp.int32)
+    present = jnp.bincount(ids.ravel(), length=256).at[ignore].set(0) > 0
+    taken, chosen, row, column = jax.random.split(jax.random.fold_in(rng, 1), 4)
+    number = jax.random.categorical(chosen, jnp.where(present, 0.0, -jnp.inf))
+    of_class = ids == number
+    draw = lambda key, weight: jax.random.categorical(key, jnp.log(weight.astype(jnp.float32)))
+    y = draw(row, jnp.sum(of_class, 1))
+    x = draw(column, of_class[y])
+    return jnp.stack([y, x]), jax.random.bernoulli(taken, share) & jnp.any(present)
+
+
+def _source_places(keys, source, size, flip, scale, rotate, elastic, grid, centre):
     """Finds where each pixel of the result lies in the source: (y, x), each [h, w]."""
-    keys = jax.random.split(rng, 5)
     centred = [jnp.arange(n, dtype=jnp.float32) - (n - 1) / 2 for n in size]
     y, x = jnp.meshgrid(*centred, indexing="ij")
     if elastic:
@@ -103,9 +135,14 @@ def _source_places(rng, source, size, flip, scale, rotate, elastic, grid):
     cos, sin = jnp.cos(turn) / zoom, jnp.sin(turn) / zoom
     y, x = cos * y + sin * x, (cos * x - sin * y) * side
     room = [jnp.maximum(full - part / zoom, 0.0) for full, part in zip(source, size, strict=True)]
-    place = jax.random.uniform(keys[4], (2,), minval=-0.5, maxval=0.5)
     middle = [(n - 1) / 2 for n in source]
-    down, right = place[0] * room[0], place[1] * room[1]
+    place, around = centre
+    shift = [share * free for share, free in zip(place, room, strict=True)]
+    if around is not None:
+        pixel, taken = around
+        near = [jnp.clip(pixel[i] - middle[i], -room[i] / 2, room[i] / 2) for i in (0, 1)]
+        shift = [jnp.where(taken, a, b) for a, b in zip(near, shift, strict=True)]
+    down, right = shift
     if not (scale[0] != scale[1] or rotate or elastic):  # whole pixels stay whole
         down, right = (
             jnp.round(middle[i] + s - (size[i] - 1) / 2) + (size[i] - 1) / 2 - middle[i]

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from launch import cli
 from launch.checkpoints.writer import CheckpointWriter
-from launch.config import loading, schema
+from launch.config import loading, planned, schema
 from launch.cpu import lowerings
 from launch.data import batches
 from launch.engine import experiments, memory, sharding
@@ -74,6 +74,7 @@ def measure(config: ConfigDict, seconds: float, loop_seconds: float) -> dict:
       seconds: least duration of each short measurement.
       loop_seconds: least duration of the whole loop.
     """
+    config = planned.filled(config, planned.values(config))
     data = batches.open_data(config.data, config.data.split, "config.data")
     held_out = batches.open_data(config.data, config.eval.split, "config.eval")
     config = experiments.with_classes(config, data.split)

@@ -18,7 +18,7 @@ import jax
 from ml_collections import ConfigDict
 
 from launch import cli
-from launch.config import loading
+from launch.config import loading, planned
 from launch.config.errors import UserError
 from launch.cpu import lowerings
 from launch.data import batches
@@ -128,6 +128,7 @@ def measure(
     Yields:
       A row of numbers for each compiled program.
     """
+    config = planned.filled(config, planned.values(config))
     data = batches.open_data(config.data, config.data.split, "config.data")
     config = experiments.with_classes(config, data.split)
     local = config.data.batch_size

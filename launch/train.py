@@ -42,7 +42,19 @@ def main(argv: list[str]) -> None:
                 count=config.score.samples,
                 group=group,
             )
-        train(config, workdir, group=group, began=BEGAN, make_monitor=make_monitor)
+        load_encoder = None
+        if config.encoder.weights:
+            from launch.weights import encoders  # few runs start from pretrained weights
+
+            load_encoder = partial(encoders.load, encoders.find(config.encoder.weights))
+        train(
+            config,
+            workdir,
+            group=group,
+            began=BEGAN,
+            make_monitor=make_monitor,
+            load_encoder=load_encoder,
+        )
 
 
 if __name__ == "__main__":

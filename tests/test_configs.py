@@ -65,6 +65,7 @@ VARIANTS = {
     "cnn": ("", "founding"),
     "classifier": ("",),
     "edges": ("", "gpu"),
+    "segment": ("", "lite0"),
 }
 SPECS = [
     f"configs/{name}.py{variant and ':' + variant}"

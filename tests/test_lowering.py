@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch.config import by_name, loading
+from launch.config import by_name, loading, planned
 from launch.data import batches
 from launch.engine import compiled_steps, experiments, sharding, validate
 from tests.test_configs import SPECS
@@ -35,6 +35,18 @@ ONE_OF_EACH_TASK = (
     "configs/cnn.py",
     "configs/edges.py",
 )
+PLANNED = {
+    "data.batch_size": 8,
+    "data.resident": False,
+    "data.kwargs.size": (180, 240),
+    "data.kwargs.scale": 0.5,
+    "data.augment": [{"name": "jaxseg.augment:warp", "crop": (128, 128), "balance": 0.3}],
+    "model.widths": (32, 64, 128, 192),
+    "model.stem": 2,
+    "task.loss.terms": [{"name": "jaxseg.losses:dice"}],
+    **dict.fromkeys(("train.steps", "train.steps_per_dispatch", "log.every"), 1),
+    **dict.fromkeys(("eval.every", "eval.batch_size", "checkpoint.every"), 1),
+}
 FUNCTIONS = ("init", "eval_step", "score_step", "sample", "complete", "interpolate", "predict")
 OTHER_SAMPLERS = ("configs/rnn.py:row_lstm", "configs/rnn.py:pixelcnn")
 # Variants with the operations of another one; beside them mnist_X, which has those of X.
@@ -83,7 +95,7 @@ def facts_of(config):
 
 def steps_of(spec, resident=None):
     """The compiled functions of a config on one device, its state and the shapes of a batch."""
-    config = loading.load(spec)
+    config = planned.filled(loading.load(spec), PLANNED)
     data = batches.recorded(facts_of(config))
     config = experiments.with_classes(config, data.split)
     made, rates = experiments.make_task(config, data.example, data.split.classes)

@@ -10,7 +10,8 @@ from launch.config.schema import is_in
 # Keys that only a training reads. A command that opens a trained run refuses them.
 OF_TRAINING = (
     *("train", "optimizer", "log", "collapse.action", "collapse.after", "collapse.times"),
-    *("nonfinite", "eval.every", "checkpoint.every", "checkpoint.keep", "init_from"),
+    *("nonfinite", "eval.every", "checkpoint.every", "checkpoint.keep", "init_from", "encoder"),
+    "plan",
     *("data.batch_size", "data.augment", "data.resident", "data.resident_mib", "data.threads"),
     *("data.workers", "score.samples"),
 )
@@ -48,6 +49,11 @@ class Rule(NamedTuple):
 
 
 RULES = (
+    Rule(
+        ("encoder.weights",),
+        lambda values, facts: "model.name" in values and "model.encoder.name" in values,
+        "config.model has no encoder. Take a config that has one, as configs/segment.py:lite0",
+    ),
     Rule(
         ("data.path",),
         lambda values, facts: is_name(values["data.name"]),

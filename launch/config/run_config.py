@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from launch import storage
+from launch.config import planned
 from launch.config.errors import UserError
 from launch.config.loading import with_defaults
 from launch.config.schema import IDENTITY, flatten, is_in, with_values
@@ -173,7 +174,7 @@ def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:
       config: the config to start or continue a run with.
 
     Returns:
-      The config, with the number of classes that the run began with. Keys that follow
+      The config, with the plan and the number of classes that the run began with. Keys that follow
       train.steps may change with it, which is said.
 
     Raises:
@@ -186,6 +187,9 @@ def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:
     old = copies.config_of(workdir)
     if old is None:
         return config
+    if waiting := planned.unset(config):
+        known = flatten(old.to_dict())
+        config = with_values(config, {key: known[key] for key in waiting if key in known})
     if config.task.get("classes") == -1:  # as many as the data had when the run began
         config = with_values(config, {"task.classes": old.task.get("classes", -1)})
     changed, values = differences(old, config), flatten(old.to_dict())

@@ -11,7 +11,20 @@ from launch.config.errors import UserError
 
 FLOAT32 = 3.4028234e38  # the largest number
 # Sections whose keys are arguments of the objects they name, which check them.
-OPEN = ("task", "model", "optimizer", "data.kwargs", "data.preprocess", "score.features")
+OPEN = ("plan", "task", "model", "optimizer", "data.kwargs", "data.preprocess", "score.features")
+
+# Numbers that must be at least 1. A 0 waits for the plan, where there is one.
+POSITIVE = (
+    "data.batch_size",
+    "train.steps",
+    "train.steps_per_dispatch",
+    "train.accumulate",
+    "eval.every",
+    "eval.batch_size",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "log.every",
+)
 
 # Keys of an optimiser that are the engine's own: another optimiser keeps them.
 ENGINE_KEYS = ("learning_rate", "clip_norm", "ema")
@@ -21,11 +34,13 @@ ENGINE_KEYS = ("learning_rate", "clip_norm", "ema")
 # refers to train.steps follows it.
 IDENTITY = (
     "seed",
+    "plan",
     "task",
     "model",
     "optimizer",
     "dtype",
     "init_from",
+    "encoder",
     "data.name",
     "data.split",
     "data.batch_size",
@@ -42,6 +57,9 @@ def defaults() -> ConfigDict:
         {
             # Of initial parameters, order of the data, and all noise.
             "seed": 0,
+            # {"name": "pkg.mod:function", **kwargs}: fills in the values that the config leaves
+            # open, from the data and the machine; see launch.planning.
+            "plan": {},
             # {"name": "pkg.mod:factory", **kwargs}; see jaxgen.task.Task.
             "task": {"name": ""},
             # One net {"name": ..., **kwargs}, given to the task as `model`; or
@@ -55,6 +73,9 @@ def defaults() -> ConfigDict:
             # Workdir (or WORKDIR:STEP) whose parameters this run starts from. Those of other
             # shapes, as of another number of classes, start fresh, and each is named.
             "init_from": "",
+            # Pretrained weights of the net's encoder: a .safetensors, .npz or .pth file, or
+            # the name of a package that holds them (see launch.weights.encoders).
+            "encoder": {"weights": ""},
             "data": {
                 # TFDS name "mnist:3.0.1", or a function "my_pkg.mod:attr".
                 "name": "digits",
@@ -150,19 +171,9 @@ def check_values(config: ConfigDict) -> None:
     for key, value in flatten(config.to_dict()).items():
         if not _is_finite(value):
             raise UserError(f"config.{key} must be finite, got {value} (numbers have 32 bits)")
-    positive = (
-        "data.batch_size",
-        "train.steps",
-        "train.steps_per_dispatch",
-        "train.accumulate",
-        "eval.every",
-        "eval.batch_size",
-        "checkpoint.every",
-        "checkpoint.keep",
-        "log.every",
-    )
-    for key in positive:
-        if value_at(config, key) < 1:
+    for key in POSITIVE:
+        least = 0 if config.plan else 1
+        if value_at(config, key) < least:
             raise UserError(f"config.{key} must be at least 1, got {value_at(config, key)}")
     if config.data.workers < -1:
         raise UserError(f"config.data.workers must be -1 or more, got {config.data.workers}")
@@ -193,6 +204,8 @@ def check_values(config: ConfigDict) -> None:
         raise UserError(
             f"config.train.remat must be nothing, blocks or all, got {config.train.remat!r}"
         )
+    if any(value_at(config, key) == 0 for key in POSITIVE):
+        return  # which wait for the plan; then all is checked
     if config.data.batch_size % config.train.accumulate:
         raise UserError(
             f"config.train.accumulate={config.train.accumulate} does not divide "

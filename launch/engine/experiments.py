@@ -203,12 +203,15 @@ def metric_names(experiment: Experiment) -> set[str]:
     return set(experiment.task.finish(jax.tree.map(lambda leaf: np.ones(leaf.shape), sums)))
 
 
-def initial_state(experiment: Experiment, init_from: str = "") -> Any:
+def initial_state(
+    experiment: Experiment, init_from: str = "", pretrained: Callable[[Any], Any] | None = None
+) -> Any:
     """A fresh state.
 
     Args:
       experiment: what to start.
       init_from: WORKDIR or WORKDIR:STEP of another run whose parameters are taken.
+      pretrained: state -> state with pretrained weights.
 
     Raises:
       UserError: no such run, or its parameters do not fit.
@@ -220,6 +223,7 @@ def initial_state(experiment: Experiment, init_from: str = "") -> Any:
     # Ready before anything else is dispatched: on CPU, programs that wait for this one
     # would hold the threads that its decompositions need.
     state = jax.block_until_ready(experiment.compiled.init(blank))
+    state = pretrained(state) if pretrained else state
     if not init_from:
         return state
     from launch.engine import trained_runs  # few runs start from another one
@@ -227,7 +231,13 @@ def initial_state(experiment: Experiment, init_from: str = "") -> Any:
     return trained_runs.with_params_of(init_from, state, experiment.compiled.template)
 
 
-def first_state(experiment: Experiment, folder: Path, step: int, init_from: str = "") -> Any:
+def first_state(
+    experiment: Experiment,
+    folder: Path,
+    step: int,
+    init_from: str = "",
+    pretrained: Callable[[Any], Any] | None = None,
+) -> Any:
     """The state of a checkpoint to go on from, or a fresh one.
 
     Args:
@@ -235,9 +245,10 @@ def first_state(experiment: Experiment, folder: Path, step: int, init_from: str 
       folder: the run's checkpoints folder.
       step: the checkpoint; 0 for a fresh state.
       init_from: as for `initial_state`.
+      pretrained: as for `initial_state`.
     """
     if not step:
-        return initial_state(experiment, init_from)
+        return initial_state(experiment, init_from, pretrained)
     from launch.checkpoints import restoring  # which a fresh run does without
 
     logger.info(f"going on from step {step:,} of {folder}")

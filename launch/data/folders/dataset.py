@@ -15,7 +15,7 @@ import numpy as np
 from launch import storage
 from launch.data import classes as labels
 from launch.data.bad_file import BadFile
-from launch.data.folders import examples, layouts, masks, reading, survey
+from launch.data.folders import examples, layouts, masks, reading, survey, tiles
 from launch.data.folders.pairs import Pair
 from launch.data.folders.reading import Options, Reading
 
@@ -53,7 +53,8 @@ class Folder:
 
     Attributes:
       root: the folder.
-      pairs: the files of each example.
+      pairs: the files of each image.
+      pieces: (number of the pair, tile of it) of each example.
       rule: how masks are read.
       reading: how files become examples.
       fingerprint: changes when the files change or are read in another way.
@@ -63,6 +64,7 @@ class Folder:
 
     root: Path
     pairs: tuple[Pair, ...]
+    pieces: tuple[tuple[int, tiles.Tile], ...]
     rule: masks.MaskRule
     reading: Reading
     fingerprint: str
@@ -70,7 +72,7 @@ class Folder:
     folder: Path
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.pieces)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -86,7 +88,7 @@ class Folder:
         """Reads one example.
 
         Args:
-          index: its place in `pairs`.
+          index: its place in `pieces`.
 
         Returns:
           image uint8 [H, W, C]; segmentation uint8 [H, W, 1], 255 where ignored; weight
@@ -97,8 +99,15 @@ class Folder:
           BadFile: a file cannot be read, sizes differ, or an id is out of range.
         """
         canvas = self.reading.canvas
+        number, tile = self.pieces[index]
         with _mention_check(self.root):
-            arrays = examples.read_pair(self.pairs[index], self.rule, self.reading)
+            arrays = examples.read_pair(self.pairs[number], self.rule, self.reading)
+        if self.reading.tiled:
+            size = tiles.scaled(arrays["image"].shape[:2], self.reading.scale)
+            arrays = {
+                key: tile.cut(key, examples.resize(array, size), canvas)
+                for key, array in arrays.items()
+            }
         outside = {"image": 0, "segmentation": labels.IGNORED, "weight": 0, "depth": 0}
         fitted = {key: examples.fit(array, canvas, outside[key]) for key, array in arrays.items()}
         return {key: array.reshape(*canvas, -1) for key, array in fitted.items()}
@@ -111,6 +120,7 @@ def folder(
     ignore: int = 255,
     size: int | tuple[int, int] = 0,
     limit: int = 512,
+    scale: float = 0.0,
     seed: int = 0,
     layout: str = "",
     masks: str = "",
@@ -133,6 +143,9 @@ def folder(
         scaled down to fit, smaller ones are padded (image 0, mask ignored) below and at
         the right. 0 takes the largest height and the largest width of the folder.
       limit: the longest side that `size=0` gives, in pixels.
+      scale: 0 scales larger images down to fit. Another factor scales all images by it, and
+        those that are then larger than `size` are cut into tiles, an example each. A tile
+        shows what overlaps with its neighbours, but each pixel counts in one tile only.
       seed, layout, masks, values, orientation, channels, intensity, val: see
         `launch.data.folders.reading.Options`.
 
@@ -150,6 +163,7 @@ def folder(
         ignore,
         sides,
         limit,
+        scale,
         seed,
         layout,
         masks,
@@ -159,9 +173,7 @@ def folder(
         tuple(intensity),
         val,
     )
-    opened = open_folder(Path(path).expanduser(), options)
-    if opened.problems or opened.reading is None:
-        raise _first_of(opened.problems, opened.root)
+    opened = usable(open_folder(Path(path).expanduser(), options))
     chosen = select(opened.layout.splits, split, opened.root)
     for line in opened.reading.lines:
         _say_once(opened.root, line)
@@ -174,8 +186,13 @@ def folder(
         )
         for pair in chosen
     }
+    pieces = tuple(
+        (number, tile)
+        for number, pair in enumerate(chosen)
+        for tile in _tiles_of(contents[pair], opened.reading)
+    )
     how, cache = opened.reading, opened.cache
-    return Folder(opened.root, chosen, opened.rule, how, fingerprint, inventory, cache)
+    return Folder(opened.root, chosen, pieces, opened.rule, how, fingerprint, inventory, cache)
 
 
 def open_folder(root: Path, options: Options) -> OpenedFolder:
@@ -210,6 +227,17 @@ def open_folder(root: Path, options: Options) -> OpenedFolder:
     if read is not None:
         rule = dataclasses.replace(rule, values=read.values)
     return OpenedFolder(root, layout, table, rule, contents, read, problems + more, cache)
+
+
+def usable(opened: OpenedFolder) -> OpenedFolder:
+    """The folder, if nothing stops a training.
+
+    Raises:
+      BadFile: the first of its problems, and how many more there are.
+    """
+    if opened.problems or opened.reading is None:
+        raise _first_of(opened.problems, opened.root)
+    return opened
 
 
 def select(splits: dict[str, list[Pair]], expression: str, root) -> tuple[Pair, ...]:
@@ -263,6 +291,14 @@ def stamp(chosen: Sequence[Pair], root: Path) -> str:
         fix = "Copy it again, or correct the link."
         raise BadFile(error.filename, f"cannot be read ({error.strerror})", fix)
     return _hash(*((path.relative_to(root), it.st_size, it.st_mtime_ns) for path, it in stats))
+
+
+def _tiles_of(one: survey.Contents, how: Reading):
+    """The tiles of an image; one where images are scaled to fit."""
+    if not how.tiled:
+        return [tiles.WHOLE]
+    size = reading.turned(one, how.stored)
+    return tiles.tiles(tiles.scaled(size, how.scale), how.canvas)
 
 
 @functools.lru_cache(maxsize=64)

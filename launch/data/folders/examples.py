@@ -116,8 +116,7 @@ def fit(array: np.ndarray, canvas: tuple[int, int], outside: int) -> np.ndarray:
     height, width = array.shape[:2]
     scale = min(canvas[0] / height, canvas[1] / width)
     if scale < 1:
-        shape = max(1, round(width * scale)), max(1, round(height * scale))
-        array = _resized(array, shape)
+        array = resize(array, (max(1, round(height * scale)), max(1, round(width * scale))))
     if array.shape[:2] == canvas:
         return array
     padded = np.full((*canvas, *array.shape[2:]), outside, array.dtype)
@@ -125,8 +124,20 @@ def fit(array: np.ndarray, canvas: tuple[int, int], outside: int) -> np.ndarray:
     return padded
 
 
-def _resized(array, shape):
-    """An array at another (width, height)."""
+def resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scales an array to another size.
+
+    Args:
+      array: an image [H, W, C], which is averaged, or ids, weights or depth [H, W], which
+        take the nearest pixel.
+      size: (height, width).
+
+    Returns:
+      [height, width, ...] of the same dtype; `array` itself where nothing changes.
+    """
+    shape = size[::-1]
+    if array.shape[:2] == size:
+        return array
     if array.ndim == 2:
         return np.asarray(Image.fromarray(array).resize(shape, Image.Resampling.NEAREST))
     if array.shape[-1] == 3:

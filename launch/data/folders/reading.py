@@ -10,7 +10,7 @@ import numpy as np
 from launch.data import classes as labels
 from launch.data import images
 from launch.data.bad_file import BadFile
-from launch.data.folders import doubts, masks
+from launch.data.folders import doubts, masks, tiles
 from launch.data.folders.layouts import Layout
 from launch.data.folders.masks import VALUES
 from launch.data.folders.survey import Contents
@@ -25,6 +25,8 @@ class Options:
       ignore: the id that means void in the files.
       size: (height, width) of the examples; (0, 0) for the largest image.
       limit: the longest side that `size` (0, 0) gives.
+      scale: the factor by which images are scaled, after which those larger than `size` are
+        cut into tiles; 0 to scale them down until they fit `size`.
       seed: changes how a folder without splits is divided.
       layout: the kind to take where several fit.
       masks: the endings or folders of the masks to take, separated by commas.
@@ -40,6 +42,7 @@ class Options:
     ignore: int = 255
     size: tuple[int, int] = (0, 0)
     limit: int = 512
+    scale: float = 0.0
     seed: int = 0
     layout: str = ""
     masks: str = ""
@@ -61,6 +64,8 @@ class Options:
             raise ValueError(
                 f"size and limit must be whole pixels, got {self.size} and {self.limit}"
             )
+        if not 0 <= self.scale <= 8:
+            raise ValueError(f"scale must be a factor up to 8, or 0 to fit, got {self.scale}")
         if not 0 <= self.classes <= labels.MOST:
             raise ValueError(f"classes must be 0 (find out) to {labels.MOST}, got {self.classes}")
         if abs(self.ignore) >= 2**31:
@@ -100,7 +105,8 @@ class Reading:
       values: the meaning of the masks' values.
       ids: (id in the masks, class), all other ids being void; () where ids are classes.
       canvas: (height, width) of every example.
-      scale: the factor by which images are scaled to fit: the median, at most 1.
+      scale: the factor by which images are scaled; where they are scaled to fit, the median.
+      tiled: whether images larger than the canvas are cut into tiles, and not scaled to fit.
       lines: all this for people.
     """
 
@@ -116,6 +122,7 @@ class Reading:
     ids: tuple[tuple[int, int], ...]
     canvas: tuple[int, int]
     scale: float
+    tiled: bool = False
     lines: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -160,8 +167,8 @@ def decide(
     readable = [one for one in contents if one.size and one.counts]
     if not readable:
         return None, problems
-    stored, turned = doubts.orientation(pairs, contents, options.orientation)
-    problems += turned
+    stored, doubt = doubts.orientation(pairs, contents, options.orientation)
+    problems += doubt
     problems += doubts.sizes(pairs, contents, stored)
     channels, ranges, bad = doubts.channels(pairs, contents, options)
     problems += bad
@@ -172,9 +179,9 @@ def decide(
         number, binary, bad = _count(root, layout, table, contents, options, rule, values)
         problems += bad
     names = labels.names(table or _named(layout, root), number, options.ignore)
-    sizes = [_turned(one, stored) for one in readable]
-    canvas = options.size if options.size != (0, 0) else _canvas(sizes, options.limit)
-    scales = np.minimum(1.0, (np.array(canvas) / np.array(sizes)).min(1))
+    sizes = [turned(one, stored) for one in readable]
+    canvas = options.size if options.size != (0, 0) else _canvas(sizes, options)
+    fitting = np.minimum(1.0, (np.array(canvas) / np.array(sizes)).min(1))
     reading = Reading(
         channels=channels,
         dtype=readable[0].dtype,
@@ -187,7 +194,8 @@ def decide(
         values=values,
         ids=rule.ids,
         canvas=canvas,
-        scale=float(np.median(scales)),
+        scale=options.scale or float(np.median(fitting)),
+        tiled=options.scale > 0,
     )
     lines = describe(root, layout, table, contents, reading, sizes)
     return dataclasses.replace(reading, lines=lines), problems
@@ -221,9 +229,16 @@ def describe(root, layout, table, contents, reading: Reading, sizes) -> tuple[st
         )
         lines.append(f"        {turned:,} have an EXIF orientation and are {how}")
     fit = f"{reading.canvas[1]} x {reading.canvas[0]}"
-    small = f", images scaled down by {reading.scale:.3g} (median)" if reading.scale < 1 else ""
-    padded = ", padded with void" if len(set(sizes)) > 1 or sizes[0] != reading.canvas else ""
-    lines.append(f"examples: {fit} pixels{small}{padded}")
+    if reading.tiled:
+        scaled = [tiles.scaled(one, reading.scale) for one in sizes]
+        counts = [len(tiles.tiles(one, reading.canvas)) for one in scaled]
+        how = f", images scaled by {reading.scale:.3g}" if reading.scale != 1 else ""
+        how += f", cut into {sum(counts):,} tiles" if max(counts) > 1 else ""
+    else:
+        how = f", images scaled down by {reading.scale:.3g} (median)" if reading.scale < 1 else ""
+        uneven = len(set(sizes)) > 1 or sizes[0] != reading.canvas
+        how += ", padded with void" if uneven else ""
+    lines.append(f"examples: {fit} pixels{how}")
     if not reading.classes:
         return tuple(lines)
     source = table.path if table else layout.title if layout.names else ""
@@ -285,13 +300,20 @@ def _named(layout, root):
     return labels.Table(layout.names, {}, str(root)) if layout.names else None
 
 
-def _turned(one, stored):
-    """(height, width) of an image as it is used."""
+def turned(one: Contents, stored: bool) -> tuple[int, int]:
+    """(height, width) of an image as it is used.
+
+    Args:
+      one: what the image's files hold.
+      stored: whether images are not turned by their EXIF orientation.
+    """
     return one.size if stored or one.orientation < 5 else one.size[::-1]
 
 
-def _canvas(sizes, limit):
-    """The largest height and width, scaled until both are within the limit."""
+def _canvas(sizes, options):
+    """The largest height and width, within the limit: scaled, or cut into equal parts."""
     height, width = np.array(sizes).max(0)
-    scale = min(1, limit / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    if options.scale:
+        sides = tiles.scaled((height, width), options.scale)
+        return tuple(-(-side // -(-side // options.limit)) for side in sides)
+    return tiles.scaled((height, width), min(1, options.limit / max(height, width)))

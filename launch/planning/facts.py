@@ -1,0 +1,126 @@
+"""What a plan asks of a folder of images and masks."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+
+from launch.data.folders import dataset, examples, remarks
+from launch.data.folders.dataset import OpenedFolder
+from launch.data.folders.reading import turned
+
+# Masks that are looked at for the width of objects: more change the medians little.
+MASKS = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """A folder in numbers.
+
+    Attributes:
+      images: their number in the training split.
+      held_out: images of the split that is evaluated.
+      size: (height, width) of training images, the medians, in pixels.
+      largest: (height, width) of training images, the largest of each.
+      channels: of the images.
+      classes: names.
+      shares: of each class, of all pixels with a label.
+      widths: of each class, the median over masks of twice its area by the length of its
+        outline, in pixels: the width of a line, half of the diameter of a disc; 0 for a class
+        that the masks looked at do not show.
+      upright: how far upper and lower half of the images differ in their shares of classes, 0
+        to 1 (total variation).
+    """
+
+    images: int
+    held_out: int
+    size: tuple[int, int]
+    largest: tuple[int, int]
+    channels: int
+    classes: tuple[str, ...]
+    shares: tuple[float, ...]
+    widths: tuple[float, ...]
+    upright: float
+
+    @property
+    def width(self) -> float:
+        """The median of the widths of the classes but the most frequent, in pixels; 0: unknown."""
+        most = int(np.argmax(self.shares))
+        known = [width for k, width in enumerate(self.widths) if k != most and width]
+        return float(np.median(known)) if known else 0.0
+
+
+def of_folder(opened: OpenedFolder, train: str, held_out: str) -> Facts:
+    """Collects the facts of a folder.
+
+    Args:
+      opened: the folder, without problems.
+      train: the split expression of training.
+      held_out: that of evaluation.
+
+    Returns:
+      The facts.
+
+    Raises:
+      BadFile: a split is empty, or a mask cannot be read.
+    """
+    how = opened.reading
+    chosen = dataset.select(opened.layout.splits, train, opened.root)
+    others = dataset.select(opened.layout.splits, held_out, opened.root)
+    contents = dict(zip(opened.layout.pairs, opened.contents, strict=True))
+    sizes = np.array([turned(contents[pair], how.stored) for pair in chosen])
+    counts = Counter()
+    for part in remarks.class_counts(opened).values():
+        counts.update(part)
+    known = np.array([counts[number] for number in range(len(how.classes))], float)
+    spread = np.linspace(0, len(chosen) - 1, min(MASKS, len(chosen))).round().astype(int)
+    looks = [_look(chosen[number], opened) for number in spread]
+    widths = np.array([one for one, _ in looks])
+    halves = np.sum([halves for _, halves in looks], 0)
+    halves = halves / np.maximum(halves.sum(1, keepdims=True), 1)
+    return Facts(
+        images=len(chosen),
+        held_out=len(others),
+        size=tuple(np.median(sizes, 0).round().astype(int).tolist()),
+        largest=tuple(sizes.max(0).tolist()),
+        channels=how.channels,
+        classes=how.classes,
+        shares=tuple((known / max(1, known.sum())).tolist()),
+        widths=tuple(_median_of_known(column) for column in widths.T),
+        upright=float(np.abs(halves[0] - halves[1]).sum() / 2),
+    )
+
+
+def widths_of(ids: np.ndarray, classes: int) -> np.ndarray:
+    """Twice the area of each class by the length of its outline.
+
+    Args:
+      ids: integers [H, W].
+      classes: K.
+
+    Returns:
+      float [K], in pixels; 0 for a class that is not there.
+    """
+    inner = np.zeros(ids.shape, bool)
+    inner[1:-1, 1:-1] = True
+    for axis in (0, 1):
+        same = ids == np.roll(ids, 1, axis)
+        inner &= same & np.roll(same, -1, axis)
+    clipped = np.minimum(ids, classes).ravel()
+    area = np.bincount(clipped, minlength=classes + 1)[:classes]
+    outline = np.bincount(clipped, ~inner.ravel(), classes + 1)[:classes]
+    return 2 * area / np.maximum(outline, 1)
+
+
+def _look(pair, opened):
+    """The widths of the classes in a mask, and their pixels in its upper and lower half."""
+    count = len(opened.reading.classes)
+    ids = examples.read_pair(pair, opened.rule, opened.reading)["segmentation"]
+    half = np.array_split(ids, 2)
+    count_of = lambda part: np.bincount(np.minimum(part, count).ravel(), minlength=count + 1)
+    halves = [count_of(part)[:count] for part in half]
+    return widths_of(ids, count), np.array(halves)
+
+
+def _median_of_known(values):
+    return float(np.median(values[values > 0])) if np.any(values > 0) else 0.0

@@ -1,0 +1,129 @@
+"""How long a step takes on this machine, measured once and kept."""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from launch import storage
+from launch.config import run_config, schema
+from launch.data import batches
+from launch.engine import experiments, memory
+from launch.storage import atomic
+
+# Seconds for which steps run: a first few are slower than the rest.
+SECONDS = 3.0
+
+
+class Timing(NamedTuple):
+    """What a training costs.
+
+    Attributes:
+      step: seconds of a training step.
+      batch: seconds of an evaluation batch.
+      compiling: seconds to compile both.
+      memory: bytes of a training step on one device, by XLA's count: state, batch, temporaries.
+    """
+
+    step: float
+    batch: float
+    compiling: float
+    memory: int
+
+
+def measure(config: ConfigDict, data: batches.Data) -> Timing:
+    """Compiles and runs some steps; or returns what was measured before for the same.
+
+    Args:
+      config: a complete config; its number of steps does not matter.
+      data: the training split.
+
+    Returns:
+      The timing.
+
+    Raises:
+      UserError: the config cannot work, or memory does not hold a step.
+    """
+    path = storage.cache_dir() / "timings" / f"{_key(config.to_dict(), data)}.json"
+    if (kept := _kept(path)) is not None:
+        return kept
+    began, several = time.perf_counter(), jax.process_count()
+    if several > 1:  # this process alone measures, with its share of a batch
+        values = {"data.batch_size": max(1, config.data.batch_size // several)}
+        config = schema.with_values(config, values | {"mesh.data": -1, "mesh.fsdp": 1})
+    experiment = experiments.build(config, data, local=several > 1)
+    compiled, stride = experiment.compiled, config.train.steps_per_dispatch
+    state = compiled.load(experiments.initial_state(experiment))
+    feed = batches.feed(data, config.data, config.seed, 0, stride)
+    batch = compiled.put_feed(next(feed))
+    lowered = compiled.lower_train(state, batch, 0)
+    needed = memory.peak(lowered.compile())
+    state, outputs = jax.block_until_ready(compiled.train(state, batch, 0))
+    rows = islice(batches.eval_batches(data, config.eval.batch_size), 1)
+    rows = compiled.put_batch(next(rows))
+    evaluated = compiled.unreplicate(state)
+    jax.block_until_ready(compiled.eval_step(evaluated, rows))
+    compiling = time.perf_counter() - began
+    began = time.perf_counter()
+    jax.block_until_ready(compiled.eval_step(evaluated, rows))
+    per_batch = time.perf_counter() - began
+    steps, began = 0, time.perf_counter()
+    while time.perf_counter() - began < SECONDS:
+        batch = compiled.put_feed(next(feed))
+        state, outputs = compiled.train(state, batch, steps)
+        jax.block_until_ready(outputs.sums)
+        steps += stride
+    step = (time.perf_counter() - began) / steps
+    timing = Timing(step, per_batch, compiling, needed)
+    _keep(path, timing)
+    return timing
+
+
+def machine() -> str:
+    """The devices and the cores, in words."""
+    device, count = jax.devices()[0], jax.device_count()
+    if device.platform != "cpu":
+        return f"{count} x {device.device_kind}"
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux
+    return f"{len(allowed(0)) if allowed else os.cpu_count()} cores"
+
+
+def _key(plain, data):
+    """Changes with all that the time of a step depends on."""
+    for key in ("seed", "plan", "checkpoint", "log", "init_from"):
+        plain.pop(key, None)
+    plain["train"] = {k: v for k, v in plain["train"].items() if k != "steps"}
+    plain["eval"] = plain["eval"]["batch_size"]
+    example = batches.facts(data)["example"]
+    versions = json.loads(run_config.to_json(ConfigDict()))["versions"]
+    text = json.dumps([plain, example, versions, machine(), _processor()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _processor():
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _kept(path):
+    try:
+        return Timing(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _keep(path, timing):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(path) as working:
+            working.write_text(json.dumps(timing._asdict()))
+    except OSError:
+        pass  # it is measured again next time

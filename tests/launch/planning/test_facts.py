@@ -1,0 +1,46 @@
+"""Facts of a folder: widths of objects, shares of classes, top and bottom."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from launch.data.folders import dataset
+from launch.data.folders.reading import Options
+from launch.planning import facts
+
+
+def test_widths_of_lines_and_of_discs():
+    ids = np.zeros((200, 300), np.uint8)
+    ids[20:26] = 1  # a line of 6 pixels
+    y, x = np.mgrid[:200, :300]
+    ids[(y - 120) ** 2 + (x - 100) ** 2 <= 40**2] = 2
+    widths = facts.widths_of(ids, 4)
+    assert widths[1] == pytest.approx(6, rel=0.03)
+    assert widths[2] == pytest.approx(40, rel=0.15)
+    assert widths[3] == 0
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    """Six images of 20 x 30 pixels, two of them to check on, sky above ground and a pole."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number in range(6):
+        split = "val" if number > 3 else "train"
+        mask = np.repeat([0, 1], 10)[:, None] * np.ones((1, 30), np.uint8)
+        mask[:, 7:9] = 2
+        image = np.full((20, 30, 3), 40 * number + 1, np.uint8)
+        for kind, array in (("images", image), ("masks", mask.astype(np.uint8))):
+            path = tmp_path / "d" / split / kind / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+    return dataset.usable(dataset.open_folder(tmp_path / "d", Options()))
+
+
+def test_facts_of_a_folder(opened):
+    found = facts.of_folder(opened, "train", "val")
+    assert (found.images, found.held_out, found.channels) == (4, 2, 3)
+    assert found.size == found.largest == (20, 30)
+    np.testing.assert_allclose(found.shares, [280 / 600, 280 / 600, 40 / 600])
+    assert found.widths[2] == pytest.approx(2)
+    assert found.upright == pytest.approx(280 / 300)
+    assert found.width == pytest.approx(np.median(found.widths[1:]))

@@ -1,0 +1,127 @@
+"""The plan: decisions from facts, times and memory; messages where nothing fits."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from launch.config import loading, planned
+from launch.config.errors import UserError
+from launch.planning import segmentation, timing
+from launch.planning.facts import Facts
+
+SEGMENT = str(Path(__file__).parents[3] / "configs" / "segment.py")
+ROADS = Facts(367, 101, (360, 480), (360, 480), 3, ("road", "car"), (0.9, 0.1), (80.0, 16.0), 0.8)
+CELLS = Facts(50, 5, (520, 696), (1040, 1388), 1, ("none", "cell"), (0.6, 0.4), (30.0, 12.0), 0.01)
+VESSELS = Facts(
+    20, 2, (960, 999), (960, 999), 3, ("none", "vessel"), (0.93, 0.07), (72.0, 4.0), 0.0
+)
+
+
+def decided(found, *flags, minutes=10.0, platform="cpu"):
+    """What the plan decides of the examples and the net."""
+    config = loading.override(loading.load(SEGMENT), list(flags))
+    draft = segmentation.Draft(config)
+    segmentation._plan_examples(draft, found, minutes, platform)
+    segmentation._plan_net(draft, found)
+    segmentation._plan_loss(draft, found)
+    return draft.values
+
+
+def test_many_large_images_are_scaled_until_the_time_goes_over_them_often_enough():
+    values = decided(ROADS)
+    assert values["data.kwargs.scale"] == 0.5
+    assert values["data.kwargs.size"] == (180, 240)
+    (warp, _) = values["data.augment"]
+    assert (warp["crop"], warp["balance"], warp["rotate"]) == ((), 0.0, 10.0)
+    assert decided(ROADS, minutes=60.0)["data.kwargs.scale"] == 1.0
+    assert decided(ROADS, platform="gpu")["data.kwargs.scale"] == 1.0
+
+
+def test_images_of_several_sizes_keep_their_scale_and_are_cut_and_cropped():
+    values = decided(CELLS)
+    assert values["data.kwargs.scale"] == 1.0
+    assert values["data.kwargs.size"] == (347, 463)  # thirds of 1040 x 1388
+    (warp, _) = values["data.augment"]
+    assert (warp["crop"], warp["balance"], warp["rotate"]) == ((256, 256), 0.33, 180.0)
+
+
+def test_thin_classes_keep_the_resolution():
+    values = decided(VESSELS, minutes=1.0)
+    assert values["data.kwargs.scale"] == 0.625  # 2.5 pixels are left of 4
+    assert values["model.stem"] == 1
+    assert decided(ROADS)["model.stem"] == 2
+
+
+def test_rare_classes_weigh_more_and_even_ones_alike():
+    weights = lambda found: decided(found)["task.loss.terms"][0]["class_weights"]
+    assert weights(CELLS) == (1.0, 1.0)
+    frequent, rare = weights(VESSELS)
+    assert rare / frequent == pytest.approx(np.sqrt(0.93 / 0.07), rel=0.05)
+
+
+def test_what_the_user_gives_stays_and_is_followed():
+    values = decided(ROADS, "--config.data.kwargs.scale=1.0", "--config.model.stem=4")
+    assert "data.kwargs.scale" not in values
+    assert "model.stem" not in values
+    assert values["data.kwargs.size"] == (360, 480)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Four images of 16 x 16 to train on, one to check on; a step takes 0.1 s."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number in range(5):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[:, :8] = 1
+        image = np.full((16, 16, 3), 40 * number + 1, np.uint8)
+        for kind, array in (("images", image), ("masks", mask)):
+            path = tmp_path / "d" / ("val" if number > 3 else "train") / kind / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+    took = timing.Timing(step=0.1, batch=0.5, compiling=5.0, memory=100 * 2**20)
+    monkeypatch.setattr(timing, "measure", lambda config, data: took)
+    return tmp_path / "d"
+
+
+def plan(root, *flags):
+    config = loading.override(loading.load(SEGMENT), [f"--config.data.path={root}", *flags])
+    return planned.filled(config, planned.values(config))
+
+
+def test_steps_fill_the_time(root, caplog):
+    caplog.set_level("INFO", "segen")
+    config = plan(root)
+    spent = segmentation.STARTING + 10 + timing.SECONDS + 8 * (segmentation.REPORTING + 0.5)
+    assert 550 - 40 < 0.1 * config.train.steps + spent <= 600
+    assert config.train.steps == 8 * config.eval.every == 8 * config.checkpoint.every
+    assert config.eval.every % config.log.every == config.log.every % 10 == 0
+    assert (config.train.steps_per_dispatch, config.data.resident) == (10, True)
+    assert plan(root, "--config.plan.minutes=20").train.steps > 2 * config.train.steps
+    assert "plan: steps          " in caplog.text
+    assert "(10 minutes, 100 ms a step)" in caplog.text
+
+
+def test_given_steps_are_reported_in_eighths(root):
+    config = plan(root, "--config.train.steps=400")
+    assert (config.train.steps, config.eval.every, config.log.every) == (400, 50, 10)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--config.plan.minutes=0.6"], "too short. A step takes 0.1 s .* 1 minutes would do"),
+        (["--config.plan.memory_mib=50"], "needs 100 MiB, 50 are allowed; give --config.data.batc"),
+        (["--config.plan.minutes=-1"], "minutes=-1.0 and memory_mib=0 must be >= 0"),
+        (["--config.data.split=train[:3]"], "3 images to train on; a plan needs 4"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(root, flags, words):
+    with pytest.raises(UserError, match=words):
+        plan(root, *flags)
+
+
+def test_no_folder_is_refused():
+    with pytest.raises(UserError, match=r"config.data.path is missing"):
+        planned.values(loading.load(SEGMENT))
