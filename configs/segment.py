@@ -80,3 +80,13 @@ def lite0(config):
         "encoder": {"name": "jaxseg.nets.encoders:EfficientNetLite0"},
         "decoder": {"name": "jaxseg.nets.decoders:UNetDecoder"},
     }
+    rate = config.optimizer.learning_rate
+    config.optimizer = {
+        "name": "jaxseg.fine_tuning:adamw",
+        "learning_rate": rate,
+        "encoder": 0.3,  # of the decoder's rate
+        "weight_decay": 1e-2,
+        "clip_norm": 1.0,
+        "ema": 0.99,
+    }
+    config.optimizer.learning_rate.peak_value = 2e-3

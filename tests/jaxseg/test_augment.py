@@ -164,3 +164,59 @@ def test_colour_changes_the_image_alone_and_nothing_at_zero():
     other = augment.colour(plain, key, 0.3, 0.3, 0.3, noise=0.05)
     assert (np.asarray(other["image"]) != plain["image"]).any()
     np.testing.assert_array_equal(other["segmentation"], plain["segmentation"])
+
+
+def padded(content, shape=(40, 48)):
+    """An example whose content lies above and at the left, the rest black and void."""
+    plain = example()
+    height, width = content
+    image = np.zeros((*shape, 3), np.uint8)
+    ids = np.full((*shape, 1), 255, np.uint8)
+    image[:height, :width] = plain["image"][:height, :width] + 1
+    ids[:height, :width] = plain["segmentation"][:height, :width]
+    return {"image": image, "segmentation": ids}
+
+
+def crops(source, count=32, **options):
+    warp = jax.jit(jax.vmap(lambda key: augment.warp(source, key, **options)))
+    return jax.tree.map(np.asarray, warp(jax.random.split(jax.random.key(0), count)))
+
+
+def test_crops_lie_inside_what_is_not_padding():
+    out = crops(padded((20, 30)), crop=(12, 16))
+    assert (out["segmentation"] != 255).all()
+    assert len({image.tobytes() for image in out["image"]}) > 16
+
+
+def test_a_crop_larger_than_the_content_shows_all_of_it():
+    out = crops(padded((20, 30)), crop=(24, 32))
+    assert ((out["segmentation"] != 255).sum((1, 2, 3)) == 20 * 30).all()
+
+
+@pytest.mark.parametrize(("balance", "least", "most"), [(0.0, 0.0, 0.2), (1.0, 0.8, 1.0)])
+def test_balanced_crops_show_a_rare_class(balance, least, most):
+    source = padded((24, 32), (64, 64))
+    source["image"] = np.ones_like(source["image"])
+    source["segmentation"] = np.zeros_like(source["segmentation"])
+    source["segmentation"][50, 9] = 7
+    source["segmentation"][:, 60:] = 255
+    out = crops(source, 64, crop=(9, 9), balance=balance, flip=False)
+    shares = (out["segmentation"] == 7).any((1, 2, 3))
+    # Of two classes, half of the balanced crops are around the rare one.
+    assert least / 2 <= shares.mean() <= 0.5 * most + 0.2
+
+
+def test_a_balanced_crop_is_around_a_pixel_of_the_class():
+    source = {"image": np.ones((64, 64, 1), np.uint8), "segmentation": np.full((64, 64, 1), 255)}
+    source["segmentation"] = source["segmentation"].astype(np.uint8)
+    source["segmentation"][30, 20] = 2
+    out = crops(source, 8, crop=(9, 7), balance=1.0, flip=False)
+    assert (out["segmentation"][:, 4, 3, 0] == 2).all()
+
+
+def test_balance_of_an_example_without_a_label_is_a_crop_anywhere():
+    source = {"image": np.ones((20, 20, 1), np.uint8), "segmentation": np.full((20, 20, 1), 255)}
+    source["segmentation"] = source["segmentation"].astype(np.uint8)
+    out = crops(source, 4, crop=(8, 8), balance=1.0)
+    assert out["image"].shape == (4, 8, 8, 1)
+    assert (out["image"] == 1).all()
