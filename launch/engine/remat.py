@@ -2,8 +2,8 @@
 
 `config.train.remat` says of which modules the backward pass keeps the inputs alone:
 
-  "blocks": of each block, a module directly below a net that holds layers itself; a net without
-    blocks is one block;
+  "blocks": of each block, a module directly below a net that holds layers itself; below the parts
+    of a net that has a tuple `parts` of their names; a net without blocks is one block;
   "all": of each layer too, so that less lies in memory while a block is computed again.
 
 The training step is traced with an interceptor of Flax that runs these modules by `nn.remat`,
@@ -65,19 +65,20 @@ def compiler_options(mesh: Mesh) -> dict[str, str]:
 
 def _find(train_step, arguments):
     """What a training step calls: {net: its blocks}, and all modules below nets."""
-    nets, layers, running = {}, set(), []
+    nets, layers, running = {}, set(), {}
 
     def note(call, args, kwargs, context):
         module = context.module
         if module.scope is None or _is_lifted(module):
             return call(*args, **kwargs)
         if not module.path:
-            running[:] = [_key(module)]
+            running.update(net=_key(module), parts=getattr(module, "parts", ()))
             nets.setdefault(_key(module), set())
         else:
             layers.add(_key(module))
-        if len(module.path) == 2 and isinstance(module.parent, nn.Module) and running:
-            nets[running[0]].add(_key(module.parent))
+            depth = len(module.path) - (module.path[0] in running.get("parts", ()))
+            if running and depth == 2 and isinstance(module.parent, nn.Module):
+                nets[running["net"]].add(_key(module.parent))
         return call(*args, **kwargs)
 
     with nn.intercept_methods(note):

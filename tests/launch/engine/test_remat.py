@@ -95,6 +95,25 @@ def test_gradients_statistics_and_sums_are_the_same(name):
         np.testing.assert_allclose(other, leaf, rtol=1e-6, atol=1e-6, err_msg=str(path))
 
 
+class Parts(nn.Module):
+    """A net of two parts, whose blocks lie one level deeper."""
+
+    parts = ("encoder",)
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(Deep(name="encoder")(x))
+
+
+def test_blocks_of_parts_are_those_below_the_parts():
+    net, x = Parts(), jax.ShapeDtypeStruct((4, 16), np.float32)
+    params = jax.eval_shape(net.init, jax.random.key(0), x)
+    nets, _ = remat._find(lambda params, x: net.apply(params, x), (params, x))
+    (blocks,) = nets.values()
+    assert {(kind, path[0]) for kind, path in blocks} == {(Wide, "encoder")}
+    assert len(blocks) == 6
+
+
 class Wide(nn.Module):
     """A block that keeps eight arrays for its backward pass, and passes one on."""
 
