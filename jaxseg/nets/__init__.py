@@ -5,8 +5,13 @@ A net's file is imported when the net is first used.
 
 import importlib
 
-_MODULES = {"CNN": "cnn", "EdgeNet": "edge_net", "UNet": "unet"}
-__all__ = ["CNN", "EdgeNet", "UNet"]
+_MODULES = {
+    "CNN": "cnn",
+    "EdgeNet": "edge_net",
+    "EncoderDecoder": "encoder_decoder",
+    "UNet": "unet",
+}
+__all__ = ["CNN", "EdgeNet", "EncoderDecoder", "UNet"]
 
 
 def __getattr__(name):
