@@ -78,7 +78,7 @@ def lite0(config):
     config.model = {
         "name": "jaxseg.nets:EncoderDecoder",
         "encoder": {"name": "jaxseg.nets.encoders:EfficientNetLite0"},
-        "decoder": {"name": "jaxseg.nets.decoders:UNetDecoder"},
+        "decoder": {"name": "jaxseg.nets.decoders:UNetDecoder", "widths": (128, 64, 32, 16)},
     }
     rate = config.optimizer.learning_rate
     config.optimizer = {

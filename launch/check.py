@@ -49,6 +49,7 @@ def main(argv: list[str]) -> None:
     add("--intensity", type=_pair, default=(), metavar="LOW,HIGH", help="values for 0 and 255")
     add("--val", type=float, default=0.1, help="share of train for a missing val (default: 0.1)")
     add("--limit", type=int, default=512, help="longest side of an example (default: 512)")
+    add("--scale", type=float, default=0.0, help="factor, then tiles; 0 (default): scale to fit")
     options = cli.parse_alone(arguments, argv)
     root = options.folder.expanduser()
     if not root.is_dir():

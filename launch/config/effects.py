@@ -61,6 +61,12 @@ RULES = (
         "configs/unet.py:folder, or name a function of yours in config.data.name",
     ),
     Rule(
+        ("data.fold",),
+        lambda values, facts: is_name(values["data.name"]),
+        "config.data.name={data} is a TFDS data set, whose parts are named by config.data.split "
+        "and config.eval.split, as train[20%:] and train[:20%]",
+    ),
+    Rule(
         ("data.data_dir",),
         lambda values, facts: not is_name(values["data.name"]),
         "it is for TFDS data sets, and config.data.name={data} is a function; give the folder "

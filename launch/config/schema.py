@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from launch.config import fold
 from launch.config.errors import UserError
 
 FLOAT32 = 3.4028234e38  # the largest number
@@ -43,6 +44,7 @@ IDENTITY = (
     "encoder",
     "data.name",
     "data.split",
+    "data.fold",
     "data.batch_size",
     "data.kwargs",
     "data.preprocess",
@@ -84,6 +86,9 @@ def defaults() -> ConfigDict:
                 # Where the user's own files lie; given to the user's function as `path`.
                 "path": "",
                 "split": "train",
+                # "2/5": train and val are divided anew into five parts, and the second is val;
+                # given to the user's function as `fold`. "" for the split as it is.
+                "fold": "",
                 "batch_size": 128,
                 # Arguments of the user's own function.
                 "kwargs": {},
@@ -183,6 +188,7 @@ def check_values(config: ConfigDict) -> None:
         raise UserError(f"config.seed must be in [0, 2^31), got {config.seed}")
     if config.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config.dtype must be float32 or bfloat16, got {config.dtype!r}")
+    fold.parse(config.data.fold)
     if not 0 <= config.data.damaged < 1:
         raise UserError(f"config.data.damaged is a share in [0, 1), got {config.data.damaged}")
     if config.nonfinite.action not in ("stop", "skip", "rollback"):

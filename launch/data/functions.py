@@ -24,7 +24,7 @@ def open_function(data, split: str, where: str = "config.data") -> Split:
         raise UserError(
             f"config.data.path: {data.name} reads a folder; give --config.data.path=DIR"
         )
-    spec = {"name": data.name, "split": split, **place, **data.kwargs}
+    spec = {"name": data.name, "split": split, **place, **_fold(data, where), **data.kwargs}
     records = by_name.instantiate(spec, where)
     title = f"{data.name} {split}"
     if not isinstance(records, Mapping):
@@ -39,3 +39,20 @@ def open_function(data, split: str, where: str = "config.data") -> Split:
     if len(set(sizes.values())) > 1:
         raise UserError(f"{where}.name: arrays of {data.name} differ in length: {sizes}")
     return Split(records, next(iter(sizes.values()), 0), title)
+
+
+def _fold(data, where):
+    """The argument `fold` of the user's function, where there is a fold."""
+    if not data.fold:
+        return {}
+    if not by_name.accepts(data.name, "fold", f"{where}.name"):
+        raise UserError(
+            f"config.data.fold={data.fold}: {data.name} takes no argument `fold`, so its data "
+            "cannot be divided; give no fold, or a function that takes one"
+        )
+    if "fold" in data.kwargs:
+        raise UserError(
+            f"config.data.fold={data.fold} and config.data.kwargs.fold={data.kwargs.fold}: give "
+            "the first alone"
+        )
+    return {"fold": data.fold}

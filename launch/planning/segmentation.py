@@ -107,7 +107,7 @@ def _open(section):
         raise UserError("config.data.path is missing: the folder with images and masks")
     path = Path(section.path).expanduser()
     given = section.kwargs.to_dict().items()
-    kwargs = {key: value for key, value in given if value is not None}
+    kwargs = {key: value for key, value in given if value is not None} | {"fold": section.fold}
     if isinstance(size := kwargs.get("size", (0, 0)), int):
         kwargs["size"] = (size, size)
     kwargs["size"] = tuple(kwargs.get("size", (0, 0)))
@@ -243,11 +243,16 @@ def _plan_steps(draft, minutes, memory_mib):
     reason = f"{minutes:g} minutes, {1e3 * measured.step:.0f} ms a step"
     draft.settle("steps", reason, {"train.steps": steps})
     stride = draft.config.train.steps_per_dispatch
-    every = max(stride, draft.config.train.steps // EVALUATIONS // (5 * stride) * 5 * stride)
+    every = draft.config.train.steps // EVALUATIONS
+    every = max(stride, every - every % (5 * stride if every >= 5 * stride else stride))
     draft.settle(
         "evaluation",
         f"{per_evaluation:.1f} s each",
-        {"log.every": every // 5 or 1, "checkpoint.every": every, "eval.every": every},
+        {
+            "log.every": every // 5 if every % (5 * stride) == 0 else every,
+            "checkpoint.every": every,
+            "eval.every": every,
+        },
         f"every {every} steps",
     )
     return draft.values
@@ -258,7 +263,9 @@ def _timed(draft, memory_mib):
     data = batches.open_data(draft.config.data, draft.config.data.split)
     size = sum(array.nbytes for array in (data.arrays or {}).values()) / 2**20
     small = data.arrays is not None and size <= RESIDENT_MIB
-    values = {"data.resident": small, "train.steps_per_dispatch": DISPATCHED if small else 1}
+    even = draft.config.train.steps % DISPATCHED == 0  # or 0, not yet planned
+    stride = DISPATCHED if small and even else 1
+    values = {"data.resident": small, "train.steps_per_dispatch": stride}
     where = "on the device" if small else "in files"
     draft.settle("steps at once", f"the examples, {size:,.0f} MiB, lie {where}", values)
     ready = {key: 1 for key in schema.POSITIVE if not schema.value_at(draft.config, key)}

@@ -105,13 +105,13 @@ def test_what_the_user_says_reaches_the_reading(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(check, "open_folder", lambda *given: asked.append(given) or 1 / 0)
     flags = "--classes=4 --ignore=7 --layout=folders --masks=_a,_b --values=threshold"
-    flags += " --orientation=stored --channels=5 --intensity=(3,9) --val=0.2 --limit=64"
+    flags += " --orientation=stored --channels=5 --intensity=(3,9) --val=0.2 --limit=64 --scale=0.5"
     for arguments in ([], flags.split()):
         with pytest.raises(ZeroDivisionError):
             check.main([str(tmp_path), *arguments])
     assert asked[0] == (tmp_path, Options())
     options = Options(
-        4, 7, (0, 0), 64, 0, "folders", "_a,_b", "threshold", "stored", 5, (3, 9), 0.2
+        4, 7, (0, 0), 64, 0.5, 0, "folders", "_a,_b", "threshold", "stored", 5, (3, 9), 0.2
     )
     assert asked[1] == (tmp_path, options)
 

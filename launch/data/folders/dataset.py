@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from launch import storage
+from launch.config import fold
 from launch.data import classes as labels
 from launch.data.bad_file import BadFile
 from launch.data.folders import examples, layouts, masks, reading, survey, tiles
@@ -129,6 +130,8 @@ def folder(
     channels: int = 0,
     intensity: tuple[float, ...] = (),
     val: float = 0.1,
+    fold: str = "",
+    group: str = "",
 ) -> Folder:
     """Opens one split of a folder of images and masks.
 
@@ -146,7 +149,7 @@ def folder(
       scale: 0 scales larger images down to fit. Another factor scales all images by it, and
         those that are then larger than `size` are cut into tiles, an example each. A tile
         shows what overlaps with its neighbours, but each pixel counts in one tile only.
-      seed, layout, masks, values, orientation, channels, intensity, val: see
+      seed, layout, masks, values, orientation, channels, intensity, val, fold, group: see
         `launch.data.folders.reading.Options`.
 
     Returns:
@@ -172,6 +175,8 @@ def folder(
         channels,
         tuple(intensity),
         val,
+        fold,
+        group,
     )
     opened = usable(open_folder(Path(path).expanduser(), options))
     chosen = select(opened.layout.splits, split, opened.root)
@@ -211,7 +216,8 @@ def open_folder(root: Path, options: Options) -> OpenedFolder:
     options.check()
     cache = storage.cache_dir() / "folders" / f"{root.name}-{_hash(root.absolute())}"
     chosen = tuple(filter(None, options.masks.split(",")))
-    layout = layouts.recognise(root, options.seed, options.layout, chosen, options.val)
+    drawing = options.val, fold.parse(options.fold), options.group
+    layout = layouts.recognise(root, options.seed, options.layout, chosen, *drawing)
     problems, table = [], None
     try:
         table = labels.read_table(root)
@@ -220,7 +226,10 @@ def open_folder(root: Path, options: Options) -> OpenedFolder:
     colours = tuple(table.colours.items()) if table else ()
     rule = masks.MaskRule(options.values, colours, tuple(layout.ids.items()))
     try:
-        contents = survey.survey(layout.pairs, rule, cache, stamp(layout.pairs, root))
+        pairs = sorted(layout.pairs, key=lambda pair: pair.image)  # in one order for all folds
+        surveyed = survey.survey(pairs, rule, cache, stamp(pairs, root))
+        by_pair = dict(zip(pairs, surveyed, strict=True))
+        contents = [by_pair[pair] for pair in layout.pairs]
     except BadFile as bad:  # a link to a file that does not exist
         return OpenedFolder(root, layout, table, rule, [], None, [*layout.problems, bad], cache)
     read, more = reading.decide(root, layout, table, contents, options, rule)

@@ -5,8 +5,9 @@ import hashlib
 import os
 from pathlib import Path
 
+from launch.config.fold import Fold
 from launch.data.bad_file import BadFile
-from launch.data.folders import endings, listing, pairs, split_lists
+from launch.data.folders import endings, folds, listing, pairs, split_lists
 from launch.data.folders.pairs import Pair
 from launch.data.stock import CITYSCAPES
 
@@ -28,6 +29,7 @@ class Layout:
       ids: {id in the files: class}, all others being void; {} where the ids are the classes.
       notes: what is left out, for people.
       problems: what makes the folder unusable.
+      fold: which part of train and val is held out as val; None where neither is divided.
     """
 
     kind: str = ""
@@ -38,6 +40,7 @@ class Layout:
     ids: dict[int, int] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     problems: list[BadFile] = dataclasses.field(default_factory=list)
+    fold: Fold | None = None
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -51,6 +54,8 @@ def recognise(
     layout: str = "",
     masks: tuple[str, ...] = (),
     val: float = 0.1,
+    fold: Fold | None = None,
+    group: str = "",
 ) -> Layout:
     """Finds the images and masks of a folder, however it is arranged.
 
@@ -60,6 +65,8 @@ def recognise(
       layout: the kind to take where several fit; see `Layout.kind`.
       masks: the masks to take where images have several, see `pairs.match`.
       val: share of `train` that becomes `val` where there is none.
+      fold: divides train and val anew, in place of `val`; None for the splits as they are.
+      group: what keeps images together in a fold, see `folds.divide`.
 
     Returns:
       The layout; with problems where none fits, several fit, or files lack a partner.
@@ -81,7 +88,8 @@ def recognise(
         return Layout(problems=[BadFile(root, f"may be read in several ways ({titles})", fix)])
     (result,) = found.values()
     if not result.problems or result.splits:
-        _divide(root, result, seed, val)
+        result.fold = fold
+        _divide(root, result, seed, val, group)
     return result
 
 
@@ -162,7 +170,7 @@ def _layout(kind, title, matched):
     )
 
 
-def _divide(root, result, seed, val):
+def _divide(root, result, seed, val, group):
     """Orders the splits; what no folder says is taken from lists, or drawn."""
     undivided = result.splits.pop("", [])
     named = {split: result.splits[split] for split in ORDER if split in result.splits}
@@ -180,7 +188,13 @@ def _divide(root, result, seed, val):
         for pair in undivided:
             named[{0: "val", 1: "test"}.get(_draw(pair, seed)[0] % 10, "train")].append(pair)
     train = named.get("train", [])
-    if val and not named.get("val") and len(train) > 1:
+    if result.fold:
+        try:
+            pool = [*train, *named.get("val", [])]
+            named["train"], named["val"] = folds.divide(root, pool, result.fold, seed, group)
+        except BadFile as bad:
+            result.problems.append(bad)
+    elif val and not named.get("val") and len(train) > 1:
         share = lambda pair: int.from_bytes(_draw(pair, seed)[1:5], "big") / 2**32
         taken = [pair for pair in train if share(pair) < val] or [min(train, key=share)]
         named["val"] = taken

@@ -10,7 +10,7 @@ import numpy as np
 from launch.data import classes as labels
 from launch.data import images
 from launch.data.bad_file import BadFile
-from launch.data.folders import doubts, masks, tiles
+from launch.data.folders import doubts, folds, masks, tiles
 from launch.data.folders.layouts import Layout
 from launch.data.folders.masks import VALUES
 from launch.data.folders.survey import Contents
@@ -36,6 +36,9 @@ class Options:
       channels: of the images; 0 to find out.
       intensity: (low, high), the values that become 0 and 255; () to find out.
       val: share of `train` that becomes `val` where there is none.
+      fold: "2/5" divides train and val anew into five parts, and the second is `val`.
+      group: a regular expression whose first group, found in the paths of images, is common to
+        those that stay in one part; see `folds.divide`.
     """
 
     classes: int = 0
@@ -51,6 +54,8 @@ class Options:
     channels: int = 0
     intensity: tuple[float, ...] = ()
     val: float = 0.1
+    fold: str = ""
+    group: str = ""
 
     def check(self) -> None:
         """Refuses arguments that are out of range.
@@ -76,6 +81,9 @@ class Options:
             raise ValueError(f"orientation must be upright or stored, got {self.orientation!r}")
         if not 0 <= self.val < 1:
             raise ValueError(f"val must be a share in [0, 1), got {self.val}")
+        if self.fold and self.val != Options.val:
+            raise ValueError(f"val={self.val} has no effect: fold={self.fold} decides what is val")
+        folds.check(self.fold, self.group)
         if self.channels < 0:
             raise ValueError(f"channels must be 1 or more, or 0 to find out, got {self.channels}")
         low_high = self.intensity
@@ -212,9 +220,7 @@ def describe(root, layout, table, contents, reading: Reading, sizes) -> tuple[st
       reading: the reading.
       sizes: (height, width) of each image as it is used.
     """
-    parts = ", ".join(f"{split} {len(part):,}" for split, part in layout.splits.items())
-    drawn = "; divided 80/10/10 by a hash of the names, as no split is given" * layout.drawn
-    lines = [f"{len(layout.pairs):,} pairs: {parts}{drawn}", f"layout: {layout.title}"]
+    lines = [f"{len(layout.pairs):,} pairs{_splits(layout)}", f"layout: {layout.title}"]
     lines += [f"        {note}" for note in layout.notes]
     common = Counter(sizes).most_common(4)
     more = f" and {len(set(sizes)) - 4} other sizes" if len(set(sizes)) > 4 else ""
@@ -256,6 +262,17 @@ def describe(root, layout, table, contents, reading: Reading, sizes) -> tuple[st
     )
     lines.append(f"masks:  {meaning}{void}")
     return tuple(lines)
+
+
+def _splits(layout):
+    """The sizes of the splits, and how they came about where they are drawn."""
+    if layout.fold:
+        sizes = ", ".join(f"{len(part):,} {split}" for split, part in layout.splits.items())
+        drawn = ", test a tenth as no split is given" * layout.drawn
+        return f", fold {layout.fold.part} of {layout.fold.parts}: {sizes}{drawn}"
+    sizes = ", ".join(f"{split} {len(part):,}" for split, part in layout.splits.items())
+    drawn = "; divided 80/10/10 by a hash of the names, as no split is given" * layout.drawn
+    return f": {sizes}{drawn}"
 
 
 def _channels(contents, reading):

@@ -20,6 +20,7 @@ def test_a_shipped_config_has_no_key_without_effect(spec):
     ("values", "needed"),
     [
         ({"data.path": "x"}, FUNCTION),
+        ({"data.fold": "2/5"}, FUNCTION),
         ({"data.data_dir": "x"} | FUNCTION, {"data.name": "mnist:3.0.1"}),
         ({"data.kwargs.size": 3}, FUNCTION),
         ({"data.resident_mib": 5}, {"data.resident": True}),

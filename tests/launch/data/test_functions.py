@@ -66,3 +66,18 @@ def test_what_records_say_of_themselves_is_kept():
 def test_bad_names_are_named(changes, split, message):
     with pytest.raises(UserError, match=message):
         sources.open_split(data_config(**changes), split)
+
+
+def folded(split, fold="none"):
+    return [{"x": np.array(list(map(int, fold.split("/"))))}] if "/" in fold else [{"x": 0}] * 9
+
+
+def test_a_function_that_takes_a_fold_is_given_it():
+    split = functions.open_function(data_config(name=f"{HERE}:folded", fold="2/5"), "train")
+    assert split[0]["x"].tolist() == [2, 5]
+    assert functions.open_function(data_config(name=f"{HERE}:folded"), "train").size == 9
+    twice = data_config(name=f"{HERE}:folded", fold="2/5", kwargs={"fold": "1/5"})
+    with pytest.raises(UserError, match=r"data\.fold=2/5 and config\.data\.kwargs\.fold=1/5: give"):
+        functions.open_function(twice, "train")
+    with pytest.raises(UserError, match="test_functions:own_records takes no argument `fold`"):
+        functions.open_function(data_config(name=f"{HERE}:own_records", fold="2/5"), "train")

@@ -108,6 +108,13 @@ def test_given_steps_are_reported_in_eighths(root):
     assert (config.train.steps, config.eval.every, config.log.every) == (400, 50, 10)
 
 
+@pytest.mark.parametrize(("steps", "stride", "every"), [(100, 10, 10), (75, 1, 5), (8, 1, 1)])
+def test_any_number_of_steps_is_reported(root, steps, stride, every):
+    config = plan(root, f"--config.train.steps={steps}")
+    assert (config.train.steps_per_dispatch, config.eval.every) == (stride, every)
+    assert config.eval.every % config.log.every == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

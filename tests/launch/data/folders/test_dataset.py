@@ -305,3 +305,34 @@ def test_camvid(tmp_path):
     assert set(found) <= {*range(11), 255}
     with pytest.raises(BadFile, match=r"names 11 classes, but masks hold 12.*give ignore=11"):
         folder("val", tmp_path)
+
+
+def test_folds_differ_in_their_files_and_in_nothing_else(tmp_path):
+    """And their files are surveyed once, as they are the same."""
+    for number in range(6):
+        image, mask = example(number)
+        split = "val" if number < 2 else "train"
+        save(tmp_path / "d" / split / "images" / f"{number}.png", image)
+        save(tmp_path / "d" / split / "masks" / f"{number}.png", mask)
+    opened = [folder("val", tmp_path / "d", fold=f"{part}/3") for part in (1, 2, 3)]
+    files = [one.files for one in opened]
+    assert {len(part) for part in files} == {4}
+    assert len(set().union(*files)) == 12
+    assert len({one.fingerprint for one in opened}) == 3
+    lines = [one.reading.lines[0] for one in opened]
+    assert lines[1] == "6 pairs, fold 2 of 3: 4 train, 2 val"
+    assert {one.reading.lines[1:] for one in opened} == {opened[0].reading.lines[1:]}
+    for one in opened:
+        numbers = [int(pair.image.stem) for pair in one.pairs]
+        np.testing.assert_array_equal(one[0]["image"], example(numbers[0])[0])
+        assert {one.root / name for name in one.inventory} == {pair.image for pair in one.pairs}
+    assert len(list(opened[0].folder.glob("survey-*.json"))) == 1
+
+
+def test_what_has_no_effect_beside_a_fold_is_refused(root):
+    with pytest.raises(ValueError, match=r"val=0\.2 has no effect: fold=1/2 decides what is val"):
+        folder("train", root, fold="1/2", val=0.2)
+    with pytest.raises(ValueError, match="has no effect without a fold"):
+        folder("train", root, group="(a)")
+    with pytest.raises(BadFile, match="train and val have 3 images: too few for 4 folds"):
+        folder("train", root, fold="1/4")

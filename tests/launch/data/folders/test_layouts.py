@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from launch.config.fold import Fold
 from launch.data.folders import layouts
 
 
@@ -297,3 +298,31 @@ def test_names_that_are_no_text_are_divided(tmp_path):
         touch(tmp_path / "images" / name)
         touch(tmp_path / "masks" / name)
     assert sorted(pair.name for pair in layouts.recognise(tmp_path).pairs) == ["a", "b", "\udcff"]
+
+
+def test_a_fold_divides_train_and_val_and_leaves_test(tmp_path):
+    for split, count in (("train", 7), ("val", 3), ("test", 4)):
+        for number in range(count):
+            put(tmp_path, *(f"{split}/{kind}/{split}{number}.png" for kind in ("images", "masks")))
+    held_out, plain = [], layouts.recognise(tmp_path)
+    for part in range(1, 6):
+        found = layouts.recognise(tmp_path, fold=Fold(part, 5))
+        assert (found.problems, found.fold, list(found.splits)) == ([], (part, 5), [*plain.splits])
+        assert found.splits["test"] == plain.splits["test"]
+        assert (len(found.splits["train"]), len(found.splits["val"])) == (8, 2)
+        held_out += found.splits["val"]
+    assert set(held_out) == {*plain.splits["train"], *plain.splits["val"]}
+    (bad,) = layouts.recognise(tmp_path, fold=Fold(1, 11)).problems
+    assert bad.problem == "train and val have 10 images: too few for 11 folds"
+
+
+def test_a_fold_needs_no_val_and_divides_what_is_drawn(tmp_path):
+    for number in range(40):
+        put(tmp_path, f"images/{number}.png", f"masks/{number}.png")
+    drawn, found = (layouts.recognise(tmp_path, fold=fold) for fold in (None, Fold(2, 4)))
+    assert found.splits["test"] == drawn.splits["test"]
+    assert abs(len(found.splits["val"]) - (40 - len(drawn.splits["test"])) / 4) < 1
+    assert found.notes == []
+    by_ten = layouts.recognise(tmp_path, fold=Fold(1, 3), group=r"(\d)\d?\.png")
+    tens = [{pair.name[0] for pair in by_ten.splits[split]} for split in ("train", "val")]
+    assert not tens[0] & tens[1]
