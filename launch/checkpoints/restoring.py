@@ -32,22 +32,24 @@ def restore(folder: Path, step: int, template: Any) -> Any:
         return reader.restore(path, template)
 
 
-def restore_params(folder: Path, step: int, template: Any) -> tuple[Any, list[str]]:
-    """Loads what fits of the `params` of a step; the optimiser of that run does not matter.
+def restore_fitting(
+    folder: Path, step: int, template: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Loads what fits of some fields of a step; the optimiser of that run does not matter.
 
     Args:
       folder: a run's checkpoints folder.
       step: a step that `newest_whole` or `check_whole` has checked.
-      template: the parameters as ShapeDtypeStructs with shardings.
+      template: {field of the state: its arrays, as ShapeDtypeStructs with shardings}.
 
     Returns:
-      The parameters, with the structure, shapes and shardings of the template, None in place of
-      those that do not fit; and a line for each of these, and of what is not taken.
+      The fields, with the structure, shapes and shardings of the template, None in place of
+      arrays that do not fit; and a line for each of these, and of what is not taken.
 
     Raises:
       UserError: nothing fits.
     """
-    path, item = state_files.for_orbax(folder / str(step) / "state"), {"params": template}
+    path, item = state_files.for_orbax(folder / str(step) / "state"), template
     with ocp.StandardCheckpointer() as reader:
         saved = _shapes(reader.metadata(path).item_metadata.tree)
     here = _shapes(item)
@@ -60,7 +62,7 @@ def restore_params(folder: Path, step: int, template: Any) -> tuple[Any, list[st
     ]
     if len(lines) == len(here):
         raise UserError(f"checkpoint {path} has no parameters that fit: {'; '.join(lines[:3])}")
-    names = {name for name in saved if name.startswith("params/")}
+    names = {name for name in saved if name.partition("/")[0] in template}
     lines += [f"{name} of that run is not used" for name in sorted(names - here.keys())]
     fits = jax.tree_util.tree_map_with_path(
         lambda place, leaf: saved.get(_name(place)) == leaf.shape, item
@@ -71,8 +73,9 @@ def restore_params(folder: Path, step: int, template: Any) -> tuple[Any, list[st
     restore_args = jax.tree.map(lambda fit, how: how if fit else plain, fits, wanted)
     args = ocp.args.PyTreeRestore(item=fitting, restore_args=restore_args, partial_restore=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        params = reader.restore(path, args=args)["params"]
-    return jax.tree.map(lambda fit, leaf: leaf if fit else None, fits["params"], params), lines
+        restored = reader.restore(path, args=args)
+    found = {field: restored[field] for field in template}
+    return jax.tree.map(lambda fit, leaf: leaf if fit else None, fits, found), lines
 
 
 def _check_tree(path, template):

@@ -86,6 +86,10 @@ def build(
         validate.trace(name, "train_step", task.train_step, state, rows, rng)
         # Its optimiser averages over an axis that exists only inside pmap.
         task = validate.with_optional_fields(make(axis_name="devices")[0], name)
+        from launch.engine import pmap_steps  # which few runs take
+
+        step = pmap_steps.with_common_statistics(task.train_step)
+        task = task._replace(train_step=step)
     augment = _augmentations(config.data.augment)
     if augment and training:
         function = partial(compiled_steps.augmented, augment)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +48,32 @@ def compile_step(one: Callable, mesh: Mesh, layout: Any) -> tuple[Callable, ...]
         return jax.jit(partial(jax.tree.map, copy), out_shardings=stacked)(state)
 
     return train, run.lower, put_feed, load, lambda state: jax.device_put(first(state), layout)
+
+
+def with_common_statistics(train_step: Callable) -> Callable:
+    """A training step whose batch norms see the rows of all devices, as under `jit`.
+
+    Args:
+      train_step: (state, batch, rng) -> (state, sums), for the rows of one device.
+
+    Returns:
+      The same, to be called where the axis "devices" is mapped.
+    """
+
+    def step(*arguments):
+        with nn.intercept_methods(_over_devices):
+            return train_step(*arguments)
+
+    return step
+
+
+def _over_devices(call, args, kwargs, context):
+    """Calls a method of a module; a batch norm learns of the axis first."""
+    module = context.module
+    if isinstance(module, nn.BatchNorm) and module.axis_name is None:
+        # Flax makes this module anew in each trace; its fields are frozen for users alone.
+        object.__setattr__(module, "axis_name", "devices")
+    return call(*args, **kwargs)
 
 
 def _step(one, state, batch, step):

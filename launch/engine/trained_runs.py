@@ -183,6 +183,8 @@ def _best_whole(folder, best, rule):
 def with_params_of(source: str, state: Any, template: Any) -> Any:
     """A state with the parameters of another run; those that do not fit stay as they are.
 
+    Statistics of batch norms come with them.
+
     Args:
       source: WORKDIR (its newest step) or WORKDIR:STEP, where STEP may be "best".
       state: a fresh state with a field `params`.
@@ -202,15 +204,18 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
     step = int(step) if step.isdecimal() else step
     best = "" if step == "newest" else run_config.read_config(workdir).checkpoint.best
     step, _ = choose_step(folder, step, best)
-    params = getattr(template, "params", None)
-    if params is None:
+    if not hasattr(template, "params"):
         raise UserError("config.init_from needs a task whose state has a field `params`")
     logger.info(f"parameters from step {step} of {folder.parent}")
-    taken, others = restoring.restore_params(folder, step, params)
+    fields = ("params", "batch_stats") if getattr(template, "batch_stats", None) else ("params",)
+    wanted = {field: getattr(template, field) for field in fields}
+    taken, others = restoring.restore_fitting(folder, step, wanted)
     for line in others:
         logger.warning(f"config.init_from: {line}")
     choose = lambda fresh, other: fresh if other is None else other
-    return state._replace(params=jax.tree.map(choose, state.params, taken))
+    return state._replace(
+        **{field: jax.tree.map(choose, getattr(state, field), taken[field]) for field in fields}
+    )
 
 
 def _read(workdir, step, template, choose):

@@ -16,9 +16,11 @@ def test_a_saved_state_comes_back(saved):
 
 
 def test_parameters_alone_can_be_restored(saved):
-    found, others = restoring.restore_params(saved, 30, template().params)
+    found, others = restoring.restore_fitting(saved, 30, {"params": template().params})
     assert others == []
-    np.testing.assert_array_equal(found["net"]["kernel"], state_of(30).params["net"]["kernel"])
+    np.testing.assert_array_equal(
+        found["params"]["net"]["kernel"], state_of(30).params["net"]["kernel"]
+    )
 
 
 def test_another_model_is_refused_by_leaf(saved):
@@ -33,15 +35,18 @@ def test_another_model_is_refused_by_leaf(saved):
 
 def test_parameters_that_do_not_fit_are_left_out_and_said(saved):
     net, wider = template().params["net"], jax.ShapeDtypeStruct((30, 5), jnp.float32)
-    found, others = restoring.restore_params(saved, 10, {"net": net | {"scale": wider}})
+    fitting = lambda net: restoring.restore_fitting(saved, 10, {"params": {"net": net}})
+    found, others = fitting(net | {"scale": wider})
     assert others == ["params/net/scale is not there"]
-    assert found["net"]["scale"] is None
-    np.testing.assert_array_equal(found["net"]["kernel"], state_of(10).params["net"]["kernel"])
+    assert found["params"]["net"]["scale"] is None
+    np.testing.assert_array_equal(
+        found["params"]["net"]["kernel"], state_of(10).params["net"]["kernel"]
+    )
     rest = {key: leaf for key, leaf in net.items() if key != "kernel"}
-    _, others = restoring.restore_params(saved, 10, {"net": rest | {"other": wider}})
+    _, others = fitting(rest | {"other": wider})
     assert others == ["params/net/other is not there", "params/net/kernel of that run is not used"]
     with pytest.raises(UserError, match=r"no parameters that fit: params/net/kernel is \[30, 4\]"):
-        restoring.restore_params(saved, 10, {"net": {"kernel": wider}})
-    found, others = restoring.restore_params(saved, 10, {"net": net | {"kernel": wider}})
+        fitting({"kernel": wider})
+    found, others = fitting(net | {"kernel": wider})
     assert others == ["params/net/kernel is [30, 4] there and [30, 5] here"]
-    assert found["net"]["kernel"] is None
+    assert found["params"]["net"]["kernel"] is None

@@ -17,8 +17,8 @@ def test_no_part_of_a_path_is_a_pattern(tmp_path, name):
     assert checkpoints.newest_whole(folder) == 1
     found = restoring.restore(folder, 1, states.template())
     np.testing.assert_array_equal(found.params["net"]["kernel"], 1)
-    found, _ = restoring.restore_params(folder, 1, states.template().params)
-    np.testing.assert_array_equal(found["net"]["kernel"], 1)
+    found, _ = restoring.restore_fitting(folder, 1, {"params": states.template().params})
+    np.testing.assert_array_equal(found["params"]["net"]["kernel"], 1)
 
 
 def test_files_of_folders_that_a_pattern_would_match_are_left_out(tmp_path):

@@ -3,6 +3,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -52,3 +53,32 @@ def test_devices_add_their_sums_and_average_what_is_not_a_gradient():
 
 def test_a_state_without_such_fields_stays_as_it_is():
     assert pmap_steps._mean_statistics({"batch_stats": 1}) == {"batch_stats": 1}
+
+
+def test_batch_norms_see_the_rows_of_all_devices():
+    net = nn.Sequential([nn.Dense(3), nn.BatchNorm(False, momentum=0.5), nn.Dense(2)])
+    x = 1.0 + jax.random.normal(jax.random.key(0), (8, 4))
+    variables = net.init(jax.random.key(1), x)
+
+    def step(state, batch, rng):
+        del rng
+
+        def loss(params):
+            given = {"params": params, "batch_stats": state["batch_stats"]}
+            y, changed = net.apply(given, batch, mutable=["batch_stats"])
+            return jnp.mean(y**2), changed
+
+        grads, changed = jax.grad(loss, has_aux=True)(state["params"])
+        return {"params": grads, **changed}, {}
+
+    whole, _ = step(variables, x, None)
+    common = pmap_steps.with_common_statistics(step)
+
+    def on_device(rows):
+        state = common(variables, rows, None)[0]
+        return state | {"params": jax.lax.pmean(state["params"], "devices")}
+
+    shared = jax.pmap(on_device, "devices")(x.reshape(4, 2, 4))
+    for expected, found in zip(jax.tree.leaves(whole), jax.tree.leaves(shared), strict=True):
+        for device in range(4):
+            np.testing.assert_allclose(found[device], expected, rtol=1e-5, atol=1e-6)
