@@ -28,7 +28,9 @@ class Task(NamedTuple):
       eval_step: (state, batch, rng) -> sums; fast, runs during training.
       finish: (sums as numpy float64) -> {name: float}, with a "loss".
       figures: (state, batch, rng) -> {name: images}, images [N, H, W, C], or
-        [rows, columns, H, W, C] for a fixed layout; uint8, or float in [0, 1].
+        [rows, columns, H, W, C] for a fixed layout; uint8, or float in [0, 1]. Images by
+        the names "NAME/COLUMN" become one picture with titles; its columns truth and
+        prediction are ids, K where void.
 
     Optional, None where a task has none:
       score_step: as eval_step, but thorough and slow, for the evaluation of a finished

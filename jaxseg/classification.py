@@ -188,7 +188,7 @@ def loss_and_sums(
 def figures(
     model: Model, state: training.State, batch: dict, rng: jax.Array
 ) -> dict[str, jax.Array]:
-    """Frames each image in green where its predicted class is right, else in red.
+    """Frames each image in blue where its predicted class is right, else in vermilion.
 
     Args:
       model: the model.
@@ -243,7 +243,7 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
 
 
 def framed(image: jax.Array, right: jax.Array) -> jax.Array:
-    """Draws a frame of two pixels around images, green where right and red where not.
+    """Draws a frame of two pixels around images, blue where right and vermilion where not.
 
     Args:
       image: uint8 [B, H, W, C].
@@ -252,8 +252,8 @@ def framed(image: jax.Array, right: jax.Array) -> jax.Array:
     Returns:
       uint8 [B, H + 4, W + 4, 3].
     """
-    green, red = (jnp.asarray([c], jnp.uint8) for c in (pictures.RIGHT, pictures.WRONG))
-    frame = jnp.where(right[:, None], green, red)
+    good, bad = (jnp.asarray([c], jnp.uint8) for c in (pictures.RIGHT, pictures.WRONG))
+    frame = jnp.where(right[:, None], good, bad)
     height, width = image.shape[1:3]
     border = jnp.ones((height + 4, width + 4), bool).at[2:-2, 2:-2].set(False)
     inner = jnp.pad(pictures.rgb(image), ((0, 0), (2, 2), (2, 2), (0, 0)))

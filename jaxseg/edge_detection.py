@@ -309,7 +309,7 @@ def predict(
 def figures(
     model: Model, state: training.State, batch: dict, rng: jax.Array
 ) -> dict[str, jax.Array]:
-    """Shows image, share of the annotators and prediction of the first four examples.
+    """Gives image, share of the annotators and prediction of the first four examples.
 
     Args:
       model: the model.
@@ -318,13 +318,15 @@ def figures(
       rng: not used.
 
     Returns:
-      {"edges": uint8 [min(B, 4), 3, H, W, 3]}.
+      {"edges/image": uint8 [N, H, W, 3], "edges/annotators": uint8 [N, H, W, 1],
+      "edges/prediction": float32 [N, H, W, 1] in [0, 1]} with N = min(B, 4).
     """
     first = jax.tree.map(lambda leaf: leaf[:4], batch)
-    strength = predict(model, state, first, rng)["strength"][..., None]
-    shown = pictures.rgb(first["image"]), first["edges"], strength * 255.0
-    columns = [pictures.rgb(column.astype(jnp.uint8)) for column in shown]
-    return {"edges": jnp.stack(columns, axis=1)}
+    return {
+        "edges/image": pictures.rgb(first["image"]),
+        "edges/annotators": first["edges"],
+        "edges/prediction": predict(model, state, first, rng)["strength"][..., None],
+    }
 
 
 def _check_example(example):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 IGNORED = (128, 128, 128)
-RIGHT, WRONG = (60, 140, 70), (230, 40, 40)
+# Blue and vermilion of Okabe and Ito (2008), which people with any colour vision tell apart.
+RIGHT, WRONG = (0, 114, 178), (213, 94, 0)
 
 
 def palette(classes: int = 256) -> np.ndarray:
@@ -65,29 +66,6 @@ def overlay(
     shown = ((labels > 0).astype(jnp.float32) * alpha)[..., None]
     colours = coloured(labels, ignore).astype(jnp.float32)
     return jnp.round(picture * (1 - shown) + shown * colours).astype(jnp.uint8)
-
-
-def comparison(image, truth, prediction, ignore: int = 255) -> jax.Array:
-    """Puts image, truth, prediction and errors side by side.
-
-    Wrong pixels are red, right ones green, ignored ones grey.
-
-    Args:
-      image: uint8 [B, H, W, C].
-      truth: integer ids [B, H, W].
-      prediction: integer ids [B, H, W].
-      ignore: id of pixels of the truth that do not count.
-
-    Returns:
-      uint8 [B, 4, H, W, 3].
-    """
-    errors = jnp.where(
-        (truth == ignore)[..., None],
-        jnp.uint8(IGNORED),
-        jnp.where((truth == prediction)[..., None], jnp.uint8(RIGHT), jnp.uint8(WRONG)),
-    )
-    columns = rgb(image), overlay(image, truth, ignore), overlay(image, prediction, ignore), errors
-    return jnp.stack(columns, axis=1)
 
 
 def rgb(image: jax.Array) -> jax.Array:

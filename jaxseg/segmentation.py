@@ -15,7 +15,7 @@ import optax
 
 from jaxseg import examples, labels, losses, pictures, segmenter, training
 from jaxseg.inference import posterior
-from jaxseg.metrics import contours, pixel_scores
+from jaxseg.metrics import contours, example_scores, pixel_scores
 from jaxseg.segmenter import Model
 from jaxseg.task import Task
 
@@ -174,14 +174,20 @@ def eval_step(model: Model, state: State, batch: dict, rng: jax.Array, thorough=
       thorough: whether to add the scores of contours.
 
     Returns:
-      The sums of `train_step`; with `thorough` also "contours".
+      The sums of `train_step`, and "example_scores", {"mean_iou": [N, 2]}, see
+      `metrics.example_scores`; with `thorough` also "contours".
     """
     logits = segmenter.apply(model, training.ema_variables(state), batch, rng)[0][0]
     terms = segmenter.supervised_loss(model, (logits,), batch)
     sums = segmenter.sums_of(model, logits, terms, batch)
+    guess, target = jnp.argmax(jax.nn.softmax(logits), -1), segmenter.truth(model, batch)
+    counts = jax.vmap(pixel_scores.confusion)(guess, target)
+    sums["confusion"] = jnp.sum(counts, 0)  # in place of the count of all pixels at once
+    sums["example_scores"] = {
+        "mean_iou": example_scores.table(example_scores.mean_iou(counts), batch["index"])
+    }
     if thorough:
-        target = segmenter.truth(model, batch)
-        sums["contours"] = contours.contour_sums(jnp.argmax(logits, -1), target)
+        sums["contours"] = contours.contour_sums(guess, target)
     return sums
 
 
@@ -225,22 +231,28 @@ def predict(model: Model, state: State, batch: dict, rng: jax.Array) -> dict[str
 
 
 def figures(model: Model, state: State, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
-    """Shows image, truth, prediction and errors of the first eight examples.
+    """Gives image, truth and prediction of the first eight examples, to be drawn side by side.
 
     Args:
       model: the model; its `passes` are not used.
       state: the state.
-      batch: as of `train_step`; rows that only fill up the batch are black.
+      batch: as of `train_step`.
       rng: a key; without effect, as dropout is off.
 
     Returns:
-      {"predictions": uint8 [min(B, 8), 4, H, W, 3]}.
+      {"predictions/image": uint8 [N, H, W, 3]; "predictions/truth", "predictions/prediction":
+      ids [N, H, W, 1], uint8, or float32 where K > 255} with N = min(B, 8). A pixel of the
+      truth that does not count has the id K.
     """
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
     guess = jnp.argmax(predict(model._replace(passes=0), state, first, rng)["probability"], -1)
-    ids = first["segmentation"][..., 0].astype(jnp.int32)
-    rows = pictures.comparison(first["image"], ids, guess, model.ignore)
-    return {"predictions": rows * first["mask"][:, None, None, None, None].astype(rows.dtype)}
+    target, kind = segmenter.truth(model, first), jnp.uint8 if model.classes < 256 else jnp.float32
+    truth = jnp.where(target.valid > 0, target.labels, model.classes)
+    return {
+        "predictions/image": pictures.rgb(first["image"]),
+        "predictions/truth": truth.astype(kind)[..., None],
+        "predictions/prediction": guess.astype(kind)[..., None],
+    }
 
 
 def prior(state: State) -> jax.Array:

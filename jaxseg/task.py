@@ -27,10 +27,14 @@ class Task(NamedTuple):
     Attributes:
       init: (rng, batch) -> state, any pytree of arrays.
       train_step: (state, batch, rng) -> (state, sums).
-      eval_step: (state, batch, rng) -> sums; cheap, runs during training.
+      eval_step: (state, batch, rng) -> sums; cheap, runs during training. The sum
+        `example_scores`, {name: [N, 2]}, may hold at the row of each example its score,
+        larger is better, and 1; figures then show the worst, typical and best examples.
       finish: (sums as numpy float64) -> {name: float}, with a "loss".
       figures: (state, batch, rng) -> {name: images}, images [N, H, W, C], or
-        [rows, columns, H, W, C] for a fixed layout; uint8, or float in [0, 1].
+        [rows, columns, H, W, C] for a fixed layout; uint8, or float in [0, 1]. Images by
+        the names "NAME/COLUMN" become one picture with titles; its columns truth and
+        prediction are ids, K where void.
 
     Optional; None where a task does not have the function:
       score_step: like eval_step but thorough, for the evaluation of a finished run;

@@ -1,15 +1,17 @@
 """The evaluation of a run during its training."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
 from launch.data import batches
-from launch.engine import experiments, sharding
+from launch.engine import compiled_steps, experiments, sharding
 from launch.reporting.metrics_writer import MetricsWriter
 
 SHOWN = 64  # at most so many examples are given to the task's `figures`
+EXAMPLE_SCORES = "example_scores"  # of the sums of `eval_step`: {name: [N, 2]}, see jaxseg.task
 
 
 class Monitor(NamedTuple):
@@ -77,8 +79,6 @@ class Evaluator:
         self._experiment, self._data, self._split = experiment, data, split
         self._batch_size, self._metrics, self._monitor = batch_size, metrics, monitor
         self._check_collapse = check_collapse
-        rows = sharding.round_up(min(batch_size, SHOWN, data.split.size), experiment.mesh)
-        self._shown = next(batches.eval_batches(data, rows, *sharding.process_place()))
 
     def __call__(self, state: Any, step: int) -> tuple[dict[str, float], Any]:
         """Evaluates and reports.
@@ -97,12 +97,40 @@ class Evaluator:
         return self._report(replacement, step), replacement
 
     def _report(self, state, step):
-        experiment = self._experiment
-        values = experiments.evaluate(
-            experiment, state, self._data, self._batch_size, experiment.compiled.eval_step
-        )
+        experiment, parts = self._experiment, []
+
+        def eval_step(state, batch):
+            sums = experiment.compiled.eval_step(state, batch)
+            parts.append(sums.get(EXAMPLE_SCORES))
+            return sums
+
+        values = experiments.evaluate(experiment, state, self._data, self._batch_size, eval_step)
         values |= self._monitor.scores(state)
         self._metrics.write(step, self._split, values)
-        images = experiment.compiled.figures(state, experiment.compiled.put_batch(self._shown))
-        self._metrics.write_images(step, jax.device_get(images))
+        self._metrics.write_images(step, self._figures(state, step, values, parts))
         return values
+
+    def _figures(self, state, step, values, parts):
+        """The figures of the examples that scores choose, or of the first ones without scores."""
+        compiled, chosen, batch = self._experiment.compiled, [], None
+        if parts[0]:
+            from launch.engine import chosen_examples  # which few tasks have
+
+            ((score, table),) = compiled_steps.total(jax.device_get(parts)).items()
+            mesh = self._experiment.mesh
+            chosen, batch = chosen_examples.choose(self._data, table, score, mesh)
+        batch = self._first if batch is None else batch
+        images = jax.device_get(compiled.figures(state, compiled.put_batch(batch)))
+        if any("/" in name for name in images):
+            from launch.engine import chosen_examples
+
+            heading = f"step {step:,}, {self._split}"
+            images = chosen_examples.draw(images, chosen, self._data, values, heading)
+        return images
+
+    @functools.cached_property
+    def _first(self):
+        """This process's rows of the first examples."""
+        rows = min(self._batch_size, SHOWN, self._data.split.size)
+        rows = sharding.round_up(rows, self._experiment.mesh)
+        return next(batches.eval_batches(self._data, rows, *sharding.process_place()))

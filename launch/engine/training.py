@@ -140,7 +140,7 @@ def train_attempt(
         writer = CheckpointWriter(folder, keep, best, good, place.check_held, place.sync)
         stack.enter_context(contextlib.closing(writer))
         batch, before = config.data.batch_size, checkpoints.record(folder, start)
-        sinks = partial(standard_sinks, place.local_path, start, steps, batch, before)
+        sinks = partial(standard_sinks, place.local_path, start, steps, batch, before, best)
         metrics = MetricsWriter(sinks() if group.is_process_zero else ())
         stack.enter_context(contextlib.closing(metrics))
         if rule or config.nonfinite.action == "skip":

@@ -1,5 +1,6 @@
 """Plots of a run as PNG: curves of its metrics, and bars of metrics by class."""
 
+import math
 from pathlib import Path
 
 from launch.reporting import metrics_file
@@ -9,23 +10,25 @@ from launch.storage.atomic import replacing
 LEFT_OUT = ("step", "images_per_second", "data_wait")
 COLUMNS = 3
 MOST_BARS = 60
+DECADES = 2.0  # a positive loss that spans more is drawn on a logarithmic axis
+# Units by the name of a metric, or its last word; other metrics are numbers without a unit.
+UNITS = {
+    **dict.fromkeys(("nll", "kl", "reconstruction", "negative_elbo"), "nats per image"),
+    **dict.fromkeys(("iou", "dice", "accuracy", "f1", "precision", "recall"), "share, 0 to 1"),
+    **{"dim": "bits per dimension", "hausdorff95": "pixels", "error": "0 to 1"},
+}
 
 
-def curves(path: Path, out: Path) -> None:
+def curves(path: Path, out: Path, best: str = "") -> None:
     """Draws every metric of a metrics.jsonl over the steps, a panel each.
 
     Args:
       path: the metrics.jsonl; metrics by class ("iou/wall") are left to `bars`.
       out: the PNG.
+      best: `config.checkpoint.best`: the metric whose best step is marked, "-name" if larger
+        is better; "" for none.
     """
-    series = {}
-    for line in metrics_file.read(path).lines:
-        for name, value in line.items():
-            if name in LEFT_OUT or "/" in name or not isinstance(value, int | float):
-                continue
-            steps, values = series.setdefault(name, {}).setdefault(line["split"], ([], []))
-            steps.append(line["step"])
-            values.append(value)
+    series = _series(path)
     if not series:
         return
     rows = -(-len(series) // COLUMNS)
@@ -33,10 +36,23 @@ def curves(path: Path, out: Path) -> None:
     for axis, (name, splits) in zip(axes, series.items(), strict=False):
         for split, (steps, values) in splits.items():
             axis.plot(steps, values, label=split, marker="." if len(steps) < 20 else "", lw=1.2)
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=7)
+        axis.set_title(name.replace("_", " ").replace("iou", "IoU"), fontsize=10)
+        axis.set_xlabel("step", fontsize=8)
+        axis.set_ylabel(UNITS.get(name, UNITS.get(name.rpartition("_")[2], "")), fontsize=8)
+        axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+        axis.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+        axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
+        if "loss" in name and _decades(splits) > DECADES:
+            axis.set_yscale("log")
+    axes[0].legend(fontsize=8)
+    if (name := best.removeprefix("-")) in series:
+        _mark_best(
+            axes[: len(series)],
+            list(series).index(name),
+            series[name],
+            max if name != best else min,
+        )
     for axis in axes[len(series) :]:
         axis.set_visible(False)
     _save(figure, out)
@@ -67,6 +83,44 @@ def bars(metrics: dict[str, float], out: Path) -> None:
         axis.set_title(group, fontsize=9)
         axis.tick_params(labelsize=7)
     _save(figure, out)
+
+
+def _series(path):
+    """{metric: {split: (steps, values)}} of a metrics.jsonl."""
+    series = {}
+    for line in metrics_file.read(path).lines:
+        for name, value in line.items():
+            if name in LEFT_OUT or "/" in name or not isinstance(value, int | float):
+                continue
+            steps, values = series.setdefault(name, {}).setdefault(line["split"], ([], []))
+            steps.append(line["step"])
+            values.append(value)
+    return series
+
+
+def _decades(splits):
+    """How many powers of ten lie between the values; 0 where one is not positive."""
+    values = [value for _, values in splits.values() for value in values]
+    return math.log10(max(values) / min(values)) if min(values) > 0 else 0.0
+
+
+def _mark_best(axes, place, splits, pick):
+    """Marks the best of all evaluations by a star in its panel, and its step in all panels."""
+    points = [
+        (value, step)
+        for split, (steps, values) in splits.items()
+        if split != "train"
+        for step, value in zip(steps, values, strict=True)
+    ]
+    if not points:
+        return
+    value = pick(value for value, _ in points)
+    step = min(step for other, step in points if other == value)
+    for axis in axes:
+        axis.axvline(step, color="black", ls=":", lw=1.0)
+    label = f"best {value:.4g} at step {step:,}"
+    axes[place].plot([step], [value], "k*", ms=9, label=label)
+    axes[place].legend(fontsize=8)
 
 
 def _figure(rows, columns, size):

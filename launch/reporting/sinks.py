@@ -28,7 +28,12 @@ BAR = "step {n_fmt}/{total_fmt} {percentage:3.0f}%|{bar}| {rate_fmt}{postfix}  E
 
 
 def standard_sinks(
-    folder: Path, start: int, steps: int, batch_size: int, saved: dict | None = None
+    folder: Path,
+    start: int,
+    steps: int,
+    batch_size: int,
+    saved: dict | None = None,
+    best: str = "",
 ) -> tuple[Sink, ...]:
     """The sinks of a training.
 
@@ -38,6 +43,7 @@ def standard_sinks(
       steps: the run's last step.
       batch_size: images per step.
       saved: the record of the checkpoint of `start`, with `JsonlSink.facts`; None for none.
+      best: `config.checkpoint.best`, to be marked in the curves.
     """
     if saved and "metrics" in saved:
         from launch.reporting import metrics_damage  # a run that begins has no lines
@@ -47,7 +53,7 @@ def standard_sinks(
         JsonlSink(folder, start),
         TensorBoardSink(folder, start),
         TerminalSink(steps, batch_size),
-        FigureSink(folder),
+        FigureSink(folder, best),
     )
 
 
@@ -123,10 +129,12 @@ class FigureSink(Sink):
 
     Args:
       folder: the run's folder.
+      best: the metric whose best step the curves mark, "-name" if larger is better; "" for none.
     """
 
-    def __init__(self, folder: Path):
-        self._folder, self._next_curves = folder, time.perf_counter() + FIRST_CURVES
+    def __init__(self, folder: Path, best: str = ""):
+        self._folder, self._best = folder, best
+        self._next_curves = time.perf_counter() + FIRST_CURVES
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Draws the bars of an evaluation, and now and then the curves."""
@@ -151,7 +159,8 @@ class FigureSink(Sink):
 
     def _draw_curves(self):
         began = time.perf_counter()
-        plots.curves(self._folder / "metrics.jsonl", self._folder / "figures" / "curves.png")
+        out = self._folder / "figures" / "curves.png"
+        plots.curves(self._folder / "metrics.jsonl", out, self._best)
         ended = time.perf_counter()
         self._next_curves = ended + max(FIRST_CURVES, (ended - began) / CURVES_SHARE)
 

@@ -57,16 +57,16 @@ def test_training_lowers_the_loss_and_finds_the_outlines(trained):
 
     @jax.jit
     def shown(state):
-        return task.predict(state, data, KEY)["strength"], task.figures(state, data, KEY)["edges"]
+        return task.predict(state, data, KEY)["strength"], task.figures(state, data, KEY)
 
-    strength, picture = map(np.asarray, shown(state))
+    strength, parts = jax.device_get(shown(state))
     assert strength.shape == (2, HEIGHT, WIDTH)  # padded inside, and cropped
     edge = np.asarray(data["edges"][..., 0]) > 0
     assert strength[edge].mean() > strength[~edge].mean() + 0.4
-    assert picture.shape == (2, 3, HEIGHT, WIDTH, 3)
-    np.testing.assert_array_equal(picture[:, 0], data["image"])
-    np.testing.assert_array_equal(picture[:, 1, ..., 0], data["edges"][..., 0])
-    np.testing.assert_allclose(picture[:, 2, ..., 1], np.floor(255 * strength), atol=1)
+    assert list(parts) == ["edges/annotators", "edges/image", "edges/prediction"]
+    np.testing.assert_array_equal(parts["edges/image"], data["image"])
+    np.testing.assert_array_equal(parts["edges/annotators"], data["edges"])
+    np.testing.assert_array_equal(parts["edges/prediction"][..., 0], strength)
 
 
 def test_sums_of_parts_are_the_sums_of_the_whole(trained):
@@ -129,8 +129,8 @@ def test_consensus_and_balance_by_default_are_those_of_rcf():
     logits = 2.0 * (np.asarray(data["image"], np.float32)[..., :1] / 127.5 - 1)
     expected = edge_detection.balanced_loss(MODEL, jnp.asarray(logits), data["edges"])
     assert float(sums["loss"]) == pytest.approx(float(expected.sum()), rel=1e-4)
-    shown = jax.eval_shape(task.figures, state, data, KEY)["edges"]
-    assert shown.shape == (4, 3, HEIGHT, WIDTH, 3)  # of the first four
+    shown = jax.eval_shape(task.figures, state, data, KEY)["edges/prediction"]
+    assert shown.shape == (4, HEIGHT, WIDTH, 1)  # of the first four
 
 
 def test_what_too_few_marked_weighs_nothing():

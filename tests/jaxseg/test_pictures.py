@@ -52,19 +52,6 @@ def test_overlay_by_default_is_half_opaque_and_ignores_255():
     np.testing.assert_array_equal(found, np.where((ids > 0)[..., None], blend, IMAGE[:1, :1]))
 
 
-def test_comparison_colours_right_wrong_and_ignored_pixels():
-    truth, guess = RNG.integers(0, 3, (2, 2, 5, 6)).astype(np.int32)
-    truth[:, 0] = 255
-    found = np.asarray(pictures.comparison(IMAGE, truth, guess))
-    assert found.shape == (2, 4, 5, 6, 3)
-    np.testing.assert_array_equal(found[:, 0], IMAGE)
-    np.testing.assert_array_equal(found[:, 1], pictures.overlay(IMAGE, truth))
-    np.testing.assert_array_equal(found[:, 2], pictures.overlay(IMAGE, guess))
-    kind = np.where(truth == 255, 0, np.where(truth == guess, 1, 2))
-    colours = np.uint8([pictures.IGNORED, pictures.RIGHT, pictures.WRONG])
-    np.testing.assert_array_equal(found[:, 3], colours[kind])
-
-
 @pytest.mark.parametrize(("channels", "kept"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (5, [0, 1, 2])])
 def test_rgb_of_any_number_of_channels(channels, kept):
     x = np.arange(6 * channels).reshape(2, 3, channels)

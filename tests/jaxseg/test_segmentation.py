@@ -156,8 +156,8 @@ def test_by_default_depth_is_in_metres_and_a_prediction_is_the_net_s_own():
     np.testing.assert_allclose(found["probability"][0, 0], expected, atol=1e-5)
     assert "contours" not in jax.eval_shape(task.eval_step, state, batch, KEY)
     assert "contours" in jax.eval_shape(task.score_step, state, batch, KEY)
-    shown = jax.eval_shape(task.figures, state, batch, KEY)["predictions"]
-    assert shown.shape == (8, 4, SIDE, SIDE, 3)  # of the first eight
+    shown = jax.eval_shape(task.figures, state, batch, KEY)["predictions/prediction"]
+    assert shown.shape == (8, SIDE, SIDE, 1)  # of the first eight
 
 
 def test_deep_supervision_trains_every_head_and_batch_statistics_are_part_of_the_state():
@@ -174,17 +174,36 @@ def test_deep_supervision_trains_every_head_and_batch_statistics_are_part_of_the
     assert not any(jax.tree.leaves(same))
 
 
-def test_figures_show_image_truth_prediction_and_errors(trained):
+def test_figures_are_image_truth_and_prediction(trained):
     task, _, state, _, _ = trained
-    picture = np.asarray(task.figures(state, make_batch(), KEY)["predictions"])
-    assert picture.shape == (4, 4, SIDE, SIDE, 3)
-    np.testing.assert_array_equal(picture[:, 0], make_batch()["image"])
-    assert (picture[:, 3, 5] == 128).all()  # the ignored band
-    padded = make_batch(mask=np.arange(4) < 3)
-    shown = np.asarray(task.figures(state, padded, KEY)["predictions"])
-    np.testing.assert_array_equal(shown[:3], picture[:3])
-    assert shown.dtype == np.uint8
-    assert not shown[3].any()
+    batch = make_batch()
+    shown = jax.device_get(task.figures(state, batch, KEY))
+    assert {name: part.dtype for name, part in shown.items()} == dict.fromkeys(
+        ("predictions/image", "predictions/truth", "predictions/prediction"), np.uint8
+    )
+    np.testing.assert_array_equal(shown["predictions/image"], batch["image"])
+    truth = np.where(batch["segmentation"] == 255, K, batch["segmentation"])
+    np.testing.assert_array_equal(shown["predictions/truth"], truth)
+    guess = task.predict(state, batch, KEY)["probability"].argmax(-1)
+    np.testing.assert_array_equal(shown["predictions/prediction"][..., 0], guess)
+
+
+def test_ids_of_many_classes_are_shown_as_floats():
+    task, batch = make_task(classes=300, ignore=999), make_batch()
+    state = jax.eval_shape(task.init, KEY, batch)
+    shown = jax.eval_shape(task.figures, state, batch, KEY)
+    assert shown["predictions/truth"].dtype == np.float32
+
+
+def test_an_evaluation_gives_the_mean_iou_of_each_example(trained):
+    task, start, _, _, _ = trained
+    batch = make_batch(index=np.array([5, 0, 2, 9], np.int32), mask=np.arange(4) < 3)
+    table = np.asarray(task.eval_step(start, batch, KEY)["example_scores"]["mean_iou"])
+    assert np.flatnonzero(table[:, 1]).tolist() == [0, 2, 5]
+    for row, index in enumerate([5, 0, 2]):
+        alone = batch | {"mask": np.arange(4) == row}
+        wanted = task.finish(jax.device_get(task.eval_step(start, alone, KEY)))["mean_iou"]
+        assert table[index, 0] == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,13 @@ class Folder:
         """Names of the classes, in the order of their ids."""
         return self.reading.classes
 
+    def file_of(self, index: int) -> str:
+        """The file of an example's image in the folder, and where in it a tile begins."""
+        number, tile = self.pieces[index]
+        name = self.pairs[number].image.relative_to(self.root).as_posix()
+        begins = tile.rows[0], tile.columns[0]
+        return f"{name} from {begins}" if self.reading.tiled and any(begins) else name
+
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that the split reads."""

@@ -29,10 +29,10 @@ class Mean:
         return {"inputs": batch["x"][:, None, None, None] + jnp.zeros((1, 60, 60, 1))}
 
 
-def evaluator(sink, count=100, **options):
+def evaluator(sink, count=100, task=None, **options):
     x = np.arange(count, dtype=np.float32)
     data = Data(Split({"x": x}, count, "numbers"), {"x": x}, {})
-    experiment = experiment_of(Mean())
+    experiment = experiment_of(task or Mean())
     metrics = MetricsWriter([sink])
     return Evaluator(experiment, data, split="test", batch_size=70, metrics=metrics, **options)
 
@@ -69,6 +69,35 @@ def test_no_empty_pictures_are_shown_for_a_small_split():
     sink = Recording()
     evaluator(sink, count=3)(jnp.ones(()), 1)
     assert sink.calls[1][2] == (2 * 61 - 1, 2 * 61 - 1, 3)  # 3 pictures, as 2 x 2 tiles
+
+
+class Scored(Mean):
+    """As `Mean`, with a score for each example, and figures in parts."""
+
+    def eval_step(self, state, batch, rng):
+        rows = jnp.stack([jnp.sin(batch["x"]), jnp.ones_like(batch["x"])], -1)
+        rows = jnp.where(batch["mask"][:, None], rows, 0.0)
+        table = jnp.zeros((4096, 2)).at[batch["index"]].add(rows)
+        return super().eval_step(state, batch, rng) | {"example_scores": {"height": table}}
+
+    def figures(self, state, batch, rng):
+        image = jnp.zeros((len(batch["x"]), 20, 30, 1)) + batch["x"][:, None, None, None] / 256
+        return {"values/image": image, "index": image}
+
+
+def test_the_worst_typical_and_best_examples_are_shown(monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        MetricsWriter, "write_images", lambda self, step, images: shown.append(images)
+    )
+    values, _ = evaluator(Recording(), task=Scored())(jnp.ones(()), 3)
+    assert values == {"loss": 49.5}
+    (images,) = shown
+    order = np.argsort(np.sin(np.arange(100, dtype=np.float32)))
+    wanted = order[[0, 1, 2, 48, 49, 50, 98, 99]]
+    np.testing.assert_allclose(images["index"][:, 0, 0, 0] * 256, wanted)
+    assert images["values"].dtype == np.uint8
+    assert images["values"].shape[0] == 1
 
 
 def test_a_step_may_become_the_best_where_the_rule_holds():

@@ -57,6 +57,7 @@ def test_curves_are_the_numbers_of_each_split(tmp_path, drawn):
     assert tuple(figure.get_size_inches()) == pytest.approx((12, 5.2))
     assert [axis.get_visible() for axis in axes] == [True] * 4 + [False] * 2
     assert [axis.get_title() for axis in axes[:4]] == list(names)
+    assert {axis.get_xlabel() for axis in axes[:4]} == {"step"}
     assert [len(axis.lines) for axis in axes[:4]] == [1, 2, 1, 1]
     train, test = axes[1].lines
     np.testing.assert_array_equal(train.get_xydata(), [(k, 10.0 * k + 1) for k in range(20)])
@@ -64,6 +65,62 @@ def test_curves_are_the_numbers_of_each_split(tmp_path, drawn):
     assert (train.get_label(), test.get_label()) == ("train", "test")
     assert (train.get_marker(), test.get_marker()) == ("", ".")  # few points are marked
     assert [axis.get_legend() is not None for axis in axes[:2]] == [True, False]
+
+
+def write(tmp_path, lines):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize(("best", "step"), [("-mean_iou", 20), ("mean_iou", 10)])
+def test_the_best_step_is_marked(tmp_path, drawn, best, step):
+    scores = {10: 0.25, 20: 0.75, 30: 0.5, 40: 0.75, 50: None}
+    lines = [{"step": k, "split": "test", "loss": 1.0, "mean_iou": v} for k, v in scores.items()]
+    lines += [{"step": k, "split": "train", "mean_iou": v} for k, v in ((1, 0.9), (2, 0.01))]
+    plots.curves(write(tmp_path, lines), tmp_path / "curves.png", best)
+    loss, iou = drawn[0].axes[:2]
+    assert [line.get_xdata() for line in loss.lines[1:]] == [[step, step]]  # in all panels
+    marks = [line for line in iou.lines if line.get_marker() == "*"]
+    assert [line.get_xydata().tolist() for line in marks] == [[[step, scores[step]]]]
+    texts = [text.get_text() for text in iou.get_legend().get_texts()]
+    assert texts == ["test", "train", f"best {scores[step]:g} at step {step}"]
+
+
+def test_nothing_is_marked_before_the_first_evaluation(tmp_path, drawn):
+    lines = [{"step": 1, "split": "train", "loss": 1.0}]
+    plots.curves(write(tmp_path, lines), tmp_path / "curves.png", "loss")
+    assert len(drawn[0].axes[0].lines) == 1
+
+
+def test_axes_have_units(tmp_path, drawn):
+    names = {
+        "mean_iou": "share, 0 to 1",
+        "nll": "nats per image",
+        "nll_bits_per_dim": "bits per dimension",
+        "hausdorff95": "pixels",
+        "gap": "",
+    }
+    plots.curves(write(tmp_path, [{"step": 1, "split": "t"} | dict.fromkeys(names, 0.5)]), None)
+    found = {axis.get_title(): axis.get_ylabel() for axis in drawn[0].axes[:5]}
+    assert found == {
+        name.replace("_", " ").replace("iou", "IoU"): unit for name, unit in names.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ((1.0, 0.009), "log"),
+        ((1.0, 0.011), "linear"),
+        ((5.0, 0.0), "linear"),
+        ((5.0, -1.0), "linear"),
+    ],
+)
+def test_a_loss_that_spans_decades_is_drawn_on_a_logarithmic_axis(tmp_path, drawn, values, scale):
+    lines = [{"step": k, "split": "train", "loss": v, "iou": v} for k, v in enumerate(values)]
+    plots.curves(write(tmp_path, lines), None)
+    assert [axis.get_yscale() for axis in drawn[0].axes[:2]] == [scale, "linear"]
 
 
 def test_bars_are_the_numbers_of_each_class(tmp_path, drawn):

@@ -87,13 +87,14 @@ def test_curves_are_drawn_now_and_then_and_at_the_end(tmp_path, monkeypatch):
     now, drawn = [0.0], []
     monkeypatch.setattr(sinks.time, "perf_counter", lambda: now[0])
 
-    def curves(path, out):
+    def curves(path, out, best):
         assert (path, out) == (tmp_path / "metrics.jsonl", tmp_path / "figures" / "curves.png")
+        assert best == "-mean_iou"
         drawn.append(now[0])
         now[0] += 2.0  # a drawing takes two seconds, so the next is 200 s later at the earliest
 
     monkeypatch.setattr(sinks.plots, "curves", curves)
-    sink = FigureSink(tmp_path)
+    sink = FigureSink(tmp_path, "-mean_iou")
     for seconds in (59.0, 60.0, 261.0, 262.0, 300.0):
         now[0] = seconds
         sink.write(1, "test", {"loss": 1.0})

@@ -185,6 +185,30 @@ def test_what_is_wrong_with_a_folder_is_said(root, tmp_path):
         folder("train", root)
 
 
+def test_images_larger_than_an_example_become_tiles(root):
+    whole, opened = folder("train", root), folder("train", root, size=(12, 10), scale=1.0)
+    assert (len(whole), len(opened), opened.reading.canvas) == (2, 4, (12, 10))
+    image, mask = example(1)
+    left, right = opened[2], opened[3]
+    np.testing.assert_array_equal(left["image"], image[:, :10])
+    np.testing.assert_array_equal(right["image"], image[:, 6:])
+    np.testing.assert_array_equal(left["segmentation"][:, :8, 0], mask[:, :8])
+    assert (left["segmentation"][:, 8:] == 255).all()
+    np.testing.assert_array_equal(right["segmentation"][:, 2:, 0], mask[:, 8:])
+    assert (right["segmentation"][:, :2] == 255).all()
+    assert "cut into 8 tiles" in "".join(opened.reading.lines)
+    names = [opened.file_of(number) for number in (2, 3)]
+    assert names == ["train/images/1.png", "train/images/1.png from (0, 6)"]
+    assert opened.fingerprint != whole.fingerprint
+
+
+def test_all_images_are_scaled_by_one_factor(root):
+    opened = folder("train", root, scale=0.5)
+    assert (opened.reading.canvas, opened.reading.scale) == ((6, 8), 0.5)
+    mask = example(0)[1]
+    np.testing.assert_array_equal(opened[0]["segmentation"][..., 0], mask[1::2, 1::2])
+
+
 def test_a_link_to_nothing_is_named_and_the_check_can_be_copied(tmp_path):
     root = tmp_path / "my data"
     save(root / "train" / "masks" / "a.png", np.zeros((1, 1), np.uint8))
