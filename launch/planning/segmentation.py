@@ -26,7 +26,9 @@ MINUTES = {"cpu": 10.0, "gpu": 30.0, "tpu": 30.0}
 STARTING = 12.0
 # Seconds of an evaluation beside its batches: figures, curves, a checkpoint.
 REPORTING = 2.5
+COMPILATIONS = 2.5  # a step is compiled to time it and again to train; evaluations take half
 EVALUATIONS = 8
+EVALUATING = 0.4  # of the time of a step with as many images
 # Pixels a second that a training goes over at least, by kind of device; for a first guess of
 # how far images have to be scaled down.
 PIXELS_A_SECOND = {"cpu": 5e5, "gpu": 2e7, "tpu": 2e7}
@@ -226,10 +228,9 @@ def _plan_steps(draft, minutes, memory_mib):
     """Steps by the clock; a smaller batch where memory does not hold the step."""
     measured = _timed(draft, memory_mib)
     held_out = batches.open_data(draft.config.data, draft.config.eval.split, "config.eval")
-    per_evaluation = REPORTING + measured.batch * -(
-        -held_out.split.size // draft.config.eval.batch_size
-    )
-    left = 60 * minutes - STARTING - 2 * measured.compiling - timing.SECONDS
+    parts = -(-held_out.split.size // draft.config.eval.batch_size)
+    per_evaluation = REPORTING + EVALUATING * measured.step * parts
+    left = 60 * minutes - STARTING - COMPILATIONS * measured.compiling - timing.SECONDS
     left -= EVALUATIONS * per_evaluation
     every = int(left / measured.step / EVALUATIONS)
     every = max(0, every - every % (50 if every >= 50 else 10))
@@ -237,7 +238,7 @@ def _plan_steps(draft, minutes, memory_mib):
         least = math.ceil((60 * minutes - left + EVALUATIONS * 10 * measured.step) / 6) / 10
         raise UserError(
             f"config.plan.minutes={minutes:g}: too short. A step takes {measured.step:.2g} s and "
-            f"compiling {2 * measured.compiling:.0f} s; {least:g} minutes would do"
+            f"compiling {COMPILATIONS * measured.compiling:.0f} s; {least:g} minutes would do"
         )
     steps = EVALUATIONS * every
     reason = f"{minutes:g} minutes, {1e3 * measured.step:.0f} ms a step"

@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import time
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,13 +26,11 @@ class Timing(NamedTuple):
 
     Attributes:
       step: seconds of a training step.
-      batch: seconds of an evaluation batch.
-      compiling: seconds to compile both.
+      compiling: seconds to compile it, and to draw the first state.
       memory: bytes of a training step on one device, by XLA's count: state, batch, temporaries.
     """
 
     step: float
-    batch: float
     compiling: float
     memory: int
 
@@ -63,25 +60,16 @@ def measure(config: ConfigDict, data: batches.Data) -> Timing:
     state = compiled.load(experiments.initial_state(experiment))
     feed = batches.feed(data, config.data, config.seed, 0, stride)
     batch = compiled.put_feed(next(feed))
-    lowered = compiled.lower_train(state, batch, 0)
-    needed = memory.peak(lowered.compile())
-    state, outputs = jax.block_until_ready(compiled.train(state, batch, 0))
-    rows = islice(batches.eval_batches(data, config.eval.batch_size), 1)
-    rows = compiled.put_batch(next(rows))
-    evaluated = compiled.unreplicate(state)
-    jax.block_until_ready(compiled.eval_step(evaluated, rows))
+    needed = memory.peak(compiled.lower_train(state, batch, 0).compile())
+    state, _ = jax.block_until_ready(compiled.train(state, batch, 0))
     compiling = time.perf_counter() - began
-    began = time.perf_counter()
-    jax.block_until_ready(compiled.eval_step(evaluated, rows))
-    per_batch = time.perf_counter() - began
     steps, began = 0, time.perf_counter()
     while time.perf_counter() - began < SECONDS:
         batch = compiled.put_feed(next(feed))
         state, outputs = compiled.train(state, batch, steps)
         jax.block_until_ready(outputs.sums)
         steps += stride
-    step = (time.perf_counter() - began) / steps
-    timing = Timing(step, per_batch, compiling, needed)
+    timing = Timing((time.perf_counter() - began) / steps, compiling, needed)
     _keep(path, timing)
     return timing
 

@@ -80,7 +80,7 @@ def root(tmp_path, monkeypatch):
             path = tmp_path / "d" / ("val" if number > 3 else "train") / kind / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path)
-    took = timing.Timing(step=0.1, batch=0.5, compiling=5.0, memory=100 * 2**20)
+    took = timing.Timing(step=0.1, compiling=5.0, memory=100 * 2**20)
     monkeypatch.setattr(timing, "measure", lambda config, data: took)
     return tmp_path / "d"
 
@@ -93,7 +93,7 @@ def plan(root, *flags):
 def test_steps_fill_the_time(root, caplog):
     caplog.set_level("INFO", "segen")
     config = plan(root)
-    spent = segmentation.STARTING + 10 + timing.SECONDS + 8 * (segmentation.REPORTING + 0.5)
+    spent = segmentation.STARTING + 12.5 + timing.SECONDS + 8 * (segmentation.REPORTING + 0.04)
     assert 550 - 40 < 0.1 * config.train.steps + spent <= 600
     assert config.train.steps == 8 * config.eval.every == 8 * config.checkpoint.every
     assert config.eval.every % config.log.every == config.log.every % 10 == 0
