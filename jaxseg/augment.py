@@ -117,7 +117,9 @@ def _balanced_centre(ids, rng, share, ignore):
     draw = lambda key, weight: jax.random.categorical(key, jnp.log(weight.astype(jnp.float32)))
     y = draw(row, jnp.sum(of_class, 1))
     x = draw(column, of_class[y])
-    return jnp.stack([y, x]).astype(jnp.float32), jax.random.bernoulli(taken, share) & jnp.any(present)
+    return jnp.stack([y, x]).astype(jnp.float32), jax.random.bernoulli(taken, share) & jnp.any(
+        present
+    )
 
 
 def _source_places(keys, source, size, flip, scale, rotate, elastic, grid, centre):

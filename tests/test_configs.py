@@ -66,6 +66,8 @@ VARIANTS = {
     "classifier": ("",),
     "edges": ("", "gpu"),
     "segment": ("", "lite0"),
+    "instances": ("", "weighted"),
+    "multilabel": ("", "binary"),
 }
 SPECS = [
     f"configs/{name}.py{variant and ':' + variant}"

@@ -1,12 +1,33 @@
 """Finds the files that a user names on the command line."""
 
 import glob
-from collections import defaultdict
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from launch.config.errors import UserError
 from launch.data import image_formats
 from launch.data.folders import endings
+
+logger = logging.getLogger("segen")
+
+SHOWN = 5  # folders that a message names
+
+
+class Named(NamedTuple):
+    """An image file, and the name of its results.
+
+    Attributes:
+      path: the file.
+      name: its stem, behind the folders in which it lies below the folder of --images:
+        "a", "monday/a".
+    """
+
+    path: Path
+    name: str
 
 
 def expand(pattern: str, suffixes: tuple[str, ...], flag: str) -> list[Path]:
@@ -23,19 +44,11 @@ def expand(pattern: str, suffixes: tuple[str, ...], flag: str) -> list[Path]:
     Raises:
       UserError: there is no such file.
     """
-    if Path(pattern).is_file():
-        paths = [Path(pattern)]
-    elif Path(pattern).is_dir():
-        paths = [
-            path
-            for path in sorted(Path(pattern).iterdir())
-            if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
-        ]
+    if Path(pattern).is_dir():
+        paths = [path for path in sorted(Path(pattern).iterdir()) if _is_taken(path, suffixes)]
     else:
-        paths = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
-    if not paths:
-        raise UserError(f"{flag}={pattern}: no such file (known: {', '.join(suffixes)})")
-    return paths
+        paths = _matches(pattern)
+    return _some(paths, pattern, suffixes, flag)
 
 
 def find(pattern: str, suffixes: tuple[str, ...] = image_formats.SUFFIXES) -> list[Path]:
@@ -52,48 +65,141 @@ def find(pattern: str, suffixes: tuple[str, ...] = image_formats.SUFFIXES) -> li
       UserError: there is no such file, or two files share a stem.
     """
     paths = expand(pattern, suffixes, "--images")
-    stems = {}
-    for path in paths:
-        if path.stem in stems:
-            raise UserError(
-                f"--images: {stems[path.stem]} and {path} would share one name in --out"
-            )
-        stems[path.stem] = path
+    _check_names([Named(path, path.stem) for path in paths])
     return paths
 
 
-def partners(paths: list[Path], folder: Path | None) -> list[Path | None]:
+def find_named(pattern: str, leave_out: Callable[[Path], bool] = lambda path: False) -> list[Named]:
+    """Lists the images of --images in folders of any depth, whose results keep the folders.
+
+    Args:
+      pattern: "a.jpg"; "photos", with the images of its folders; or "photos/*/*.jpg", where
+        the folders from the first wildcard on belong to the names.
+      leave_out: whether to leave out a file, such as a result of the same command.
+
+    Returns:
+      The files, sorted; where they lie in several folders, it is said.
+
+    Raises:
+      UserError: there is no such file, or two files of a folder share a stem.
+    """
+    suffixes, top = image_formats.SUFFIXES, Path(pattern)
+    if top.is_dir():
+        paths = sorted(path for path in _below(top) if _is_taken(path, suffixes))
+    else:
+        paths, top = _matches(pattern), _fixed(pattern)
+    paths = [path for path in paths if not leave_out(path)]
+    found = [
+        Named(path, path.relative_to(top).with_name(path.stem).as_posix())
+        for path in _some(paths, pattern, suffixes, "--images")
+    ]
+    _check_names(found)
+    folders = Counter(path.parent for path, _ in found)
+    if len(folders) > 1:
+        listed = [f"{folder} ({many:,})" for folder, many in folders.items()]
+        more = f" and {len(listed) - SHOWN} more folders" if len(listed) > SHOWN else ""
+        logger.info(f"{len(found):,} images in {', '.join(listed[:SHOWN])}{more}")
+    return found
+
+
+def partners(images: list[Named], folder: Path | None) -> list[Path | None]:
     """Finds the mask or depth map of each image.
 
     Names are compared as in `launch.data.folders.pairs`: without suffix and letter case. Where no
-    name matches, an ending such as `_mask` is dropped.
+    name matches, an ending such as `_mask` is dropped. A partner lies in the same folders below
+    `folder` as its image below the folder of --images or, where these are not there, in
+    `folder` itself.
 
     Args:
-      paths: the images.
+      images: the images.
       folder: the folder of masks or depth maps; None where there is none.
 
     Returns:
       A file for each image; None for each where there is no folder.
 
     Raises:
-      UserError: an image has no partner, or more than one.
+      UserError: an image has no partner, or more than one, or that of another image.
     """
     if folder is None:
-        return [None] * len(paths)
+        return [None] * len(images)
     if not folder.is_dir():
         raise UserError(f"no such directory: {folder}")
-    exact, shortened = defaultdict(list), defaultdict(list)
-    for file in sorted(folder.iterdir()):
-        known = file.suffix.lower() in (*image_formats.SUFFIXES, ".npy")
-        if known and not file.name.startswith("."):
-            exact[file.stem.casefold()].append(file)
-            shortened[endings.without(file.stem.casefold())].append(file)
-    chosen = []
-    for path in paths:
+    tables, chosen = {}, {}
+    for path, name in images:
+        place = folder / Path(name).parent
+        place = place if place.is_dir() else folder
+        if place not in tables:
+            tables[place] = _by_stem(place)
+        exact, shortened = tables[place]
         key = path.stem.casefold()
         files = exact.get(key) or shortened.get(key, ())
         if len(files) != 1:
             number = f"{len(files)} files" if files else "no file"
-            raise UserError(f"{path}: {number} of the stem {path.stem!r} in {folder}")
-        chosen += files
-    return chosen
+            raise UserError(f"{path}: {number} of the stem {path.stem!r} in {place}")
+        if files[0] in chosen:
+            raise UserError(
+                f"{chosen[files[0]]} and {path} would share {files[0]}; arrange {folder} in the "
+                "same folders as the images"
+            )
+        chosen[files[0]] = path
+    return list(chosen)
+
+
+def _by_stem(folder):
+    """{stem: files} of a folder, and the same without endings such as `_mask`."""
+    exact, shortened = defaultdict(list), defaultdict(list)
+    for file in sorted(folder.iterdir()):
+        if _is_taken(file, (*image_formats.SUFFIXES, ".npy")):
+            exact[file.stem.casefold()].append(file)
+            shortened[endings.without(file.stem.casefold())].append(file)
+    return exact, shortened
+
+
+def _is_taken(path, suffixes):
+    hidden = path.name.startswith(".")
+    return path.suffix.lower() in suffixes and not hidden and path.is_file()
+
+
+def _matches(pattern):
+    """The files of a glob pattern, or the file of that name, sorted."""
+    if Path(pattern).is_file():
+        return [Path(pattern)]
+    return [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
+
+
+def _fixed(pattern):
+    """The folder of a file, or the folder before the first wildcard of a pattern."""
+    if Path(pattern).is_file():
+        return Path(pattern).parent
+    fixed = Path()
+    for part in Path(pattern).parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    return fixed
+
+
+def _below(top) -> Iterator[Path]:
+    """The files of a folder and its folders, without hidden ones; a link is followed once."""
+    seen = set()
+    for folder, folders, files in os.walk(top, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else [name for name in folders if name[0] != "."]
+        if real not in seen:
+            seen.add(real)
+            yield from (Path(folder) / name for name in files)
+
+
+def _some(paths, pattern, suffixes, flag):
+    if not paths:
+        raise UserError(f"{flag}={pattern}: no such file (known: {', '.join(suffixes)})")
+    return paths
+
+
+def _check_names(found):
+    """Refuses two files whose results would have one name."""
+    owners = {}
+    for path, name in found:
+        if name in owners:
+            raise UserError(f"--images: {owners[name]} and {path} would share one name in --out")
+        owners[name] = path

@@ -1,21 +1,25 @@
 """Masks, overlays, scores and mistakes of predict; the segmenter has a test of its own."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 from ml_collections import ConfigDict
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
 from jaxseg.inference.postprocess import regions
 from launch import evaluate, predict, train
-from launch.config import loading
+from launch.config import loading, schema
 from launch.config.errors import UserError
 from launch.data import images
 from launch.distributed import ALONE
-from launch.inference.segmenter import Files, Labelled
+from launch.inference.decisions.exclusive import Exclusive
+from launch.inference.decisions.prediction import Prediction, Settings
+from launch.inference.members import Files
 from tests.launch.distributed.test_processes import everyone, groups
 from tests.tools import runs
 
@@ -65,7 +69,8 @@ class Threshold:
     """A segmenter without a net: the id is the nearest colour's."""
 
     def __init__(self, classes=3, binary=False, known=(), path="", ignore=255, group=ALONE):
-        self.classes, self.names = classes, tuple("abc"[:classes])
+        self.names = tuple("abc"[:classes])
+        self.decision = Exclusive(self.names, schema.defaults().predict, Settings(), False)
         data = SimpleNamespace(kwargs={"ignore": ignore}, path=str(path))
         split = SimpleNamespace(classes=known)
         how = {"values": "ids", "ids": (), "stored": False}
@@ -77,13 +82,15 @@ class Threshold:
             data=SimpleNamespace(split=split),
         )
 
-    def read(self, files):
-        return {"image": images.read_image(files.image)}
+        self.members = [SimpleNamespace(restored=self.restored)]
 
-    def label(self, example, prior):
-        apart = np.abs(example["image"][..., None, :].astype(int) - COLOURS).sum(-1)
-        labels = apart[..., : self.classes].argmin(-1).astype(np.uint8)
-        return Labelled(labels, 0.123456789, {"information": apart[..., 0] / 600})
+    def read(self, files):
+        return [{"image": images.read_image(files.image)}]
+
+    def label(self, examples, prior):
+        apart = np.abs(examples[0]["image"][..., None, :].astype(int) - COLOURS).sum(-1)
+        labels = apart[..., : len(self.names)].argmin(-1).astype(np.uint8)
+        return Prediction(labels, 0.123456789, {"information": apart[..., 0] / 600})
 
 
 def test_the_report_of_one_image(tmp_path):
@@ -92,7 +99,7 @@ def test_the_report_of_one_image(tmp_path):
     ids[:, :8], ids[3, 9] = 255, (ids[3, 9] + 1) % 3
     Image.fromarray(ids).save(item.mask)
     out = tmp_path / "out"
-    entry, confusion = predict.predict_one(Threshold(), item, out, None, False)
+    entry, sums = predict.predict_one(Threshold(), item, out, None, False)
     labels = scene(3, (17, 40))[1]
     assert (entry["width"], entry["height"]) == (40, 17)
     assert entry["image"] == str(item.image)
@@ -103,7 +110,7 @@ def test_the_report_of_one_image(tmp_path):
     assert list(entry["shares"].values()) == [float(f"{share:.6f}") for share in shares]
     assert list(entry["shares"]) == ["a", "b", "c"]
     expected = sklearn_metrics.confusion_matrix(ids[:, 8:].ravel(), labels[:, 8:].ravel())
-    np.testing.assert_array_equal(confusion, expected)
+    np.testing.assert_array_equal(sums["confusion"], expected)
     assert entry["scores"]["pixel_accuracy"] == pytest.approx(1 - 1 / (17 * 32))
     np.testing.assert_array_equal(read(out / "masks" / "s3.png"), labels)
     assert read(out / "information" / "s3.png").shape == (17, 40)
@@ -168,7 +175,7 @@ def test_the_time_left_is_estimated_by_the_images_before(tmp_path, monkeypatch, 
         now[0] += 10.0
         if item.image.name == "b.png":
             raise ValueError("is odd")
-        return {"width": 30, "height": 20, "seconds": 9.876}, 0
+        return {"width": 30, "height": 20, "seconds": 9.876}, {}
 
     monkeypatch.setattr(predict, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(predict, "predict_one", predict_one)
@@ -194,7 +201,7 @@ def test_without_masks_there_are_no_scores(tmp_path, capsys):
 def test_an_error_that_does_not_name_its_image_gets_its_name(tmp_path):
     item = write(tmp_path, 1)
     segmenter = Threshold()
-    segmenter.read = lambda files: {"image": int("x")}
+    segmenter.read = lambda files: [{"image": int("x")}]
     (line,) = predict.predict(segmenter, [item], tmp_path / "out", None)
     assert line.startswith(f"{item.image}: invalid literal")
 
@@ -229,65 +236,6 @@ def test_masks_in_colours(tmp_path, beside):
     segmenter = Threshold(path=tmp_path / "old")
     entry, _ = predict.predict_one(segmenter, item, tmp_path / "out", None, False)
     assert entry["scores"]["pixel_accuracy"] == 1.0
-
-
-def two_valued(tmp_path, *others):
-    """An image of two classes; its mask of 0 and 255; and other masks in the same folder."""
-    item = write(tmp_path, 3)
-    ids = scene(3)[1] % 2
-    Image.fromarray(COLOURS[ids]).save(item.image)
-    Image.fromarray(ids * np.uint8(255)).save(item.mask)
-    for number, other in enumerate(others):
-        Image.fromarray(other).save(item.mask.with_name(f"other{number}.png"))
-    return item, ids
-
-
-@pytest.mark.parametrize(
-    ("segmenter", "others", "binary"),
-    [
-        (Threshold(2), (), True),
-        (Threshold(2), (np.zeros((2, 2), np.uint8),), True),
-        (Threshold(2), (np.eye(2, dtype=np.uint8),), False),
-        (Threshold(2, ignore=9), (), False),
-        (Threshold(3), (), False),
-        (Threshold(3, binary=True), (), True),
-    ],
-)
-def test_255_is_void_unless_all_masks_of_the_folder_say_0_and_255(
-    tmp_path, segmenter, others, binary
-):
-    item, _ = two_valued(tmp_path, *others)
-    (item.mask.parent / "notes.txt").write_text("no mask")
-    (item.mask.parent / "bad.png").write_text("reported when its turn comes")
-    assert predict._is_binary(segmenter, [item]) == binary
-
-
-def test_in_binary_masks_255_is_1(tmp_path):
-    item, ids = two_valued(tmp_path)
-    _, confusion = predict.predict_one(Threshold(2), item, tmp_path / "out", None, True)
-    np.testing.assert_array_equal(confusion, np.diag(np.bincount(ids.ravel(), minlength=2)))
-
-
-def test_masks_of_zeros_are_not_binary(tmp_path):
-    item, _ = two_valued(tmp_path)
-    Image.fromarray(np.zeros((24, 32), np.uint8)).save(item.mask)
-    assert not predict._is_binary(Threshold(2), [item])
-    assert not predict._is_binary(Threshold(2), [item._replace(mask=None)])
-
-
-def test_void_does_not_count(tmp_path):
-    item, ids = two_valued(tmp_path, np.eye(2, dtype=np.uint8))
-    _, confusion = predict.predict_one(Threshold(2), item, tmp_path / "out", None, False)
-    np.testing.assert_array_equal(confusion, [[np.sum(ids == 0), 0], [0, 0]])
-
-
-def test_flags_name_the_postprocessing():
-    small = {"name": "jaxseg.inference.postprocess:remove_small", "min_size": 1}
-    holes = {"name": "jaxseg.inference.postprocess:fill_holes", "classes": (0,)}
-    assert predict.cleaning(0, ()) == []
-    assert predict.cleaning(1, ()) == [small]
-    assert predict.cleaning(0, (0,)) == [holes]
-    assert predict.cleaning(1, (0,)) == [small, holes]
 
 
 # The command, from a folder of images and masks to a trained net.
@@ -391,6 +339,64 @@ def test_flags_change_the_prediction(run, tmp_path, capsys):
     assert not found["prior"].any()
 
 
+def test_the_mean_of_several_runs(run, tmp_path, capsys):
+    """Each predicts on its own, and the command has their mean; of one run twice it is the same."""
+    data, workdir = run
+    folds = [tmp_path / "cv" / f"fold{number}" for number in (1, 2)]
+    for fold in folds:
+        shutil.copytree(workdir, fold)
+    parameters = lambda *more: [f"--images={data}/test/images", "--probabilities=npy", *more]
+    scores = f"--masks={data}/test/masks"
+    one, _ = call(
+        capsys, predict, f"--workdir={workdir}", *parameters(f"--out={tmp_path}/one", scores)
+    )
+    both, said = call(
+        capsys, predict, f"--workdir={tmp_path}/cv", *parameters(f"--out={tmp_path}/both", scores)
+    )
+    assert f"{tmp_path}/cv: fold1, fold2" in said
+    assert "(masks/, overlays/, entropy/, information/, probabilities/, report.json)" in said
+    assert both == one
+    report = json.loads((tmp_path / "both" / "report.json").read_text())
+    assert report["members"] == [{"workdir": str(fold), "step": 30} for fold in folds]
+    assert "step" not in report
+    for name in ("s20", "s25"):
+        maps = [
+            np.load(tmp_path / out / "probabilities" / f"{name}.npy") for out in ("one", "both")
+        ]
+        np.testing.assert_allclose(*maps, atol=1e-6)
+        np.testing.assert_array_equal(
+            read(tmp_path / "one" / "masks" / f"{name}.png"), maps[0].argmax(-1)
+        )
+    with pytest.raises(UserError, match=f"--workdir: {workdir} is given twice"):
+        predict.main(["--workdir", str(workdir), str(workdir), *parameters(f"--out={tmp_path}/no")])
+
+
+def test_maps_of_the_earth_stay_where_they_are(run, tmp_path, capsys):
+    """GeoTIFFs in folders, one of them with pixels without data."""
+    image, ids = scene(50, (40, 30))
+    image[:8] = 0
+    place = [(33550, "d", 3, (2.0, 2.0, 0.0), True), (42113, "s", 0, "0", True)]
+    for day in ("mon", "tue"):
+        for folder, array in {"images": image, "masks": ids}.items():
+            path = tmp_path / folder / day / "a.tif"
+            path.parent.mkdir(parents=True)
+            tifffile.imwrite(path, array, extratags=place, metadata=None)
+    arguments = [f"--workdir={run[1]}", f"--images={tmp_path}/images", f"--masks={tmp_path}/masks"]
+    with pytest.raises(UserError, match=r"its results might replace .*masks/mon/a.tif"):
+        predict.main([*arguments, f"--out={tmp_path}"])
+    out = tmp_path / "out"
+    scores, said = call(capsys, predict, *arguments, f"--out={out}")
+    assert "2/2 tue/a.tif: 30 x 40, " in said
+    assert scores["mean_iou"] > 0.9  # of the pixels with data
+    for day in ("mon", "tue"):
+        with tifffile.TiffFile(out / "masks" / day / "a.tif") as file:
+            found, tags = file.asarray(), file.pages[0].tags
+            assert (tags[33550].value, tags[42113].value) == ((2.0, 2.0, 0.0), "255")
+        assert (found[:8] == 255).all()
+        assert (found[8:] == ids[8:]).mean() > 0.9
+        assert (out / "overlays" / day / "a.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -405,6 +411,8 @@ def test_flags_change_the_prediction(run, tmp_path, capsys):
         (["--images={data}/test/images", "--passes=-1"], "must not be negative"),
         (["--images={data}/test/images", "--fill_holes=1,3"], "no class 3; ids are 0 to 2"),
         (["--images={data}/test/images", "--config.predict.overlap=1.5"], "overlap"),
+        (["--images={data}/test/images", "--threshold=1"], "between 0 and 1, got 1.0"),
+        (["--images={data}/test/images", "--threshold=0.4"], "of two classes; this run has 3"),
         (["--images={bad}"], r"1 of 1 images could not be predicted; the others .*\n.*bad.png"),
     ],
 )
@@ -426,6 +434,7 @@ def test_a_plain_prediction_is_not_postprocessed(capsys):
     assert (options.min_size, options.fill_holes, options.passes, options.prior) == (0, (), 0, "")
     assert (options.flips, options.crf, options.batch_size) == (False, False, 1)
     assert (options.masks, options.depth, options.step) == (None, None, None)
+    assert (options.threshold, options.probabilities, len(options.workdir)) == (None, "", 1)
     for left_out in range(3):
         with pytest.raises(SystemExit):
             predict._parse([*NEEDED[:left_out], *NEEDED[left_out + 1 :]])

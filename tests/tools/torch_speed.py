@@ -170,13 +170,13 @@ def predicting(config, data, experiment, state, photographs=50):
     from launch.engine.trained_runs import Restored
     from launch.inference.segmenter import Segmenter
 
-    segmenter = Segmenter(Restored(config, data, experiment, state, 0), batch_size=1, depth=False)
+    segmenter = Segmenter([Restored(config, data, experiment, state, 0)], batch_size=1, depth=False)
     images, done = random_array((photographs, 375, 500, 3)), 0
 
     def step():
         nonlocal done
         done += 1
-        segmenter.label({"image": images[done % photographs]}, None)
+        segmenter.label([{"image": images[done % photographs]}], None)
 
     return step
 

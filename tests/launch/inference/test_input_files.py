@@ -4,6 +4,7 @@ import pytest
 
 from launch.config.errors import UserError
 from launch.inference import input_files
+from launch.inference.input_files import Named
 
 
 def touch(folder, *names):
@@ -36,12 +37,71 @@ def test_results_need_names_of_their_own(tmp_path):
         input_files.find(str(tmp_path))
 
 
+def named(pattern, *arguments):
+    return [name for _, name in input_files.find_named(str(pattern), *arguments)]
+
+
+def test_results_keep_the_folders_of_their_images(tmp_path, capsys):
+    touch(
+        tmp_path, "b.png", "mon/a.png", "mon/b.v2.png", "tue/day/a.jpg", ".git/a.png", "mon/x.txt"
+    )
+    (tmp_path / "tue" / "loop").symlink_to(tmp_path)
+    assert named(tmp_path) == ["b", "mon/a", "mon/b.v2", "tue/day/a"]
+    said = capsys.readouterr().err
+    assert f"4 images in {tmp_path} (1), {tmp_path}/mon (2), {tmp_path}/tue/day (1)" in said
+    assert named(tmp_path / "mon") == ["a", "b.v2"]
+    assert named(tmp_path / "mon" / "*.png") == ["a", "b.v2"]
+    assert named(tmp_path / "mon" / "a.png") == ["a"]
+    assert capsys.readouterr().err == ""
+    assert named(tmp_path / "*" / "a.png") == ["mon/a"]
+    assert named(tmp_path / "tue" / "d*" / "*") == ["day/a"]
+
+
+def test_a_pattern_without_a_folder(tmp_path, monkeypatch):
+    touch(tmp_path, "a.png", "sub/a.png")
+    monkeypatch.chdir(tmp_path)
+    assert named("*.png") == named("a.png") == ["a"]
+    assert named("**/*.png") == ["a", "sub/a"]
+    assert named("sub") == ["a"]
+    assert named(".") == ["a", "sub/a"]
+
+
+def test_no_result_is_written_twice(tmp_path):
+    touch(tmp_path, "mon/a.png", "mon/a.tif", "tue/a.png")
+    with pytest.raises(UserError, match=r"mon/a.png and .*mon/a.tif would share one name"):
+        named(tmp_path)
+
+
+def test_files_can_be_left_out(tmp_path):
+    touch(tmp_path, "a.png", "out/masks/a.png")
+    leave_out = lambda path: "out" in path.parts
+    assert named(tmp_path, leave_out) == ["a"]
+    with pytest.raises(UserError, match="no such file"):
+        named(tmp_path / "out", leave_out)
+
+
+def test_partners_lie_in_the_same_folders_or_in_none(tmp_path):
+    touch(tmp_path, "mon/a_mask.png", "tue/a.png", "c.png")
+    images = [Named(Path(f"x/{name}.jpg"), name) for name in ("mon/a", "tue/a", "wed/c")]
+    found = input_files.partners(images, tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in found] == [
+        "mon/a_mask.png",
+        "tue/a.png",
+        "c.png",
+    ]
+    with pytest.raises(UserError, match=r"x/tue/b.jpg: no file of the stem 'b' in .*tue"):
+        input_files.partners([Named(Path("x/tue/b.jpg"), "tue/b")], tmp_path)
+    two = [Named(Path(f"x/{name}.jpg"), name) for name in ("wed/c", "thu/c")]
+    with pytest.raises(UserError, match=r"x/wed/c.jpg and x/thu/c.jpg would share .*c.png; arr"):
+        input_files.partners(two, tmp_path)
+
+
 def test_partners_match_without_suffix_case_and_ending(tmp_path):
     touch(tmp_path, "A_mask.png", "b.npy", "b_mask_mask.png", "c_mask.png", ".d.png", "d.txt")
-    paths = [Path(name) for name in ("a.jpg", "B.jpg", "c_mask.jpg")]
-    found = input_files.partners(paths, tmp_path)
+    images = [Named(Path(name), Path(name).stem) for name in ("a.jpg", "B.jpg", "c_mask.jpg")]
+    found = input_files.partners(images, tmp_path)
     assert names_of(found) == ["A_mask.png", "b.npy", "c_mask.png"]
-    assert input_files.partners(paths, None) == [None] * 3
+    assert input_files.partners(images, None) == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -56,9 +116,9 @@ def test_partners_match_without_suffix_case_and_ending(tmp_path):
 def test_each_image_needs_one_partner(tmp_path, files, message):
     touch(tmp_path, *files)
     with pytest.raises(UserError, match=message):
-        input_files.partners([Path("a.jpg")], tmp_path)
+        input_files.partners([Named(Path("a.jpg"), "a")], tmp_path)
 
 
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"no such directory: .*masks"):
-        input_files.partners([Path("a.jpg")], tmp_path / "masks")
+        input_files.partners([Named(Path("a.jpg"), "a")], tmp_path / "masks")

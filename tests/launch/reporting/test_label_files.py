@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from jaxseg.pictures import palette
 from launch.reporting import label_files
@@ -44,3 +45,46 @@ def test_values_are_written_as_grey_levels(tmp_path):
     assert read("grey.png") == [[0, 0, 128, 255]]
     assert read("heat.png") == [[0, 0, 64, 255]]
     assert read("blank.png") == [[0, 0, 0, 0]]
+
+
+def shown(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture).astype(int)
+
+
+def test_classes_that_overlap_are_shown_in_the_mean_of_their_colours(tmp_path):
+    present = np.zeros((300, 4, 2), bool)
+    present[:, 1:3, 0] = present[:, 2:, 1] = True
+    image = np.full((300, 4, 1), 100, np.uint8)
+    label_files.save_union(tmp_path / "union.png", image, present)
+    first, second = palette()[1:3].astype(float)
+    colours = np.array([[100] * 3, first, (first + second) / 2, second])
+    expected = np.where(np.arange(4)[:, None] > 0, (colours + 100) / 2, colours)
+    found = shown(tmp_path / "union.png")
+    assert (found == found[:1]).all()
+    np.testing.assert_allclose(found[0], expected, atol=1)
+
+
+def test_outlines_lie_inside_of_the_objects(tmp_path):
+    numbers = np.zeros((12, 20), np.int32)
+    numbers[2:8, 2:9], numbers[2:8, 9:15], numbers[11, 19] = 1, 300, 2
+    image = np.full((12, 20, 3), 7, np.uint8)
+    label_files.save_outlines(tmp_path / "outlines.png", image, numbers)
+    found, expected = shown(tmp_path / "outlines.png"), np.full((12, 20, 3), 7)
+    for number in (1, 300, 2):
+        mask = numbers == number
+        inner = ndimage.binary_erosion(mask, border_value=1)
+        expected[mask & ~inner] = palette()[1 + (number - 1) % 254]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_names_of_classes_become_endings_of_files():
+    endings = label_files.endings
+    assert endings(("sky", "open water", "a/b.c", "Bäume-2")) == [
+        ".sky",
+        ".open_water",
+        ".a_b_c",
+        ".Bäume-2",
+    ]
+    assert endings(("a b", "a/b", "c")) == [".0_a_b", ".1_a_b", ".2_c"]
+    assert endings(("Sky", "sky")) == [".0_Sky", ".1_sky"]
