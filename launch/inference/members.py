@@ -13,7 +13,7 @@ from launch.config.errors import UserError
 from launch.data import images
 from launch.data.bad_file import BadFile
 from launch.data.folders import examples, reading
-from launch.engine import sharding, trained_runs
+from launch.engine import experiments, sharding, trained_runs
 from launch.inference import geotiff, scaling
 
 logger = logging.getLogger("segen")
