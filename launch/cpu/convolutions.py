@@ -173,18 +173,20 @@ def depthwise_gradient(x, slope, window: Window, taps: tuple[int, int]):
     edges = [
         (low, span + (count - 1) * step - size - low) for (low, _), size, span, count, step in sizes
     ]
-    steps = window.strides
-    places = [(p * steps[0], q * steps[1]) for p in range(taps[0]) for q in range(taps[1])]
+    shifts = [range(0, n * step, step) for n, step in zip(taps, window.strides, strict=True)]
+    places = jnp.array([(row, column) for row in shifts[0] for column in shifts[1]])
+    channels = x.shape[3]
 
     def add(total, pair):
         image, slopes = _pad(pair[0][None], edges)[0], pair[1]
-        parts = [
-            lax.slice(image, (a, b, 0), (a + tall, b + wide, image.shape[2]), (rows, columns, 1))
-            for a, b in places
-        ]
-        return total + jnp.stack([jnp.sum(part * slopes, (0, 1)) for part in parts]), None
 
-    total = lax.scan(add, jnp.zeros((len(places), x.shape[3]), x.dtype), (x, slope))[0]
+        def at(place):
+            part = lax.dynamic_slice(image, (*place, 0), (tall, wide, channels))
+            return jnp.sum(part[::rows, ::columns] * slopes, (0, 1))
+
+        return total + lax.map(at, places), None
+
+    total = lax.scan(add, jnp.zeros((len(places), channels), x.dtype), (x, slope))[0]
     return total.reshape(*taps, -1)
 
 

@@ -26,7 +26,7 @@ MINUTES = {"cpu": 10.0, "gpu": 30.0, "tpu": 30.0}
 STARTING = 12.0
 # Seconds of an evaluation beside its batches: figures, curves, a checkpoint.
 REPORTING = 2.5
-COMPILATIONS = 2.5  # a step is compiled to time it and again to train; evaluations take half
+COMPILATIONS = 2.4  # a step is compiled to time it and again to train; evaluations take 0.4
 EVALUATIONS = 8
 EVALUATING = 0.4  # of the time of a step with as many images
 # Pixels a second that a training goes over at least, by kind of device; for a first guess of
@@ -230,30 +230,27 @@ def _plan_steps(draft, minutes, memory_mib):
     held_out = batches.open_data(draft.config.data, draft.config.eval.split, "config.eval")
     parts = -(-held_out.split.size // draft.config.eval.batch_size)
     per_evaluation = REPORTING + EVALUATING * measured.step * parts
-    left = 60 * minutes - STARTING - COMPILATIONS * measured.compiling - timing.SECONDS
+    compiling = measured.drawing + COMPILATIONS * measured.compiling
+    left = 60 * minutes - STARTING - compiling - timing.SECONDS
     left -= EVALUATIONS * per_evaluation
-    every = int(left / measured.step / EVALUATIONS)
-    every = max(0, every - every % (50 if every >= 50 else 10))
-    if every < 10:
-        least = math.ceil((60 * minutes - left + EVALUATIONS * 10 * measured.step) / 6) / 10
+    stride = draft.config.train.steps_per_dispatch
+    every = int(left / measured.step / EVALUATIONS) // stride * stride
+    if every < 1:
+        least = 60 * minutes - left + EVALUATIONS * stride * measured.step
         raise UserError(
             f"config.plan.minutes={minutes:g}: too short. A step takes {measured.step:.2g} s and "
-            f"compiling {COMPILATIONS * measured.compiling:.0f} s; {least:g} minutes would do"
+            f"compiling {compiling:.0f} s; {math.ceil(least / 6) / 10:g} minutes would do"
         )
-    steps = EVALUATIONS * every
-    reason = f"{minutes:g} minutes, {1e3 * measured.step:.0f} ms a step"
-    draft.settle("steps", reason, {"train.steps": steps})
-    stride = draft.config.train.steps_per_dispatch
-    every = draft.config.train.steps // EVALUATIONS
-    every = max(stride, every - every % (5 * stride if every >= 5 * stride else stride))
+    reason = (
+        f"{minutes:g} minutes, {1e3 * measured.step:.0f} ms a step, {compiling:.0f} s compiling"
+    )
+    draft.settle("steps", reason, {"train.steps": EVALUATIONS * every})
+    every = max(stride, draft.config.train.steps // EVALUATIONS // stride * stride)
+    log = max(stride, every // 5 // stride * stride)
     draft.settle(
         "evaluation",
         f"{per_evaluation:.1f} s each",
-        {
-            "log.every": every // 5 if every % (5 * stride) == 0 else every,
-            "checkpoint.every": every,
-            "eval.every": every,
-        },
+        {"log.every": log, "checkpoint.every": every, "eval.every": every},
         f"every {every} steps",
     )
     return draft.values

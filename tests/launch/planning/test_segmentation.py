@@ -80,7 +80,7 @@ def root(tmp_path, monkeypatch):
             path = tmp_path / "d" / ("val" if number > 3 else "train") / kind / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path)
-    took = timing.Timing(step=0.1, compiling=5.0, memory=100 * 2**20)
+    took = timing.Timing(step=0.1, drawing=0.5, compiling=5.0, memory=100 * 2**20)
     monkeypatch.setattr(timing, "measure", lambda config, data: took)
     return tmp_path / "d"
 
@@ -96,11 +96,12 @@ def test_steps_fill_the_time(root, caplog):
     spent = segmentation.STARTING + 12.5 + timing.SECONDS + 8 * (segmentation.REPORTING + 0.04)
     assert 550 - 40 < 0.1 * config.train.steps + spent <= 600
     assert config.train.steps == 8 * config.eval.every == 8 * config.checkpoint.every
-    assert config.eval.every % config.log.every == config.log.every % 10 == 0
+    assert config.log.every % 10 == 0
+    assert 4 <= config.eval.every / config.log.every <= 6
     assert (config.train.steps_per_dispatch, config.data.resident) == (10, True)
     assert plan(root, "--config.plan.minutes=20").train.steps > 2 * config.train.steps
     assert "plan: steps          " in caplog.text
-    assert "(10 minutes, 100 ms a step)" in caplog.text
+    assert "(10 minutes, 100 ms a step, 12 s compiling)" in caplog.text
 
 
 def test_given_steps_are_reported_in_eighths(root):
@@ -108,11 +109,11 @@ def test_given_steps_are_reported_in_eighths(root):
     assert (config.train.steps, config.eval.every, config.log.every) == (400, 50, 10)
 
 
-@pytest.mark.parametrize(("steps", "stride", "every"), [(100, 10, 10), (75, 1, 5), (8, 1, 1)])
+@pytest.mark.parametrize(("steps", "stride", "every"), [(100, 10, 10), (75, 1, 9), (8, 1, 1)])
 def test_any_number_of_steps_is_reported(root, steps, stride, every):
     config = plan(root, f"--config.train.steps={steps}")
     assert (config.train.steps_per_dispatch, config.eval.every) == (stride, every)
-    assert config.eval.every % config.log.every == 0
+    assert 0 < config.log.every <= config.eval.every
 
 
 @pytest.mark.parametrize(
