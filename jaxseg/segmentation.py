@@ -171,13 +171,19 @@ def eval_step(model: Model, state: State, batch: dict, rng: jax.Array, thorough=
       state: the state.
       batch: as of `train_step`.
       rng: a key; without effect, as dropout is off.
-      thorough: whether to add the scores of contours.
+      thorough: whether to add the scores of contours, and to average over the mirror image
+        where predictions do.
 
     Returns:
       The sums of `train_step`, and "example_scores", {"mean_iou": [N, 2]}, see
       `metrics.example_scores`; with `thorough` also "contours".
     """
-    logits = segmenter.apply(model, training.ema_variables(state), batch, rng)[0][0]
+    variables = training.ema_variables(state)
+    logits_of = lambda arrays, key, drop: segmenter.apply(model, variables, arrays, key)[0][0]
+    logits = logits_of(batch, rng, False)
+    if thorough and model.flips:
+        mean = posterior.mirrored(logits_of, batch, rng, False, True)
+        logits = jnp.log(jnp.maximum(mean, jnp.finfo(mean.dtype).tiny))
     terms = segmenter.supervised_loss(model, (logits,), batch)
     sums = segmenter.sums_of(model, logits, terms, batch)
     guess, target = jnp.argmax(jax.nn.softmax(logits), -1), segmenter.truth(model, batch)

@@ -17,7 +17,7 @@ from launch.data.bad_file import BadFile
 from launch.data.folders import open_folder, remarks
 from launch.data.folders.dataset import OpenedFolder, select
 from launch.data.folders.masks import VALUES
-from launch.data.folders.reading import Options
+from launch.data.folders.options import Options
 
 logger = logging.getLogger("segen")
 

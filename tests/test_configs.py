@@ -65,7 +65,7 @@ VARIANTS = {
     "cnn": ("", "founding"),
     "classifier": ("",),
     "edges": ("", "gpu"),
-    "segment": ("", "lite0"),
+    "segment": ("", "lite0", "lite0_probe"),
     "instances": ("", "weighted"),
     "multilabel": ("", "binary"),
 }

@@ -53,6 +53,8 @@ OTHER_SAMPLERS = ("configs/rnn.py:row_lstm", "configs/rnn.py:pixelcnn")
 SAME_OPERATIONS = (
     *("configs/unet.py:texture", "configs/unet.py:depth"),  # of unet.py
     "configs/rnn.py:diagonal_bilstm",  # of rnn.py
+    "configs/segment.py:lite0_probe",  # of segment.py:lite0
+    "configs/multilabel.py:binary",  # of multilabel.py
 )
 DIFFERENT = [
     spec
@@ -76,6 +78,13 @@ def facts_of(config):
         example = image(side, side, 3 if kind == "breeds" else 1) | LABEL
     elif kind == "pictures":
         example = image(reading["size"], reading["size"], reading["channels"])
+    elif kind == "discs":
+        example = image(64, 64, 1) | {"instances": ["int32", 64, 64, 1]}
+        if reading["weights"]:
+            example |= {"weight": ["float32", 64, 64, 1]}
+    elif kind == "overlaps":
+        classes = tuple(reading.get("classes", "abcd"))
+        example = image(64, 64, 3) | {"labels": ["uint8", 64, 64, len(classes)]}
     elif kind == "bsds":
         example = image(321, 481, 3) | {"edges": ["uint8", 321, 481, 1]}
     else:

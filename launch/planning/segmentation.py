@@ -14,7 +14,7 @@ from launch.config import planned, schema
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.data.folders import dataset
-from launch.data.folders.reading import Options
+from launch.data.folders.options import Options
 from launch.engine import experiments, memory
 from launch.planning import facts, timing
 from launch.planning.facts import Facts

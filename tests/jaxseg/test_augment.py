@@ -220,3 +220,24 @@ def test_balance_of_an_example_without_a_label_is_a_crop_anywhere():
     out = crops(source, 4, crop=(8, 8), balance=1.0)
     assert out["image"].shape == (4, 8, 8, 1)
     assert (out["image"] == 1).all()
+
+
+def test_overlapping_labels_and_objects_move_with_the_image():
+    plain = example()
+    ids = plain["segmentation"]
+    plain["labels"] = np.concatenate([ids == 1, ids == 2], -1).astype(np.uint8)
+    plain["instances"] = 300 * ids.astype(np.int32)
+    out = crops(plain, 8, scale=(0.6, 1.4), rotate=30.0)
+    seen = out["segmentation"] != 255
+    assert seen.any()
+    assert not seen.all()
+    inside = np.where(seen, out["segmentation"], 0)
+    np.testing.assert_array_equal(out["instances"], np.where(seen, 300 * inside, 65535))
+    for k in (0, 1):
+        wanted = np.where(seen[..., 0], inside[..., 0] == k + 1, 255)
+        np.testing.assert_array_equal(out["labels"][..., k], wanted)
+
+
+def test_balance_needs_classes():
+    with pytest.raises(ValueError, match=r"balance=0.5 needs examples with `segmentation`"):
+        crops({"image": np.ones((8, 8, 3), np.uint8)}, 1, crop=(4, 4), balance=0.5)

@@ -123,6 +123,18 @@ def test_dropout_samples_disagree_where_the_net_is_unsure():
     assert (found["information"] <= found["entropy"] + 1e-5).all()
 
 
+def test_thorough_scores_are_those_of_predictions():
+    task, batch = make_task(flips=True), make_batch()
+    state = jax.jit(task.init)(KEY, batch)
+    run = lambda function: jax.device_get(jax.jit(function)(state, batch, KEY))
+    guess = np.argmax(run(task.predict)["probability"], -1)
+    truth = batch["segmentation"][..., 0]
+    cells = K * truth.astype(int) + guess
+    expected = np.bincount(cells[truth < K], minlength=K * K).reshape(K, K)
+    np.testing.assert_array_equal(run(task.score_step)["confusion"], expected)
+    assert (run(task.eval_step)["confusion"] != expected).any()
+
+
 def test_features_are_channels_of_the_net_s_input():
     def metres(example):
         return example["depth"]

@@ -8,7 +8,7 @@ from PIL import Image
 from launch import check
 from launch.config.errors import CommandExit, UserError
 from launch.data.bad_file import BadFile
-from launch.data.folders.reading import Options
+from launch.data.folders.options import Options
 from tests.launch.data.folders.test_remarks import add
 from tests.tools import runs
 

@@ -17,8 +17,9 @@ from launch.config import fold
 from launch.data import classes as labels
 from launch.data.bad_file import BadFile
 from launch.data.folders import examples, layouts, masks, reading, survey, tiles
+from launch.data.folders.options import Options
 from launch.data.folders.pairs import Pair
-from launch.data.folders.reading import Options, Reading
+from launch.data.folders.reading import Reading
 
 logger = logging.getLogger("segen")
 
@@ -77,8 +78,9 @@ class Folder:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of their ids."""
-        return self.reading.classes
+        """Names of the classes, in the order of their ids; of labels, without background."""
+        target = self.reading.target
+        return () if target == "objects" else self.reading.classes[bool(target) :]
 
     def file_of(self, index: int) -> str:
         """The file of an example's image in the folder, and where in it a tile begins."""
@@ -99,7 +101,9 @@ class Folder:
           index: its place in `pieces`.
 
         Returns:
-          image uint8 [H, W, C]; segmentation uint8 [H, W, 1], 255 where ignored; weight
+          image uint8 [H, W, C]; segmentation uint8 [H, W, 1], 255 where ignored, or in its
+          place, by `target`, instances uint16 [H, W, 1], 65535 where ignored, or labels uint8
+          [H, W, K - 1] of all classes but the first, 255 where ignored; weight
           float32 [H, W, 1] where objects are numbered; and, where the data set has depth,
           depth float32 [H, W, 1] in metres, 0 where unknown.
 
@@ -112,12 +116,15 @@ class Folder:
             arrays = examples.read_pair(self.pairs[number], self.rule, self.reading)
         if self.reading.tiled:
             size = tiles.scaled(arrays["image"].shape[:2], self.reading.scale)
-            arrays = {
-                key: tile.cut(key, examples.resize(array, size), canvas)
+            scaled = {
+                key: examples.resize(array, size, nearest=key == "labels")
                 for key, array in arrays.items()
             }
-        outside = {"image": 0, "segmentation": labels.IGNORED, "weight": 0, "depth": 0}
-        fitted = {key: examples.fit(array, canvas, outside[key]) for key, array in arrays.items()}
+            arrays = {key: tile.cut(key, array, canvas) for key, array in scaled.items()}
+        fitted = {
+            key: examples.fit(array, canvas, tiles.VOID.get(key, 0), nearest=key == "labels")
+            for key, array in arrays.items()
+        }
         return {key: array.reshape(*canvas, -1) for key, array in fitted.items()}
 
 
@@ -136,6 +143,7 @@ def folder(
     orientation: str = "",
     channels: int = 0,
     intensity: tuple[float, ...] = (),
+    target: str = "",
     val: float = 0.1,
     fold: str = "",
     group: str = "",
@@ -156,8 +164,8 @@ def folder(
       scale: 0 scales larger images down to fit. Another factor scales all images by it, and
         those that are then larger than `size` are cut into tiles, an example each. A tile
         shows what overlaps with its neighbours, but each pixel counts in one tile only.
-      seed, layout, masks, values, orientation, channels, intensity, val, fold, group: see
-        `launch.data.folders.reading.Options`.
+      seed, layout, masks, values, orientation, channels, intensity, target, val, fold, group: see
+        `launch.data.folders.options.Options`.
 
     Returns:
       The examples.
@@ -181,6 +189,7 @@ def folder(
         orientation,
         channels,
         tuple(intensity),
+        target,
         val,
         fold,
         group,
@@ -221,6 +230,8 @@ def open_folder(root: Path, options: Options) -> OpenedFolder:
       ValueError: an option out of range.
     """
     options.check()
+    if options.target == "objects":
+        options = dataclasses.replace(options, values="instances")
     cache = storage.cache_dir() / "folders" / f"{root.name}-{_hash(root.absolute())}"
     chosen = tuple(filter(None, options.masks.split(",")))
     drawing = options.val, fold.parse(options.fold), options.group

@@ -12,6 +12,7 @@ from launch.data.folders import masks
 from launch.data.folders.borders import border_weights
 from launch.data.folders.pairs import Pair
 from launch.data.folders.reading import Reading
+from launch.data.folders.tiles import VOID, scaled
 
 
 def read_pair(pair: Pair, rule: masks.MaskRule, how: Reading) -> dict[str, np.ndarray]:
@@ -40,17 +41,45 @@ def read_pair(pair: Pair, rule: masks.MaskRule, how: Reading) -> dict[str, np.nd
     }
     if how.values == "instances":
         objects = masks.read_objects(pair)
-        arrays["weight"] = border_weights(
-            objects if how.stored else images.upright(objects, orientation)
-        )
+        objects = objects if how.stored else images.upright(objects, orientation)
+        arrays["weight"] = border_weights(objects)
+        if how.target == "objects":
+            arrays["instances"] = _numbered(pair.mask, objects)
+    elif how.target == "labels":
+        arrays["labels"] = _labels(pair, rule, how, arrays["segmentation"])
+    if how.target:
+        del arrays["segmentation"]
     if pair.depth:
         arrays["depth"] = images.read_depth(pair.depth, how.stored)
-    files = {"segmentation": pair.mask, "weight": pair.mask, "depth": pair.depth}
+    files = dict.fromkeys(("segmentation", "weight", "instances", "labels"), pair.mask)
+    files["depth"] = pair.depth
     for key, array in arrays.items():
         path = files.get(key, pair.image)
         if array.shape[:2] != size:
             raise images.wrong_size(path, array.shape, pair.image, size)
     return arrays
+
+
+def _numbered(path, objects):
+    """Numbers of objects as 16 bits, without gaps."""
+    numbers, dense = np.unique(objects, return_inverse=True)
+    dense = dense.reshape(objects.shape) + (numbers[0] != 0)
+    if dense.max() >= VOID["instances"]:
+        fix = "Cut the image into parts."
+        raise BadFile(path, f"holds {dense.max():,} objects; at most 65,534 can be learnt", fix)
+    return dense.astype(np.uint16)
+
+
+def _labels(pair, rule, how, ids):
+    """uint8 [H, W, K - 1]: whether a pixel is of each class but the first; masks may overlap."""
+    count = len(how.classes)
+    if not pair.ids:
+        marks = ids[..., None] == np.arange(1, count)
+        return np.where(ids[..., None] == VOID["labels"], VOID["labels"], marks).astype(np.uint8)
+    marks = np.zeros((*ids.shape, count - 1), np.uint8)
+    for path, number in zip(pair.masks, pair.ids, strict=True):
+        marks[..., number - 1] |= images.read_mask(path, None, rule.values or "ids") != 0
+    return marks
 
 
 def read_image(path, how: Reading) -> np.ndarray:
@@ -101,7 +130,9 @@ def read_ids(path, how: Reading | None, colours: dict | None) -> np.ndarray:
     return ids if how and how.stored else images.upright(ids, orientation)
 
 
-def fit(array: np.ndarray, canvas: tuple[int, int], outside: int) -> np.ndarray:
+def fit(
+    array: np.ndarray, canvas: tuple[int, int], outside: int, nearest: bool = False
+) -> np.ndarray:
     """Scales an array down until it fits a canvas, and pads it below and at the right.
 
     Args:
@@ -109,6 +140,7 @@ def fit(array: np.ndarray, canvas: tuple[int, int], outside: int) -> np.ndarray:
         the nearest pixel.
       canvas: (height, width).
       outside: the value of the padding.
+      nearest: whether [H, W, C] takes the nearest pixel too.
 
     Returns:
       [height, width, ...] of the same dtype.
@@ -116,7 +148,7 @@ def fit(array: np.ndarray, canvas: tuple[int, int], outside: int) -> np.ndarray:
     height, width = array.shape[:2]
     scale = min(canvas[0] / height, canvas[1] / width)
     if scale < 1:
-        array = resize(array, (max(1, round(height * scale)), max(1, round(width * scale))))
+        array = resize(array, scaled((height, width), scale), nearest)
     if array.shape[:2] == canvas:
         return array
     padded = np.full((*canvas, *array.shape[2:]), outside, array.dtype)
@@ -124,13 +156,14 @@ def fit(array: np.ndarray, canvas: tuple[int, int], outside: int) -> np.ndarray:
     return padded
 
 
-def resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize(array: np.ndarray, size: tuple[int, int], nearest: bool = False) -> np.ndarray:
     """Scales an array to another size.
 
     Args:
       array: an image [H, W, C], which is averaged, or ids, weights or depth [H, W], which
         take the nearest pixel.
       size: (height, width).
+      nearest: whether [H, W, C] takes the nearest pixel too.
 
     Returns:
       [height, width, ...] of the same dtype; `array` itself where nothing changes.
@@ -138,6 +171,9 @@ def resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     shape = size[::-1]
     if array.shape[:2] == size:
         return array
+    if nearest and array.ndim == 3:
+        planes = [resize(plane, size) for plane in np.moveaxis(array, -1, 0)]
+        return np.stack(planes, -1)
     if array.ndim == 2:
         return np.asarray(Image.fromarray(array).resize(shape, Image.Resampling.NEAREST))
     if array.shape[-1] == 3:

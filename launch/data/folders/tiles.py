@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from launch.data import classes as labels
+from launch.data.classes import IGNORED
+
+# Values without a label, of the arrays that train and score.
+VOID = {"segmentation": IGNORED, "labels": IGNORED, "instances": 65535}
 
 
 class Tile(NamedTuple):
@@ -35,10 +38,10 @@ class Tile(NamedTuple):
         """
         (top, first, last), (left, begin, end) = self
         part = array[top : top + canvas[0], left : left + canvas[1]].copy()
-        if key == "segmentation":
+        if key in VOID:
             counts = np.zeros(part.shape[:2], bool)
             counts[first - top : last - top, begin - left : end - left] = True
-            part[~counts] = labels.IGNORED
+            part[~counts] = VOID[key]
         return part
 
 

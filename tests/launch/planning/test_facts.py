@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from launch.data.folders import dataset
-from launch.data.folders.reading import Options
+from launch.data.folders.options import Options
 from launch.planning import facts
 
 

@@ -209,6 +209,50 @@ def test_all_images_are_scaled_by_one_factor(root):
     np.testing.assert_array_equal(opened[0]["segmentation"][..., 0], mask[1::2, 1::2])
 
 
+def test_objects_are_numbered_in_place_of_classes(root):
+    ids = np.zeros((12, 16), np.uint8)
+    ids[1:4, 1:5], ids[6:9, 3:9], ids[5:12, 11:] = 7, 9, 200
+    for path in root.glob("*/masks/*.png"):
+        save(path, ids)
+    opened = folder("train", root, target="objects", size=(12, 18))
+    assert opened[0].keys() == {"image", "instances", "weight"}
+    instances = opened[0]["instances"][..., 0]
+    assert (instances[:, 16:] == 65535).all()
+    np.testing.assert_array_equal(instances[:, :16], np.searchsorted([0, 7, 9, 200], ids))
+    assert opened.classes == ()
+    assert "target: of each pixel the number of its object" in opened.reading.lines
+    with pytest.raises(ValueError, match=r"values='ids' has none"):
+        folder("train", root, target="objects", values="ids")
+
+
+def test_labels_of_classes_that_overlap(tmp_path):
+    rng = np.random.default_rng(0)
+    marks = rng.integers(0, 2, (2, 6, 8)).astype(bool)
+    for number, split in enumerate(("train", "val")):
+        save(tmp_path / split / "images" / "a.png", example(number, (6, 8))[0])
+        for name, mark in zip(("cell", "wall"), marks, strict=True):
+            save(tmp_path / split / "masks" / f"a_{name}.png", 255 * mark.astype(np.uint8))
+    opened = folder("train", tmp_path, masks="_cell,_wall", target="labels", size=(6, 9))
+    assert opened.classes == ("cell", "wall")
+    labels = opened[0]["labels"]
+    np.testing.assert_array_equal(labels[:, :8], np.moveaxis(marks, 0, -1))
+    assert (labels[:, 8:] == 255).all()
+    assert "segmentation" not in opened[0]
+
+
+def test_labels_of_one_mask_for_all_classes(root):
+    mask = example(0)[1]
+    mask[0, 0] = 255
+    save(root / "train" / "masks" / "0.png", mask)
+    opened = folder("train", root, target="labels", classes=3)
+    labels = opened[0]["labels"]
+    assert opened.classes == ("class 1", "class 2")
+    np.testing.assert_array_equal(labels[..., 1] == 1, mask == 2)
+    assert (labels[0, 0] == 255).all()
+    with pytest.raises(ValueError, match="target must be"):
+        folder("train", root, target="boxes")
+
+
 def test_a_link_to_nothing_is_named_and_the_check_can_be_copied(tmp_path):
     root = tmp_path / "my data"
     save(root / "train" / "masks" / "a.png", np.zeros((1, 1), np.uint8))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from launch.data.folders import doubts, folder, open_folder
-from launch.data.folders.reading import Options
+from launch.data.folders.options import Options
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from launch import check
 from launch.config.errors import CommandExit
 from launch.data.bad_file import BadFile
 from launch.data.folders import folder, open_folder, reading
-from launch.data.folders.reading import Options
+from launch.data.folders.options import Options
 
 
 @pytest.fixture(autouse=True)

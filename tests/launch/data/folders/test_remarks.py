@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from launch.data.folders import doubts, open_folder, remarks
-from launch.data.folders.reading import Options
+from launch.data.folders.options import Options
 
 
 @pytest.fixture(autouse=True)
