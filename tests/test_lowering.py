@@ -54,6 +54,7 @@ SAME_OPERATIONS = (
     *("configs/unet.py:texture", "configs/unet.py:depth"),  # of unet.py
     "configs/rnn.py:diagonal_bilstm",  # of rnn.py
     "configs/segment.py:lite0_probe",  # of segment.py:lite0
+    *("configs/segment.py:labels", "configs/segment.py:objects"),  # of multilabel, instances
     "configs/multilabel.py:binary",  # of multilabel.py
 )
 DIFFERENT = [

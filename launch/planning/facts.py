@@ -115,7 +115,8 @@ def widths_of(ids: np.ndarray, classes: int) -> np.ndarray:
 def _look(pair, opened):
     """The widths of the classes in a mask, and their pixels in its upper and lower half."""
     count = len(opened.reading.classes)
-    ids = examples.read_pair(pair, opened.rule, opened.reading)["segmentation"]
+    how = dataclasses.replace(opened.reading, target="")  # an id a pixel
+    ids = examples.read_pair(pair, opened.rule, how)["segmentation"]
     half = np.array_split(ids, 2)
     count_of = lambda part: np.bincount(np.minimum(part, count).ravel(), minlength=count + 1)
     halves = [count_of(part)[:count] for part in half]

@@ -161,17 +161,18 @@ def _plan_examples(draft, found: Facts, minutes, platform):
         f"{tile[1]} x {tile[0]}",
     )
     cropped = () if whole and len({found.size, found.largest}) == 1 else crop
+    by_class = not draft.config.data.kwargs.get("target", "")
     upright = found.upright > 0.05
     warp = {
         "name": "jaxseg.augment:warp",
         "crop": cropped,
-        "balance": 0.33 if cropped else 0.0,
+        "balance": 0.33 if cropped and by_class else 0.0,
         "scale": (0.7, 1.4),
         "rotate": 10.0 if upright else 180.0,
     }
     text = "whole"
     if cropped:
-        text = f"crops of {cropped[1]} x {cropped[0]}, a third of them around a rare class"
+        text = f"crops of {cropped[1]} x {cropped[0]}" + ", a third around a rare class" * by_class
     turns = "turned by up to 10 degrees" if upright else "turned freely"
     draft.settle(
         "augmentation",
@@ -217,6 +218,8 @@ def _plan_loss(draft, found):
         },
         {"name": "jaxseg.losses:dice"},
     )
+    if "terms" not in draft.config.task.get("loss", {}):
+        return  # a task whose loss is its own
     reason = f"shares of {100 * shares[there].min():.2g} to {100 * shares.max():.3g} %"
     shown = "cross-entropy + Dice, " + (
         "classes weigh alike" if even else f"classes weigh {min(weights):.2g} to {max(weights):.2g}"

@@ -104,6 +104,19 @@ def test_steps_fill_the_time(root, caplog):
     assert "(10 minutes, 100 ms a step, 12 s compiling)" in caplog.text
 
 
+def test_objects_and_labels_are_planned_too(root, monkeypatch):
+    for path in root.glob("*/masks/*.png"):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[1:4, 1:4], mask[8:12, 8:12], mask[1:5, 9:14] = 1, 2, 3
+        Image.fromarray(mask).save(path)
+    monkeypatch.setattr(f"{__name__}.SEGMENT", f"{SEGMENT}:objects")
+    values = plan(root).to_dict()
+    assert values["data"]["augment"][0]["balance"] == 0.0
+    assert values["task"]["name"] == "jaxseg.instances:instances"
+    monkeypatch.setattr(f"{__name__}.SEGMENT", SEGMENT.replace("objects", "labels"))
+    assert plan(root).task.loss.terms[0]["name"] == "jaxseg.multilabel_losses:binary_cross_entropy"
+
+
 def test_given_steps_are_reported_in_eighths(root):
     config = plan(root, "--config.train.steps=400")
     assert (config.train.steps, config.eval.every, config.log.every) == (400, 50, 10)
