@@ -19,42 +19,26 @@ def main(argv: list[str]) -> None:
     """Parses the command line and trains."""
     arguments = cli.parser("train", "Trains what a config describes, or continues a run.")
     arguments.add_argument("--config", required=True, help="FILE.py or FILE.py:VARIANT")
-    arguments.add_argument(
-        "--workdir",
-        type=cli.workdir,
-        help="the run's folder (default: runs/NAME of the config)",
-    )
+    help_ = "the run's folder (default: runs/NAME of the config)"
+    arguments.add_argument("--workdir", type=cli.workdir, help=help_)
     distributed.add_arguments(arguments)
     options, overrides = cli.parse(arguments, argv)
     config = loading.override(loading.load(options.config), overrides)
     workdir = options.workdir or cli.workdir(f"runs/{loading.default_name(options.config)}")
     with cli.together(options, saves=True) as group:
-        make_monitor = None
+        extra = {}
         if config.score.samples:
             from launch.scoring import sample_metrics  # few runs score samples while they train
 
-            make_monitor = partial(
-                sample_metrics.training_monitor,
-                config.score.features,
-                config.data,
-                config.eval.split,
-                batch_size=config.eval.batch_size,
-                count=config.score.samples,
-                group=group,
-            )
-        load_encoder = None
+            make = partial(sample_metrics.training_monitor, config.score.features, config.data)
+            sizes = {"batch_size": config.eval.batch_size, "count": config.score.samples}
+            extra["make_monitor"] = partial(make, config.eval.split, **sizes, group=group)
         if config.encoder.weights:
             from launch.weights import encoders  # few runs start from pretrained weights
 
-            load_encoder = partial(encoders.load, encoders.find(config.encoder.weights))
-        train(
-            config,
-            workdir,
-            group=group,
-            began=BEGAN,
-            make_monitor=make_monitor,
-            load_encoder=load_encoder,
-        )
+            file = encoders.find(config.encoder.weights)
+            extra["load_encoder"] = partial(encoders.load, file, config.model)
+        train(config, workdir, group=group, began=BEGAN, **extra)
 
 
 if __name__ == "__main__":

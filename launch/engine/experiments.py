@@ -29,12 +29,14 @@ class Experiment(NamedTuple):
       compiled: the same, compiled.
       mesh: the devices.
       example: shape and dtype of each array of one example.
+      pretrained: state -> state with pretrained weights, for fresh states; or None.
     """
 
     task: validate.Task
     compiled: compiled_steps.CompiledSteps
     mesh: Mesh
     example: dict[str, jax.ShapeDtypeStruct]
+    pretrained: Callable[[Any], Any] | None = None
 
 
 def build(
@@ -207,15 +209,12 @@ def metric_names(experiment: Experiment) -> set[str]:
     return set(experiment.task.finish(jax.tree.map(lambda leaf: np.ones(leaf.shape), sums)))
 
 
-def initial_state(
-    experiment: Experiment, init_from: str = "", pretrained: Callable[[Any], Any] | None = None
-) -> Any:
+def initial_state(experiment: Experiment, init_from: str = "") -> Any:
     """A fresh state.
 
     Args:
       experiment: what to start.
       init_from: WORKDIR or WORKDIR:STEP of another run whose parameters are taken.
-      pretrained: state -> state with pretrained weights.
 
     Raises:
       UserError: no such run, or its parameters do not fit.
@@ -227,7 +226,7 @@ def initial_state(
     # Ready before anything else is dispatched: on CPU, programs that wait for this one
     # would hold the threads that its decompositions need.
     state = jax.block_until_ready(experiment.compiled.init(blank))
-    state = pretrained(state) if pretrained else state
+    state = experiment.pretrained(state) if experiment.pretrained else state
     if not init_from:
         return state
     from launch.engine import trained_runs  # few runs start from another one
@@ -235,13 +234,7 @@ def initial_state(
     return trained_runs.with_params_of(init_from, state, experiment.compiled.template)
 
 
-def first_state(
-    experiment: Experiment,
-    folder: Path,
-    step: int,
-    init_from: str = "",
-    pretrained: Callable[[Any], Any] | None = None,
-) -> Any:
+def first_state(experiment: Experiment, folder: Path, step: int, init_from: str = "") -> Any:
     """The state of a checkpoint to go on from, or a fresh one.
 
     Args:
@@ -249,10 +242,9 @@ def first_state(
       folder: the run's checkpoints folder.
       step: the checkpoint; 0 for a fresh state.
       init_from: as for `initial_state`.
-      pretrained: as for `initial_state`.
     """
     if not step:
-        return initial_state(experiment, init_from, pretrained)
+        return initial_state(experiment, init_from)
     from launch.checkpoints import restoring  # which a fresh run does without
 
     logger.info(f"going on from step {step:,} of {folder}")

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from launch import checkpoints, distributed
 from launch.checkpoints.writer import CheckpointWriter
-from launch.config import planned, run_config
+from launch.config import planned, run_config, schema
 from launch.config.errors import Diverged, UserError
 from launch.data import batches, order
 from launch.engine import evaluation, experiments, sharding
@@ -35,7 +35,7 @@ def train(
     group: distributed.Group = distributed.ALONE,  # the processes, each of which calls this
     began: float | None = None,  # the `time.perf_counter()` from which the first step is timed
     make_monitor: Callable[..., Monitor] | None = None,  # (experiment, held_out, *, classes)
-    load_encoder: Callable | None = None,  # (encoder, state's template) -> (state -> state)
+    load_encoder: Callable | None = None,  # (state's template) -> (state -> state)
 ) -> None:
     """Runs a whole training, or continues the one in the workdir.
 
@@ -54,18 +54,17 @@ def train(
         group.share_compilation_cache(workdir)
         group.check_same("the config", run_config.shared_keys(config.to_dict()))
         config = run_config.check_continues(workdir, config)
-        plan = group.on_process_zero("the plan", partial(planned.values, config))
-        config = planned.filled(config, plan)
+        make_plan = partial(planned.values, config)
+        config = planned.filled(config, group.on_process_zero("the plan", make_plan))
         held_out, void = config.eval.split, config.task.get("ignore", 255)
         open_splits = partial(batches.open_splits, config.data, held_out, workdir, void)
         data, held_out = group.on_all("the data", open_splits, distributed.DATA_SECONDS)
         group.check_same("the data", batches.facts(data) | {"size": data.split.size})
         config = experiments.with_classes(config, data.split)
         experiment = experiments.build(config, data)
-        if config.score.samples and not make_monitor:
-            raise UserError("config.score.samples: launch.train alone scores samples; give 0")
-        if config.encoder.weights and not load_encoder:
-            raise UserError("config.encoder.weights: launch.train alone reads them; give none")
+        for key, value in (("score.samples", make_monitor), ("encoder.weights", load_encoder)):
+            if schema.value_at(config, key) and not value:
+                raise UserError(f"config.{key} is for launch.train alone; leave it out")
         classes = config.task.get("classes", 0)
         monitor = make_monitor(experiment, held_out, classes=classes) if make_monitor else Monitor()
         evaluation.check_rule(config.collapse.rule, experiment, monitor)
@@ -74,21 +73,18 @@ def train(
         if start >= config.train.steps:
             logger.info(f"{workdir} is done: step {start:,} of {config.train.steps:,}")
             return
-        pretrained = None
         if load_encoder and not start:
-            net = experiments.make_net(config.model, "config.model")
-            load = partial(load_encoder, net.encoder, experiment.compiled.template)
-            pretrained = group.on_all("the encoder's weights", load)
+            load = partial(load_encoder, experiment.compiled.template)
+            experiment = experiment._replace(pretrained=group.on_all("the encoder's weights", load))
         record = run_config.to_json(config, batches.facts(data))
         group.on_process_zero("config.json", partial(run_config.write, workdir, record))
         devices = sharding.describe(experiment.mesh, group.processes)
         logger.info(f"{data.split.title}: {data.split.size:,} examples; {devices}")
-        attempt = partial(train_attempt, config, experiment, data, held_out)
         rest = {"place": place, "monitor": monitor, "group": group, "began": began}
-        rest["pretrained"] = pretrained
+        attempt = partial(train_attempt, config, experiment, data, held_out, **rest)
         while True:
             try:
-                attempt(start, counters, record=json.loads(record), **rest)
+                attempt(start, counters, record=json.loads(record))
                 break
             except Diverged as error:
                 rollbacks = counters["rollbacks"] + 1
@@ -114,7 +110,6 @@ def train_attempt(
     monitor: Monitor,  # adds scores to the evaluations
     group: distributed.Group,  # the processes of the run
     began: float,  # the time from which the first step is timed
-    pretrained: Callable | None,  # gives a fresh state pretrained weights
 ) -> None:
     """Trains from one step to the end: opens, restores, loops, closes.
 
@@ -170,7 +165,7 @@ def train_attempt(
             run_loop(
                 experiment,
                 experiment.compiled.load(
-                    experiments.first_state(experiment, folder, start, config.init_from, pretrained)
+                    experiments.first_state(experiment, folder, start, config.init_from)
                 ),
                 start,
                 schedule=schedule,

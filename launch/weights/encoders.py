@@ -14,6 +14,7 @@ from flax import traverse_util
 
 from jaxseg.nets.encoders.naming import adapt
 from launch.config.errors import UserError
+from launch.engine import experiments
 from launch.weights import files
 
 logger = logging.getLogger("segen")
@@ -77,12 +78,12 @@ def find(weights: str) -> Path:
     return path
 
 
-def load(path: Path, encoder: Any, template: Any) -> Callable[[Any], Any]:
+def load(path: Path, model: Mapping, template: Any) -> Callable[[Any], Any]:
     """Reads the weights of an encoder, for the states of a training.
 
     Args:
       path: of `find`.
-      encoder: as for `read`.
+      model: `config.model`, of a net with an encoder.
       template: as for `read`.
 
     Returns:
@@ -91,7 +92,8 @@ def load(path: Path, encoder: Any, template: Any) -> Callable[[Any], Any]:
     Raises:
       UserError: as `read`.
     """
-    return functools.partial(put, variables=read(path, encoder, template))
+    net = experiments.make_net(model, "config.model")
+    return functools.partial(put, variables=read(path, net.encoder, template))
 
 
 def read(path: Path, encoder: Any, template: Any) -> dict[str, np.ndarray]:

@@ -13,6 +13,8 @@ from launch.config.errors import UserError
 from launch.weights import encoders
 from tests.tools import encoder_parity as parity
 
+DECODER = {"name": "jaxseg.nets.decoders:UNetDecoder"}
+
 
 class State(SimpleNamespace):
     """A state with two collections, of an encoder and of a head."""
@@ -51,7 +53,9 @@ def test_a_state_takes_the_numbers_of_the_file(file, tensors, caplog):
     caplog.set_level("INFO", "segen")
     encoder = ResNet(depth=10, width=8)
     state = state_of(encoder)
-    new = encoders.load(file, encoder, template_of(state))(state)
+    spec = {"name": "jaxseg.nets.encoders:ResNet", "depth": 10, "width": 8}
+    model = {"name": "jaxseg.nets:EncoderDecoder", "encoder": spec, "decoder": DECODER}
+    new = encoders.load(file, model, template_of(state))(state)
     stem = tensors["conv1.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(new.params["encoder"]["stem"]["kernel"], stem)
     mean = new.batch_stats["encoder"]["stem_norm"]["mean"]
@@ -72,14 +76,14 @@ def test_a_state_takes_the_numbers_of_the_file(file, tensors, caplog):
 def test_another_architecture_is_refused(file, encoder, words):
     known = encoder if isinstance(encoder, ResNet) else ResNet(depth=10, width=8)
     with pytest.raises(UserError, match=words):
-        encoders.load(file, encoder, template_of(state_of(known)))
+        encoders.read(file, encoder, template_of(state_of(known)))
 
 
 def test_a_truncated_file_is_refused(file):
     file.write_bytes(file.read_bytes()[:-9])
     encoder = ResNet(depth=10, width=8)
     with pytest.raises(UserError, match=r"not a .safetensors weights file, or damaged"):
-        encoders.load(file, encoder, template_of(state_of(encoder)))
+        encoders.read(file, encoder, template_of(state_of(encoder)))
 
 
 def test_names_are_files_or_packages(file, monkeypatch, tmp_path):
