@@ -34,6 +34,8 @@ ONE_OF_EACH_TASK = (
     "configs/unet.py:texture_cue",
     "configs/cnn.py",
     "configs/edges.py",
+    "configs/multilabel.py",
+    "configs/instances.py",
 )
 PLANNED = {
     "data.batch_size": 8,

@@ -231,7 +231,7 @@ def test_overlapping_labels_and_objects_move_with_the_image():
     seen = out["segmentation"] != 255
     assert seen.any()
     assert not seen.all()
-    inside = np.where(seen, out["segmentation"], 0)
+    inside = np.where(seen, out["segmentation"], 0).astype(np.int32)
     np.testing.assert_array_equal(out["instances"], np.where(seen, 300 * inside, 65535))
     for k in (0, 1):
         wanted = np.where(seen[..., 0], inside[..., 0] == k + 1, 255)

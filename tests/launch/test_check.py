@@ -111,7 +111,7 @@ def test_what_the_user_says_reaches_the_reading(tmp_path, monkeypatch):
             check.main([str(tmp_path), *arguments])
     assert asked[0] == (tmp_path, Options())
     options = Options(
-        4, 7, (0, 0), 64, 0.5, 0, "folders", "_a,_b", "threshold", "stored", 5, (3, 9), 0.2
+        4, 7, (0, 0), 64, 0.5, 0, "folders", "_a,_b", "threshold", "stored", 5, (3, 9), "", 0.2
     )
     assert asked[1] == (tmp_path, options)
 

@@ -75,7 +75,7 @@ def quick() -> Iterator[None]:
 
         return call
 
-    def sinks(folder, start, steps, batch_size, saved):
+    def sinks(folder, start, steps, batch_size, saved, best):
         if "metrics" in saved:
             metrics_damage.check(folder / "metrics.jsonl", saved["metrics"])
         return (JsonlSink(folder, start),)
