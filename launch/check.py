@@ -15,8 +15,8 @@ from launch import cli
 from launch.config.errors import CommandExit, UserError
 from launch.data.bad_file import BadFile
 from launch.data.folders import open_folder, remarks
-from launch.data.folders.dataset import OpenedFolder, select
 from launch.data.folders.masks import VALUES
+from launch.data.folders.opening import OpenedFolder, select
 from launch.data.folders.options import Options
 
 logger = logging.getLogger("segen")

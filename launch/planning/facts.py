@@ -5,8 +5,8 @@ from collections import Counter
 
 import numpy as np
 
-from launch.data.folders import dataset, examples, remarks
-from launch.data.folders.dataset import OpenedFolder
+from launch.data.folders import examples, opening, remarks
+from launch.data.folders.opening import OpenedFolder
 from launch.data.folders.reading import turned
 
 # Masks that are looked at for the width of objects: more change the medians little.
@@ -65,8 +65,8 @@ def of_folder(opened: OpenedFolder, train: str, held_out: str) -> Facts:
       BadFile: a split is empty, or a mask cannot be read.
     """
     how = opened.reading
-    chosen = dataset.select(opened.layout.splits, train, opened.root)
-    others = dataset.select(opened.layout.splits, held_out, opened.root)
+    chosen = opening.select(opened.layout.splits, train, opened.root)
+    others = opening.select(opened.layout.splits, held_out, opened.root)
     contents = dict(zip(opened.layout.pairs, opened.contents, strict=True))
     sizes = np.array([turned(contents[pair], how.stored) for pair in chosen])
     counts = Counter()

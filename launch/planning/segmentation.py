@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from launch.config import planned, schema
 from launch.config.errors import UserError
 from launch.data import batches
-from launch.data.folders import dataset
+from launch.data.folders import opening
 from launch.data.folders.options import Options
 from launch.engine import experiments, memory
 from launch.planning import facts, timing
@@ -114,8 +114,8 @@ def _open(section):
         kwargs["size"] = (size, size)
     kwargs["size"] = tuple(kwargs.get("size", (0, 0)))
     try:
-        opened = dataset.usable(dataset.open_folder(path, Options(**kwargs)))
-        count = len(dataset.select(opened.layout.splits, section.split, path))
+        opened = opening.usable(opening.open_folder(path, Options(**kwargs)))
+        count = len(opening.select(opened.layout.splits, section.split, path))
     except ValueError as error:
         raise UserError(str(error))
     if count < 4:

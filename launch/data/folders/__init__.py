@@ -9,6 +9,7 @@ divided 80/10/10. `python -m launch.check DIR` says how a folder is read and lis
 problem of it.
 """
 
-from launch.data.folders.dataset import Folder, folder, open_folder
+from launch.data.folders.dataset import Folder, folder
+from launch.data.folders.opening import open_folder
 
 __all__ = ["Folder", "folder", "open_folder"]

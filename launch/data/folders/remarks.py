@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from launch.data.bad_file import BadFile
 from launch.data.folders import examples, masks, tiles
-from launch.data.folders.dataset import OpenedFolder
+from launch.data.folders.opening import OpenedFolder
 
 LOOKED_AT = 50  # masks whose objects are counted before and after they are scaled down
 

@@ -11,7 +11,7 @@ from PIL import Image
 from launch import storage
 from launch.data import images, transforms
 from launch.data.bad_file import BadFile
-from launch.data.folders.dataset import select, stamp
+from launch.data.folders.opening import select, stamp
 from launch.data.folders.pairs import Pair
 from launch.data.image_formats import load, upright_image
 from launch.data.pictures import files, reading, survey

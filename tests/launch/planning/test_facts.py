@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch.data.folders import dataset
+from launch.data.folders import opening
 from launch.data.folders.options import Options
 from launch.planning import facts
 
@@ -33,7 +33,7 @@ def opened(tmp_path, monkeypatch):
             path = tmp_path / "d" / split / kind / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path)
-    return dataset.usable(dataset.open_folder(tmp_path / "d", Options()))
+    return opening.usable(opening.open_folder(tmp_path / "d", Options()))
 
 
 def test_facts_of_a_folder(opened):
