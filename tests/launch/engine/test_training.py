@@ -163,10 +163,11 @@ def test_a_run_goes_back_as_often_as_it_may(action, times, small, tmp_path, monk
     assert [line for line in capsys.readouterr().err.splitlines() if "going" in line] == said
 
 
-def test_scores_that_no_command_computes_are_refused(small, tmp_path):
-    small.score.samples = 100
-    with pytest.raises(UserError, match=r"launch\.train alone scores samples"):
-        training.train(small, tmp_path)
+@pytest.mark.parametrize(("key", "value"), [("score.samples", 100), ("encoder.weights", "a.npz")])
+def test_what_the_command_alone_does_is_refused(small, tmp_path, key, value):
+    config = schema.with_values(small, {key: value})
+    with pytest.raises(UserError, match=rf"config\.{key} is for launch\.train alone"):
+        training.train(config, tmp_path)
 
 
 def test_scores_of_a_command_join_every_evaluation(small, tmp_path):
