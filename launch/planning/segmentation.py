@@ -52,7 +52,7 @@ class Draft:
     config: ConfigDict
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def settle(self, what: str, reason: str, values: dict[str, Any], shown: str = "") -> bool:
+    def settle(self, what: str, reason: str, values: dict[str, Any], shown: str = "") -> None:
         """Sets the values of keys that wait, and says why; the user's own stay.
 
         Args:
@@ -60,9 +60,6 @@ class Draft:
           reason: why these values.
           values: {dotted key: value}.
           shown: the values in words; the last one unless given.
-
-        Returns:
-          Whether the plan decided, and not the user.
         """
         waiting = set(planned.unset(self.config))
         decided = {key: value for key, value in values.items() if key in waiting}
@@ -70,7 +67,6 @@ class Draft:
         self.config = schema.with_values(self.config, decided)
         text = shown if decided and shown else str(schema.value_at(self.config, list(values)[-1]))
         logger.info(f"plan: {what:14} {text}  ({reason if decided else 'given'})")
-        return bool(decided)
 
 
 def plan(config: ConfigDict, minutes: float = 0.0, memory_mib: int = 0) -> dict[str, Any]:
@@ -139,7 +135,6 @@ def _say_facts(found):
 
 def _plan_examples(draft, found: Facts, minutes, platform):
     """Scale, tiles, crops, batch and augmentation."""
-    given = draft.config.data.kwargs.get("scale")
     pixels = found.images * math.prod(found.size)
     budget = 60 * minutes * PIXELS_A_SECOND.get(platform, 2e7) / EPOCHS
     width = found.width or THINNEST
@@ -148,18 +143,21 @@ def _plan_examples(draft, found: Facts, minutes, platform):
     scale = float(f"{max(scale, least):.3g}")
     reason = f"{pixels / 1e6:,.0f} million pixels, classes are {width:.2g} pixels wide (median)"
     draft.settle("scale", reason, {"data.kwargs.scale": scale})
-    scale = given or scale
+    scale = draft.config.data.kwargs.scale  # the user's, where one is given
     sides = [max(1, round(side * scale)) for side in found.largest]
     most = 256 if platform == "cpu" else 512
     crop = tuple(min(most, -(-side // 32) * 32) for side in sides)
     whole = all(side <= 1.25 * most for side in sides)
-    tile = tuple(sides) if whole else tuple(_tile(side, 2 * most) for side in sides)
+    tile = tuple(side if whole else _tile(side, 2 * most) for side in sides)
     draft.settle(
         "examples",
         "whole images" if whole else "larger images are cut into tiles of this size",
         {"data.kwargs.size": tile},
         f"{tile[1]} x {tile[0]}",
     )
+    size = draft.config.data.kwargs.size  # the user's, where one is given
+    size = (size, size) if isinstance(size, int) else size
+    crop = tuple(map(min, crop, size)) if any(size) else crop
     cropped = () if whole and len({found.size, found.largest}) == 1 else crop
     by_class = not draft.config.data.kwargs.get("target", "")
     upright = found.upright > 0.05
@@ -205,6 +203,8 @@ def _plan_net(draft, found):
 
 def _plan_loss(draft, found):
     """Weights of the classes: square roots of median share over share (Eigen and Fergus 2015)."""
+    if "terms" not in draft.config.task.get("loss", {}):
+        return  # a task whose loss is its own
     shares = np.array(found.shares)
     there = shares > 0
     weights = np.ones(len(shares))
@@ -218,8 +218,6 @@ def _plan_loss(draft, found):
         },
         {"name": "jaxseg.losses:dice"},
     )
-    if "terms" not in draft.config.task.get("loss", {}):
-        return  # a task whose loss is its own
     reason = f"shares of {100 * shares[there].min():.2g} to {100 * shares.max():.3g} %"
     shown = "cross-entropy + Dice, " + (
         "classes weigh alike" if even else f"classes weigh {min(weights):.2g} to {max(weights):.2g}"
@@ -228,7 +226,7 @@ def _plan_loss(draft, found):
 
 
 def _plan_steps(draft, minutes, memory_mib):
-    """Steps by the clock; a smaller batch where memory does not hold the step."""
+    """Steps by the clock; refuses a step that memory does not hold."""
     measured = _timed(draft, memory_mib)
     held_out = batches.open_data(draft.config.data, draft.config.eval.split, "config.eval")
     parts = -(-held_out.split.size // draft.config.eval.batch_size)

@@ -66,6 +66,8 @@ def test_what_the_user_gives_stays_and_is_followed():
     assert "data.kwargs.scale" not in values
     assert "model.stem" not in values
     assert values["data.kwargs.size"] == (360, 480)
+    (warp, _) = decided(CELLS, "--config.data.kwargs.size=(128, 300)")["data.augment"]
+    assert warp["crop"] == (128, 256)
 
 
 @pytest.fixture
