@@ -5,7 +5,8 @@ from collections import Counter
 
 import numpy as np
 
-from launch.data.folders import examples, opening, remarks
+from launch.data.bad_file import BadFile
+from launch.data.folders import examples, opening
 from launch.data.folders.opening import OpenedFolder
 from launch.data.folders.reading import turned
 
@@ -24,7 +25,7 @@ class Facts:
       largest: (height, width) of training images, the largest of each.
       channels: of the images.
       classes: names.
-      shares: of each class, of all pixels with a label.
+      shares: of each class, of all pixels with a label in the training split.
       widths: of each class, the median over masks of twice its area by the length of its
         outline, in pixels: the width of a line, half of the diameter of a disc; 0 for a class
         that the masks looked at do not show.
@@ -62,17 +63,15 @@ def of_folder(opened: OpenedFolder, train: str, held_out: str) -> Facts:
       The facts.
 
     Raises:
-      BadFile: a split is empty, or a mask cannot be read.
+      BadFile: a split is empty, a mask cannot be read, or training misses a class.
     """
     how = opened.reading
     chosen = opening.select(opened.layout.splits, train, opened.root)
     others = opening.select(opened.layout.splits, held_out, opened.root)
     contents = dict(zip(opened.layout.pairs, opened.contents, strict=True))
     sizes = np.array([turned(contents[pair], how.stored) for pair in chosen])
-    counts = Counter()
-    for part in remarks.class_counts(opened).values():
-        counts.update(part)
-    known = np.array([counts[number] for number in range(len(how.classes))], float)
+    known, seen = (_pixels(part, contents, how) for part in (chosen, others))
+    _check_classes(opened, known, seen, train, held_out)
     spread = np.linspace(0, len(chosen) - 1, min(MASKS, len(chosen))).round().astype(int)
     looks = [_look(chosen[number], opened) for number in spread]
     widths = np.array([one for one, _ in looks])
@@ -89,6 +88,36 @@ def of_folder(opened: OpenedFolder, train: str, held_out: str) -> Facts:
         widths=tuple(_median_of_known(column) for column in widths.T),
         upright=float(np.abs(halves[0] - halves[1]).sum() / 2),
     )
+
+
+def _pixels(pairs, contents, how):
+    """Pixels of each class in some pairs."""
+    counts = Counter()
+    for pair in pairs:
+        for value, many in contents[pair].counts.items():
+            counts[min(value, 1) if how.binary else value] += many
+    return np.array([counts[number] for number in range(len(how.classes))], float)
+
+
+def _check_classes(opened, known, seen, train, held_out):
+    """Refuses training masks of one class, and a class that evaluation alone holds.
+
+    Raises:
+      BadFile: what training misses.
+    """
+    how = opened.reading
+    if how.target == "objects":
+        return  # their masks number objects
+    if np.count_nonzero(known) < 2:
+        only = ", ".join(name for name, many in zip(how.classes, known, strict=True) if many)
+        fix = "There is nothing to learn: check the masks and the class list."
+        problem = f"all masks of {train!r} hold the class {only or 'void'} alone"
+        raise BadFile(opened.root, problem, fix)
+    alone = [name for name, a, b in zip(how.classes, known, seen, strict=True) if b and not a]
+    if alone:
+        problem = f"{', '.join(alone)}: pixels in {held_out!r}, none in {train!r}"
+        fix = "A net cannot learn it: move images between the splits, or mend the ids."
+        raise BadFile(opened.root, problem, fix)
 
 
 def widths_of(ids: np.ndarray, classes: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from launch.data.bad_file import BadFile
 from launch.data.folders import opening
 from launch.data.folders.options import Options
 from launch.planning import facts
@@ -20,6 +21,14 @@ def test_widths_of_lines_and_of_discs():
     assert widths[3] == 0
 
 
+def _write(folder, split, number, mask):
+    image = np.full((*mask.shape, 3), 40 * number + 1, np.uint8)
+    for kind, array in (("images", image), ("masks", mask.astype(np.uint8))):
+        path = folder / split / kind / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(path)
+
+
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """Six images of 20 x 30 pixels, two of them to check on, sky above ground and a pole."""
@@ -28,11 +37,7 @@ def opened(tmp_path, monkeypatch):
         split = "val" if number > 3 else "train"
         mask = np.repeat([0, 1], 10)[:, None] * np.ones((1, 30), np.uint8)
         mask[:, 7:9] = 2
-        image = np.full((20, 30, 3), 40 * number + 1, np.uint8)
-        for kind, array in (("images", image), ("masks", mask.astype(np.uint8))):
-            path = tmp_path / "d" / split / kind / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(path)
+        _write(tmp_path / "d", split, number, mask)
     return opening.usable(opening.open_folder(tmp_path / "d", Options()))
 
 
@@ -44,3 +49,20 @@ def test_facts_of_a_folder(opened):
     assert found.widths[2] == pytest.approx(2)
     assert found.upright == pytest.approx(280 / 300)
     assert found.width == pytest.approx(np.median(found.widths[1:]))
+
+
+@pytest.mark.parametrize(
+    ("only_in_val", "message"),
+    [(2, "wire: pixels in 'val', none in 'train'"), (1, "hold the class road alone")],
+)
+def test_refuses_what_training_does_not_show(tmp_path, monkeypatch, only_in_val, message):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number in range(6):
+        mask = np.zeros((20, 30))
+        mask[:10] = min(1, only_in_val - 1)
+        mask[5] = only_in_val if number > 3 else mask[5]
+        _write(tmp_path / "d", "val" if number > 3 else "train", number, mask)
+    (tmp_path / "d" / "classes.txt").write_text("road\npole\nwire\n")
+    opened = opening.usable(opening.open_folder(tmp_path / "d", Options()))
+    with pytest.raises(BadFile, match=message):
+        facts.of_folder(opened, "train", "val")
