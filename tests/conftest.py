@@ -19,9 +19,10 @@ QUICK = (
 if metadata.version("jaxlib") < "0.11":  # later ones have no other way, and refuse the flag
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
-if "xla_cpu_prefer_vector_width" not in os.environ["XLA_FLAGS"]:
-    # What commands add; the flags are part of a program's name in the compilation cache.
-    os.environ["XLA_FLAGS"] += " --xla_cpu_prefer_vector_width=512"
+# What commands add; the flags are part of a program's name in the compilation cache.
+for flag in ("--xla_cpu_prefer_vector_width=512", "--xla_gpu_deterministic_ops=true"):
+    if flag.partition("=")[0] not in os.environ["XLA_FLAGS"]:
+        os.environ["XLA_FLAGS"] += f" {flag}"
 
 # Programs with oneDNN's convolutions cannot be kept in the compilation cache, which saves half of
 # the suite's time; only the tests of launch/cpu have them.

@@ -85,19 +85,16 @@ def _outcome(piece, result):
     if piece.job == "audit":
         counts = ", ".join(f"{count} {outcome}" for outcome, count in result["counts"].items())
         return "; ".join((f"{counts}; products in full float32", *result["failures"]))
-    same = lambda yes: "the same bits" if yes else "**other bits**"
-    found = f"{same(result['same'])} after {result['steps']} steps"
-    if "same_with_flag" in result:
-        found += f"; with `{work.DETERMINISTIC}` {same(result['same_with_flag'])}"
-    if "with_flag" in result:
-        found += f"; with `{work.DETERMINISTIC}`: {result['with_flag']}"
-    return found
+    bits = "the same bits" if result["passed"] else "**other bits**"
+    return f"{bits} after {result['steps']} steps"
 
 
 def _speed(results):
     rows = [
         (
-            _config(piece) + (", evaluated and saved more often" if piece.full else ""),
+            _config(piece)
+            + (", evaluated and saved more often" if piece.full else "")
+            + (f", `{piece.flags}`" if piece.flags else ""),
             *(show(result) for show in SPEED.values()),
         )
         for piece, result in _of(results, "speed")

@@ -122,13 +122,13 @@ def test_batches_are_spread_and_copies_are_whole():
 def test_jax_is_set_up_and_the_users_flags_stay(monkeypatch):
     updates = {}
     monkeypatch.setattr(jax.config, "update", updates.__setitem__)
-    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere --xla_gpu_deterministic_ops=false")
     monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     monkeypatch.delenv("PJRT_NPROC")
     sharding.set_up_jax()
     sharding.set_up_jax()
-    flags = "--xla_dump_to=/nowhere --xla_cpu_prefer_vector_width=512"
-    assert os.environ["XLA_FLAGS"] == flags
+    first = "--xla_dump_to=/nowhere --xla_gpu_deterministic_ops=false"
+    assert os.environ["XLA_FLAGS"] == f"{first} --xla_cpu_prefer_vector_width=512"
     assert updates == {
         "jax_persistent_cache_min_compile_time_secs": 0.1,
         "jax_persistent_cache_min_entry_size_bytes": -1,
