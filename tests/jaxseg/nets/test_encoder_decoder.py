@@ -107,7 +107,7 @@ def test_the_batch_does_not_change_an_example():
 
 
 def test_logits_are_the_head_enlarged_and_cropped():
-    net, x = make(LinearProbe(), classes=2), picture((2, 13, 20, 3))
+    net, x = make(LinearProbe(), classes=2, head=1), picture((2, 13, 20, 3))
     variables = drawn(net, x, INDEX)
     logits = jax.jit(net.apply)(variables, x, INDEX)
     # Image edges repeated to 16 x 24; patches of 8 x 8 normalised by the encoder's statistics.
@@ -125,6 +125,15 @@ def test_logits_are_the_head_enlarged_and_cropped():
     wanted = last @ params["head"]["kernel"][0, 0] + params["head"]["bias"]
     np.testing.assert_allclose(logits, bilinear(wanted, 16, 24)[:, :13, :20], atol=1e-5)
     assert np.std(logits) > 0.1
+
+
+def test_the_head_sees_the_neighbours_of_a_pixel():
+    x = picture((1, 16, 24, 3))
+    kernels = {
+        side: drawn(make(head=side), x, INDEX)["params"]["head"]["kernel"] for side in (1, 3)
+    }
+    assert [kernel.shape[:2] for kernel in kernels.values()] == [(1, 1), (3, 3)]
+    assert drawn(make(), x, INDEX)["params"]["head"]["kernel"].shape[:2] == (3, 3)
 
 
 def test_parameters_are_those_of_encoder_decoder_and_head():
@@ -218,6 +227,7 @@ def test_sides_are_padded_to_all_strides(strides, multiple):
     [
         ({"classes": 0}, "EncoderDecoder needs classes >= 1"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"head": 2}, "head must be an odd number, got 2"),
         ({"mean": (0.5,)}, "mean and std must be as long as one another"),
         ({"mean": (0.5,) * 4, "std": (0.2,) * 4}, "mean has 4 numbers, but the input has 3"),
         ({"mean": (0.5,) * 3, "std": (0.2, 0.0, 0.2)}, "std must be above 0"),
