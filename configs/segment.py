@@ -41,7 +41,13 @@ def scratch():
         "ignore": 255,
         "flips": True,
     }
-    config.model = {"name": "jaxseg.nets:UNet", "widths": None, "stem": None, "norm": "group"}
+    config.model = {
+        "name": "jaxseg.nets:UNet",
+        "widths": None,
+        "stem": None,
+        "norm": "group",
+        "head": 3,  # rare classes are learnt sooner than with 1
+    }
     config.data = {"name": "launch.data.folders:folder", "path": "", "batch_size": 0}
     # See launch/data/folders/reading.py; `python -m launch.check DIR` says how DIR is read.
     config.data.kwargs = {

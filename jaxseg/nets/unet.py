@@ -34,6 +34,7 @@ class UNet(nn.Module):
       deep_supervision: logits at every decoder level in training (Lee et al. 2015).
       up: "resize" (bilinear, then a convolution) or "transpose".
       stem: stride of the first convolution; logits are resized back by it.
+      head: side of the convolutions to the logits.
       second_stream: channels, counted from the last, that have an encoder of their own,
         half as wide; 0 for one encoder. At each level a gate adds its features to the
         others (SE fusion, as ESANet, Seichter et al. 2021).
@@ -53,6 +54,7 @@ class UNet(nn.Module):
     deep_supervision: bool = False
     up: str = "resize"
     stem: int = 1
+    head: int = 1
     second_stream: int = 0
     dtype: Any = jnp.float32
 
@@ -132,8 +134,9 @@ class UNet(nn.Module):
     def _head(self, x, level):
         if level and not self.deep_supervision:
             return None
-        head = nn.Conv(self.classes, (1, 1), dtype=jnp.float32, name=f"head{level}")
-        return head(x.astype(jnp.float32))
+        sides = self.head, self.head
+        to_logits = nn.Conv(self.classes, sides, dtype=jnp.float32, name=f"head{level}")
+        return to_logits(x.astype(jnp.float32))
 
 
 class Block(nn.Module):
@@ -291,6 +294,8 @@ def _check(net):
         raise ValueError("UNet needs classes >= 1; a task sets it")
     if not net.widths or min(net.widths) < 1 or net.stem < 1 or net.convolutions < 1:
         raise ValueError("UNet: widths, convolutions and stem must be at least 1")
+    if net.head < 1 or net.head % 2 == 0:
+        raise ValueError(f"UNet: head must be an odd number, got {net.head}")
     choices = {
         "block": ("plain", "residual"),
         "norm": ("group", "batch", "none"),
