@@ -1,12 +1,11 @@
 """What a plan asks of a folder of images and masks."""
 
 import dataclasses
-from collections import Counter
 
 import numpy as np
 
 from launch.data.bad_file import BadFile
-from launch.data.folders import examples, opening
+from launch.data.folders import examples, opening, remarks
 from launch.data.folders.opening import OpenedFolder
 from launch.data.folders.reading import turned
 
@@ -70,7 +69,8 @@ def of_folder(opened: OpenedFolder, train: str, held_out: str) -> Facts:
     others = opening.select(opened.layout.splits, held_out, opened.root)
     contents = dict(zip(opened.layout.pairs, opened.contents, strict=True))
     sizes = np.array([turned(contents[pair], how.stored) for pair in chosen])
-    known, seen = (_pixels(part, contents, how) for part in (chosen, others))
+    counts = [remarks.pixels(opened, part) for part in (chosen, others)]
+    known, seen = (np.array([one[k] for k in range(len(how.classes))], float) for one in counts)
     _check_classes(opened, known, seen, train, held_out)
     spread = np.linspace(0, len(chosen) - 1, min(MASKS, len(chosen))).round().astype(int)
     looks = [_look(chosen[number], opened) for number in spread]
@@ -88,15 +88,6 @@ def of_folder(opened: OpenedFolder, train: str, held_out: str) -> Facts:
         widths=tuple(_median_of_known(column) for column in widths.T),
         upright=float(np.abs(halves[0] - halves[1]).sum() / 2),
     )
-
-
-def _pixels(pairs, contents, how):
-    """Pixels of each class in some pairs."""
-    counts = Counter()
-    for pair in pairs:
-        for value, many in contents[pair].counts.items():
-            counts[min(value, 1) if how.binary else value] += many
-    return np.array([counts[number] for number in range(len(how.classes))], float)
 
 
 def _check_classes(opened, known, seen, train, held_out):

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from launch.config import planned, schema
 from launch.config.errors import UserError
 from launch.data import batches
+from launch.data.bad_file import BadFile
 from launch.data.folders import opening
 from launch.data.folders.options import Options
 from launch.engine import experiments, memory
@@ -88,7 +89,10 @@ def plan(config: ConfigDict, minutes: float = 0.0, memory_mib: int = 0) -> dict[
     platform = jax.default_backend()
     minutes = minutes or MINUTES.get(platform, MINUTES["gpu"])
     opened = _open(config.data)
-    found = facts.of_folder(opened, config.data.split, config.eval.split)
+    try:
+        found = facts.of_folder(opened, config.data.split, config.eval.split)
+    except BadFile as bad:
+        raise UserError(str(bad))
     draft = Draft(config)
     _say_facts(found)
     _plan_examples(draft, found, minutes, platform)

@@ -8,7 +8,7 @@ from jaxseg.nets.unet import ChannelDropout
 
 
 class LinearProbe(Decoder):
-    """Normalises the last map; the net's 1 x 1 convolution does the rest.
+    """Normalises the last map; the net's convolution, `head=1`, does the rest.
 
     DINOv2's protocol (arXiv 2304.07193, section 7.4): a batch norm and a linear layer on the
     patches of a frozen encoder, logits enlarged. Freezing is the optimiser's task. Called as

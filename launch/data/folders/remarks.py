@@ -1,6 +1,7 @@
 """What may be intended in a folder but is worth a look: the warnings of `launch.check`."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 from scipy import ndimage
@@ -8,6 +9,7 @@ from scipy import ndimage
 from launch.data.bad_file import BadFile
 from launch.data.folders import examples, masks, tiles
 from launch.data.folders.opening import OpenedFolder
+from launch.data.folders.pairs import Pair
 
 LOOKED_AT = 50  # masks whose objects are counted before and after they are scaled down
 
@@ -36,13 +38,22 @@ def class_counts(opened: OpenedFolder) -> dict[str, Counter]:
     Args:
       opened: the folder.
     """
+    return {split: pixels(opened, part) for split, part in opened.layout.splits.items()}
+
+
+def pixels(opened: OpenedFolder, pairs: Iterable[Pair]) -> Counter:
+    """Counts the pixels of each class in some pairs: {id: pixels}, 255 being 1 in binary masks.
+
+    Args:
+      opened: the folder.
+      pairs: some of its pairs.
+    """
     by_pair = dict(zip(opened.layout.pairs, opened.contents, strict=True))
-    result = {split: Counter() for split in opened.layout.splits}
-    for split, part in opened.layout.splits.items():
-        for pair in part:
-            for value, many in by_pair[pair].counts.items():
-                binary = opened.reading is not None and opened.reading.binary
-                result[split][min(value, 1) if binary else value] += many
+    binary = opened.reading is not None and opened.reading.binary
+    result = Counter()
+    for pair in pairs:
+        for value, many in by_pair[pair].counts.items():
+            result[min(value, 1) if binary else value] += many
     return result
 
 

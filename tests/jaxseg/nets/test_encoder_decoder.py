@@ -107,7 +107,7 @@ def test_the_batch_does_not_change_an_example():
 
 
 def test_logits_are_the_head_enlarged_and_cropped():
-    net, x = make(LinearProbe(), classes=2, head=1), picture((2, 13, 20, 3))
+    net, x = make(LinearProbe(), classes=2), picture((2, 13, 20, 3))
     variables = drawn(net, x, INDEX)
     logits = jax.jit(net.apply)(variables, x, INDEX)
     # Image edges repeated to 16 x 24; patches of 8 x 8 normalised by the encoder's statistics.
@@ -128,12 +128,16 @@ def test_logits_are_the_head_enlarged_and_cropped():
 
 
 def test_the_head_sees_the_neighbours_of_a_pixel():
-    x = picture((1, 16, 24, 3))
-    kernels = {
-        side: drawn(make(head=side), x, INDEX)["params"]["head"]["kernel"] for side in (1, 3)
-    }
-    assert [kernel.shape[:2] for kernel in kernels.values()] == [(1, 1), (3, 3)]
-    assert drawn(make(), x, INDEX)["params"]["head"]["kernel"].shape[:2] == (3, 3)
+    x, one = picture((1, 16, 24, 3)), INDEX[:1]
+    wide, narrow = make(head=3), make()
+    params = drawn(wide, x, one)["params"]
+    kernel = params["head"]["kernel"]
+    middle = params | {"head": params["head"] | {"kernel": kernel[1:2, 1:2]}}
+    alone = jnp.zeros_like(kernel).at[1, 1].set(kernel[1, 1])  # without neighbours
+    apply = lambda net, params: np.asarray(net.apply({"params": params}, x, one))
+    assert np.abs(apply(wide, params) - apply(narrow, middle)).max() > 0.01
+    alone = params | {"head": params["head"] | {"kernel": alone}}
+    np.testing.assert_allclose(apply(wide, alone), apply(narrow, middle), atol=1e-5)
 
 
 def test_parameters_are_those_of_encoder_decoder_and_head():

@@ -145,6 +145,15 @@ def test_what_cannot_be_planned_is_refused(root, flags, words):
         plan(root, *flags)
 
 
+def test_a_class_that_training_does_not_show_is_refused(root):
+    for path in (root / "val" / "masks").iterdir():
+        mask = np.array(Image.open(path))
+        mask[0] = 2
+        Image.fromarray(mask).save(path)
+    with pytest.raises(UserError, match="class 2: pixels in 'val', none in 'train'"):
+        plan(root)
+
+
 def test_no_folder_is_refused():
     with pytest.raises(UserError, match=r"config.data.path is missing"):
         planned.values(loading.load(SEGMENT))

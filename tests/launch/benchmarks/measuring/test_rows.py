@@ -32,7 +32,7 @@ RESULTS = {
         "model_flops_utilisation": 0.4321,
     },
     one("throughput/pixelcnn"): {},
-    one("throughput/gan-free"): {},
+    one("throughput/gan-any-order"): {},
     one("runs/iwae"): RUN | {"nll": 84.777, "negative_elbo": 86.0},
     one("runs/gan_mnist-0"): RUN | {"fid": 1.0},
     one("runs/gan_mnist-1"): RUN | {"fid": 2.0},

@@ -102,7 +102,7 @@ def test_two_runs_are_compiled_anew_and_end_with_the_same_bits(
 
 def test_flags_of_a_piece_come_after_the_users(monkeypatch, tmp_path):
     asked = Children(monkeypatch, printed({})).asked
-    work.do(one("throughput/unet-free"), setting(tmp_path), soon())
+    work.do(one("throughput/unet-any-order"), setting(tmp_path), soon())
     assert asked[0][1] == {"XLA_FLAGS": "--f=1 --xla_gpu_deterministic_ops=false"}
 
 
