@@ -20,9 +20,8 @@ from ml_collections import ConfigDict
 from launch import cli
 from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading, planned, schema
-from launch.cpu import lowerings
 from launch.data import batches
-from launch.engine import experiments, memory, sharding
+from launch.engine import experiments, flops, memory, sharding
 from launch.engine.evaluation import Evaluator
 from launch.engine.loop import Schedule, run_loop
 from launch.engine.pending import Speed
@@ -111,7 +110,7 @@ def measure(config: ConfigDict, seconds: float, loop_seconds: float) -> dict:
             )
     best = max([bare, *(v for k, v in found.items() if k.startswith("resident"))])
     found["device_busy_share"] = rate / best
-    found |= flops(config, data, rate)
+    found |= step_costs(config, data, rate)
     found["peak_memory_mib"] = peak_memory()
     return found
 
@@ -235,8 +234,8 @@ def resident_rates(config: ConfigDict, data: batches.Data, seconds: float) -> di
     return rates
 
 
-def flops(config: ConfigDict, data: batches.Data, rate: float) -> dict[str, float]:
-    """FLOP and memory of a step by XLA's own count, and the share of the device's peak.
+def step_costs(config: ConfigDict, data: batches.Data, rate: float) -> dict[str, float]:
+    """FLOP of a step as `flops.count` counts, its memory, and the share of the device's peak.
 
     `step_peak_mib` is of one device: state, batch, outputs and temporaries.
 
@@ -247,18 +246,10 @@ def flops(config: ConfigDict, data: batches.Data, rate: float) -> dict[str, floa
     """
     values = {"data.resident": False, "train.steps_per_dispatch": 1, "parallel": "jit"}
     spec = batches.batch_spec(data.example, config.data.batch_size)
-
-    def compiled_step():
-        experiment = experiments.build(schema.with_values(config, values), data)
-        steps = experiment.compiled
-        return experiment, steps.lower_train(steps.template, spec, 0).compile()
-
-    experiment, step = compiled_step()
-    counted = step
-    if jax.default_backend() == "cpu":
-        with lowerings.left_out():
-            counted = compiled_step()[1]
-    flop = float(counted.cost_analysis()["flops"]) * experiment.mesh.size
+    experiment = experiments.build(schema.with_values(config, values), data)
+    steps = experiment.compiled
+    step = steps.lower_train(steps.template, spec, 0).compile()
+    flop = flops.count(steps.train.function, steps.template, spec, 0)
     results = {
         "gflop_per_step": flop / 1e9,
         "gflop_per_second": flop * rate / 1e9,

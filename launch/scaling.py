@@ -22,7 +22,7 @@ from launch.config import loading, planned
 from launch.config.errors import UserError
 from launch.cpu import lowerings
 from launch.data import batches
-from launch.engine import experiments, sharding
+from launch.engine import experiments, flops, sharding
 
 logger = logging.getLogger("segen")
 
@@ -71,8 +71,8 @@ def main(argv: list[str]) -> None:
     jax.config.update("jax_num_cpu_devices", max(counts))
     jax.config.update("jax_platforms", "cpu")
     sharding.set_up_jax()
-    with lowerings.left_out():  # the programs stand for those of accelerators
-        rows = list(measure(config, counts, options.bandwidth * 1e9, options.flops * 1e12))
+    lowerings.remove()  # the programs stand for those of accelerators
+    rows = list(measure(config, counts, options.bandwidth * 1e9, options.flops * 1e12))
     logger.info(table(rows))
     print(json.dumps(rows))
 
@@ -134,10 +134,11 @@ def measure(
     local = config.data.batch_size
     for count in counts:
         for layout, fsdp in (("data", 1), ("fsdp", count)):
-            compiled = _compile(config, data, count, fsdp)
+            steps, arguments = _step(config, data, count, fsdp)
+            compiled = steps.lower_train(*arguments).compile()
             operations = collectives(compiled.as_text(), count)
             sent = sum(operation.sent for operation in operations)
-            flop = float(compiled.cost_analysis()["flops"])
+            flop = flops.count(steps.train.function, *arguments) / count
             memory = compiled.memory_analysis()
             yield {
                 "devices": count,
@@ -151,8 +152,8 @@ def measure(
             }
 
 
-def _compile(config, data, count, fsdp):
-    """Compiles the training step on `count` devices, with parameters over `fsdp` of them."""
+def _step(config, data, count, fsdp):
+    """The steps on `count` devices, parameters over `fsdp` of them, and arguments of a training."""
     rows = count * config.data.batch_size
     variant = config.copy_and_resolve_references()
     variant.mesh.update(data=count // fsdp, fsdp=fsdp)
@@ -160,7 +161,7 @@ def _compile(config, data, count, fsdp):
     variant.train.update(steps_per_dispatch=1, accumulate=1)
     variant.parallel = "jit"
     steps = experiments.build(variant, data).compiled
-    return steps.lower_train(steps.template, batches.batch_spec(data.example, rows), 0).compile()
+    return steps, (steps.template, batches.batch_spec(data.example, rows), 0)
 
 
 def collectives(text: str, devices: int) -> list[Collective]:

@@ -8,12 +8,11 @@ program, exports; of sums: integers) stays with JAX's own rule, and so does ever
 another release of jaxlib than those of `RELEASES`.
 """
 
-import contextlib
 import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -70,16 +69,6 @@ def remove() -> None:
         return
     for primitive, (rule, _) in own.rules.items():
         mlir.register_lowering(primitive, rule, platform="cpu")
-
-
-@contextlib.contextmanager
-def left_out() -> Iterator[None]:
-    """JAX's own rules for what is lowered inside: XLA counts no FLOP of a call of oneDNN."""
-    remove()
-    try:
-        yield
-    finally:
-        install()
 
 
 class _Own(NamedTuple):

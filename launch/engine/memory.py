@@ -21,14 +21,14 @@ class CheckedStep:
     form are compared again.
 
     Args:
-      function: (state, feed, *rest) -> outputs, by `jit` or `pmap`.
+      function: (state, feed, *rest) -> outputs, by `jit` or `pmap`; an attribute too.
       lower: of the same arguments, gives what `compile()` compiles for `function`.
       advice: () -> what lowers the need, for messages.
       name: what it is, for messages.
     """
 
     def __init__(self, function: Callable, lower: Callable, advice: Callable, name: str):
-        self._function, self._lower, self._advice, self._name = function, lower, advice, name
+        self.function, self._lower, self._advice, self._name = function, lower, advice, name
         self._checked = set()
 
     def __call__(self, state: Any, feed: Any, *rest: Any) -> Any:
@@ -43,7 +43,7 @@ class CheckedStep:
                 compiled = self._lower(state, feed, *rest).compile()
                 check(compiled, self._advice, self._name)
                 self._checked.add(form)
-            return self._function(state, feed, *rest)
+            return self.function(state, feed, *rest)
         except Exception as error:  # jaxlib's own class, of the first call or of a later one
             if problem := describe_out_of_memory(error):
                 raise UserError(f"{problem}, in {self._name}. {self._advice()}") from error

@@ -103,7 +103,6 @@ def test_the_rate_of_the_bare_step(monkeypatch, stride, dispatches):
 def test_operations_are_counted_over_all_devices(monkeypatch, kind, dtype, peak):
     asked = {}
     program = SimpleNamespace(
-        cost_analysis=lambda: {"flops": 3e12},
         memory_analysis=lambda: SimpleNamespace(
             temp_size_in_bytes=5 * 2**20,
             argument_size_in_bytes=4 * 2**20,
@@ -113,14 +112,16 @@ def test_operations_are_counted_over_all_devices(monkeypatch, kind, dtype, peak)
     )
     lowered = SimpleNamespace(compile=lambda: program)
     lower = lambda template, spec, step: lowered
-    compiled = SimpleNamespace(lower_train=lower, template=None)
+    train = SimpleNamespace(function=lambda template, spec, step: None)
+    compiled = SimpleNamespace(lower_train=lower, template=None, train=train)
     experiment = SimpleNamespace(compiled=compiled, mesh=SimpleNamespace(size=4))
     monkeypatch.setattr(bench.schema, "with_values", lambda config, values: asked.update(values))
     monkeypatch.setattr(bench.experiments, "build", lambda config, data: experiment)
     monkeypatch.setattr(bench.batches, "batch_spec", lambda example, size: None)
+    monkeypatch.setattr(bench.flops, "count", lambda *step: 12e12)
     monkeypatch.setattr(bench.jax, "devices", lambda: [SimpleNamespace(device_kind=kind)])
     config = ConfigDict({"data": {"batch_size": 32}, "dtype": dtype})
-    found = bench.flops(config, SimpleNamespace(example=None), 2.0)
+    found = bench.step_costs(config, SimpleNamespace(example=None), 2.0)
     assert asked == {"data.resident": False, "train.steps_per_dispatch": 1, "parallel": "jit"}
     assert found.pop("model_flops_utilisation", None) == (
         peak and pytest.approx(4 * 3e12 * 2 / (4 * peak))
@@ -211,7 +212,7 @@ def test_a_split_that_streams_is_measured_beside_its_decode(monkeypatch, caplog,
     monkeypatch.setattr(bench.experiments, "build", lambda *a: SimpleNamespace(mesh=device))
     monkeypatch.setattr(bench, "bare_rate", lambda *arguments: (20.0, 1.0))
     monkeypatch.setattr(bench, "loop_rate", lambda *arguments: {"rate": 10.0, "wait": 0.5})
-    monkeypatch.setattr(bench, "flops", lambda *arguments: {})
+    monkeypatch.setattr(bench, "step_costs", lambda *arguments: {})
     config = schema.defaults()
     config.data.batch_size = 8
     with caplog.at_level(logging.INFO, "segen"):
