@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
             from launch.weights import encoders  # few runs start from pretrained weights
 
             file = encoders.find(config.encoder.weights)
+            encoders.check(file, config.model)
             extra["load_encoder"] = partial(encoders.load, file, config.model)
         train(config, workdir, group=group, began=BEGAN, **extra)
 

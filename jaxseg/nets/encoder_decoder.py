@@ -4,10 +4,11 @@ import math
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
+from jaxseg.nets import subpixel
 from jaxseg.nets.decoders.enlargement import enlarge
+from jaxseg.nets.normalisation import check_statistics, normalise
 from jaxseg.nets.unet import ChannelDropout, pad_to_multiple
 
 
@@ -32,6 +33,8 @@ class EncoderDecoder(nn.Module):
         channel of a grey image the mean of the three.
       std: standard deviation of each channel; as `mean`.
       head: side of the convolution to the logits.
+      subpixel: whether logits of the full size come from a sub-pixel convolution of the decoder's
+        map (`jaxseg.nets.subpixel`), not from a bilinear resize.
       dropout: rate at which whole channels of the decoder's map are dropped before the head.
       dtype: dtype of the computation, also of encoder and decoder; parameters and the head are
         float32.
@@ -47,6 +50,7 @@ class EncoderDecoder(nn.Module):
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     head: int = 1
+    subpixel: bool = False
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
@@ -80,37 +84,15 @@ class EncoderDecoder(nn.Module):
         _check_maps(self.encoder, features, strides, size)
         x = self.decoder(features, strides, index, train, drop)
         x = ChannelDropout(self.dropout)(x, index, train or drop)
-        sides = self.head, self.head
-        to_logits = nn.Conv(self.classes, sides, dtype=jnp.float32, name="head")
-        return enlarge(to_logits(x.astype(jnp.float32)), *size)[:, :height, :width]
+        return self._logits(x.astype(jnp.float32), size)[:, :height, :width]
 
-
-def normalise(
-    x: jax.Array, mean: tuple[float, ...], std: tuple[float, ...], own: bool
-) -> jax.Array:
-    """Subtracts a mean and divides by a standard deviation, channel by channel.
-
-    Args:
-      x: float [B, H, W, C], the image in [-1, 1].
-      mean: of the channels of an image in [0, 1].
-      std: their standard deviations.
-      own: whether these are the statistics of this image's channels: then channels beyond them
-        stay as they are. Otherwise channel i takes number i modulo their number, a single
-        channel the mean of all.
-
-    Returns:
-      [B, H, W, C] of the same dtype.
-    """
-    count = x.shape[-1]
-    if own:
-        beyond = count - len(mean)  # (x + 1) / 2 has mean 0.5 and deviation 0.5 of x
-        mean, std = (*mean, *(0.5,) * beyond), (*std, *(0.5,) * beyond)
-    elif count == 1:
-        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
-    else:
-        mean, std = ([v[i % len(v)] for i in range(count)] for v in (mean, std))
-    mean, std = (jnp.asarray(v, x.dtype).reshape(1, 1, 1, -1) for v in (mean, std))
-    return ((x + 1.0) / 2.0 - mean) / std
+    def _logits(self, x, size):
+        """Logits of the full size from the decoder's map."""
+        if self.subpixel:
+            factors = size[0] // x.shape[1], size[1] // x.shape[2]
+            return subpixel.convolution(self.classes, self.head, factors, "head")(x)
+        to_logits = nn.Conv(self.classes, (self.head,) * 2, dtype=jnp.float32, name="head")
+        return enlarge(to_logits(x), *size)
 
 
 def _check(net, channels):
@@ -120,18 +102,7 @@ def _check(net, channels):
         raise ValueError(f"EncoderDecoder: dropout must be in [0, 1), got {net.dropout}")
     if net.head < 1 or net.head % 2 == 0:
         raise ValueError(f"EncoderDecoder: head must be an odd number, got {net.head}")
-    if len(net.mean) != len(net.std):
-        raise ValueError(
-            f"EncoderDecoder: mean and std must be as long as one another, got {net.mean} and "
-            f"{net.std}"
-        )
-    if len(net.mean) > channels:
-        raise ValueError(
-            f"EncoderDecoder: mean has {len(net.mean)} numbers, but the input has {channels} "
-            "channels"
-        )
-    if min(net.std, default=1.0) <= 0.0:
-        raise ValueError(f"EncoderDecoder: std must be above 0, got {net.std}")
+    check_statistics(net, channels)
 
 
 def _check_maps(encoder, features, strides, size):

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxseg.nets import subpixel
+from jaxseg.nets.normalisation import check_statistics, normalise
 from jaxseg.noise import per_example
 
 HE = nn.initializers.he_normal()
@@ -35,6 +37,11 @@ class UNet(nn.Module):
       up: "resize" (bilinear, then a convolution) or "transpose".
       stem: stride of the first convolution; logits are resized back by it.
       head: side of the convolutions to the logits.
+      subpixel: whether logits of the full size come from a sub-pixel convolution where `stem` is
+        above 1 (`jaxseg.nets.subpixel`), not from a bilinear resize.
+      mean: mean of each channel of the image in [0, 1], which is taken off; channels beyond
+        them, such as cues, go in as they are. () to take [-1, 1] as it comes.
+      std: standard deviation of each channel, by which it is divided; as `mean`.
       second_stream: channels, counted from the last, that have an encoder of their own,
         half as wide; 0 for one encoder. At each level a gate adds its features to the
         others (SE fusion, as ESANet, Seichter et al. 2021).
@@ -55,6 +62,9 @@ class UNet(nn.Module):
     up: str = "resize"
     stem: int = 1
     head: int = 1
+    subpixel: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     second_stream: int = 0
     dtype: Any = jnp.float32
 
@@ -67,8 +77,10 @@ class UNet(nn.Module):
     def __call__(self, x, index, train=False, drop=False):
         """Computes the logits of a batch; see the class."""
         _check(self)
+        check_statistics(self, x.shape[-1])
         mode = (index, train, train or drop)
         height, width = x.shape[1:3]
+        x = normalise(x, self.mean, self.std, own=True) if self.mean else x
         x = pad_to_multiple(x, self.multiple).astype(self.dtype)
         if self.second_stream:
             if not 0 < self.second_stream < x.shape[-1]:
@@ -86,9 +98,7 @@ class UNet(nn.Module):
             x = Up(self.widths[level], self.up, self.dtype, name=f"up{level}")(x)
             x = self._block(level, f"decoder{level}")(x, *mode, skips[level])
             side_outputs.append(self._head(x, level))
-        full = [resize(logits, self.stem) for logits in side_outputs[::-1]] or [
-            resize(self._head(x, 0), self.stem)
-        ]
+        full = side_outputs[::-1] or [self._head(x, 0)]
         if not (self.deep_supervision and train):
             return full[0][:, :height, :width]
         return tuple(
@@ -134,9 +144,11 @@ class UNet(nn.Module):
     def _head(self, x, level):
         if level and not self.deep_supervision:
             return None
-        sides = self.head, self.head
-        to_logits = nn.Conv(self.classes, sides, dtype=jnp.float32, name=f"head{level}")
-        return to_logits(x.astype(jnp.float32))
+        x, name = x.astype(jnp.float32), f"head{level}"
+        if self.subpixel:
+            return subpixel.convolution(self.classes, self.head, (self.stem,) * 2, name)(x)
+        to_logits = nn.Conv(self.classes, (self.head,) * 2, dtype=jnp.float32, name=name)
+        return resize(to_logits(x), self.stem)
 
 
 class Block(nn.Module):

@@ -1,6 +1,7 @@
 """What a plan asks of a folder of images and masks."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,12 +10,11 @@ from launch.data.folders import examples, opening, remarks
 from launch.data.folders.opening import OpenedFolder
 from launch.data.folders.reading import turned
 
-# Masks that are looked at for the width of objects: more change the medians little.
-MASKS = 24
+# Examples that are looked at for the width of objects and for the channels: more change little.
+EXAMPLES = 24
 
 
-@dataclasses.dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """A folder in numbers.
 
     Attributes:
@@ -28,6 +28,8 @@ class Facts:
       widths: of each class, the median over masks of twice its area by the length of its
         outline, in pixels: the width of a line, half of the diameter of a disc; 0 for a class
         that the masks looked at do not show.
+      mean: of each channel of the training images, in [0, 1].
+      std: standard deviation of each channel.
       upright: how far upper and lower half of the images differ in their shares of classes, 0
         to 1 (total variation).
     """
@@ -40,6 +42,8 @@ class Facts:
     classes: tuple[str, ...]
     shares: tuple[float, ...]
     widths: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     upright: float
 
     @property
@@ -72,10 +76,11 @@ def of_folder(opened: OpenedFolder, train: str, held_out: str) -> Facts:
     counts = [remarks.pixels(opened, part) for part in (chosen, others)]
     known, seen = (np.array([one[k] for k in range(len(how.classes))], float) for one in counts)
     _check_classes(opened, known, seen, train, held_out)
-    spread = np.linspace(0, len(chosen) - 1, min(MASKS, len(chosen))).round().astype(int)
+    spread = np.linspace(0, len(chosen) - 1, min(EXAMPLES, len(chosen))).round().astype(int)
     looks = [_look(chosen[number], opened) for number in spread]
-    widths = np.array([one for one, _ in looks])
-    halves = np.sum([halves for _, halves in looks], 0)
+    widths = np.array([look.widths for look in looks])
+    halves = np.sum([look.halves for look in looks], 0)
+    mean, squares = (np.mean([look.moments[k] for look in looks], 0) for k in (0, 1))
     halves = halves / np.maximum(halves.sum(1, keepdims=True), 1)
     return Facts(
         images=len(chosen),
@@ -86,6 +91,8 @@ def of_folder(opened: OpenedFolder, train: str, held_out: str) -> Facts:
         classes=how.classes,
         shares=tuple((known / max(1, known.sum())).tolist()),
         widths=tuple(_median_of_known(column) for column in widths.T),
+        mean=tuple(mean.tolist()),
+        std=tuple(np.sqrt(np.maximum(squares - mean**2, 0)).tolist()),
         upright=float(np.abs(halves[0] - halves[1]).sum() / 2),
     )
 
@@ -132,15 +139,31 @@ def widths_of(ids: np.ndarray, classes: int) -> np.ndarray:
     return 2 * area / np.maximum(outline, 1)
 
 
+class _Look(NamedTuple):
+    """What one example shows.
+
+    Attributes:
+      widths: of the classes, see `widths_of`.
+      halves: pixels of each class in the upper and in the lower half, [2, K].
+      moments: means of each channel in [0, 1] and of its square, [2, C].
+    """
+
+    widths: np.ndarray
+    halves: np.ndarray
+    moments: np.ndarray
+
+
 def _look(pair, opened):
-    """The widths of the classes in a mask, and their pixels in its upper and lower half."""
+    """Reads an example, whatever it is trained for."""
     count = len(opened.reading.classes)
     how = dataclasses.replace(opened.reading, target="")  # an id a pixel
-    ids = examples.read_pair(pair, opened.rule, how)["segmentation"]
+    example = examples.read_pair(pair, opened.rule, how)
+    ids, image = example["segmentation"], example["image"] / np.float32(255)
     half = np.array_split(ids, 2)
     count_of = lambda part: np.bincount(np.minimum(part, count).ravel(), minlength=count + 1)
     halves = [count_of(part)[:count] for part in half]
-    return widths_of(ids, count), np.array(halves)
+    moments = [np.mean(part, (0, 1), np.float64) for part in (image, image**2)]
+    return _Look(widths_of(ids, count), np.array(halves), np.array(moments))
 
 
 def _median_of_known(values):

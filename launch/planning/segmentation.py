@@ -35,9 +35,11 @@ EVALUATING = 0.4  # of the time of a step with as many images
 PIXELS_A_SECOND = {"cpu": 5e5, "gpu": 2e7, "tpu": 2e7}
 SCALES = (1.0, 0.75, 0.5, 1 / 3, 0.25, 0.125)
 EPOCHS = 15  # that should fit into the time
+SMALLEST_CROP, WIDTHS = 128, 16  # pixels; how many widths of a class a crop spans
 THINNEST = 2.5  # pixels that the lines of a class keep after scaling
 # Examples that lie on the device, at most, and steps of a dispatch then: on CPUs a tenth faster.
 RESIDENT_MIB, DISPATCHED = 1024, 10
+LEAST_STD = 0.01  # of a channel: less would make noise of an empty one
 FIRST_STEPS = 1000  # of the config whose step is timed; the time does not depend on it
 
 
@@ -96,6 +98,7 @@ def plan(config: ConfigDict, minutes: float = 0.0, memory_mib: int = 0) -> dict[
     draft = Draft(config)
     _say_facts(found)
     _plan_examples(draft, found, minutes, platform)
+    _plan_channels(draft, found)
     _plan_net(draft, found)
     _plan_loss(draft, found)
     return _plan_steps(draft, minutes, memory_mib)
@@ -150,7 +153,8 @@ def _plan_examples(draft, found: Facts, minutes, platform):
     scale = draft.config.data.kwargs.scale  # the user's, where one is given
     sides = [max(1, round(side * scale)) for side in found.largest]
     most = 256 if platform == "cpu" else 512
-    crop = tuple(min(most, -(-side // 32) * 32) for side in sides)
+    field = _field(width * scale, most) if platform == "cpu" else most
+    crop = tuple(min(field, -(-side // 32) * 32) for side in sides)
     whole = all(side <= 1.25 * most for side in sides)
     tile = tuple(side if whole else _tile(side, 2 * most) for side in sides)
     draft.settle(
@@ -187,9 +191,25 @@ def _plan_examples(draft, found: Facts, minutes, platform):
     draft.settle("batch", reason, {"data.batch_size": batch, "eval.batch_size": batch})
 
 
+def _field(width, most):
+    """The side of crops on a CPU: small ones, and so more steps, where objects are small."""
+    return min(most, max(SMALLEST_CROP, -(-round(WIDTHS * width) // 32) * 32))
+
+
 def _tile(side, most):
     """The side of tiles that divide an image evenly, at most `most`."""
     return -(-side // -(-side // most))
+
+
+def _plan_channels(draft, found):
+    """Mean 0 and deviation 1 of every channel; an encoder has the statistics of its images."""
+    if "mean" not in draft.config.model:
+        return
+    mean, std = (tuple(float(f"{v:.3g}") for v in vs) for vs in (found.mean, found.std))
+    std = tuple(max(v, LEAST_STD) for v in std)
+    shown = "to mean 0, deviation 1 in each channel"
+    reason = f"means {mean}, deviations {std} of 0 to 1"
+    draft.settle("normalisation", reason, {"model.mean": mean, "model.std": std}, shown)
 
 
 def _plan_net(draft, found):
@@ -213,7 +233,8 @@ def _plan_loss(draft, found):
     there = shares > 0
     weights = np.ones(len(shares))
     weights[there] = np.sqrt(np.median(shares[there]) / shares[there]).clip(0.3, 3.0)
-    even = shares[there].max() < 4 * shares[there].min()
+    # Weights make outlines of a rare class too wide; of two classes Dice alone finds both.
+    even = shares[there].max() < 4 * shares[there].min() or len(shares) == 2
     weights = np.ones(len(shares)) if even else weights
     terms = (
         {

@@ -6,9 +6,11 @@ import importlib.metadata
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
@@ -78,6 +80,26 @@ def find(weights: str) -> Path:
     return path
 
 
+def check(path: Path, model: Mapping) -> None:
+    """Refuses weights that no state can take, before data are read and anything compiles.
+
+    Args:
+      path: of `find`.
+      model: `config.model`, complete but for what a plan decides.
+
+    Raises:
+      UserError: as `read`, or the net has no encoder.
+    """
+    spec = model.get("encoder")
+    if not spec:
+        raise UserError(f"config.encoder.weights: {model.get('name')} has no encoder")
+    encoder = experiments.make_net(spec, "config.model.encoder")
+    image, index = jnp.zeros((1, 64, 64, 3)), jnp.zeros(1, jnp.int32)
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), image, index)
+    trees = {name: {"encoder": shapes.get(name, {})} for name in COLLECTIONS}
+    _fitting(path, encoder, SimpleNamespace(**trees))
+
+
 def load(path: Path, model: Mapping, template: Any) -> Callable[[Any], Any]:
     """Reads the weights of an encoder, for the states of a training.
 
@@ -110,14 +132,7 @@ def read(path: Path, encoder: Any, template: Any) -> dict[str, np.ndarray]:
     Raises:
       UserError: the file is damaged, or of another architecture.
     """
-    name = type(encoder).__name__
-    if not hasattr(encoder, "namings"):
-        raise UserError(f"config.encoder.weights: {name} has no `namings` to read weights by")
-    shapes = {key: leaf.shape for key, leaf in _variables(template).items()}
-    try:
-        found = adapt(files.read(path), shapes, encoder.namings, encoder.image_kernel)
-    except ValueError as error:
-        raise UserError(f"{path} does not fit {name}: {error}")
+    name, found = type(encoder).__name__, _fitting(path, encoder, template)
     logger.info(f"{path.name}: {len(found.variables):,} variables of {name} ({found.naming} names)")
     for note in found.notes:
         logger.info(f"  {note}")
@@ -125,6 +140,18 @@ def read(path: Path, encoder: Any, template: Any) -> dict[str, np.ndarray]:
         more = f" and {len(found.unused) - 3:,} more" if len(found.unused) > 3 else ""
         logger.info(f"  not used: {', '.join(found.unused[:3])}{more}")
     return found.variables
+
+
+def _fitting(path, encoder, template):
+    """What a file holds for an encoder, by the encoder's names."""
+    name = type(encoder).__name__
+    if not hasattr(encoder, "namings"):
+        raise UserError(f"config.encoder.weights: {name} has no `namings` to read weights by")
+    shapes = {key: leaf.shape for key, leaf in _variables(template).items()}
+    try:
+        return adapt(files.read(path), shapes, encoder.namings, encoder.image_kernel)
+    except ValueError as error:
+        raise UserError(f"{path} does not fit {name}: {error}")
 
 
 def put(state: Any, variables: Mapping[str, np.ndarray]) -> Any:

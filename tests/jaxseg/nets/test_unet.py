@@ -310,6 +310,7 @@ def test_resize_is_bilinear():
         ({"dropout": -0.1}, "dropout"),
         ({"up": "pool"}, "up must be one of resize, transpose"),
         ({"second_stream": 3}, "the input has 3 channels"),
+        ({"mean": (0.5,) * 4, "std": (0.2,) * 4}, "mean has 4 numbers, but the input has 3"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
@@ -322,3 +323,12 @@ def test_the_smallest_net_is_accepted_and_one_without_classes_refused():
     assert shape_of(smallest, (1, 2, 2, 1)).shape == (1, 2, 2, 1)
     with pytest.raises(ValueError, match="classes >= 1"):
         shape_of(UNet(), (1, 8, 8, 3))
+
+
+def test_channels_are_brought_to_mean_0_and_deviation_1():
+    x = jax.random.uniform(jax.random.key(3), (1, 8, 8, 3), minval=-1.0)
+    plain, own = UNet(2, (8, 8)), UNet(2, (8, 8), mean=(0.2, 0.7), std=(0.1, 0.4))
+    image = (np.asarray(x) + 1) / 2
+    channels = [(image[..., 0] - 0.2) / 0.1, (image[..., 1] - 0.7) / 0.4, x[..., 2]]  # a cue last
+    wanted = jnp.asarray(np.stack(channels, -1))
+    np.testing.assert_allclose(run(own, x), run(plain, wanted), atol=2e-5)

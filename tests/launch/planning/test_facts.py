@@ -48,6 +48,9 @@ def test_facts_of_a_folder(opened):
     np.testing.assert_allclose(found.shares, [280 / 600, 280 / 600, 40 / 600])
     assert found.widths[2] == pytest.approx(2)
     assert found.upright == pytest.approx(280 / 300)
+    levels = (40 * np.arange(4) + 1) / 255  # of the training images
+    np.testing.assert_allclose(found.mean, [levels.mean()] * 3, rtol=1e-6)
+    np.testing.assert_allclose(found.std, [levels.std()] * 3, rtol=1e-5)
     assert found.width == pytest.approx(np.median(found.widths[1:]))
 
 

@@ -12,10 +12,37 @@ from launch.planning import segmentation, timing
 from launch.planning.facts import Facts
 
 SEGMENT = str(Path(__file__).parents[3] / "configs" / "segment.py")
-ROADS = Facts(367, 101, (360, 480), (360, 480), 3, ("road", "car"), (0.9, 0.1), (80.0, 16.0), 0.8)
-CELLS = Facts(50, 5, (520, 696), (1040, 1388), 1, ("none", "cell"), (0.6, 0.4), (30.0, 12.0), 0.01)
-VESSELS = Facts(
-    20, 2, (960, 999), (960, 999), 3, ("none", "vessel"), (0.93, 0.07), (72.0, 4.0), 0.0
+ROADS = Facts(
+    images=367,
+    held_out=101,
+    size=(360, 480),
+    largest=(360, 480),
+    channels=3,
+    classes=("road", "car"),
+    shares=(0.9, 0.1),
+    widths=(80.0, 16.0),
+    mean=(0.4117, 0.5, 0.6),
+    std=(0.25, 0.25, 0.0),
+    upright=0.8,
+)
+CELLS = ROADS._replace(
+    images=50,
+    held_out=5,
+    size=(520, 696),
+    largest=(1040, 1388),
+    channels=1,
+    shares=(0.6, 0.4),
+    widths=(30.0, 12.0),
+    upright=0.01,
+)
+VESSELS = ROADS._replace(
+    images=20,
+    held_out=2,
+    size=(960, 999),
+    largest=(960, 999),
+    shares=(0.93, 0.07),
+    widths=(72.0, 4.0),
+    upright=0.0,
 )
 
 
@@ -24,6 +51,7 @@ def decided(found, *flags, minutes=10.0, platform="cpu"):
     config = loading.override(loading.load(SEGMENT), list(flags))
     draft = segmentation.Draft(config)
     segmentation._plan_examples(draft, found, minutes, platform)
+    segmentation._plan_channels(draft, found)
     segmentation._plan_net(draft, found)
     segmentation._plan_loss(draft, found)
     return draft.values
@@ -44,7 +72,7 @@ def test_images_of_several_sizes_keep_their_scale_and_are_cut_and_cropped():
     assert values["data.kwargs.scale"] == 1.0
     assert values["data.kwargs.size"] == (347, 463)  # thirds of 1040 x 1388
     (warp, _) = values["data.augment"]
-    assert (warp["crop"], warp["balance"], warp["rotate"]) == ((256, 256), 0.33, 180.0)
+    assert (warp["crop"], warp["balance"], warp["rotate"]) == ((192, 192), 0.33, 180.0)
 
 
 def test_thin_classes_keep_the_resolution():
@@ -54,11 +82,33 @@ def test_thin_classes_keep_the_resolution():
     assert decided(ROADS)["model.stem"] == 2
 
 
-def test_rare_classes_weigh_more_and_even_ones_alike():
-    weights = lambda found: decided(found)["task.loss.terms"][0]["class_weights"]
-    assert weights(CELLS) == (1.0, 1.0)
-    frequent, rare = weights(VESSELS)
-    assert rare / frequent == pytest.approx(np.sqrt(0.93 / 0.07), rel=0.05)
+def test_every_channel_has_mean_0_and_an_empty_one_is_left_small(monkeypatch):
+    values = decided(ROADS)
+    assert values["model.mean"] == (0.412, 0.5, 0.6)
+    assert values["model.std"] == (0.25, 0.25, 0.01)
+    monkeypatch.setattr(f"{__name__}.SEGMENT", f"{SEGMENT}:lite0")  # its encoder has its own
+    assert not {"model.mean", "model.std"} & decided(ROADS).keys()
+
+
+def test_rare_classes_weigh_more_but_even_ones_and_two_alike():
+    def weights(*shares):
+        found = ROADS._replace(shares=shares)
+        return decided(found)["task.loss.terms"][0]["class_weights"]
+
+    assert weights(0.3, 0.4, 0.3) == (1.0, 1.0, 1.0)
+    assert weights(0.93, 0.07) == (1.0, 1.0)
+    frequent, _, rare = weights(0.7, 0.2, 0.1)
+    assert rare / frequent == pytest.approx(np.sqrt(7), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("width", "platform", "side"),
+    [(4.0, "cpu", 128), (12.0, "cpu", 192), (40.0, "cpu", 256), (4.0, "gpu", 512)],
+)
+def test_crops_span_several_objects(width, platform, side):
+    found = CELLS._replace(widths=(30.0, width))
+    (warp, _) = decided(found, platform=platform)["data.augment"]
+    assert warp["crop"] == (side, side)
 
 
 def test_what_the_user_gives_stays_and_is_followed():
@@ -67,7 +117,7 @@ def test_what_the_user_gives_stays_and_is_followed():
     assert "model.stem" not in values
     assert values["data.kwargs.size"] == (360, 480)
     (warp, _) = decided(CELLS, "--config.data.kwargs.size=(128, 300)")["data.augment"]
-    assert warp["crop"] == (128, 256)
+    assert warp["crop"] == (128, 192)
 
 
 @pytest.fixture

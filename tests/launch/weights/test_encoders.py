@@ -66,6 +66,23 @@ def test_a_state_takes_the_numbers_of_the_file(file, tensors, caplog):
 
 
 @pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"encoder": {"name": "jaxseg.nets.encoders:ResNet", "depth": 14, "width": 8}}, "does not"),
+        ({"name": "jaxseg.nets:UNet"}, "jaxseg.nets:UNet has no encoder"),
+    ],
+)
+def test_weights_that_fit_no_state_are_refused_before_there_is_one(file, model, words):
+    spec = {"name": "jaxseg.nets.encoders:ResNet", "depth": 10, "width": 8}
+    encoders.check(file, {"encoder": spec})
+    with pytest.raises(UserError, match=words):
+        encoders.check(file, model)
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UserError, match="damaged"):
+        encoders.check(file, {"encoder": spec})
+
+
+@pytest.mark.parametrize(
     ("encoder", "words"),
     [
         (ResNet(depth=10, width=16), "does not fit ResNet: .*shape"),
