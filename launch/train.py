@@ -36,9 +36,7 @@ def main(argv: list[str]) -> None:
         if config.encoder.weights:
             from launch.weights import encoders  # few runs start from pretrained weights
 
-            file = encoders.find(config.encoder.weights)
-            encoders.check(file, config.model)
-            extra["load_encoder"] = partial(encoders.load, file, config.model)
+            extra["load_encoder"] = encoders.loader(config.encoder.weights, config.model)
         train(config, workdir, group=group, began=BEGAN, **extra)
 
 

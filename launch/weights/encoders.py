@@ -80,6 +80,24 @@ def find(weights: str) -> Path:
     return path
 
 
+def loader(weights: str, model: Mapping) -> Callable:
+    """What reads the weights once there is a state; refuses first what no state can take.
+
+    Args:
+      weights: `config.encoder.weights`.
+      model: `config.model`, complete but for what a plan decides.
+
+    Returns:
+      `load` with its first arguments given.
+
+    Raises:
+      UserError: as `find` and `check`.
+    """
+    path = find(weights)
+    check(path, model)
+    return functools.partial(load, path, model)
+
+
 def check(path: Path, model: Mapping) -> None:
     """Refuses weights that no state can take, before data are read and anything compiles.
 
