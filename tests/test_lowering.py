@@ -45,6 +45,8 @@ PLANNED = {
     "data.augment": [{"name": "jaxseg.augment:warp", "crop": (128, 128), "balance": 0.3}],
     "model.widths": (32, 64, 128, 192),
     "model.stem": 2,
+    "model.mean": (0.4, 0.5, 0.6),
+    "model.std": (0.2, 0.3, 0.2),
     "task.loss.terms": [{"name": "jaxseg.losses:dice"}],
     **dict.fromkeys(("train.steps", "train.steps_per_dispatch", "log.every"), 1),
     **dict.fromkeys(("eval.every", "eval.batch_size", "checkpoint.every"), 1),

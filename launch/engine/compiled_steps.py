@@ -19,6 +19,8 @@ from launch.engine import sharding
 
 # The purposes of random keys: each purpose has its own stream under the seed.
 INIT, TRAIN, AUGMENT, EVAL, FIGURES, SAMPLE = range(6)
+# Of a program that runs once: a third less time to compile it for a CPU, with the same bits.
+RUN_ONCE = {"xla_backend_optimization_level": 1}
 
 
 class StepOutputs(NamedTuple):
@@ -134,7 +136,11 @@ def compile_task(
     with_sharding = lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s)
     return CompiledSteps(
         template=jax.tree.map(with_sharding, state, layout),
-        init=jax.jit(lambda batch: task.init(stream(seed, INIT), batch), out_shardings=layout),
+        init=jax.jit(
+            lambda batch: task.init(stream(seed, INIT), batch),
+            out_shardings=layout,
+            compiler_options=RUN_ONCE if mesh.devices.flat[0].platform == "cpu" else None,
+        ),
         train=train,
         lower_train=lower,
         eval_step=compiled(task.eval_step, key=stream(seed, EVAL), out=copies),

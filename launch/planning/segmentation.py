@@ -28,7 +28,7 @@ STARTING = 12.0
 # Seconds of an evaluation beside its batches: figures, curves, a checkpoint.
 REPORTING = 2.5
 COMPILATIONS = 2.4  # a step is compiled to time it and again to train; evaluations take 0.4
-EVALUATIONS = 8
+EVALUATIONS, EVALUATED = 8, 0.1  # at most; and the share of the time that they may take
 EVALUATING = 0.4  # of the time of a step with as many images
 # Pixels a second that a training goes over at least, by kind of device; for a first guess of
 # how far images have to be scaled down.
@@ -258,11 +258,12 @@ def _plan_steps(draft, minutes, memory_mib):
     per_evaluation = REPORTING + EVALUATING * measured.step * parts
     compiling = measured.drawing + COMPILATIONS * measured.compiling
     left = 60 * minutes - STARTING - compiling - timing.SECONDS
-    left -= EVALUATIONS * per_evaluation
+    evaluations = max(1, min(EVALUATIONS, int(EVALUATED * 60 * minutes / per_evaluation)))
+    left -= evaluations * per_evaluation
     stride = draft.config.train.steps_per_dispatch
-    every = int(left / measured.step / EVALUATIONS) // stride * stride
+    every = int(left / measured.step / evaluations) // stride * stride
     if every < 1:
-        least = 60 * minutes - left + EVALUATIONS * stride * measured.step
+        least = 60 * minutes - left + evaluations * stride * measured.step
         raise UserError(
             f"config.plan.minutes={minutes:g}: too short. A step takes {measured.step:.2g} s and "
             f"compiling {compiling:.0f} s; {math.ceil(least / 6) / 10:g} minutes would do"
@@ -270,8 +271,8 @@ def _plan_steps(draft, minutes, memory_mib):
     reason = (
         f"{minutes:g} minutes, {1e3 * measured.step:.0f} ms a step, {compiling:.0f} s compiling"
     )
-    draft.settle("steps", reason, {"train.steps": EVALUATIONS * every})
-    every = max(stride, draft.config.train.steps // EVALUATIONS // stride * stride)
+    draft.settle("steps", reason, {"train.steps": evaluations * every})
+    every = max(stride, draft.config.train.steps // evaluations // stride * stride)
     log = max(stride, every // 5 // stride * stride)
     draft.settle(
         "evaluation",

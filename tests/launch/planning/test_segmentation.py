@@ -152,6 +152,8 @@ def test_steps_fill_the_time(root, caplog):
     assert 4 <= config.eval.every / config.log.every <= 6
     assert (config.train.steps_per_dispatch, config.data.resident) == (10, True)
     assert plan(root, "--config.plan.minutes=20").train.steps > 2 * config.train.steps
+    short = plan(root, "--config.plan.minutes=2")  # in which evaluations take a tenth of the time
+    assert short.train.steps == 4 * short.eval.every
     assert "plan: steps          " in caplog.text
     assert "(10 minutes, 100 ms a step, 12 s compiling)" in caplog.text
 
@@ -184,7 +186,7 @@ def test_any_number_of_steps_is_reported(root, steps, stride, every):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--config.plan.minutes=0.6"], "too short. A step takes 0.1 s .* 1 minutes would do"),
+        (["--config.plan.minutes=0.5"], "too short. A step takes 0.1 s .* 0.6 minutes would do"),
         (["--config.plan.memory_mib=50"], "needs 100 MiB, 50 are allowed; give --config.data.batc"),
         (["--config.plan.minutes=-1"], "minutes=-1.0 and memory_mib=0 must be >= 0"),
         (["--config.data.split=train[:3]"], "3 images to train on; a plan needs 4"),
