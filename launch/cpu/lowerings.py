@@ -37,6 +37,9 @@ LEAST_FLOP = 2e6
 # Channels of an image below which the gradient by its kernel is left to XLA: the copies of the
 # image, of 4 to 28 bytes at a time, would take longer than the products.
 LEAST_CHANNELS = 8
+# Programs with calls of oneDNN that a process keeps, the newest: a plan's is the training's.
+NEWEST = 2
+_newest = {}  # {key of the compilation cache: (program, seconds to compile it)}
 
 
 def install() -> bool:
@@ -57,6 +60,7 @@ def install() -> bool:
     if own is None:
         return False
     own.cache.put_executable_and_time = functools.partial(_keep, own.keep)
+    own.cache.get_executable_and_time = functools.partial(_find, own.find)
     for primitive, (rule, ours) in own.rules.items():
         mlir.register_lowering(primitive, functools.partial(ours, rule), platform="cpu")
     return True
@@ -78,11 +82,13 @@ class _Own(NamedTuple):
       rules: {primitive: (JAX's own rule, ours)}.
       cache: the module of the compilation cache.
       keep: its function that writes a program.
+      find: its function that reads one.
     """
 
     rules: dict[Any, tuple[Callable, Callable]]
     cache: Any
     keep: Callable
+    find: Callable
 
 
 @functools.cache
@@ -115,21 +121,31 @@ def _rules_of_jax():
                 _pool_gradient,
             ),
         }
-        return _Own(rules, compilation_cache, compilation_cache.put_executable_and_time)
+        files = compilation_cache.put_executable_and_time, compilation_cache.get_executable_and_time
+        return _Own(rules, compilation_cache, *files)
     except (ImportError, AttributeError) as error:
         logger.warning(f"CPUs compute by JAX's own rules, which moved: {error}")
         return None
 
 
 def _keep(own, key, name, executable, backend, *rest):
-    """Writes a program to the compilation cache, unless it holds a call of oneDNN.
+    """Writes a program to the compilation cache; one with a call of oneDNN is kept in memory.
 
     XLA knows no form of such a call for files: it reads memory that is not its own, and the
     process ends (jaxlib 0.12) or Python gets an error (0.10).
     """
     modules = executable.hlo_modules() if backend.platform == "cpu" else ()
-    if not any(b"__onednn$" in one.as_serialized_hlo_module_proto() for one in modules):
+    if any(b"__onednn$" in one.as_serialized_hlo_module_proto() for one in modules):
+        _newest[key] = executable, rest[-1]
+        while len(_newest) > NEWEST:
+            _newest.pop(next(iter(_newest)))
+    else:
         own(key, name, executable, backend, *rest)
+
+
+def _find(own, key, *rest):
+    """Reads a program from memory, or from the compilation cache."""
+    return _newest.get(key) or own(key, *rest)
 
 
 def _convolution(own, ctx, lhs, rhs, **parameters):

@@ -93,6 +93,7 @@ def compile_task(
     pmap: bool,
     skip_nonfinite: bool,
     compiler_options: dict[str, str] | None = None,
+    tabled: Any = None,
 ) -> CompiledSteps:
     """Prepares the compilation of every function of a task.
 
@@ -108,19 +109,28 @@ def compile_task(
       pmap: whether training steps run by `pmap`.
       skip_nonfinite: whether a step whose outcome is not finite leaves the state unchanged.
       compiler_options: of XLA, for the training step by `jit`.
+      tabled: `rate_tables.Tabled` for a program of a resident training that takes its learning
+        rates as arguments; None to compile them into it.
     """
     rows, copies = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     layout = sharding.state_sharding(mesh, state)
-    one = partial(train_one, task, seed, accumulate, learning_rates, augment)
-    if skip_nonfinite:
-        one = partial(skip_if_nonfinite, one, "devices" if pmap else None)
+
+    def step_of(task, learning_rates):
+        one = partial(train_one, task, seed, accumulate, learning_rates, augment)
+        axis = "devices" if pmap else None
+        return partial(skip_if_nonfinite, one, axis) if skip_nonfinite else one
+
+    one = step_of(task, learning_rates)
     load = unreplicate = _identity
     if pmap:
         from launch.engine import pmap_steps  # an option that few runs take
 
         train, lower, put_feed, load, unreplicate = pmap_steps.compile_step(one, mesh, layout)
     elif resident is not None:
-        train, lower, put_feed = _resident(one, mesh, layout, resident, compiler_options)
+        tables = tabled.tables if tabled else {}
+        make = (lambda tables: step_of(*tabled.make(tables))) if tabled else lambda tables: one
+        arguments = resident, tables
+        train, lower, put_feed = _resident(make, mesh, layout, arguments, compiler_options)
     else:
         train = jax.jit(
             one,
@@ -247,13 +257,16 @@ def _identity(state):
     return state
 
 
-def _resident(one, mesh, layout, arrays, compiler_options):
-    """Training with the data on the devices: a feed is indices [steps, B] of one dispatch."""
+def _resident(make, mesh, layout, arguments, compiler_options):
+    """Training with the data on the devices: a feed is indices [steps, B] of one dispatch.
+
+    `make` gives the training step for tables of learning rates, the second of `arguments`.
+    """
     copies = sharding.replicated(mesh)
-    arrays = sharding.device_put({key: np.asarray(a) for key, a in arrays.items()}, copies)
+    arguments = sharding.device_put(jax.tree.map(np.asarray, arguments), copies)
     columns = NamedSharding(mesh, P(None, ("data", "fsdp")))
 
-    def body(arrays, state, item):
+    def body(arrays, one, state, item):
         index, step = item
         take = lambda array: array.at[index].get(mode="promise_in_bounds")
         batch = {key: take(array) for key, array in arrays.items()}
@@ -261,13 +274,14 @@ def _resident(one, mesh, layout, arrays, compiler_options):
         state, outputs = one(state, batch, step)
         return state, jax.tree.map(lambda x: x[0], outputs)
 
-    def many(state, arrays, feed, step):
-        index = feed["index"]
+    def many(state, arguments, feed, step):
+        index, (arrays, tables) = feed["index"], arguments
+        one = make(tables)
         numbers = step + jnp.arange(index.shape[0])
         if index.shape[0] == 1:
-            state, outputs = body(arrays, state, (index[0], step))
+            state, outputs = body(arrays, one, state, (index[0], step))
             return state, jax.tree.map(lambda x: x[None], outputs)
-        return jax.lax.scan(partial(body, arrays), state, (index, numbers))
+        return jax.lax.scan(partial(body, arrays, one), state, (index, numbers))
 
     run = jax.jit(
         many,
@@ -276,8 +290,8 @@ def _resident(one, mesh, layout, arrays, compiler_options):
         out_shardings=(layout, copies),
         compiler_options=compiler_options,
     )
-    train = lambda state, feed, step: run(state, arrays, feed, step)
-    lower = lambda state, feed, step: run.lower(state, arrays, feed, step)
+    train = lambda state, feed, step: run(state, arguments, feed, step)
+    lower = lambda state, feed, step: run.lower(state, arguments, feed, step)
     return train, lower, partial(sharding.device_put, sharding=columns)
 
 

@@ -96,6 +96,11 @@ def build(
     if augment and training:
         function = partial(compiled_steps.augmented, augment)
         validate.trace("config.data.augment", "augment", function, spec, rng)
+    tabled = None
+    if training and config.plan and not pmap and not options:
+        from launch.engine import rate_tables  # so that the plan times the training's program
+
+        tabled = rate_tables.tabled(make, learning_rates, config.train.steps, name)
     compiled = compiled_steps.compile_task(
         task,
         state,
@@ -108,6 +113,7 @@ def build(
         pmap=pmap,
         skip_nonfinite=config.nonfinite.action == "skip",
         compiler_options=options,
+        tabled=tabled,
     )
     compiled = _with_memory_checks(compiled, values, task.accumulates)
     return Experiment(task, compiled, mesh, data.example)
@@ -133,7 +139,11 @@ def _with_memory_checks(steps, values, accumulates):
 
 
 def make_task(
-    config: ConfigDict, example: dict, classes: tuple[str, ...] = (), axis_name: str | None = None
+    config: ConfigDict,
+    example: dict,
+    classes: tuple[str, ...] = (),
+    axis_name: str | None = None,
+    tables: Mapping[str, jax.Array] | None = None,
 ) -> tuple[Any, dict[str, Callable]]:
     """Builds the task, as its factory returns it, and its learning rates.
 
@@ -142,6 +152,7 @@ def make_task(
       example: shape and dtype of each array of one example.
       classes: names of the data's classes, for tasks that take `names`.
       axis_name: the mapped axis if training steps run by pmap.
+      tables: learning rates in place of the schedules, see `optimizer.build`.
 
     Returns:
       The task, and {name: step -> learning rate}.
@@ -150,7 +161,7 @@ def make_task(
       UserError: a net, an optimiser or the task cannot be built.
     """
     optimizers, learning_rates = optimizer.build(
-        config.optimizer, config.train.accumulate, axis_name
+        config.optimizer, config.train.accumulate, axis_name, tables
     )
     several = "name" not in config.model
     models = {

@@ -63,7 +63,10 @@ def mean_over(axis_name: str, inner: optax.GradientTransformation) -> optax.Grad
 
 
 def build(
-    spec: Mapping, accumulate: int = 1, axis_name: str | None = None
+    spec: Mapping,
+    accumulate: int = 1,
+    axis_name: str | None = None,
+    tables: Mapping[str, jax.Array] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Callable]]:
     """Builds what `config.optimizer` describes.
 
@@ -71,6 +74,8 @@ def build(
       spec: `config.optimizer`: one optimiser {"name": ..., **arguments}, or one for each net.
       accumulate: micro-batches of a batch, whose gradients are averaged.
       axis_name: the mapped axis under pmap, None otherwise.
+      tables: learning rates by step, as `rate_tables.of` gives them, to be used in place of the
+        schedules; arguments of a program, for example.
 
     Returns:
       The task's arguments: {"optimizer": transformation}, or "<net>_optimizer" for each;
@@ -80,18 +85,21 @@ def build(
       UserError: an optimiser that cannot be built.
     """
     if "name" in spec:
-        transformation, rate = _build_one(spec, "config.optimizer", accumulate, axis_name)
+        table = tables and tables["learning_rate"]
+        transformation, rate = _build_one(spec, "config.optimizer", accumulate, axis_name, table)
         return {"optimizer": transformation}, {"learning_rate": rate}
     if not spec:
         raise UserError('config.optimizer: expected a mapping with a "name", e.g. optax:adam')
     optimizers, rates = {}, {}
     for key, one in spec.items():
-        built = _build_one(one, f"config.optimizer.{key}", accumulate, axis_name)
-        optimizers[f"{key}_optimizer"], rates[f"learning_rate/{key}"] = built
+        name = f"learning_rate/{key}"
+        table = tables and tables[name]
+        built = _build_one(one, f"config.optimizer.{key}", accumulate, axis_name, table)
+        optimizers[f"{key}_optimizer"], rates[name] = built
     return optimizers, rates
 
 
-def _build_one(spec, where, accumulate, axis_name):
+def _build_one(spec, where, accumulate, axis_name, table):
     if not isinstance(spec, ConfigDict):
         raise UserError(f'{where}: expected a mapping with a "name", e.g. optax:adam; got {spec!r}')
     spec = spec.to_dict()
@@ -104,7 +112,10 @@ def _build_one(spec, where, accumulate, axis_name):
         raise UserError(f"{where}.learning_rate is missing: a number, or a schedule by name")
     if isinstance(rate, dict):
         rate = by_name.instantiate(rate, f"{where}.learning_rate")
-    _check_rate(rate, f"{where}.learning_rate")
+    if table is not None:
+        rate = lambda count: table[jnp.minimum(count, len(table) - 1)]
+    else:
+        _check_rate(rate, f"{where}.learning_rate")
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     own = {key: value for key, value in spec.items() if key != "learning_rate"}
     parts.append(by_name.instantiate(own, where, learning_rate=rate))

@@ -230,14 +230,18 @@ def test_commands_install_the_rules(monkeypatch):
         lowerings.remove()
 
 
-def test_only_programs_without_onednn_are_kept_in_the_compilation_cache(rules):
-    case, kept = CASES["3 x 3"], []
+def test_programs_with_onednn_are_kept_in_memory_and_others_in_the_compilation_cache(rules):
+    case, kept, found = CASES["3 x 3"], [], {}
     note = lambda key, *rest: kept.append(key)
     for name, function in (("with", convolution(case)), ("without", lambda x, kernel: x + 1)):
         program = lowered(function, *arrays(case)).lower().compile().runtime_executable()
         lowerings._keep(note, name, "module", program, jax.devices()[0].client, 0)
+        found[name] = lowerings._find(lambda *rest: (None, None), name, None)[0]
     assert kept == ["without"]
     assert compilation_cache.put_executable_and_time.func is lowerings._keep
+    assert found["with"] is not None
+    assert found["without"] is None
+    assert len(lowerings._newest) <= lowerings.NEWEST
 
 
 def test_rules_that_moved_are_said_once(monkeypatch, caplog):

@@ -217,3 +217,24 @@ def test_the_new_state_takes_the_memory_of_the_old_one(small, name):
     leaves = jax.tree.leaves(compiled.template)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     assert program.memory_analysis().alias_size_in_bytes == size
+
+
+def test_a_planned_program_does_not_depend_on_the_number_of_steps(small):
+    """So a plan that times a step has compiled the training's."""
+    texts, found = {}, {}
+    for plan, steps in itertools.product(({}, {"name": "a:plan"}), (4, 40)):
+        config = layout(small, "resident")
+        schedule = {"name": "optax:cosine_decay_schedule", "init_value": 0.1, "decay_steps": steps}
+        config.plan, config.train.steps = plan, steps
+        config.optimizer = {"name": "optax:adam", "learning_rate": schedule}
+        case = bool(plan), steps
+        found[case], _ = losses(config, steps=4)
+        data = batches.open_data(config.data, "train")
+        steps_of = experiments.build(config, data).compiled
+        feed = steps_of.put_feed(next(batches.feed(data, config.data, 0, 0, 1)))
+        texts[case] = steps_of.lower_train(steps_of.template, feed, 0).as_text()
+    assert texts[True, 4] == texts[True, 40]
+    assert texts[False, 4] != texts[False, 40]
+    for steps in (4, 40):
+        np.testing.assert_allclose(found[True, steps], found[False, steps], atol=1e-5)
+    assert np.abs(found[True, 4] - found[True, 40]).max() > 1e-3

@@ -145,17 +145,18 @@ def plan(root, *flags):
 def test_steps_fill_the_time(root, caplog):
     caplog.set_level("INFO", "segen")
     config = plan(root)
-    spent = segmentation.STARTING + 12.5 + timing.SECONDS + 8 * (segmentation.REPORTING + 0.04)
-    assert 550 - 40 < 0.1 * config.train.steps + spent <= 600
-    assert config.train.steps == 8 * config.eval.every == 8 * config.checkpoint.every
+    spent = segmentation.STARTING + 7.5 + timing.SECONDS + 8 * (segmentation.REPORTING + 0.04)
+    assert 599 <= 0.1 * config.train.steps + spent <= 600
+    assert 7 < config.train.steps / config.eval.every <= 8
+    assert config.eval.every == config.checkpoint.every
     assert config.log.every % 10 == 0
     assert 4 <= config.eval.every / config.log.every <= 6
     assert (config.train.steps_per_dispatch, config.data.resident) == (10, True)
     assert plan(root, "--config.plan.minutes=20").train.steps > 2 * config.train.steps
     short = plan(root, "--config.plan.minutes=2")  # in which evaluations take a tenth of the time
-    assert short.train.steps == 4 * short.eval.every
+    assert 3 < short.train.steps / short.eval.every <= 4
     assert "plan: steps          " in caplog.text
-    assert "(10 minutes, 100 ms a step, 12 s compiling)" in caplog.text
+    assert "(10 minutes, 100 ms a step, 8 s compiling)" in caplog.text
 
 
 def test_objects_and_labels_are_planned_too(root, monkeypatch):
@@ -176,7 +177,7 @@ def test_given_steps_are_reported_in_eighths(root):
     assert (config.train.steps, config.eval.every, config.log.every) == (400, 50, 10)
 
 
-@pytest.mark.parametrize(("steps", "stride", "every"), [(100, 10, 10), (75, 1, 9), (8, 1, 1)])
+@pytest.mark.parametrize(("steps", "stride", "every"), [(100, 10, 20), (75, 1, 10), (8, 1, 1)])
 def test_any_number_of_steps_is_reported(root, steps, stride, every):
     config = plan(root, f"--config.train.steps={steps}")
     assert (config.train.steps_per_dispatch, config.eval.every) == (stride, every)
@@ -186,7 +187,7 @@ def test_any_number_of_steps_is_reported(root, steps, stride, every):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--config.plan.minutes=0.5"], "too short. A step takes 0.1 s .* 0.6 minutes would do"),
+        (["--config.plan.minutes=0.4"], "too short. A step takes 0.1 s .* 0.5 minutes would do"),
         (["--config.plan.memory_mib=50"], "needs 100 MiB, 50 are allowed; give --config.data.batc"),
         (["--config.plan.minutes=-1"], "minutes=-1.0 and memory_mib=0 must be >= 0"),
         (["--config.data.split=train[:3]"], "3 images to train on; a plan needs 4"),
