@@ -272,8 +272,10 @@ def _plan_steps(draft, minutes, memory_mib):
         f"{minutes:g} minutes, {1e3 * measured.step:.0f} ms a step, {compiling:.0f} s compiling"
     )
     draft.settle("steps", reason, {"train.steps": steps})
-    every = -(-draft.config.train.steps // (evaluations * stride)) * stride
-    log = max(stride, every // 5 // stride * stride)
+    units = -(-draft.config.train.steps // (evaluations * stride))
+    every = units * stride
+    # About five lines of progress for an evaluation, each over as many steps as the others.
+    log = every // next(count for count in (5, 4, 6, 3, 7, 2, 1) if units % count == 0)
     draft.settle(
         "evaluation",
         f"{per_evaluation:.1f} s each",
