@@ -23,6 +23,8 @@ ARGUMENTS = {
     "task.loss.terms": [{"name": "jaxseg.losses:dice"}],
     "model.widths": [4, 8],
     "model.stem": 1,
+    "model.mean": [0.4, 0.5, 0.6],
+    "model.std": [0.2, 0.2, 0.2],
     "data.kwargs.size": [32, 32],
     "data.kwargs.scale": 0.5,
     "data.augment": [{"name": "jaxseg.augment:warp"}],
