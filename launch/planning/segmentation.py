@@ -27,7 +27,7 @@ MINUTES = {"cpu": 10.0, "gpu": 30.0, "tpu": 30.0}
 STARTING = 12.0
 # Seconds of an evaluation beside its batches: figures, curves, a checkpoint.
 REPORTING = 2.5
-COMPILATIONS = 1.4  # the step's, once; those of evaluations take 0.4 of it
+COMPILING = 0.4  # of the time that compiling a step takes: the programs of evaluations
 EVALUATIONS, EVALUATED = 8, 0.1  # at most; and the share of the time that they may take
 EVALUATING = 0.4  # of the time of a step with as many images
 # Pixels a second that a training goes over at least, by kind of device; for a first guess of
@@ -256,7 +256,7 @@ def _plan_steps(draft, minutes, memory_mib):
     held_out = batches.open_data(draft.config.data, draft.config.eval.split, "config.eval")
     parts = -(-held_out.split.size // draft.config.eval.batch_size)
     per_evaluation = REPORTING + EVALUATING * measured.step * parts
-    compiling = measured.drawing + COMPILATIONS * measured.compiling
+    compiling = measured.drawing + (_compilations(draft.config) + COMPILING) * measured.compiling
     left = 60 * minutes - STARTING - compiling - timing.SECONDS
     evaluations = max(1, min(EVALUATIONS, int(EVALUATED * 60 * minutes / per_evaluation)))
     left -= evaluations * per_evaluation
@@ -285,15 +285,26 @@ def _plan_steps(draft, minutes, memory_mib):
     return draft.values
 
 
+def _compilations(planned_config):
+    """How often a step is compiled: once where the timed program is the training's too.
+
+    See `launch.engine.rate_tables`; the number of frozen steps is a constant of the program.
+    """
+    values = planned_config.data.resident, planned_config.parallel, planned_config.train.remat
+    once = values == (True, "jit", "nothing") and "frozen_steps" not in planned_config.optimizer
+    return 1 if once else 2
+
+
 def _timed(draft, memory_mib):
     """What a step costs; sets whether the data lies on the device."""
     data = batches.open_data(draft.config.data, draft.config.data.split)
     size = sum(array.nbytes for array in (data.arrays or {}).values()) / 2**20
     small = data.arrays is not None and size <= RESIDENT_MIB
+    small = small and draft.config.parallel == "jit"  # pmap takes batches from the host
     even = draft.config.train.steps % DISPATCHED == 0  # or 0, not yet planned
     stride = DISPATCHED if small and even else 1
     values = {"data.resident": small, "train.steps_per_dispatch": stride}
-    where = "on the device" if small else "in files"
+    where = "on the device" if small else "on the host"
     draft.settle("steps at once", f"the examples, {size:,.0f} MiB, lie {where}", values)
     ready = {key: 1 for key in schema.POSITIVE if not schema.value_at(draft.config, key)}
     ready["train.steps"] = FIRST_STEPS

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.metadata
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,7 +113,8 @@ def check(path: Path, model: Mapping) -> None:
     if not spec:
         raise UserError(f"config.encoder.weights: {model.get('name')} has no encoder")
     encoder = experiments.make_net(spec, "config.model.encoder")
-    image, index = jnp.zeros((1, 64, 64, 3)), jnp.zeros(1, jnp.int32)
+    side = 2 * math.lcm(*encoder.strides)
+    image, index = jnp.zeros((1, side, side, 3)), jnp.zeros(1, jnp.int32)
     shapes = jax.eval_shape(encoder.init, jax.random.key(0), image, index)
     trees = {name: {"encoder": shapes.get(name, {})} for name in COLLECTIONS}
     _fitting(path, encoder, SimpleNamespace(**trees))

@@ -160,6 +160,19 @@ def test_steps_fill_the_time(root, caplog):
     assert "(10 minutes, 100 ms a step, 8 s compiling)" in caplog.text
 
 
+@pytest.mark.parametrize("flag", ["parallel=pmap", "train.remat=all"])
+def test_a_program_that_is_compiled_again_to_train_leaves_less_time(root, flag):
+    assert plan(root, f"--config.{flag}").train.steps <= plan(root).train.steps - 40
+
+
+def test_frozen_steps_are_constants_of_a_program(root, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.SEGMENT", f"{SEGMENT}:lite0")
+    once = plan(root)
+    monkeypatch.setattr(f"{__name__}.SEGMENT", f"{SEGMENT}_probe")
+    probe = plan(root)
+    assert probe.train.steps <= once.train.steps - 40
+
+
 def test_objects_and_labels_are_planned_too(root, monkeypatch):
     for path in root.glob("*/masks/*.png"):
         mask = np.zeros((16, 16), np.uint8)
