@@ -14,6 +14,7 @@ import optax
 
 from jaxseg import examples, instance_targets, pictures, segmenter, training
 from jaxseg.inference import instances as watershed
+from jaxseg.inference import posterior
 from jaxseg.instance_targets import VOID
 from jaxseg.metrics import instance_scores, pixel_scores
 from jaxseg.task import Task
@@ -96,34 +97,13 @@ def instances(
         flips=flips,
     )
     return Task(
-        init=partial(init, model, optimizer),
+        init=partial(segmenter.init, model, optimizer),
         train_step=partial(train_step, model, optimizer),
         eval_step=partial(eval_step, model),
         finish=finish,
         figures=partial(figures, model),
         predict=partial(predict, model),
     )
-
-
-def init(
-    model: Model, optimizer: optax.GradientTransformation, rng: jax.Array, batch: dict
-) -> training.State:
-    """Draws fresh parameters.
-
-    Args:
-      model: the model.
-      optimizer: an optax transformation.
-      rng: a key.
-      batch: `image` uint8 [B, H, W, C], `index` int32 [B], and `depth` [B, H, W, 1] where
-        a feature uses it.
-
-    Returns:
-      The state before the first step.
-    """
-    one = jax.tree.map(lambda leaf: leaf[:1], batch)
-    keys = {"params": rng, "dropout": rng}
-    variables = model.net.init(keys, segmenter.net_input(model, one), one["index"], True)
-    return training.init_state(optimizer, variables)
 
 
 def train_step(
@@ -139,20 +119,16 @@ def train_step(
       model: the model.
       optimizer: an optax transformation.
       state: the state.
-      batch: as of `init`, with `instances` [B, H, W, 1], `mask` bool [B], perhaps `weight`.
+      batch: as of `segmenter.init`, with `instances` [B, H, W, 1], `mask` bool [B], perhaps
+        `weight`.
       rng: the key of dropout.
 
     Returns:
       The new state, and the sums {"loss", "count"}.
     """
-
-    def mean_loss(params):
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        outputs, stats = segmenter.apply(model, variables, batch, rng, train=True)
-        terms = supervised_loss(model, outputs, batch)
-        return jnp.mean(terms), (stats, terms)
-
-    state, terms = training.gradient_step(optimizer, mean_loss, state)
+    state, (terms, _) = segmenter.gradient_step(
+        model, optimizer, supervised_loss, state, batch, rng
+    )
     return state, pixel_scores.loss_sums(terms, batch["mask"])
 
 
@@ -193,13 +169,12 @@ def supervised_loss(model: Model, outputs: tuple[jax.Array, ...], batch: dict) -
     target = instance_targets.targets(numbers, batch["mask"], model.reach)
     if "weight" in batch:
         target = target._replace(valid=target.valid * batch["weight"][..., 0])
-    total = weight = 0.0
-    for level, logits in enumerate(outputs):
-        stride = 2**level
-        at_level = jax.tree.map(lambda leaf, s=stride: leaf[:, ::s, ::s], target)
-        total = total + pixel_loss(logits, at_level, model.distance_weight) / stride
-        weight += 1 / stride
-    return total / weight
+
+    def loss(logits, stride):
+        at_level = jax.tree.map(lambda leaf: leaf[:, ::stride, ::stride], target)
+        return pixel_loss(logits, at_level, model.distance_weight)
+
+    return segmenter.over_outputs(loss, outputs)
 
 
 def pixel_loss(
@@ -250,7 +225,7 @@ def predict(
     Args:
       model: the model.
       state: the state.
-      batch: as of `init`.
+      batch: as of `segmenter.init`.
       rng: a key; without effect, as dropout is off.
 
     Returns:
@@ -259,13 +234,7 @@ def predict(
     """
     variables = training.ema_variables(state)
     once = lambda arrays: _maps(segmenter.apply(model, variables, arrays, rng)[0][0])
-    foreground, distance = once(batch)
-    if model.flips:
-        mirror = {key: leaf[:, :, ::-1] if leaf.ndim == 4 else leaf for key, leaf in batch.items()}
-        others = (leaf[:, :, ::-1] for leaf in once(mirror))
-        foreground, distance = (
-            0.5 * (a + b) for a, b in zip((foreground, distance), others, strict=True)
-        )
+    foreground, distance = posterior.mirrored(once, batch, model.flips)
     return {"foreground": foreground, "distance": distance}
 
 

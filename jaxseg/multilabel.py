@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from jaxseg import examples, losses, multilabel_losses, pictures, segmenter, training
+from jaxseg.inference import posterior
 from jaxseg.labels import IGNORE
 from jaxseg.metrics import multilabel_scores, pixel_scores
 from jaxseg.task import Task
@@ -100,7 +101,7 @@ def multilabel(
         flips=flips,
     )
     return Task(
-        init=partial(init, model, optimizer),
+        init=partial(segmenter.init, model, optimizer),
         train_step=partial(train_step, model, optimizer),
         eval_step=partial(eval_step, model),
         finish=partial(finish, model),
@@ -113,27 +114,6 @@ def default_loss() -> multilabel_losses.Loss:
     """Returns the sum of cross-entropy and Dice."""
     terms = multilabel_losses.binary_cross_entropy(), multilabel_losses.binary_dice()
     return losses.weighted(terms)
-
-
-def init(
-    model: Model, optimizer: optax.GradientTransformation, rng: jax.Array, batch: dict
-) -> training.State:
-    """Draws fresh parameters.
-
-    Args:
-      model: the model.
-      optimizer: an optax transformation.
-      rng: a key.
-      batch: `image` uint8 [B, H, W, C], `index` int32 [B], and `depth` [B, H, W, 1] where
-        a feature uses it.
-
-    Returns:
-      The state before the first step.
-    """
-    one = jax.tree.map(lambda leaf: leaf[:1], batch)
-    keys = {"params": rng, "dropout": rng}
-    variables = model.net.init(keys, segmenter.net_input(model, one), one["index"], True)
-    return training.init_state(optimizer, variables)
 
 
 def train_step(
@@ -149,20 +129,16 @@ def train_step(
       model: the model.
       optimizer: an optax transformation.
       state: the state.
-      batch: as of `init`, with `labels` [B, H, W, K], `mask` bool [B], and perhaps `weight`.
+      batch: as of `segmenter.init`, with `labels` [B, H, W, K], `mask` bool [B], and
+        perhaps `weight`.
       rng: the key of dropout.
 
     Returns:
       The new state, and the sums {"loss", "count", "hit" [K], "extra" [K], "missed" [K]}.
     """
-
-    def mean_loss(params):
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        outputs, stats = segmenter.apply(model, variables, batch, rng, train=True)
-        terms = supervised_loss(model, outputs, batch)
-        return jnp.mean(terms), (stats, (terms, outputs[0]))
-
-    state, (terms, logits) = training.gradient_step(optimizer, mean_loss, state)
+    state, (terms, logits) = segmenter.gradient_step(
+        model, optimizer, supervised_loss, state, batch, rng
+    )
     counts = multilabel_scores.counts(jax.nn.sigmoid(logits), truth(model, batch), model.thresholds)
     return state, counts | pixel_scores.loss_sums(terms, batch["mask"])
 
@@ -198,15 +174,15 @@ def supervised_loss(model: Model, outputs: tuple[jax.Array, ...], batch: dict) -
     Returns:
       float32 [B].
     """
-    total = weight = 0.0
-    for level, logits in enumerate(outputs):
-        stride = 2**level
+
+    def loss(logits, stride):
         target = truth(model, batch, stride)
         if "weight" in batch:
             heavy = target.valid * batch["weight"][:, ::stride, ::stride]
             target = target._replace(valid=heavy)
-        total, weight = total + model.loss(logits, target) / stride, weight + 1 / stride
-    return total / weight
+        return model.loss(logits, target)
+
+    return segmenter.over_outputs(loss, outputs)
 
 
 def truth(model: Model, batch: dict, stride: int = 1) -> multilabel_losses.Labels:
@@ -249,7 +225,7 @@ def predict(
     Args:
       model: the model.
       state: the state.
-      batch: as of `init`.
+      batch: as of `segmenter.init`.
       rng: a key; without effect, as dropout is off.
 
     Returns:
@@ -258,10 +234,7 @@ def predict(
     """
     variables = training.ema_variables(state)
     once = lambda arrays: jax.nn.sigmoid(segmenter.apply(model, variables, arrays, rng)[0][0])
-    if not model.flips:
-        return {"presence": once(batch)}
-    mirror = {key: leaf[:, :, ::-1] if leaf.ndim == 4 else leaf for key, leaf in batch.items()}
-    return {"presence": 0.5 * (once(batch) + once(mirror)[:, :, ::-1])}
+    return {"presence": posterior.mirrored(once, batch, model.flips)}
 
 
 def figures(

@@ -123,12 +123,8 @@ def init(
     Returns:
       The state before the first step.
     """
-    one = jax.tree.map(lambda leaf: leaf[:1], batch)
-    keys = {"params": rng, "dropout": rng}
-    variables = model.net.init(keys, segmenter.net_input(model, one), one["index"], True)
-    return State(
-        *training.init_state(optimizer, variables), class_frequencies=jnp.zeros(model.classes)
-    )
+    start = segmenter.init(model, optimizer, rng, batch)
+    return State(*start, class_frequencies=jnp.zeros(model.classes))
 
 
 def train_step(
@@ -150,14 +146,8 @@ def train_step(
     Returns:
       The new state, and the sums {"loss", "count", "confusion" [K, K], "calibration"}.
     """
-
-    def mean_loss(params):
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        outputs, stats = segmenter.apply(model, variables, batch, rng, train=True)
-        terms = segmenter.supervised_loss(model, outputs, batch)
-        return jnp.mean(terms), (stats, (terms, outputs[0]))
-
-    new, (terms, logits) = training.gradient_step(optimizer, mean_loss, state)
+    loss = segmenter.supervised_loss
+    new, (terms, logits) = segmenter.gradient_step(model, optimizer, loss, state, batch, rng)
     sums = segmenter.sums_of(model, logits, terms, batch)
     share = jnp.sum(sums["confusion"], 1) / batch["segmentation"].size
     return new._replace(class_frequencies=state.class_frequencies + share), sums
@@ -179,10 +169,11 @@ def eval_step(model: Model, state: State, batch: dict, rng: jax.Array, thorough=
       `metrics.example_scores`; with `thorough` also "contours".
     """
     variables = training.ema_variables(state)
-    logits_of = lambda arrays, key, drop: segmenter.apply(model, variables, arrays, key)[0][0]
-    logits = logits_of(batch, rng, False)
+    logits_of = lambda arrays: segmenter.apply(model, variables, arrays, rng)[0][0]
+    logits = logits_of(batch)
     if thorough and model.flips:
-        mean = posterior.mirrored(logits_of, batch, rng, False, True)
+        once = lambda arrays: jax.nn.softmax(logits_of(arrays).astype(jnp.float32))
+        mean = posterior.mirrored(once, batch, True)
         logits = jnp.log(jnp.maximum(mean, jnp.finfo(mean.dtype).tiny))
     terms = segmenter.supervised_loss(model, (logits,), batch)
     sums = segmenter.sums_of(model, logits, terms, batch)

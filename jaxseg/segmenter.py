@@ -1,12 +1,13 @@
-"""The net of a segmentation task: input, logits, loss and sums of a batch."""
+"""What segmentation tasks share: start, step and net, and loss and sums of a batch."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from jaxseg import labels, losses
+from jaxseg import labels, losses, training
 from jaxseg.metrics import pixel_scores
 
 
@@ -34,6 +35,58 @@ class Model(NamedTuple):
     names: tuple[str, ...]
     flips: bool
     passes: int
+
+
+def init(
+    model: Any, optimizer: optax.GradientTransformation, rng: jax.Array, batch: dict
+) -> training.State:
+    """Draws fresh parameters.
+
+    Args:
+      model: a `Model`, or any with `net`, `features` and `depth_unit`.
+      optimizer: an optax transformation.
+      rng: a key.
+      batch: `image` uint8 [B, H, W, C], `index` int32 [B], and `depth` [B, H, W, 1] where
+        a feature uses it.
+
+    Returns:
+      The state before the first step.
+    """
+    one = jax.tree.map(lambda leaf: leaf[:1], batch)
+    keys = {"params": rng, "dropout": rng}
+    variables = model.net.init(keys, net_input(model, one), one["index"], True)
+    return training.init_state(optimizer, variables)
+
+
+def gradient_step(
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    loss: Callable,
+    state: Any,
+    batch: dict,
+    rng: jax.Array,
+) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+    """Follows the gradient of the batch's mean loss once.
+
+    Args:
+      model: as of `init`.
+      optimizer: an optax transformation.
+      loss: (model, outputs of the net, batch) -> [B].
+      state: a `training.State`, or any NamedTuple with the same fields and more.
+      batch: as of `init`, with what `loss` uses.
+      rng: the key of dropout.
+
+    Returns:
+      The new state; and the losses [B] with the finest logits [B, H, W, K].
+    """
+
+    def mean_loss(params):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        outputs, stats = apply(model, variables, batch, rng, train=True)
+        terms = loss(model, outputs, batch)
+        return jnp.mean(terms), (stats, (terms, outputs[0]))
+
+    return training.gradient_step(optimizer, mean_loss, state)
 
 
 def net_input(model: Model, batch: dict) -> jax.Array:
@@ -96,15 +149,30 @@ def supervised_loss(model: Model, outputs: tuple[jax.Array, ...], batch: dict) -
     Returns:
       float32 [B].
     """
-    total = weight = 0.0
-    for level, logits in enumerate(outputs):
-        stride = 2**level
+
+    def loss(logits, stride):
         target = truth(model, batch, stride)
         if "weight" in batch:
             heavy = target.valid * batch["weight"][:, ::stride, ::stride, 0]
             target = target._replace(valid=heavy)
-        total, weight = total + model.loss(logits, target) / 2**level, weight + 1 / 2**level
-    return total / weight
+        return model.loss(logits, target)
+
+    return over_outputs(loss, outputs)
+
+
+def over_outputs(loss: Callable, outputs: tuple[jax.Array, ...]) -> jax.Array:
+    """Computes the weighted mean of the losses of a net's outputs.
+
+    Args:
+      loss: (logits [B, H / s, W / s, K], s) -> [B].
+      outputs: logits for strides s = 1, 2, 4, ...; weighted by 1 / s.
+
+    Returns:
+      float32 [B].
+    """
+    strides = [2**level for level in range(len(outputs))]
+    total = sum(loss(logits, s) / s for logits, s in zip(outputs, strides, strict=True))
+    return total / sum(1 / s for s in strides)
 
 
 def truth(model: Model, batch: dict, stride: int = 1) -> labels.Truth:

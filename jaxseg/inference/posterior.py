@@ -1,6 +1,7 @@
 """Posterior P(C | image) of every pixel, averaged over mirror images and dropout samples."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,15 +25,19 @@ def predict(
       `information` [B, H, W], the mutual information of label and parameters in nats,
       which is large where the samples disagree (Houlsby et al. 2011).
     """
+
+    def probability_of(key, drop):
+        return lambda arrays: jax.nn.softmax(logits_of(arrays, key, drop).astype(jnp.float32))
+
     if not passes:
-        probability = mirrored(logits_of, batch, rng, False, flips)
+        probability = mirrored(probability_of(rng, False), batch, flips)
         return {"probability": probability, "entropy": entropy(probability)}
 
     def add(total, number):
-        one = mirrored(logits_of, batch, jax.random.fold_in(rng, number), True, flips)
+        one = mirrored(probability_of(jax.random.fold_in(rng, number), True), batch, flips)
         return (total[0] + one, total[1] + entropy(one)), None
 
-    like = jax.eval_shape(lambda: mirrored(logits_of, batch, rng, True, flips))
+    like = jax.eval_shape(lambda: mirrored(probability_of(rng, True), batch, flips))
     start = jnp.zeros(like.shape), jnp.zeros(like.shape[:-1])
     (total, spread), _ = jax.lax.scan(add, start, jnp.arange(passes))
     probability = total / passes
@@ -41,26 +46,21 @@ def predict(
     return {"probability": probability, "entropy": whole, "information": information}
 
 
-def mirrored(
-    logits_of: Callable, batch: dict, rng: jax.Array, drop: bool, flips: bool
-) -> jax.Array:
-    """Computes the softmax of the logits, averaged over the mirror image if `flips`.
+def mirrored(once: Callable, batch: dict, flips: bool) -> Any:
+    """Computes maps of images, averaged over the mirror image if `flips`.
 
     Args:
-      logits_of: as of `predict`.
+      once: (batch) -> maps [B, H, W, ...], an array or a tree of them.
       batch: as of `predict`.
-      rng: the key of dropout, the same for both images.
-      drop: whether dropout is on.
       flips: whether to average over the mirror image.
 
     Returns:
-      float32 [B, H, W, K].
+      What `once` returns.
     """
-    once = lambda arrays: jax.nn.softmax(logits_of(arrays, rng, drop).astype(jnp.float32))
     if not flips:
         return once(batch)
     mirror = {key: leaf[:, :, ::-1] if leaf.ndim == 4 else leaf for key, leaf in batch.items()}
-    return 0.5 * (once(batch) + once(mirror)[:, :, ::-1])
+    return jax.tree.map(lambda a, b: 0.5 * (a + b[:, :, ::-1]), once(batch), once(mirror))
 
 
 def entropy(probability: jax.Array) -> jax.Array:

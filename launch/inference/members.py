@@ -18,6 +18,7 @@ from launch.inference import geotiff, scaling
 
 logger = logging.getLogger("segen")
 
+MULTIPLE = 32  # of the sides of windows, for a net that names none
 ROWS = 256  # of a prediction that are enlarged at a time
 
 
@@ -181,11 +182,8 @@ class Member:
 
 def _window(restored):
     """The window (height, width) in pixels, and the number that its sides are multiples of."""
-    net = restored.config.model
-    levels = len(net.widths) - 1 if "widths" in net else 5
-    multiple = net.get("stem", 1) * 2**levels
-    if "encoder" in net:
-        multiple = experiments.make_net(net, "config.model").multiple
+    net = experiments.make_net(restored.config.model, "config.model")
+    multiple = getattr(net, "multiple", MULTIPLE)
     side = restored.config.predict.window
     shape = (side, side) if side else restored.experiment.example["image"].shape[:2]
     return tuple(-(-n // multiple) * multiple for n in shape), multiple

@@ -56,7 +56,7 @@ def restored_of(net=None, example=EXAMPLE, task=(), model=(), predict=(), device
     config = schema.defaults()
     with config.unlocked():
         config.task = {"name": "mine:task", "classes": 3, **dict(task)}
-        config.model = {"widths": (4, 4), **dict(model)}
+        config.model = {"name": "jaxseg.nets:UNet", "widths": (4, 4), **dict(model)}
     config.predict.update(dict(predict))
     compiled = SimpleNamespace(predict=net or Net(), put_batch=lambda batch: batch, template=None)
     experiment = SimpleNamespace(
@@ -131,10 +131,10 @@ def test_windows_are_multiples_of_the_strides(window, model, expected):
     assert {batch["image"].shape[1:3] for batch in net.batches} == {expected}
 
 
-def test_a_net_without_widths_has_windows_of_multiples_of_32():
+def test_a_net_that_names_no_multiple_has_windows_of_multiples_of_32():
     restored = restored_of()
     with restored.config.unlocked():
-        restored.config.model = {"name": "mine:net"}
+        restored.config.model = {"name": "jaxseg.nets:EdgeNet"}
     assert Member(restored, 1, False).window == (32, 32)
 
 
