@@ -1,6 +1,5 @@
 """The plan of a segmentation: `config.plan = {"name": "launch.planning.segmentation:plan"}`."""
 
-import dataclasses
 import logging
 import math
 from pathlib import Path
@@ -10,26 +9,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from launch.config import planned, schema
 from launch.config.errors import UserError
-from launch.data import batches
 from launch.data.bad_file import BadFile
 from launch.data.folders import opening
 from launch.data.folders.options import Options
-from launch.engine import experiments, memory
-from launch.planning import facts, timing
+from launch.planning import facts, steps, timing
+from launch.planning.draft import Draft
 from launch.planning.facts import Facts
 
 logger = logging.getLogger("segen")
 
 MINUTES = {"cpu": 10.0, "gpu": 30.0, "tpu": 30.0}
-# Seconds that a start takes beside compiling: imports, reading the folder, the first figures.
-STARTING = 12.0
-# Seconds of an evaluation beside its batches: figures, curves, a checkpoint.
-REPORTING = 2.5
-COMPILING = 0.4  # of the time that compiling a step takes: the programs of evaluations
-EVALUATIONS, EVALUATED = 8, 0.1  # at most; and the share of the time that they may take
-EVALUATING = 0.4  # of the time of a step with as many images
 # Pixels a second that a training goes over at least, by kind of device; for a first guess of
 # how far images have to be scaled down.
 PIXELS_A_SECOND = {"cpu": 5e5, "gpu": 2e7, "tpu": 2e7}
@@ -37,39 +27,7 @@ SCALES = (1.0, 0.75, 0.5, 1 / 3, 0.25, 0.125)
 EPOCHS = 15  # that should fit into the time
 SMALLEST_CROP, WIDTHS = 128, 16  # pixels; how many widths of a class a crop spans
 THINNEST = 2.5  # pixels that the lines of a class keep after scaling
-# Examples that lie on the device, at most, and steps of a dispatch then: on CPUs a tenth faster.
-RESIDENT_MIB, DISPATCHED = 1024, 10
 LEAST_STD = 0.01  # of a channel: less would make noise of an empty one
-FIRST_STEPS = 1000  # of the config whose step is timed; the time does not depend on it
-
-
-@dataclasses.dataclass
-class Draft:
-    """A config while it is planned.
-
-    Attributes:
-      config: the config, in which more and more values are set.
-      values: what the plan has set so far.
-    """
-
-    config: ConfigDict
-    values: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def settle(self, what: str, reason: str, values: dict[str, Any], shown: str = "") -> None:
-        """Sets the values of keys that wait, and says why; the user's own stay.
-
-        Args:
-          what: the decision in words.
-          reason: why these values.
-          values: {dotted key: value}.
-          shown: the values in words; the last one unless given.
-        """
-        waiting = set(planned.unset(self.config))
-        decided = {key: value for key, value in values.items() if key in waiting}
-        self.values |= decided
-        self.config = schema.with_values(self.config, decided)
-        text = shown if decided and shown else str(schema.value_at(self.config, list(values)[-1]))
-        logger.info(f"plan: {what:14} {text}  ({reason if decided else 'given'})")
 
 
 def plan(config: ConfigDict, minutes: float = 0.0, memory_mib: int = 0) -> dict[str, Any]:
@@ -101,7 +59,7 @@ def plan(config: ConfigDict, minutes: float = 0.0, memory_mib: int = 0) -> dict[
     _plan_channels(draft, found)
     _plan_net(draft, found)
     _plan_loss(draft, found)
-    return _plan_steps(draft, minutes, memory_mib)
+    return steps.plan_steps(draft, minutes, memory_mib)
 
 
 def _open(section):
@@ -248,75 +206,3 @@ def _plan_loss(draft, found):
         "classes weigh alike" if even else f"classes weigh {min(weights):.2g} to {max(weights):.2g}"
     )
     draft.settle("loss", reason, {"task.loss.terms": terms}, shown)
-
-
-def _plan_steps(draft, minutes, memory_mib):
-    """Steps by the clock; refuses a step that memory does not hold."""
-    measured = _timed(draft, memory_mib)
-    held_out = batches.open_data(draft.config.data, draft.config.eval.split, "config.eval")
-    parts = -(-held_out.split.size // draft.config.eval.batch_size)
-    per_evaluation = REPORTING + EVALUATING * measured.step * parts
-    compiling = measured.drawing + (_compilations(draft.config) + COMPILING) * measured.compiling
-    left = 60 * minutes - STARTING - compiling - timing.SECONDS
-    evaluations = max(1, min(EVALUATIONS, int(EVALUATED * 60 * minutes / per_evaluation)))
-    left -= evaluations * per_evaluation
-    stride = draft.config.train.steps_per_dispatch
-    steps = int(left / measured.step) // stride * stride
-    if steps < evaluations * stride:
-        least = 60 * minutes - left + evaluations * stride * measured.step
-        raise UserError(
-            f"config.plan.minutes={minutes:g}: too short. A step takes {measured.step:.2g} s and "
-            f"compiling {compiling:.0f} s; {math.ceil(least / 6) / 10:g} minutes would do"
-        )
-    reason = (
-        f"{minutes:g} minutes, {1e3 * measured.step:.0f} ms a step, {compiling:.0f} s compiling"
-    )
-    draft.settle("steps", reason, {"train.steps": steps})
-    units = -(-draft.config.train.steps // (evaluations * stride))
-    every = units * stride
-    # About five lines of progress for an evaluation, each over as many steps as the others.
-    log = every // next(count for count in (5, 4, 6, 3, 7, 2, 1) if units % count == 0)
-    draft.settle(
-        "evaluation",
-        f"{per_evaluation:.1f} s each",
-        {"log.every": log, "checkpoint.every": every, "eval.every": every},
-        f"every {every} steps",
-    )
-    return draft.values
-
-
-def _compilations(planned_config):
-    """How often a step is compiled: once where the timed program is the training's too.
-
-    See `launch.engine.rate_tables`; the number of frozen steps is a constant of the program.
-    """
-    values = planned_config.data.resident, planned_config.parallel, planned_config.train.remat
-    once = values == (True, "jit", "nothing") and "frozen_steps" not in planned_config.optimizer
-    return 1 if once else 2
-
-
-def _timed(draft, memory_mib):
-    """What a step costs; sets whether the data lies on the device."""
-    data = batches.open_data(draft.config.data, draft.config.data.split)
-    size = sum(array.nbytes for array in (data.arrays or {}).values()) / 2**20
-    small = data.arrays is not None and size <= RESIDENT_MIB
-    small = small and draft.config.parallel == "jit"  # pmap takes batches from the host
-    even = draft.config.train.steps % DISPATCHED == 0  # or 0, not yet planned
-    stride = DISPATCHED if small and even else 1
-    values = {"data.resident": small, "train.steps_per_dispatch": stride}
-    where = "on the device" if small else "on the host"
-    draft.settle("steps at once", f"the examples, {size:,.0f} MiB, lie {where}", values)
-    ready = {key: 1 for key in schema.POSITIVE if not schema.value_at(draft.config, key)}
-    ready["train.steps"] = FIRST_STEPS
-    for key in ("eval.every", "checkpoint.every", "log.every"):
-        ready[key] = FIRST_STEPS
-    config = experiments.with_classes(schema.with_values(draft.config, ready), data.split)
-    measured = timing.measure(config, data)
-    limit = memory_mib * 2**20 or 0.8 * min(memory.free_memory().values(), default=math.inf)
-    if measured.memory > limit:
-        raise UserError(
-            f"config.plan.memory_mib: a step needs {measured.memory / 2**20:,.0f} MiB, "
-            f"{limit / 2**20:,.0f} are allowed; give --config.data.batch_size="
-            f"{max(1, draft.config.data.batch_size // 2)}"
-        )
-    return measured

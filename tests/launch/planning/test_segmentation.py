@@ -1,17 +1,15 @@
 """The plan: decisions from facts, times and memory; messages where nothing fits."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from launch.config import loading, planned
 from launch.config.errors import UserError
-from launch.planning import segmentation, timing
+from launch.planning import segmentation
 from launch.planning.facts import Facts
+from tests.launch.planning.small import SEGMENT, plan
 
-SEGMENT = str(Path(__file__).parents[3] / "configs" / "segment.py")
 ROADS = Facts(
     images=367,
     held_out=101,
@@ -120,89 +118,21 @@ def test_what_the_user_gives_stays_and_is_followed():
     assert warp["crop"] == (128, 192)
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """Four images of 16 x 16 to train on, one to check on; a step takes 0.1 s."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for number in range(5):
-        mask = np.zeros((16, 16), np.uint8)
-        mask[:, :8] = 1
-        image = np.full((16, 16, 3), 40 * number + 1, np.uint8)
-        for kind, array in (("images", image), ("masks", mask)):
-            path = tmp_path / "d" / ("val" if number > 3 else "train") / kind / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(path)
-    took = timing.Timing(step=0.1, drawing=0.5, compiling=5.0, memory=100 * 2**20)
-    monkeypatch.setattr(timing, "measure", lambda config, data: took)
-    return tmp_path / "d"
-
-
-def plan(root, *flags):
-    config = loading.override(loading.load(SEGMENT), [f"--config.data.path={root}", *flags])
-    return planned.filled(config, planned.values(config))
-
-
-def test_steps_fill_the_time(root, caplog):
-    caplog.set_level("INFO", "segen")
-    config = plan(root)
-    spent = segmentation.STARTING + 7.5 + timing.SECONDS + 8 * (segmentation.REPORTING + 0.04)
-    assert 599 <= 0.1 * config.train.steps + spent <= 600
-    assert 7 < config.train.steps / config.eval.every <= 8
-    assert config.eval.every == config.checkpoint.every
-    assert config.log.every % 10 == 0
-    assert config.eval.every % config.log.every == 0
-    assert 2 <= config.eval.every / config.log.every <= 7
-    assert (config.train.steps_per_dispatch, config.data.resident) == (10, True)
-    assert plan(root, "--config.plan.minutes=20").train.steps > 2 * config.train.steps
-    short = plan(root, "--config.plan.minutes=2")  # in which evaluations take a tenth of the time
-    assert 3 < short.train.steps / short.eval.every <= 4
-    assert "plan: steps          " in caplog.text
-    assert "(10 minutes, 100 ms a step, 8 s compiling)" in caplog.text
-
-
-@pytest.mark.parametrize("flag", ["parallel=pmap", "train.remat=all"])
-def test_a_program_that_is_compiled_again_to_train_leaves_less_time(root, flag):
-    assert plan(root, f"--config.{flag}").train.steps <= plan(root).train.steps - 40
-
-
-def test_frozen_steps_are_constants_of_a_program(root, monkeypatch):
-    monkeypatch.setattr(f"{__name__}.SEGMENT", f"{SEGMENT}:lite0")
-    once = plan(root)
-    monkeypatch.setattr(f"{__name__}.SEGMENT", f"{SEGMENT}_probe")
-    probe = plan(root)
-    assert probe.train.steps <= once.train.steps - 40
-
-
-def test_objects_and_labels_are_planned_too(root, monkeypatch):
+def test_objects_and_labels_are_planned_too(root):
     for path in root.glob("*/masks/*.png"):
         mask = np.zeros((16, 16), np.uint8)
         mask[1:4, 1:4], mask[8:12, 8:12], mask[1:5, 9:14] = 1, 2, 3
         Image.fromarray(mask).save(path)
-    monkeypatch.setattr(f"{__name__}.SEGMENT", f"{SEGMENT}:objects")
-    values = plan(root).to_dict()
+    values = plan(root, variant="objects").to_dict()
     assert values["data"]["augment"][0]["balance"] == 0.0
     assert values["task"]["name"] == "jaxseg.instances:instances"
-    monkeypatch.setattr(f"{__name__}.SEGMENT", SEGMENT.replace("objects", "labels"))
-    assert plan(root).task.loss.terms[0]["name"] == "jaxseg.multilabel_losses:binary_cross_entropy"
-
-
-def test_given_steps_are_reported_in_eighths(root):
-    config = plan(root, "--config.train.steps=400")
-    assert (config.train.steps, config.eval.every, config.log.every) == (400, 50, 10)
-
-
-@pytest.mark.parametrize(("steps", "stride", "every"), [(100, 10, 20), (75, 1, 10), (8, 1, 1)])
-def test_any_number_of_steps_is_reported(root, steps, stride, every):
-    config = plan(root, f"--config.train.steps={steps}")
-    assert (config.train.steps_per_dispatch, config.eval.every) == (stride, every)
-    assert 0 < config.log.every <= config.eval.every
+    (first, _) = plan(root, variant="labels").task.loss.terms
+    assert first["name"] == "jaxseg.multilabel_losses:binary_cross_entropy"
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--config.plan.minutes=0.4"], "too short. A step takes 0.1 s .* 0.5 minutes would do"),
-        (["--config.plan.memory_mib=50"], "needs 100 MiB, 50 are allowed; give --config.data.batc"),
         (["--config.plan.minutes=-1"], "minutes=-1.0 and memory_mib=0 must be >= 0"),
         (["--config.data.split=train[:3]"], "3 images to train on; a plan needs 4"),
     ],
