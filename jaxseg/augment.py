@@ -21,6 +21,8 @@ def warp(
     rng: jax.Array,
     crop: tuple[int, int] = (),
     flip: bool = True,
+    turns: int = 1,
+    share: float = 1.0,
     scale: tuple[float, float] = (1.0, 1.0),
     rotate: float = 0.0,
     elastic: float = 0.0,
@@ -38,6 +40,10 @@ def warp(
         is drawn so that it lies inside the source where it fits; of an example that is padded
         below and at the right (black, and without a label), inside the rest.
       flip: whether half of the examples are mirrored left to right.
+      turns: in how many ways they are turned by right angles, each as likely: 1 for none, 2 for
+        0 and 180 degrees, 4 for all four, which needs a square result.
+      share: of the examples that are scaled, rotated and bent. The others keep their pixels as
+        they are, without the blur of resampling (Isensee et al. 2021, nnU-Net, take a fifth).
       scale: range of the enlargement, which is drawn uniformly in its logarithm.
       rotate: largest angle in degrees, either way.
       elastic: standard deviation in pixels of a smooth random displacement, drawn on
@@ -52,7 +58,7 @@ def warp(
       The example with arrays [h, w, C] of the same dtypes.
 
     Raises:
-      ValueError: `balance` for an example without `segmentation`.
+      ValueError: `balance` for an example without `segmentation`, or `turns` out of range.
     """
     source = example["image"].shape[:2]
     size = tuple(crop) or source
@@ -64,7 +70,12 @@ def warp(
         if "segmentation" not in example:
             raise ValueError(f"balance={balance} needs examples with `segmentation`")
         centre = centre[0], _balanced_centre(example["segmentation"], keys[4], balance, ignore)
-    places = _source_places(keys, source, size, flip, scale, rotate, elastic, grid, centre)
+    turn = _quarter_turn(jax.random.fold_in(keys[2], 1), turns, size)
+    bends = bool(scale[0] != scale[1] or rotate or elastic)
+    if bends and share < 1.0:
+        bends = jax.random.bernoulli(jax.random.fold_in(keys[1], 1), share)
+    bend = bends, scale, rotate, elastic, grid
+    places = _source_places(keys, source, size, flip, turn, bend, centre)
     warped = dict(example)
     for key, fill in (LINEAR | NEAREST | {"segmentation": ignore, "labels": ignore}).items():
         if key in example:
@@ -79,6 +90,7 @@ def colour(
     contrast: float = 0.2,
     saturation: float = 0.2,
     noise: float = 0.0,
+    share: float = 1.0,
 ) -> dict:
     """Changes the image's brightness, contrast and saturation, and adds noise.
 
@@ -89,6 +101,7 @@ def colour(
       contrast: largest relative change of the distance to the mean.
       saturation: largest relative change of the distance to grey.
       noise: standard deviation of Gaussian pixel noise, as a share of the range.
+      share: of the examples that are changed.
 
     Returns:
       The example with the changed `image` uint8 [H, W, C].
@@ -100,7 +113,11 @@ def colour(
     image = mean + (1.0 + contrast * gain) * (image - mean) + brightness * shift
     if noise:
         image += noise * jax.random.normal(jax.random.fold_in(rng, 1), image.shape)
-    return example | {"image": _to_uint8(255.0 * image)}
+    changed = _to_uint8(255.0 * image)
+    if share < 1.0:
+        taken = jax.random.bernoulli(jax.random.fold_in(rng, 2), share)
+        changed = jnp.where(taken, changed, example["image"])
+    return example | {"image": changed}
 
 
 def _content(example, ignore):
@@ -127,19 +144,34 @@ def _balanced_centre(ids, rng, share, ignore):
     )
 
 
-def _source_places(keys, source, size, flip, scale, rotate, elastic, grid, centre):
-    """Finds where each pixel of the result lies in the source: (y, x), each [h, w]."""
+def _quarter_turn(rng, turns, size):
+    """Cosine and sine of one of so many turns by right angles."""
+    if turns not in (1, 2, 4) or (turns == 4 and size[0] != size[1]):
+        raise ValueError(f"turns={turns} must be 1, 2, or for a square result 4, not {size}")
+    number = jax.random.randint(rng, (), 0, turns) * (4 // turns)
+    return jnp.array([1.0, 0.0, -1.0, 0.0])[number], jnp.array([0.0, 1.0, 0.0, -1.0])[number]
+
+
+def _source_places(keys, source, size, flip, quarter, bend, centre):
+    """Finds where each pixel of the result lies in the source: (y, x), each [h, w].
+
+    `bend` begins with whether scale, rotation and displacement, which follow, take place.
+    """
+    bends, scale, rotate, elastic, grid = bend
     centred = [jnp.arange(n, dtype=jnp.float32) - (n - 1) / 2 for n in size]
     y, x = jnp.meshgrid(*centred, indexing="ij")
     if elastic:
         mesh = elastic * jax.random.normal(keys[0], (grid, grid, 2))
-        bend = jax.image.resize(mesh, (*size, 2), "cubic")
-        y, x = y + bend[..., 0], x + bend[..., 1]
+        displaced = jnp.where(bends, jax.image.resize(mesh, (*size, 2), "cubic"), 0.0)
+        y, x = y + displaced[..., 0], x + displaced[..., 1]
     low, high = jnp.log(scale[0]), jnp.log(scale[1])
-    zoom = jnp.exp(jax.random.uniform(keys[1], minval=low, maxval=high))
+    zoom = jnp.where(bends, jnp.exp(jax.random.uniform(keys[1], minval=low, maxval=high)), 1.0)
     turn = jnp.deg2rad(rotate) * jax.random.uniform(keys[2], minval=-1.0, maxval=1.0)
+    turn = jnp.where(bends, turn, 0.0)
     side = jnp.where(jax.random.bernoulli(keys[3]) & flip, -1.0, 1.0)
-    cos, sin = jnp.cos(turn) / zoom, jnp.sin(turn) / zoom
+    cos, sin = jnp.cos(turn), jnp.sin(turn)
+    cos, sin = cos * quarter[0] - sin * quarter[1], sin * quarter[0] + cos * quarter[1]
+    cos, sin = cos / zoom, sin / zoom
     y, x = cos * y + sin * x, (cos * x - sin * y) * side
     room = [jnp.maximum(full - part / zoom, 0.0) for full, part in zip(source, size, strict=True)]
     middle = [(n - 1) / 2 for n in source]
@@ -149,12 +181,12 @@ def _source_places(keys, source, size, flip, scale, rotate, elastic, grid, centr
         pixel, taken = around
         near = [jnp.clip(pixel[i] - middle[i], -room[i] / 2, room[i] / 2) for i in (0, 1)]
         shift = [jnp.where(taken, a, b) for a, b in zip(near, shift, strict=True)]
-    down, right = shift
-    if not (scale[0] != scale[1] or rotate or elastic):  # whole pixels stay whole
-        down, right = (
-            jnp.round(middle[i] + s - (size[i] - 1) / 2) + (size[i] - 1) / 2 - middle[i]
-            for i, s in enumerate((down, right))
-        )
+    # Whole pixels stay whole.
+    whole = (
+        jnp.round(middle[i] + s - (size[i] - 1) / 2) + (size[i] - 1) / 2 - middle[i]
+        for i, s in enumerate(shift)
+    )
+    down, right = (jnp.where(bends, a, b) for a, b in zip(shift, whole, strict=True))
     return y + middle[0] + down, x + middle[1] + right
 
 

@@ -17,7 +17,7 @@ from launch.data.bad_file import BadFile
 from launch.data.folders import open_folder, remarks
 from launch.data.folders.masks import VALUES
 from launch.data.folders.opening import OpenedFolder, select
-from launch.data.folders.options import Options
+from launch.data.folders.options import TARGETS, Options
 
 logger = logging.getLogger("segen")
 
@@ -47,6 +47,9 @@ def main(argv: list[str]) -> None:
     add("--orientation", default="", choices=("", "upright", "stored"), help="of EXIF")
     add("--channels", type=int, default=0, help="of the images (default: what they have)")
     add("--intensity", type=_pair, default=(), metavar="LOW,HIGH", help="values for 0 and 255")
+    add("--target", default="", choices=TARGETS, help="objects, or labels that may overlap")
+    add("--fold", default="", metavar="I/N", help="divide train and val anew, as launch.folds does")
+    add("--group", default="", help="a pattern of what images that stay together share")
     add("--val", type=float, default=0.1, help="share of train for a missing val (default: 0.1)")
     add("--limit", type=int, default=512, help="longest side of an example (default: 512)")
     add("--scale", type=float, default=0.0, help="factor, then tiles; 0 (default): scale to fit")

@@ -27,6 +27,10 @@ SCALES = (1.0, 0.75, 0.5, 1 / 3, 0.25, 0.125)
 EPOCHS = 15  # that should fit into the time
 SMALLEST_CROP, WIDTHS = 128, 16  # pixels; how many widths of a class a crop spans
 THINNEST = 2.5  # pixels that the lines of a class keep after scaling
+# Where training goes over the images more often than this, they are also turned, and a share is
+# scaled, rotated and recoloured. Before, that costs more than it gives: resampling blurs, and
+# there is more to learn.
+OFTEN, SHARE = 50, 0.2
 LEAST_STD = 0.01  # of a channel: less would make noise of an empty one
 
 
@@ -126,27 +130,37 @@ def _plan_examples(draft, found: Facts, minutes, platform):
     crop = tuple(map(min, crop, size)) if any(size) else crop
     cropped = () if whole and len({found.size, found.largest}) == 1 else crop
     by_class = not draft.config.data.kwargs.get("target", "")
-    upright = found.upright > 0.05
+    _plan_augmentation(draft, found, cropped, by_class, budget * EPOCHS / (pixels * scale**2))
+    batch = 8 if platform == "cpu" else 16
+    reason = f"{'CPUs' if platform == 'cpu' else 'accelerators'} take as many at a time"
+    draft.settle("batch", reason, {"data.batch_size": batch, "eval.batch_size": batch})
+
+
+def _plan_augmentation(draft, found, cropped, by_class, epochs):
+    """Mirrored always; all else where the images are seen often."""
+    upright, often = found.upright > 0.05, epochs > OFTEN
+    square = bool(cropped) and cropped[0] == cropped[1]
     warp = {
         "name": "jaxseg.augment:warp",
         "crop": cropped,
         "balance": 0.33 if cropped and by_class else 0.0,
-        "scale": (0.7, 1.4),
-        "rotate": 10.0 if upright else 180.0,
+        "turns": 1 if upright or not often else 4 if square else 2,
     }
-    text = "whole"
+    steps, text = [warp], "whole"
     if cropped:
         text = f"crops of {cropped[1]} x {cropped[0]}" + ", a third around a rare class" * by_class
-    turns = "turned by up to 10 degrees" if upright else "turned freely"
+    text += ", mirrored" + (f", turned in {warp['turns']} ways" if warp["turns"] > 1 else "")
+    if often:
+        warp |= {"scale": (0.7, 1.4), "rotate": 10.0 if upright else 180.0, "share": SHARE}
+        steps.append({"name": "jaxseg.augment:colour", "share": SHARE})
+        text += f", {100 * SHARE:.0f} % scaled and rotated, {100 * SHARE:.0f} % recoloured"
     draft.settle(
         "augmentation",
-        f"upper and lower halves differ by {found.upright:.2f} in their classes",
-        {"data.augment": [warp, {"name": "jaxseg.augment:colour"}]},
-        f"{text}, mirrored, {turns}, scaled, colours changed",
+        f"upper and lower halves differ by {found.upright:.2f} in their classes; training goes "
+        f"over the images about {epochs:.0f} times",
+        {"data.augment": steps},
+        text,
     )
-    batch = 8 if platform == "cpu" else 16
-    reason = f"{'CPUs' if platform == 'cpu' else 'accelerators'} take as many at a time"
-    draft.settle("batch", reason, {"data.batch_size": batch, "eval.batch_size": batch})
 
 
 def _field(width, most):

@@ -68,6 +68,44 @@ def test_the_nearest_pixel_of_the_borders_is_their_own():
     np.testing.assert_array_equal(out["segmentation"], ids)
 
 
+@pytest.mark.parametrize(("crop", "quarters"), [((12, 12), range(4)), ((24, 32), (0, 2))])
+def test_turns_alone_are_exact_and_as_likely(crop, quarters):
+    image = np.random.default_rng(0).integers(1, 255, (24, 32, 1)).astype(np.uint8)
+    options = {"crop": crop, "flip": False, "turns": len(quarters)}
+    warp = lambda key: augment.warp({"image": image}, key, **options)
+    found = np.asarray(jax.jit(jax.vmap(warp))(jax.random.split(jax.random.key(0), 80))["image"])
+    windows = np.lib.stride_tricks.sliding_window_view(image[..., 0], crop)
+    counts = {
+        turn: sum((windows == np.rot90(one[..., 0], turn)).all((2, 3)).any() for one in found)
+        for turn in quarters
+    }
+    assert sum(counts.values()) == 80
+    assert min(counts.values()) > 80 / len(counts) / 2
+
+
+@pytest.mark.parametrize(("turns", "crop"), [(3, (8, 8)), (4, (8, 10))])
+def test_turns_that_do_not_fit_are_refused(turns, crop):
+    with pytest.raises(ValueError, match=f"turns={turns} must be"):
+        augment.warp(example(), jax.random.key(0), crop=crop, turns=turns)
+
+
+def test_a_share_is_resampled_and_the_others_are_parts_of_the_source():
+    image = np.random.default_rng(0).integers(1, 255, (24, 32, 1)).astype(np.uint8)
+    options = {"crop": (12, 12), "flip": False, "scale": (0.7, 1.4), "rotate": 20.0, "elastic": 1.0}
+    warp = lambda key: augment.warp({"image": image}, key, share=0.3, **options)
+    found = np.asarray(jax.jit(jax.vmap(warp))(jax.random.split(jax.random.key(0), 100))["image"])
+    windows = np.lib.stride_tricks.sliding_window_view(image[..., 0], (12, 12))
+    whole = sum((windows == one[..., 0]).all((2, 3)).any() for one in found)
+    assert 55 <= whole <= 85
+
+
+def test_a_share_of_the_colours_is_changed():
+    image = np.random.default_rng(0).integers(1, 255, (6, 6, 3)).astype(np.uint8)
+    change = lambda key: augment.colour({"image": image}, key, share=0.3)["image"]
+    found = np.asarray(jax.jit(jax.vmap(change))(jax.random.split(jax.random.key(0), 100)))
+    assert 55 <= sum((one == image).all() for one in found) <= 85
+
+
 def test_a_crop_alone_is_a_part_of_the_source():
     plain = example()["segmentation"][..., 0]
     for ids in many(crop=(9, 14), flip=False)["segmentation"][..., 0]:

@@ -106,14 +106,33 @@ def test_what_the_user_says_reaches_the_reading(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "open_folder", lambda *given: asked.append(given) or 1 / 0)
     flags = "--classes=4 --ignore=7 --layout=folders --masks=_a,_b --values=threshold"
     flags += " --orientation=stored --channels=5 --intensity=(3,9) --val=0.2 --limit=64 --scale=0.5"
+    flags += " --target=labels --fold=2/5 --group=(a)"
     for arguments in ([], flags.split()):
         with pytest.raises(ZeroDivisionError):
             check.main([str(tmp_path), *arguments])
     assert asked[0] == (tmp_path, Options())
-    options = Options(
-        4, 7, (0, 0), 64, 0.5, 0, "folders", "_a,_b", "threshold", "stored", 5, (3, 9), "", 0.2
-    )
+    first = 4, 7, (0, 0), 64, 0.5, 0, "folders", "_a,_b", "threshold", "stored", 5, (3, 9)
+    options = Options(*first, "labels", 0.2, "2/5", "(a)")
     assert asked[1] == (tmp_path, options)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"), [("objects", "the number of its object"), ("labels", "a yes or no")]
+)
+def test_other_targets_are_read_as_in_training(root, capsys, target, words):
+    check.main([str(root), f"--target={target}"])
+    assert words in capsys.readouterr().out
+
+
+def test_a_fold_is_one_of_training_and_validation_images(root, capsys):
+    for number in range(4, 9):
+        add(root, "train", f"{number}")
+    check.main([str(root), "--fold=1/2"])
+    first = capsys.readouterr().out.splitlines()[0]
+    check.main([str(root), "--fold=2/2"])
+    second = capsys.readouterr().out.splitlines()[0]
+    assert first != second
+    assert first.startswith(second[:8])  # of as many pairs
 
 
 def test_a_split_that_training_needs_is_an_error(root, capsys):

@@ -59,8 +59,8 @@ def test_many_large_images_are_scaled_until_the_time_goes_over_them_often_enough
     values = decided(ROADS)
     assert values["data.kwargs.scale"] == 0.5
     assert values["data.kwargs.size"] == (180, 240)
-    (warp, _) = values["data.augment"]
-    assert (warp["crop"], warp["balance"], warp["rotate"]) == ((), 0.0, 10.0)
+    warp = values["data.augment"][0]
+    assert (warp["crop"], warp["balance"], warp["turns"]) == ((), 0.0, 1)
     assert decided(ROADS, minutes=60.0)["data.kwargs.scale"] == 1.0
     assert decided(ROADS, platform="gpu")["data.kwargs.scale"] == 1.0
 
@@ -69,8 +69,17 @@ def test_images_of_several_sizes_keep_their_scale_and_are_cut_and_cropped():
     values = decided(CELLS)
     assert values["data.kwargs.scale"] == 1.0
     assert values["data.kwargs.size"] == (347, 463)  # thirds of 1040 x 1388
-    (warp, _) = values["data.augment"]
-    assert (warp["crop"], warp["balance"], warp["rotate"]) == ((192, 192), 0.33, 180.0)
+    warp = values["data.augment"][0]
+    assert (warp["crop"], warp["balance"], warp["turns"]) == ((192, 192), 0.33, 1)
+
+
+def test_images_are_resampled_and_recoloured_only_where_they_are_seen_often():
+    assert len(decided(ROADS)["data.augment"]) == len(decided(CELLS)["data.augment"]) == 1
+    few = ROADS._replace(images=20)
+    warp, colour = decided(few)["data.augment"]
+    assert (warp["share"], warp["rotate"], warp["turns"], colour["share"]) == (0.2, 10.0, 1, 0.2)
+    warp, _ = decided(CELLS, minutes=60.0)["data.augment"]
+    assert (warp["rotate"], warp["turns"]) == (180.0, 4)
 
 
 def test_thin_classes_keep_the_resolution():
@@ -105,7 +114,7 @@ def test_rare_classes_weigh_more_but_even_ones_and_two_alike():
 )
 def test_crops_span_several_objects(width, platform, side):
     found = CELLS._replace(widths=(30.0, width))
-    (warp, _) = decided(found, platform=platform)["data.augment"]
+    warp = decided(found, platform=platform)["data.augment"][0]
     assert warp["crop"] == (side, side)
 
 
@@ -114,7 +123,7 @@ def test_what_the_user_gives_stays_and_is_followed():
     assert "data.kwargs.scale" not in values
     assert "model.stem" not in values
     assert values["data.kwargs.size"] == (360, 480)
-    (warp, _) = decided(CELLS, "--config.data.kwargs.size=(128, 300)")["data.augment"]
+    warp = decided(CELLS, "--config.data.kwargs.size=(128, 300)")["data.augment"][0]
     assert warp["crop"] == (128, 192)
 
 
