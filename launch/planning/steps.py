@@ -1,5 +1,6 @@
 """The part of a plan that the clock and the memory decide."""
 
+import logging
 import math
 from typing import Any
 
@@ -9,6 +10,8 @@ from launch.data import batches
 from launch.engine import experiments, memory
 from launch.planning import timing
 from launch.planning.draft import Draft
+
+logger = logging.getLogger("segen")
 
 # Seconds that a start takes beside compiling: imports, reading the folder, the first figures.
 STARTING = 12.0
@@ -98,6 +101,8 @@ def _timed(draft, memory_mib):
     while (measured := timing.measure(_ready(draft, data), data)).memory > limit:
         _halve_batch(draft, measured.memory, limit)
         spent += measured.drawing + measured.compiling + timing.SECONDS
+    whole = f", the process {measured.process / 2**20:,.0f} MiB" if measured.process else ""
+    logger.info(f"plan: memory         {measured.memory / 2**20:,.0f} MiB a step{whole}")
     return measured, spent
 
 

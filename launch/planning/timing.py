@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -29,12 +30,14 @@ class Timing(NamedTuple):
       drawing: seconds to compile and draw the first state; less when the compilation cache has it.
       compiling: seconds to compile a step.
       memory: bytes of a training step on one device, by XLA's count: state, batch, temporaries.
+      process: bytes of the whole process at most, so far; 0 where the system does not tell.
     """
 
     step: float
     drawing: float
     compiling: float
     memory: int
+    process: int
 
 
 def measure(config: ConfigDict, data: batches.Data) -> Timing:
@@ -74,9 +77,17 @@ def measure(config: ConfigDict, data: batches.Data) -> Timing:
         jax.block_until_ready(outputs.sums)
         steps += stride
     step = (time.perf_counter() - began) / steps
-    timing = Timing(step, drawing, compiling, needed)
+    timing = Timing(step, drawing, compiling, needed, _process_peak())
     _keep(path, timing)
     return timing
+
+
+def _process_peak():
+    if sys.platform != "linux":
+        return 0
+    import resource  # not on Windows
+
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def machine() -> str:

@@ -23,6 +23,7 @@ def test_steps_fill_the_time(root, caplog):
     assert 3 < short.train.steps / short.eval.every <= 4
     assert "plan: steps          " in caplog.text
     assert "(10 minutes, 100 ms a step, 8 s compiling)" in caplog.text
+    assert "plan: memory         100 MiB a step, the process 300 MiB" in caplog.text
 
 
 @pytest.mark.parametrize("flag", ["parallel=pmap", "train.remat=all"])
