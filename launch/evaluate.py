@@ -43,8 +43,9 @@ def main(argv: list[str]) -> None:
     _check_effects(options)
     if options.neighbours is None:
         options.neighbours = NEIGHBOURS
+    changes = flags.sampling(options)
     with cli.together(options) as group:
-        arguments = options.workdir, overrides, options.step, options.split
+        arguments = options.workdir, overrides, options.step, options.split, changes
         evaluate(trained_runs.restore(*arguments, group=group), options)
 
 
@@ -112,6 +113,7 @@ def _arguments() -> argparse.ArgumentParser:
         type=int,
         help="samples shown beside their nearest training images (default: 16; 0: none)",
     )
+    flags.add_sampling(add)
     add("--force", action="store_true", help="use a classifier even if its accuracy is too low")
     return arguments
 
@@ -120,7 +122,7 @@ def _check_effects(options: argparse.Namespace) -> None:
     """Refuses an option that acts only beside others which are not given."""
     by_features = KINDS[:3]
     needs = {"reals": KINDS, "inception": by_features, "force": by_features}
-    needs["neighbours"] = ("samples",)
+    needs |= dict.fromkeys(("neighbours", "sampler", "steps", "guidance"), ("samples",))
     for name, kinds in needs.items():
         value = getattr(options, name)
         given = value is not None and value is not False  # 0 is a value too

@@ -44,7 +44,10 @@ def main(argv: list[str]) -> None:
     _check_options(options)
     with cli.together(options) as group:
         sample(
-            trained_runs.restore(options.workdir, overrides, options.step, None, group=group),
+            trained_runs.restore(
+                *(options.workdir, overrides, options.step, None, flags.sampling(options)),
+                group=group,
+            ),
             options,
         )
 
@@ -91,6 +94,7 @@ def _arguments() -> argparse.ArgumentParser:
     )
     add("--interpolate", action="store_true", help="strips from each seed to the next")
     flags.add_step(add)
+    flags.add_sampling(add)
     add(
         "--split",
         default="",

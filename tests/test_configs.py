@@ -62,6 +62,10 @@ VARIANTS = {
         "gpu_pixelcnn",
         "gpu_diagonal_bilstm",
     ),
+    "flow": (
+        *("", "unet", "conditional", "edm", "vdm", "folder", "cifar10"),
+        *("mnist", "mnist_conditional", "mnist_vdm"),
+    ),
     "cnn": ("", "founding"),
     "classifier": ("",),
     "edges": ("", "gpu"),

@@ -31,6 +31,7 @@ ONE_OF_EACH_TASK = (
     "configs/gan.py:image",
     "configs/rnn.py",
     "configs/rnn.py:draw",
+    "configs/flow.py:conditional",
     "configs/unet.py:texture_cue",
     "configs/cnn.py",
     "configs/edges.py",
@@ -81,6 +82,8 @@ def facts_of(config):
     if kind in ("digits", "mnist", "square", "breeds"):
         side = data.preprocess.get("size", 8 if kind == "digits" else 28)
         example = image(side, side, 3 if kind == "breeds" else 1) | LABEL
+    elif kind == "cifar10":
+        example = image(32, 32, 3) | LABEL
     elif kind == "pictures":
         example = image(reading["size"], reading["size"], reading["channels"])
     elif kind == "discs":

@@ -4,13 +4,16 @@ import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from launch.config import run_config
 from launch.config.errors import UserError
 
 MOST_SEEDS = 10_000_000  # of one command; they lie in memory
 # Endings by which a name is that of a file, not of a folder.
 FILE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".json", ".npy", ".npz", ".pdf", ".png")
 FILE_ENDINGS += (".tif", ".tiff", ".webp", ".zip")
+SAMPLERS = ("ddim", "dpm_solver", "euler", "heun", "sde")  # of jaxgen.flows
 
 
 def step(value: str) -> int | str:
@@ -34,6 +37,41 @@ def add_step(add: Callable[..., argparse.Action]) -> None:
     """
     text = "best, newest, or N (default: the best if the run keeps it, else the newest)"
     add("--step", type=step, help=f"which checkpoint: {text}")
+
+
+def add_sampling(add: Callable[..., argparse.Action]) -> None:
+    """Adds the options of models that sample step by step: --sampler, --steps, --guidance.
+
+    Args:
+      add: `add_argument` of a parser.
+    """
+    add("--sampler", choices=SAMPLERS, help="of a flow (default: config.task.sampler)")
+    add("--steps", type=int, help="of the sampler (default: config.task.grid.steps)")
+    add("--guidance", type=float, help="by the class (default: config.task.guidance; 1: none)")
+
+
+def sampling(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of a run's task that the options of `add_sampling` change.
+
+    Args:
+      options: with `workdir`, `sampler`, `steps` and `guidance`.
+
+    Returns:
+      {key below config.task: value}, for `trained_runs.restore`.
+
+    Raises:
+      UserError: the run's model does not sample step by step.
+    """
+    sampler = options.sampler and {"name": f"jaxgen.flows:{options.sampler}"}
+    given = {"sampler": sampler, "grid.steps": options.steps, "guidance": options.guidance}
+    given = {key: value for key, value in given.items() if value is not None}
+    if given:
+        task = run_config.read_config(options.workdir).task
+        for key in given:
+            if key.partition(".")[0] not in task:
+                flag = "steps" if "." in key else key
+                raise UserError(f"--{flag}: {task.name} does not sample step by step")
+    return given
 
 
 def out_folder(value: str) -> Path:

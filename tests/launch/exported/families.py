@@ -46,6 +46,19 @@ FAMILIES = {
             "head": 4,
         },
     },
+    "flow": {
+        "task": {
+            "name": "jaxgen.flow:flow",
+            "classes": 2,
+            "guidance": 1.5,
+            "sampler": {"name": "jaxgen.flows:heun"},
+            "grid": {"name": "jaxgen.flows:even_times", "steps": 3},
+        },
+        "model": {
+            "name": "jaxgen.nets:ImageTransformer",
+            **{"patch": 1, "width": 8, "layers": 1, "heads": 2},
+        },
+    },
     "unet": {
         "task": {"name": "jaxseg.segmentation:segmentation", "classes": 3},
         "model": {"name": "jaxseg.nets:UNet", "widths": (4,), "convolutions": 1, "norm": "batch"},

@@ -34,6 +34,7 @@ def exported(name, what=None):
         ("gan", None, "sample"),
         ("vae", "complete", "complete"),
         ("pixels", None, "sample"),
+        ("flow", None, "sample"),
         ("painter", None, "complete"),
         ("unet", None, "predict"),
     ],

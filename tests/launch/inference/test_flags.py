@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 
 from launch import cli
+from launch.config import by_name
 from launch.config.errors import UserError
 from launch.inference import flags
 
@@ -49,6 +51,33 @@ def test_steps_by_word_or_number():
     for text in ("", "-3", "latest", "1.5"):
         with pytest.raises(argparse.ArgumentTypeError, match="write best, newest or a number"):
             flags.step(text)
+
+
+def sampling(text, monkeypatch, task=None):
+    """What the options in `text` change in a run of a task."""
+    task = ConfigDict(task or {"name": "a:b", "sampler": {}, "grid": {"steps": 9}, "guidance": 1.0})
+    monkeypatch.setattr(flags.run_config, "read_config", lambda _: ConfigDict({"task": task}))
+    arguments = cli.parser("x", "")
+    flags.add_sampling(arguments.add_argument)
+    options = arguments.parse_args(text.split())
+    options.workdir = Path("runs/x")
+    return flags.sampling(options)
+
+
+def test_options_of_samplers_change_the_task(monkeypatch):
+    assert sampling("", monkeypatch) == {}
+    found = sampling("--sampler=sde --steps=5 --guidance=1.5", monkeypatch)
+    named = {"name": "jaxgen.flows:sde"}
+    assert found == {"sampler": named, "grid.steps": 5, "guidance": 1.5}
+    for name in flags.SAMPLERS:
+        assert by_name.instantiate({"name": f"jaxgen.flows:{name}"}, "here")
+
+
+@pytest.mark.parametrize("flag", ["--sampler=heun", "--steps=3", "--guidance=2"])
+def test_models_without_steps_refuse_them(flag, monkeypatch):
+    name = flag.partition("=")[0]
+    with pytest.raises(UserError, match=f"{name}: my:gan does not sample step by step"):
+        sampling(flag, monkeypatch, {"name": "my:gan"})
 
 
 def test_a_folder_is_not_called_as_a_file_is(tmp_path):

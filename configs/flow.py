@@ -1,0 +1,165 @@
+"""Flows and diffusion models: a table of variants.
+
+  python -m launch.train --config=configs/flow.py            8 x 8 digits, in the package
+  python -m launch.train --config=configs/flow.py:mnist --config.data.data_dir=DIR
+  python -m launch.train --config=configs/flow.py:folder --config.data.path=DIR
+
+Variants: (none), a transformer that gives the clean image (JiT); unet: a U-Net with attention;
+conditional: on the class, and guided by it; edm: EDM's recipe; vdm: the bound on -log p of
+binarised images; folder: your own images; mnist, mnist_conditional, mnist_vdm: on MNIST, for
+two cores; cifar10: for a GPU.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant=""):
+    known = {
+        "": lambda config: None,
+        "conditional": conditional,
+        "edm": edm,
+        "vdm": vdm,
+        "unet": unet,
+        "folder": folder,
+        "cifar10": cifar10,
+        "mnist": lambda config: None,
+        "mnist_conditional": conditional,
+        "mnist_vdm": vdm,
+    }
+    if variant not in known:
+        raise ValueError(f"no variant {variant!r}; see the first lines of this file")
+    config = digits()
+    if variant.startswith("mnist"):
+        mnist(config)
+    known[variant](config)
+    return config
+
+
+def digits():
+    """1,438 images of 8 x 8: x-prediction with the loss of the velocity (JiT)."""
+    config = ConfigDict()
+    config.task = {
+        "name": "jaxgen.flow:flow",
+        "parametrisation": {"name": "jaxgen.flows:clean"},
+        "density": {"name": "jaxgen.flows:logit_normal", "mean": -0.4, "std": 1.0},
+        "weight": {"name": "jaxgen.flows:velocity"},
+        "classes": 0,
+        "class_dropout": 0.1,
+        # 2 for binarised images, 256: the bound on -log p(image) is a metric.
+        "levels": 0,
+        # {"name": "jaxgen.flows:density", "steps": 50}: launch.evaluate computes the density.
+        "likelihood": None,
+        "sampler": {"name": "jaxgen.flows:heun"},
+        "grid": {"name": "jaxgen.flows:even_times", "steps": 20},
+        "guidance": 1.0,
+        "interval": (0.1, 1.0),
+    }
+    config.model = {
+        "name": "jaxgen.nets:ImageTransformer",
+        "patch": 2,
+        "width": 96,
+        "layers": 3,
+        "heads": 4,
+    }
+    config.train = {"steps": 6_000, "steps_per_dispatch": 10}
+    config.optimizer = {
+        "name": "optax:adamw",
+        "learning_rate": {
+            "name": "optax:warmup_cosine_decay_schedule",
+            "init_value": 0.0,
+            "peak_value": 2e-3,
+            "warmup_steps": 200,
+            "decay_steps": config.train.get_ref("steps"),
+        },
+        "weight_decay": 0.0,
+        "clip_norm": 1.0,
+        "ema": 0.999,
+    }
+    config.data = {"name": "digits", "batch_size": 64, "resident": True}
+    config.eval = {"split": "test", "every": 2_000, "batch_size": 256}
+    config.checkpoint = {"every": 2_000}
+    config.log = {"every": 200}
+    # The rate rises for 200 steps, or for half of fewer than 400.
+    half = config.train.get_ref("steps") // 2
+    config.optimizer.learning_rate.warmup_steps = (200 + half - abs(200 - half)) // 2
+    return config
+
+
+def mnist(config):
+    """60,000 images of 28 x 28."""
+    config.data.update(name="mnist", data_dir="", batch_size=128)
+    config.model.update(patch=4, width=128, layers=4)
+    config.optimizer.learning_rate.peak_value = 1e-3
+    config.train.update(steps=6_000, steps_per_dispatch=1)
+    config.eval.update(batch_size=500)
+
+
+def conditional(config):
+    """On the class, and guided by it."""
+    config.task.update(classes=10, guidance=1.5)
+
+
+def edm(config):
+    """EDM (Karras et al. 2022): preconditioning, its weight, its times."""
+    config.task.parametrisation = {"name": "jaxgen.flows:preconditioned", "sigma_data": 0.5}
+    config.task.density.update(mean=1.2, std=1.2)
+    config.task.weight = {"name": "jaxgen.flows:edm", "sigma_data": 0.5}
+    config.task.grid = {"name": "jaxgen.flows:karras_times", "steps": 18}
+
+
+def vdm(config):
+    """The bound on -log p of binarised images (Kingma et al. 2021), in nats."""
+    config.task.update(levels=2)
+    config.task.parametrisation = {"name": "jaxgen.flows:binary"}
+    config.task.density.update(mean=-0.5, std=1.0)
+    config.task.weight = {"name": "jaxgen.flows:bound"}
+    config.checkpoint.best = "negative_elbo"
+
+
+def unet(config):
+    """A U-Net with attention (Ho et al. 2020) in place of the transformer."""
+    config.model = {
+        "name": "jaxgen.nets:DenoisingUNet",
+        "width": 32,
+        "multiples": (1, 2),
+        "blocks": 1,
+        "attention": (4,),
+        "heads": 4,
+    }
+
+
+def folder(config):
+    """Your own images in config.data.path, 32 x 32 in colour; see launch/data/pictures."""
+    config.model.update(patch=4, width=192, layers=6)
+    config.data = {
+        "name": "launch.data.pictures:pictures",
+        "path": "",
+        "batch_size": 32,
+        "kwargs": {
+            "size": 32,
+            "channels": 3,
+            # True with task.classes=-1 conditions the net on the folders as classes.
+            "labels": False,
+            "only": "",
+            "background": -1,
+            "intensity": (),
+        },
+    }
+    config.optimizer.learning_rate.peak_value = 1e-3
+    config.train.update(steps=10_000, steps_per_dispatch=1)
+    config.eval.update(every=1_000, batch_size=32)
+    config.checkpoint.every = 1_000
+
+
+def cifar10(config):
+    """CIFAR-10 by a U-Net of 36 million parameters in bfloat16; for a GPU."""
+    unet(config)
+    config.dtype = "bfloat16"
+    config.model.update(width=128, multiples=(1, 2, 2), blocks=2, attention=(16,))
+    config.data.update(name="cifar10", data_dir="", batch_size=128)
+    config.data.augment = [{"name": "jaxgen.augmentations:flip"}]
+    config.optimizer.learning_rate.peak_value = 2e-4
+    config.optimizer.ema = 0.9999
+    config.train.update(steps=100_000, steps_per_dispatch=100)
+    config.eval.update(every=10_000, batch_size=500)
+    config.checkpoint.every = 10_000

@@ -1,0 +1,280 @@
+"""Flow matching and diffusion as a task: a net that gives the clean image of a noisy one.
+
+z = t x + (1 - t) e; see `jaxgen.flows` for the path, and for what published recipes choose.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgen import likelihood_training
+from jaxgen.batches import image_shape, masked_sums
+from jaxgen.flows import bounds, ode, parametrisations, paths, samplers, sampling, weights
+from jaxgen.flows.model import Model, condition_of, denoise, init_params, noise_of, observe
+from jaxgen.likelihoods.images import bits_per_dim
+from jaxgen.noise import per_example
+from jaxgen.task import Task
+
+BINS = 10  # of time, of which the loss is shown
+# Log signal-to-noise ratios between which the bound's diffusion runs, by levels: before and
+# after, z tells nothing and all about such values.
+ENDS = {2: (-10.0, 4.0), 256: (-10.0, 13.0)}
+
+
+def flow(
+    model,
+    optimizer: optax.GradientTransformation,
+    example: dict[str, jax.ShapeDtypeStruct],
+    parametrisation: parametrisations.Parametrisation | None = None,
+    density: paths.Times | None = None,
+    weight: weights.Weight | None = None,
+    classes: int = 0,
+    class_dropout: float = 0.1,
+    levels: int = 0,
+    draws: int = 16,
+    likelihood: ode.Density | None = None,
+    sampler: samplers.Sampler | None = None,
+    grid: np.ndarray | None = None,
+    guidance: float = 1.0,
+    interval: tuple[float, float] = (0.1, 1.0),
+    given_rows: int | None = None,
+) -> Task:
+    """Builds the task of training a flow, or a diffusion model, on uint8 images.
+
+    Args:
+      model: module (z [B, H, W, C], t [B], condition or None) -> [B, H, W, C], as
+        `jaxgen.nets.image_transformer.ImageTransformer`.
+      optimizer: an optax transformation. Where its state holds a moving average
+        of the parameters under the name `ema`, evaluation and samples use it.
+      example: shape and dtype of each array of one example; `image` must be
+        uint8 [H, W, C], and `label` an integer where `classes` is given.
+      parametrisation: what the net computes; the clean image by default.
+      density: of the times of training; logit-normal by default.
+      weight: of the squared error; that of the velocity by default.
+      classes: number of classes to condition the net on; 0 for none.
+      class_dropout: share of examples that train without their class, for guidance.
+      levels: 256, or 2 for binarised images: the bound on -log p(image) is a metric then. 2
+        models pixels that are drawn as black or white with the grey level as probability.
+      draws: of time and noise for each image when the bound is scored.
+      likelihood: how `score_step` computes the exact density, see `jaxgen.flows.ode`; it does
+        not unless given. Grey levels are spread evenly over their widths first.
+      sampler: see `jaxgen.flows.samplers`; Heun's by default.
+      grid: times of sampling, [steps + 1], see `samplers.even_times`; 20 steps by default.
+      guidance: x_hat = x_none + guidance (x_class - x_none) (Ho and Salimans 2022).
+      interval: times between which the guidance acts (Kynkäänniemi et al. 2024).
+      given_rows: rows at the top that `complete` keeps; half of them by default.
+
+    Returns:
+      A `Task`. Metrics: loss; loss_t0.0 to loss_t0.9, its mean in a tenth of the times; and in
+      evaluation, with `levels`, negative_elbo, prior, reconstruction and diffusion in nats per
+      image and bits_per_dim; from score_step, with `likelihood`, nll in nats and nll_bits_per_dim.
+
+    Raises:
+      ValueError: an argument outside its range, or an example without images or labels.
+    """
+    shape = image_shape(example, "a flow", classes)
+    rows = shape[0] // 2 if given_rows is None else given_rows
+    parametrisation = parametrisation or parametrisations.clean()
+    grid = samplers.even_times(20) if grid is None else np.asarray(grid)
+    _check(shape, parametrisation, classes, class_dropout, levels, draws, guidance, interval, rows)
+    if likelihood and levels == 2:
+        raise ValueError("likelihood: black and white pixels have no density; take levels=0 or 256")
+    model = Model(
+        net=model,
+        shape=shape,
+        parametrisation=parametrisation,
+        density=density or paths.logit_normal(),
+        weight=weight or weights.velocity(),
+        classes=classes,
+        class_dropout=class_dropout,
+        levels=levels,
+        draws=draws,
+        likelihood=likelihood,
+        sampler=sampler or samplers.heun(),
+        grid=grid,
+        guidance=guidance,
+        interval=tuple(interval),
+        given_rows=rows,
+    )
+    with_ema = lambda function: likelihood_training.with_ema(function, model)
+    return Task(
+        init=likelihood_training.init(optimizer, partial(init_params, model)),
+        train_step=likelihood_training.train_step(optimizer, partial(train_terms, model)),
+        eval_step=with_ema(evaluate),
+        finish=partial(finish, model),
+        figures=with_ema(sampling.figures),
+        score_step=with_ema(partial(evaluate, thorough=True)) if levels or likelihood else None,
+        sample=with_ema(sampling.sample),
+        complete=with_ema(sampling.complete),
+        given="image",
+        interpolate=with_ema(sampling.interpolate),
+        evidence=with_ema(evidence) if classes else None,
+    )
+
+
+def train_terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict:
+    """The loss of training, at one time for each image.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: see `jaxgen.task.Task`.
+      rng: key of the step.
+
+    Returns:
+      {"loss": [B]}, and by time "loss_by_time" and "count_by_time" [B, 10].
+    """
+    keys, index = [jax.random.fold_in(rng, number) for number in range(3)], batch["index"]
+    u = per_example(jax.random.uniform, keys[1], index)
+    drop = None
+    if model.classes and model.class_dropout:
+        drop = per_example(jax.random.uniform, keys[2], index) < model.class_dropout
+    return loss_at(model, params, batch, keys[0], model.density.of(u), drop)
+
+
+def loss_at(
+    model: Model,
+    params: dict,
+    batch: dict,
+    rng: jax.Array,
+    t: jax.Array,
+    drop: jax.Array | None = None,
+) -> dict:
+    """The loss at given times.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: see `jaxgen.task.Task`.
+      rng: key of noise and binarisation.
+      t: [B].
+      drop: bool [B], rows without their class.
+
+    Returns:
+      As `train_terms`.
+    """
+    x = observe(model, batch, jax.random.fold_in(rng, 0))
+    z = paths.noisy(x, noise_of(model, jax.random.fold_in(rng, 1), batch["index"]), t)
+    guess = denoise(model, params, z, t, condition_of(model, batch, drop))
+    loss = weights.weighted(model.weight, model.density, x, guess, t)
+    place = jax.nn.one_hot(jnp.clip((BINS * t).astype(jnp.int32), 0, BINS - 1), BINS)
+    return {"loss": loss, "loss_by_time": loss[:, None] * place, "count_by_time": place}
+
+
+def evaluate(
+    model: Model, params: dict, batch: dict, rng: jax.Array, thorough: bool = False
+) -> dict:
+    """The sums of a batch without training, at times spread evenly over the split.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: see `jaxgen.task.Task`.
+      rng: key.
+      thorough: whether the bound takes the model's `draws`, not one; and whether the density
+        is computed.
+
+    Returns:
+      Those of `train_terms`, with `levels` of `bounds.bound_terms`, and perhaps nll.
+    """
+    draws = model.draws if thorough else 1
+    t = model.density.of((paths.van_der_corput(batch["index"]) + 0.5 / draws) % 1.0)
+    terms = loss_at(model, params, batch, jax.random.fold_in(rng, 0), t)
+    condition = condition_of(model, batch)
+    clean = lambda z, t: denoise(model, params, z, t, condition)
+    if model.levels:
+        x = observe(model, batch, jax.random.fold_in(rng, 1))
+        ends, key = ENDS[model.levels], jax.random.fold_in(rng, 2)
+        terms |= bounds.bound_terms(clean, x, model.levels, ends, key, batch["index"], draws)
+    if model.likelihood and thorough:
+        terms["nll"] = negative_log_density(model, clean, batch, jax.random.fold_in(rng, 3))
+    return masked_sums(terms, batch["mask"])
+
+
+def evidence(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """The part of the bound on log p(image | label) that depends on the label, by one draw.
+
+    Without `levels`, that of the times at which binarised images are drawn: what is finer
+    hardly depends on the class.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: with `label`.
+      rng: key.
+
+    Returns:
+      [B], in nats.
+    """
+    condition = condition_of(model, batch)
+    clean = lambda z, t: denoise(model, params, z, t, condition)
+    x, key = observe(model, batch, jax.random.fold_in(rng, 1)), jax.random.fold_in(rng, 2)
+    levels = model.levels or 2
+    return -bounds.diffusion(clean, x, ENDS[levels], key, batch["index"], 1)
+
+
+def negative_log_density(model: Model, clean: Callable, batch: dict, rng: jax.Array) -> jax.Array:
+    """-log p of dequantised images in [0, 1], as `likelihoods.images.gaussian` has it.
+
+    Args:
+      model: its `likelihood` is used.
+      clean: (z, t) -> x_hat.
+      batch: `image` and `index`.
+      rng: key of dequantisation and probes.
+
+    Returns:
+      [B], in nats; in the mean at least -log P of the 256 levels (Theis et al. 2016).
+    """
+    index, keys = batch["index"], [jax.random.fold_in(rng, number) for number in (0, 1)]
+    inside = per_example(lambda key: jax.random.uniform(key, model.shape), keys[0], index)
+    x = (batch["image"].astype(jnp.float32) + inside) / 128.0 - 1.0
+    log_p, _ = ode.log_density(model.likelihood, clean, x, keys[1], index)
+    # On [0, 1], which is half as wide as [-1, 1].
+    return -log_p - float(np.prod(model.shape)) * np.float32(np.log(2.0))
+
+
+def finish(model: Model, sums: dict) -> dict[str, float]:
+    """Divides sums over images by the number of images.
+
+    Args:
+      model: the model.
+      sums: of one or more batches, numpy float64.
+
+    Returns:
+      The metrics that `flow` lists; a tenth of the times without an image is left out.
+    """
+    names = ("loss", "negative_elbo", "prior", "reconstruction", "diffusion", "nll")
+    means = {name: float(sums[name] / sums["count"]) for name in names if name in sums}
+    for number, count in enumerate(sums["count_by_time"]):
+        if count:
+            means[f"loss_t{number / BINS:.1f}"] = float(sums["loss_by_time"][number] / count)
+    values = int(np.prod(model.shape))
+    if "negative_elbo" in means:
+        means["bits_per_dim"] = float(bits_per_dim(means["negative_elbo"], values))
+    if "nll" in means:
+        means["nll_bits_per_dim"] = float(bits_per_dim(means["nll"], values, 8.0))
+    return means
+
+
+def _check(shape, parametrisation, classes, dropout, levels, draws, guidance, interval, rows):
+    if levels not in (0, *ENDS):
+        raise ValueError(f"levels must be 0 (none), 2 or 256, got {levels}")
+    if parametrisation.levels not in (0, levels):
+        raise ValueError(
+            f"levels={levels}: this parametrisation is for {parametrisation.levels} levels"
+        )
+    if not 0.0 <= dropout < 1.0 or draws < 1:
+        raise ValueError(f"class_dropout={dropout} must be in [0, 1), draws={draws} at least 1")
+    if guidance != 1.0 and not (classes and dropout):
+        raise ValueError(
+            f"guidance={guidance} needs classes, and a net that also trained without them "
+            f"(class_dropout above 0); there are classes={classes}, class_dropout={dropout}"
+        )
+    if guidance < 0.0 or len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
+        raise ValueError(f"guidance={guidance}, interval={interval}: needs 0 <= from <= to <= 1")
+    if not 0 <= rows < shape[0]:
+        raise ValueError(f"given_rows must be 0 to {shape[0] - 1}, got {rows}")

@@ -1,0 +1,134 @@
+"""The net of a flow and its options; observed images, conditions, and the clean image."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.batches import one_hot_classes
+from jaxgen.flows.ode import Density
+from jaxgen.flows.parametrisations import Parametrisation
+from jaxgen.flows.paths import Times
+from jaxgen.flows.samplers import Sampler
+from jaxgen.flows.weights import Weight
+from jaxgen.likelihoods.images import bernoulli
+from jaxgen.noise import per_example
+
+
+class Model(NamedTuple):
+    """The net and the options of the task; the first argument of every function below.
+
+    Attributes:
+      net: module (z [B, H, W, C], t [B], condition [B, K + 1] or None) -> [B, H, W, C].
+      shape: (H, W, C) of an image.
+      parametrisation: from the net's output to the clean image.
+      density: of the times of training.
+      weight: of the error of the clean image.
+      classes: K; 0 for none. The condition's last column is that of no class.
+      class_dropout: share of examples that train without their class.
+      levels: values that a pixel has, for the bound; 0 for none.
+      draws: of time and noise for each image, in `score_step`.
+      likelihood: how `score_step` computes the density along the flow's equation, or None.
+      sampler: from noise to image.
+      grid: its times.
+      guidance: weight of the class beside no class; 1 for the class alone.
+      interval: times between which the guidance acts.
+      given_rows: rows at the top of an image that `complete` keeps.
+    """
+
+    net: Any
+    shape: tuple[int, int, int]
+    parametrisation: Parametrisation
+    density: Times
+    weight: Weight
+    classes: int
+    class_dropout: float
+    levels: int
+    draws: int
+    likelihood: Density | None
+    sampler: Sampler
+    grid: np.ndarray
+    guidance: float
+    interval: tuple[float, float]
+    given_rows: int
+
+
+def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
+    """Initialises the net.
+
+    Args:
+      model: the model.
+      rng: key.
+      batch: its first row gives the shapes.
+
+    Returns:
+      The net's parameters.
+    """
+    one = jax.tree.map(lambda leaf: leaf[:1], batch)
+    z = jnp.zeros((1, *model.shape))
+    return model.net.init(rng, z, jnp.full(1, 0.5), condition_of(model, one))["params"]
+
+
+def observe(model: Model, batch: dict, rng: jax.Array) -> jax.Array:
+    """Images as values in [-1, 1]; with two levels drawn as -1 or 1.
+
+    Args:
+      model: its `levels` is used.
+      batch: `image` uint8 [B, H, W, C] and `index` int32 [B].
+      rng: key of the step.
+
+    Returns:
+      x [B, H, W, C].
+    """
+    if model.levels == 2:
+        return 2.0 * bernoulli().observe(batch["image"], rng, batch["index"]) - 1.0
+    return batch["image"].astype(jnp.float32) / 127.5 - 1.0
+
+
+def condition_of(model: Model, batch: dict, drop: jax.Array | None = None) -> jax.Array | None:
+    """The condition of the net.
+
+    Args:
+      model: its `classes` is used.
+      batch: `label` [B] where there are classes.
+      drop: bool [B], rows without their class; none unless given.
+
+    Returns:
+      One-hot [B, K + 1], the last column for no class; None without classes. A row whose label
+      is no class is NaN, see `batches.one_hot_classes`, also where its class is dropped.
+    """
+    if not model.classes:
+        return None
+    known = jnp.pad(one_hot_classes(batch, model.classes), ((0, 0), (0, 1)))
+    if drop is None:
+        return known
+    none = jax.nn.one_hot(model.classes, model.classes + 1)[None] + 0.0 * known
+    return jnp.where(drop[:, None], none, known)
+
+
+def denoise(
+    model: Model, params: dict, z: jax.Array, t: jax.Array, condition: jax.Array | None
+) -> jax.Array:
+    """The clean image of a noisy one.
+
+    Args:
+      model: the model.
+      params: of the net.
+      z: [B, H, W, C].
+      t: [B], or a scalar.
+      condition: [B, K + 1], or None.
+
+    Returns:
+      x_hat [B, H, W, C], the mean of the images that z may come from.
+    """
+    t = jnp.broadcast_to(t, z.shape[:1])
+    scaled = model.parametrisation.scale(z, t)
+    return model.parametrisation.image(
+        model.net.apply({"params": params}, scaled, t, condition), z, t
+    )
+
+
+def noise_of(model: Model, rng: jax.Array, index: jax.Array) -> jax.Array:
+    """Standard normal noise [B, H, W, C] of (rng, index)."""
+    return per_example(lambda key: jax.random.normal(key, model.shape), rng, index)

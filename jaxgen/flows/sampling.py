@@ -1,0 +1,144 @@
+"""Images of a flow: by seed, guided by the class, completed, interpolated."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.batches import unit_range
+from jaxgen.flows import samplers
+from jaxgen.flows.model import Model, condition_of, denoise, noise_of, observe
+from jaxgen.noise import slerp
+
+SHOWN = (0.2, 0.4, 0.6, 0.8)  # times of the figure `denoised`
+
+
+def sample(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """Samples images.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: `index` [B] and, for a conditional model, `label` [B].
+      rng: key.
+
+    Returns:
+      Images [B, H, W, C] in [0, 1]. Image i depends on (rng, index[i], label[i]).
+    """
+    return from_noise(model, params, noise_of(model, rng, batch["index"]), batch, rng)
+
+
+def from_noise(model: Model, params: dict, noise: jax.Array, batch: dict, rng: jax.Array, **kept):
+    """Samples images from their noise.
+
+    Args:
+      model: the model.
+      params: of the net.
+      noise: [B, H, W, C].
+      batch: as of `sample`.
+      rng: key of the noise in steps.
+      **kept: `keep` of `samplers.run`.
+
+    Returns:
+      Images [B, H, W, C] in [0, 1].
+    """
+    grid = jnp.asarray(model.grid, jnp.float32)
+    rng, guided = jax.random.fold_in(rng, 1), partial(guided_image, model, params, batch)
+    start = (1.0 - grid[0]) * noise
+    x = samplers.run(model.sampler, guided, start, grid, rng, batch["index"], **kept)
+    return jnp.clip(0.5 * (x + 1.0), 0.0, 1.0)
+
+
+def guided_image(model: Model, params: dict, batch: dict, z: jax.Array, t: jax.Array) -> jax.Array:
+    """The clean image with the model's guidance.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: `label` [B] for a conditional model.
+      z: [B, H, W, C].
+      t: a scalar.
+
+    Returns:
+      x_hat [B, H, W, C].
+    """
+    condition = condition_of(model, batch)
+    if model.guidance == 1.0:
+        return denoise(model, params, z, t, condition)
+    none = condition_of(model, batch, jnp.ones(len(z), bool))
+    both = denoise(model, params, jnp.tile(z, (2, 1, 1, 1)), t, jnp.concatenate([condition, none]))
+    x, x_none = jnp.split(both, 2)
+    acts = (t >= model.interval[0]) & (t <= model.interval[1])
+    return x_none + jnp.where(acts, model.guidance, 1.0) * (x - x_none)
+
+
+def complete(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """Completes images from their first `given_rows` rows, which take the path of their noise.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: `image`, `index` and, for a conditional model, `label`.
+      rng: key.
+
+    Returns:
+      Images [B, H, W, C] in [0, 1]; their first rows are those of `image`.
+    """
+    noise = noise_of(model, rng, batch["index"])
+    x = observe(model, batch, jax.random.fold_in(rng, 2))
+    given = (jnp.arange(model.shape[0]) < model.given_rows)[None, :, None, None]
+    keep = lambda z, t: jnp.where(given, t * x + (1.0 - t) * noise, z)
+    images = from_noise(model, params, noise, batch, rng, keep=keep)
+    return jnp.where(given, unit_range(batch["image"]), images)
+
+
+def interpolate(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """Samples from noise interpolated spherically between that of two seeds.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: `index` [B], `end` [B] and, for a conditional model, `label` [B].
+      rng: key.
+
+    Returns:
+      Strips [B, 10, H, W, C] in [0, 1] from the sample of seed `index` to that of `end`.
+    """
+    count = len(batch["index"])
+    ends = [noise_of(model, rng, batch[key]).reshape(count, -1) for key in ("index", "end")]
+    path = slerp(*ends)
+    rows = jax.tree.map(lambda leaf: jnp.tile(leaf, len(path)), dict(batch))
+    images = from_noise(model, params, path.reshape(-1, *model.shape), rows, rng)
+    return images.reshape(len(path), count, *model.shape).swapaxes(0, 1)
+
+
+def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
+    """Makes the images that training writes beside its metrics.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: see `jaxgen.task.Task`.
+      rng: key.
+
+    Returns:
+      samples [64, H, W, C]; denoised [N, 9, H, W, C], N at most 8: in each row an image at four
+      times, each followed by what the net makes of it, and the image; and completions
+      [N, 8, H, W, C]: the given part of an image, six completions of it, and the image.
+    """
+    index = jnp.arange(64)
+    seeds = {"index": index, "label": index % max(model.classes, 1)}
+    first = jax.tree.map(lambda leaf: leaf[:8], batch)
+    image, condition = unit_range(first["image"]), condition_of(model, first)
+    x, noise = observe(model, first, rng), noise_of(model, rng, first["index"])
+    shown, to_unit = [], lambda x: jnp.clip(0.5 * (x + 1.0), 0.0, 1.0)
+    for t in SHOWN:
+        z = t * x + (1.0 - t) * noise
+        shown += [to_unit(z), to_unit(denoise(model, params, z, jnp.float32(t), condition))]
+    below = jnp.arange(model.shape[0])[:, None, None] >= model.given_rows
+    completed = [complete(model, params, first, jax.random.fold_in(rng, n)) for n in range(6)]
+    return {
+        "samples": sample(model, params, seeds, rng),
+        "denoised": jnp.stack([*shown, image], axis=1),
+        "completions": jnp.stack([jnp.where(below, 0.5, image), *completed, image], axis=1),
+    }

@@ -1,0 +1,62 @@
+import jax.numpy as jnp
+import numpy as np
+
+from tests.jaxgen.flows.small import KEY, SHAPE, far_from_zero, make_batch, make_task
+
+
+def test_an_image_belongs_to_its_seed_and_class():
+    task, batch = make_task(classes=2, guidance=2.0), make_batch()
+    state, index = far_from_zero(task, batch), np.array([3, 9, 3, 3])
+    found = task.sample(state, {"index": index, "label": np.array([0, 0, 0, 1])}, KEY)
+    other = task.sample(state, {"index": np.array([9, 3]), "label": np.zeros(2, np.int32)}, KEY)
+    assert found.shape == (4, *SHAPE)
+    assert 0 <= found.min() < found.max() <= 1
+    np.testing.assert_allclose(found[0], found[2], atol=1e-6)
+    np.testing.assert_allclose(other, found[jnp.array([1, 0])], atol=1e-5)
+    for another in (found[1], found[3]):
+        assert np.abs(found[0] - another).max() > 1e-3
+
+
+def test_guidance_of_one_is_none_and_acts_in_its_interval_alone():
+    batch, seeds = make_batch(), {"index": np.arange(4), "label": np.arange(4) % 2}
+    plain = make_task(classes=2)
+    state = far_from_zero(plain, batch)
+    images = plain.sample(state, seeds, KEY)
+    never = make_task(classes=2, guidance=3.0, interval=(0.9, 0.95)).sample(state, seeds, KEY)
+    np.testing.assert_allclose(never, images, atol=1e-5)
+    strong = make_task(classes=2, guidance=3.0, interval=(0.0, 1.0)).sample(state, seeds, KEY)
+    assert np.abs(strong - images).max() > 1e-2
+
+
+def test_a_completion_keeps_what_is_given():
+    task, batch = make_task(given_rows=1), make_batch()
+    state = far_from_zero(task, batch)
+    found = task.complete(state, batch, KEY)
+    np.testing.assert_allclose(255 * found[:, :1], batch["image"][:, :1], rtol=1e-6)
+    other = batch | {"image": batch["image"].copy()}
+    other["image"][:, 1:] = 7  # not given
+    np.testing.assert_allclose(task.complete(state, other, KEY), found, atol=1e-6)
+    other["image"][:, 0] = 7
+    assert np.abs(task.complete(state, other, KEY) - found)[:, 1:].max() > 1e-3
+
+
+def test_strips_lead_from_one_sample_to_the_other():
+    task, batch = make_task(), make_batch()
+    state = far_from_zero(task, batch)
+    ends = {"index": np.array([2, 4]), "end": np.array([5, 3]), "label": np.zeros(2, np.int32)}
+    strips = task.interpolate(state, ends, KEY)
+    assert strips.shape == (2, 10, *SHAPE)
+    for place, key in ((0, "index"), (-1, "end")):
+        alone = task.sample(state, {"index": ends[key], "label": ends["label"]}, KEY)
+        np.testing.assert_allclose(strips[:, place], alone, atol=1e-4)
+
+
+def test_figures_have_their_shapes():
+    task, batch = make_task(), make_batch(3)
+    found = task.figures(far_from_zero(task, batch), batch, KEY)
+    shapes = {name: value.shape for name, value in found.items()}
+    assert shapes == {
+        "samples": (64, *SHAPE),
+        "denoised": (3, 9, *SHAPE),
+        "completions": (3, 8, *SHAPE),
+    }

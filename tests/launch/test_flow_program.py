@@ -1,0 +1,81 @@
+"""Flows on several devices: the same losses; and from a command line to an image."""
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from launch import sample, train
+from launch.config import loading
+from launch.config.errors import UserError
+from launch.data import batches
+from launch.engine import experiments
+from tests.launch.engine.test_compiled_steps import losses
+
+HERE = "tests.launch.test_rnn_program"
+
+
+def config_of(**changes):
+    config = ConfigDict(
+        {
+            "task": {
+                "name": "jaxgen.flow:flow",
+                "classes": 2,
+                "levels": 256,
+                "grid": {"name": "jaxgen.flows:even_times", "steps": 3},
+            },
+            "model": {
+                "name": "jaxgen.nets:ImageTransformer",
+                **{"patch": 1, "width": 32, "layers": 1, "heads": 2},
+            },
+            "optimizer": {"name": "optax:adam", "learning_rate": 1e-3, "ema": 0.9},
+            "data": {"name": f"{HERE}:pictures", "batch_size": 8},
+            "mesh": {"data": 1},
+        }
+    )
+    config = loading.with_defaults(config, "here")
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"mesh.data": 2, "mesh.fsdp": 2}, {"mesh.data": 2, "parallel": "pmap"}],
+    ids=["fsdp", "pmap"],
+)
+def test_several_devices_give_the_losses_of_one(changes):
+    wanted, _ = losses(config_of(), steps=4)
+    assert np.ptp(wanted) > 0.01
+    found, _ = losses(config_of(**changes), steps=4)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_evaluation_is_exact_for_any_batch_size_and_device_count():
+    def evaluate(rows, **changes):
+        config = config_of(**changes)
+        data = batches.open_data(config.data, "test")
+        experiment = experiments.build(config, data, training=False)
+        state = experiments.initial_state(experiment)
+        step = experiment.compiled.score_step
+        return experiments.evaluate(experiment, state, data, rows, step)
+
+    whole = evaluate(48)
+    assert {"loss", "negative_elbo", "bits_per_dim", "loss_t0.5"} <= set(whole)
+    assert evaluate(7, **{"mesh.data": 2}) == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path):
+    run, flags = tmp_path / "run", "--config.train.steps=2 --config.data.batch_size=8"
+    flags += " --config.model.width=16 --config.model.layers=1 --config.task.grid.steps=3"
+    flags += " --config.train.steps_per_dispatch=1 --config.data.resident=False"
+    train.main(["--config=configs/flow.py:conditional", f"--workdir={run}", *flags.split()])
+    images = {}
+    for flag in ("--steps=3", "--steps=5", "--sampler=sde", "--guidance=1"):
+        out = tmp_path / "images.npy"
+        sample.main([f"--workdir={run}", f"--out={out}", "--seeds=5,7", flag])
+        images[flag] = np.load(out)
+    plain = images.pop("--steps=3")
+    assert plain.shape == (2, 8, 8, 1)
+    for flag, other in images.items():
+        assert np.abs(other - plain).max() > 0, flag
+    with pytest.raises(UserError, match="steps=0: sampling needs at least 1"):
+        sample.main([f"--workdir={run}", f"--out={out}", "--steps=0"])
