@@ -45,6 +45,9 @@ class Task(NamedTuple):
       interpolate: (state, batch, rng) -> strips [B, steps, H, W, C], from the sample
         of seed index[i] to the sample of seed end[i].
       log_prob: (state, batch, rng) -> [B], the exact log p(image) in nats.
+      evidence: (state, batch, rng) -> [B], an estimate or a bound of log p(image | label) in
+        nats, to compare labels by: it may lack terms that are the same for all labels, and its
+        noise depends on (rng, index[i]) alone. Not needed beside `log_prob`.
       conditionals: (state, x, batch) -> [B, H, W, C, K], the parameters of
         p(x_i | all x before i) of an autoregressive model, differentiable in the
         observed variable x [B, H, W, C]; i counts rows, then columns, then channels.
@@ -67,6 +70,7 @@ class Task(NamedTuple):
     given: str = ""
     interpolate: Callable | None = None
     log_prob: Callable | None = None
+    evidence: Callable | None = None
     conditionals: Callable | None = None
     predict: Callable | None = None
     recover: Callable | None = None

@@ -109,6 +109,7 @@ def vae(
         complete=with_ema(reconstruct),
         given="image",
         interpolate=with_ema(interpolate),
+        evidence=with_ema(lambda *args: -negative_log_likelihood(*args, nll_samples)),
     )
 
 

@@ -46,8 +46,8 @@ class Task(NamedTuple):
       given: name of the array that `complete` starts from.
       interpolate: (state, batch, rng) -> [B, steps, H, W, C], images between two
         samples. No task of this package interpolates.
-      log_prob: (state, batch, rng) -> [B], exact log p(image) in nats. No task of this
-        package has a density of images.
+      log_prob, evidence: (state, batch, rng) -> [B], log p(image) in nats, exact or estimated.
+        No task of this package has a density of images.
       conditionals: (state, x, batch) -> [B, H, W, C, K], parameters of p(x_i | x_<i).
         No task of this package is autoregressive.
       predict: (state, batch, rng) -> {name: [B, H, W, ...]}; needs no labels. A
@@ -70,6 +70,7 @@ class Task(NamedTuple):
     given: str = ""
     interpolate: Callable | None = None
     log_prob: Callable | None = None
+    evidence: Callable | None = None
     conditionals: Callable | None = None
     predict: Callable | None = None
     recover: Callable | None = None

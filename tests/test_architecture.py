@@ -23,7 +23,7 @@ WORLD = {
 LIBRARIES = ("jaxgen", "jaxseg")
 COMMANDS = {
     *("train", "evaluate", "sample", "predict", "segment", "check", "prepare"),
-    *("export", "inspect", "audit", "bench", "scaling", "local", "folds"),
+    *("export", "inspect", "audit", "bench", "scaling", "local", "folds", "classify"),
 }
 # Packages of launch from the bottom to the top: none imports one of a later line.
 LAYERS = (

@@ -30,6 +30,7 @@ class Task(NamedTuple):
     given: str = ""
     interpolate: Callable | None = None
     log_prob: Callable | None = None
+    evidence: Callable | None = None
     conditionals: Callable | None = None
     predict: Callable | None = None
     recover: Callable | None = None
@@ -65,10 +66,13 @@ def validate_task(task: Any, batch: dict, name: str) -> tuple[Task, Any]:
         _check_sums(name, function, task.finish, sums)
     _check_images(name, "figures", trace(name, "figures", task.figures, state, batch, rng))
     _check_makers_of_images(task, name, state, batch, rng)
-    if task.log_prob is not None:
-        shape = trace(name, "log_prob", task.log_prob, state, batch, rng).shape
-        if shape != batch["index"].shape:
-            raise UserError(f"{name}: log_prob() gives {shape}; it must give one number an image")
+    for function in ("log_prob", "evidence"):
+        if (call := getattr(task, function)) is not None:
+            shape = trace(name, function, call, state, batch, rng).shape
+            if shape != batch["index"].shape:
+                raise UserError(
+                    f"{name}: {function}() gives {shape}; it must give one number an image"
+                )
     if task.recover is not None:
         _check_same(name, state, trace(name, "recover", task.recover, state), "recover")
     return task, state

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from launch.inference import class_evidence
+
+
+def racing(scores, spread, draws=32, shared=0.0, seed=0):
+    """Means, draws of each pair, and the number of pairs asked for in each draw."""
+    asked, scores = [], np.asarray(scores, float)
+
+    def estimate(examples, labels, number):
+        rng = np.random.default_rng((seed, number))
+        common = shared * rng.normal(size=len(scores))
+        own = spread * rng.normal(size=scores.shape)
+        asked.append(len(examples))
+        return (scores + common[:, None] + own)[examples, labels]
+
+    return *class_evidence.collect(estimate, *scores.shape, draws), asked
+
+
+def test_one_draw_of_an_exact_likelihood_is_enough():
+    scores = [[-3.0, -5.0], [-9.0, -1.0]]
+    means, taken, asked = racing(scores, 0.0, draws=1)
+    np.testing.assert_array_equal(means, scores)
+    assert (taken == 1).all()
+    assert asked == [4]
+
+
+def test_classes_that_fall_behind_get_no_more_draws():
+    means, taken, asked = racing([[-10.0, -10.4, -90.0, -95.0]] * 50, 1.0)
+    assert (taken[:, 2:] == class_evidence.LEAST).all()
+    assert (taken[:, :2] > class_evidence.LEAST).mean() > 0.8
+    assert asked[0] == 200
+    assert asked[class_evidence.LEAST] <= 100
+    assert (means[:, :2].argmax(1) == 0).mean() > 0.8
+
+
+def test_noise_that_classes_share_does_not_matter():
+    """The best class leads by 1 nat, below noise of 50 nats that all classes have alike."""
+    means, taken, _ = racing([[-1.0, -2.0, -3.0]] * 40, 0.1, shared=50.0)
+    assert (means.argmax(1) == 0).all()
+    assert taken.mean() < 6
+
+
+def test_what_is_alike_gets_all_draws():
+    _, taken, _ = racing([[-1.0, -1.0]] * 30, 1.0, draws=12)
+    assert (taken == 12).mean() > 0.6
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_few_draws_drop_nothing(draws):
+    _, taken, _ = racing([[-1.0, -99.0]], 0.1, draws=draws)
+    assert (taken == draws).all()
