@@ -70,9 +70,7 @@ def validate_task(task: Any, batch: dict, name: str) -> tuple[Task, Any]:
         if (call := getattr(task, function)) is not None:
             shape = trace(name, function, call, state, batch, rng).shape
             if shape != batch["index"].shape:
-                raise UserError(
-                    f"{name}: {function}() gives {shape}; it must give one number an image"
-                )
+                raise UserError(f"{name}: {function}() gives {shape}; one number an image is due")
     if task.recover is not None:
         _check_same(name, state, trace(name, "recover", task.recover, state), "recover")
     return task, state

@@ -64,9 +64,10 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
 
 
 def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path):
-    run, flags = tmp_path / "run", "--config.train.steps=2 --config.data.batch_size=8"
+    run, flags = tmp_path / "run", "--config.train.steps=8 --config.data.batch_size=8"
     flags += " --config.model.width=16 --config.model.layers=1 --config.task.grid.steps=3"
     flags += " --config.train.steps_per_dispatch=1 --config.data.resident=False"
+    flags += " --config.optimizer.learning_rate.peak_value=0.02 --config.optimizer.ema=0.0"
     train.main(["--config=configs/flow.py:conditional", f"--workdir={run}", *flags.split()])
     images = {}
     for flag in ("--steps=3", "--steps=5", "--sampler=sde", "--guidance=1"):
