@@ -80,7 +80,8 @@ def flow(
     rows = shape[0] // 2 if given_rows is None else given_rows
     parametrisation = parametrisation or parametrisations.clean()
     grid = samplers.even_times(20) if grid is None else np.asarray(grid)
-    _check(shape, parametrisation, classes, class_dropout, levels, draws, guidance, interval, rows)
+    _check(shape, parametrisation, classes, class_dropout, levels, draws, guidance, interval)
+    _check_completion(shape, rows, grid)
     if likelihood and levels == 2:
         raise ValueError("likelihood: black and white pixels have no density; take levels=0 or 256")
     model = Model(
@@ -260,7 +261,7 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
     return means
 
 
-def _check(shape, parametrisation, classes, dropout, levels, draws, guidance, interval, rows):
+def _check(shape, parametrisation, classes, dropout, levels, draws, guidance, interval):
     if levels not in (0, *ENDS):
         raise ValueError(f"levels must be 0 (none), 2 or 256, got {levels}")
     if parametrisation.levels not in (0, levels):
@@ -276,5 +277,11 @@ def _check(shape, parametrisation, classes, dropout, levels, draws, guidance, in
         )
     if guidance < 0.0 or len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
         raise ValueError(f"guidance={guidance}, interval={interval}: needs 0 <= from <= to <= 1")
+
+
+def _check_completion(shape, rows, grid):
     if not 0 <= rows < shape[0]:
         raise ValueError(f"given_rows must be 0 to {shape[0] - 1}, got {rows}")
+    rises = grid.ndim == 1 and len(grid) > 1 and np.all(np.diff(grid) > 0)
+    if not rises or grid[0] < 0 or grid[-1] != 1:
+        raise ValueError(f"grid must rise from 0 or more to 1, see `even_times`; got {grid}")

@@ -58,7 +58,7 @@ def warp(
       The example with arrays [h, w, C] of the same dtypes.
 
     Raises:
-      ValueError: `balance` for an example without `segmentation`, or `turns` out of range.
+      ValueError: `balance` for an example without `segmentation`; `turns` or `share` out of range.
     """
     source = example["image"].shape[:2]
     size = tuple(crop) or source
@@ -71,7 +71,8 @@ def warp(
             raise ValueError(f"balance={balance} needs examples with `segmentation`")
         centre = centre[0], _balanced_centre(example["segmentation"], keys[4], balance, ignore)
     turn = _quarter_turn(jax.random.fold_in(keys[2], 1), turns, size)
-    bends = bool(scale[0] != scale[1] or rotate or elastic)
+    _check_share(share)
+    bends = bool(tuple(scale) != (1.0, 1.0) or rotate or elastic)
     if bends and share < 1.0:
         bends = jax.random.bernoulli(jax.random.fold_in(keys[1], 1), share)
     bend = bends, scale, rotate, elastic, grid
@@ -105,7 +106,11 @@ def colour(
 
     Returns:
       The example with the changed `image` uint8 [H, W, C].
+
+    Raises:
+      ValueError: `share` is out of range.
     """
+    _check_share(share)
     image = example["image"].astype(jnp.float32) / 255.0
     shift, gain, tint = jax.random.uniform(rng, (3,), minval=-1.0, maxval=1.0)
     mean, grey = jnp.mean(image), jnp.mean(image, -1, keepdims=True)
@@ -118,6 +123,11 @@ def colour(
         taken = jax.random.bernoulli(jax.random.fold_in(rng, 2), share)
         changed = jnp.where(taken, changed, example["image"])
     return example | {"image": changed}
+
+
+def _check_share(share):
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"share={share} must be in [0, 1]")
 
 
 def _content(example, ignore):

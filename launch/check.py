@@ -35,7 +35,8 @@ def main(argv: list[str]) -> None:
     arguments = cli.parser("check", "Says how a folder of images and masks is read; its problems.")
     arguments.epilog = (
         "Exit codes: 0 no errors, 1 there are errors, 2 your mistake. launch.train takes the same "
-        "arguments as --config.data.kwargs.classes, --config.data.kwargs.values and so on."
+        "arguments as --config.data.kwargs.classes, --config.data.kwargs.values and so on, and "
+        "--fold as --config.data.fold."
     )
     arguments.add_argument("folder", type=Path, metavar="DIR", help="the folder")
     add = arguments.add_argument

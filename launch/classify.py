@@ -68,6 +68,11 @@ def classify(restored: trained_runs.Restored, options: argparse.Namespace) -> di
     split = restored.data.split
     count = min(options.examples or split.size, split.size)
     images, truth = (_column(restored.data, key, count) for key in ("image", "label"))
+    if truth.min() < 0 or truth.max() >= classes:
+        raise UserError(
+            f"{split.title} has labels {truth.min()} to {truth.max()}; the model has classes 0 to "
+            f"{classes - 1}"
+        )
     estimate = _estimate(restored, function, images, options.batch_size)
     means, taken = class_evidence.collect(estimate, count, classes, draws)
     priors = _priors(restored, options.priors, classes, means)

@@ -10,6 +10,7 @@ from jax.scipy.special import ndtri
 
 # Uniform numbers stay this far from 0 and 1, whose times would be infinitely far out.
 MARGIN = 1e-6
+ROUNDING = 1e-2  # of the log SNR of a time near 0 or 1
 
 
 class Times(NamedTuple):
@@ -76,7 +77,7 @@ def log_snr(low: float = -10.0, high: float = 10.0) -> Times:
 
     def density(t):
         ratio = 2.0 * (jnp.log(t) - jnp.log1p(-t))
-        inside = (ratio >= low) & (ratio <= high)
+        inside = (ratio > low - ROUNDING) & (ratio < high + ROUNDING)
         return jnp.where(inside, 2.0 / ((high - low) * t * (1.0 - t)), 0.0)
 
     return Times(lambda u: jax.nn.sigmoid(0.5 * (low + (high - low) * u)), density)

@@ -70,7 +70,7 @@ def dpm_solver() -> Sampler:
     """DPM-Solver++(2M): extrapolates the clean image in log SNR (Lu et al. 2022, algorithm 2)."""
 
     def start(z):
-        return jnp.zeros_like(z), jnp.zeros(())  # the last x_hat, and 1 / (2 r)
+        return jnp.zeros_like(z), jnp.zeros(())  # the last x_hat, and its h
 
     def step(denoise, z, memory, t, s, noise):
         last, before = memory

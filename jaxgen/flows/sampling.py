@@ -102,7 +102,8 @@ def interpolate(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.
       rng: key.
 
     Returns:
-      Strips [B, 10, H, W, C] in [0, 1] from the sample of seed `index` to that of `end`.
+      Strips [B, 10, H, W, C] in [0, 1] from the sample of seed `index` to that of `end`. With a
+      sampler that draws noise in its steps, all images of a strip have that of `index`.
     """
     count = len(batch["index"])
     ends = [noise_of(model, rng, batch[key]).reshape(count, -1) for key in ("index", "end")]

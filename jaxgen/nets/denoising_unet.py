@@ -82,7 +82,7 @@ class DenoisingUNet(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions; the noise level scales and shifts between them; at first the identity.
+    """Two convolutions beside a shortcut; the noise level scales and shifts between them.
 
     (x [B, H, W, C], mode [B, M]) -> [B, H, W, features].
     """

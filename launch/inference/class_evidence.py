@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 logger = logging.getLogger("segen")
 
-LEAST = 4  # draws, before a class is dropped
+LEAST = 8  # draws, before a class is dropped
 BEHIND = 3.0  # standard errors of the difference to the best class
 PROGRESS_SECONDS = 10.0
 
@@ -32,8 +32,9 @@ def collect(
       draws: of each pair, at most.
 
     Returns:
-      Means [N, K], and how many draws each has, int [N, K]. Of a class that was dropped the mean
-      is over the draws that it got.
+      Means [N, K], and how many draws each has, int [N, K]. Of a class that was dropped, the
+      difference to the best class is the mean over the draws that both got: draws differ by
+      far more than classes do.
     """
     values = np.full((draws, count, classes), np.nan)
     alive, progress = np.ones((count, classes), bool), _Progress(draws)
@@ -46,7 +47,12 @@ def collect(
             if not alive.any():
                 break
         progress.add(number + 1)
-    return np.nanmean(values, axis=0), np.sum(~np.isnan(values), axis=0)
+    taken = np.sum(~np.isnan(values), axis=0)
+    means = np.nanmean(values, axis=0)
+    best = np.where(taken == taken.max(1, keepdims=True), means, -np.inf).argmax(1)
+    rows = np.arange(count)
+    lead = np.nanmean(values[:, rows, best][..., None] - values, axis=0)
+    return means[rows, best][:, None] - lead, taken
 
 
 def _behind(values, alive):

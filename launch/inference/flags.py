@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from launch.config import run_config
+from launch.config import by_name, run_config
 from launch.config.errors import UserError
 
 MOST_SEEDS = 10_000_000  # of one command; they lie in memory
@@ -68,9 +68,12 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
     if given:
         task = run_config.read_config(options.workdir).task
         for key in given:
-            if key.partition(".")[0] not in task:
-                flag = "steps" if "." in key else key
+            first, flag = key.partition(".")[0], "steps" if "." in key else key
+            if not by_name.accepts(task.name, first, "config.task.name"):
                 raise UserError(f"--{flag}: {task.name} does not sample step by step")
+        if "grid.steps" in given and not task.get("grid"):
+            steps = given.pop("grid.steps")
+            given["grid"] = {"name": "jaxgen.flows:even_times", "steps": steps}
     return given
 
 

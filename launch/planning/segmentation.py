@@ -156,8 +156,8 @@ def _plan_augmentation(draft, found, cropped, by_class, epochs):
         text += f", {100 * SHARE:.0f} % scaled and rotated, {100 * SHARE:.0f} % recoloured"
     draft.settle(
         "augmentation",
-        f"upper and lower halves differ by {found.upright:.2f} in their classes; training goes "
-        f"over the images about {epochs:.0f} times",
+        f"upper and lower halves differ by {found.upright:.2f} in their classes; there is time "
+        f"to go over the images about {epochs:.0f} times, at a first guess",
         {"data.augment": steps},
         text,
     )

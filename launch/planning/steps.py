@@ -98,9 +98,9 @@ def _timed(draft, memory_mib):
     draft.settle("steps at once", f"the examples, {size:,.0f} MiB, lie {where}", values)
     limit = memory_mib * 2**20 or 0.8 * min(memory.free_memory().values(), default=math.inf)
     spent = 0.0
-    while (measured := timing.measure(_ready(draft, data), data)).memory > limit:
+    while (measured := timing.measure(_ready(draft, data), data, limit)).memory > limit:
         _halve_batch(draft, measured.memory, limit)
-        spent += measured.drawing + measured.compiling + timing.SECONDS
+        spent += measured.drawing + measured.compiling
     whole = f", the process {measured.process / 2**20:,.0f} MiB" if measured.process else ""
     logger.info(f"plan: memory         {measured.memory / 2**20:,.0f} MiB a step{whole}")
     return measured, spent

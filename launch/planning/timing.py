@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import sys
@@ -40,15 +41,16 @@ class Timing(NamedTuple):
     process: int
 
 
-def measure(config: ConfigDict, data: batches.Data) -> Timing:
+def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> Timing:
     """Compiles and runs some steps; or returns what was measured before for the same.
 
     Args:
       config: a complete config; its number of steps does not matter.
       data: the training split.
+      limit: bytes of memory; a step that needs more is not run.
 
     Returns:
-      The timing.
+      The timing; where a step needs more than `limit`, the time of a step is 0.
 
     Raises:
       UserError: the config cannot work, or memory does not hold a step.
@@ -68,6 +70,9 @@ def measure(config: ConfigDict, data: batches.Data) -> Timing:
     batch = compiled.put_feed(next(feed))
     began = time.perf_counter()
     needed = memory.peak(compiled.lower_train(state, batch, 0).compile())
+    if needed > limit:
+        compiling = time.perf_counter() - began
+        return Timing(0.0, drawing, compiling, needed, _process_peak())
     state, _ = jax.block_until_ready(compiled.train(state, batch, 0))
     compiling = time.perf_counter() - began
     steps, began = 0, time.perf_counter()

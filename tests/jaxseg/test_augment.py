@@ -99,6 +99,19 @@ def test_a_share_is_resampled_and_the_others_are_parts_of_the_source():
     assert 55 <= whole <= 85
 
 
+@pytest.mark.parametrize("function", [augment.warp, augment.colour])
+def test_a_share_that_is_none_is_refused(function):
+    with pytest.raises(ValueError, match=r"share=1.2 must be in \[0, 1\]"):
+        function(example(), jax.random.key(0), share=1.2)
+
+
+def test_one_enlargement_for_all_examples_takes_place():
+    large = augment.warp(example(), jax.random.key(0), crop=(24, 32), flip=False, scale=(2.0, 2.0))
+    plain = example()["segmentation"]
+    assert (np.asarray(large["segmentation"]) != plain).any()
+    assert len(np.unique(large["segmentation"])) <= len(np.unique(plain))
+
+
 def test_a_share_of_the_colours_is_changed():
     image = np.random.default_rng(0).integers(1, 255, (6, 6, 3)).astype(np.uint8)
     change = lambda key: augment.colour({"image": image}, key, share=0.3)["image"]

@@ -76,6 +76,15 @@ def test_priors_that_are_none_are_refused(priors, words):
         classify.classify(by_brightness(0.0), options(priors=priors))
 
 
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_that_are_no_class_are_refused(label, monkeypatch):
+    restored = by_brightness(0.0)
+    wrong = lambda data, key, count: np.full(count, label) if key == "label" else np.zeros(count)
+    monkeypatch.setattr(classify, "_column", wrong)
+    with pytest.raises(UserError, match=f"labels {label} to {label}; the model has classes 0 to 1"):
+        classify.classify(restored, options())
+
+
 def test_models_without_classes_or_likelihoods_are_refused():
     with pytest.raises(UserError, match="has no classes"):
         classify.classify(families.restored_of("vae"), options())

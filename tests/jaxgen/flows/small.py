@@ -27,7 +27,8 @@ def make_task(optimizer=None, shape=SHAPE, label=np.int32, **kwargs):
     example = {"image": jax.ShapeDtypeStruct(shape, np.uint8)}
     if label:
         example["label"] = jax.ShapeDtypeStruct((), label)
-    task = flow(NET, optimizer or optax.sgd(0.1), example, grid=np.linspace(0, 1, 5), **kwargs)
+    kwargs = {"grid": np.linspace(0, 1, 5)} | kwargs
+    task = flow(NET, optimizer or optax.sgd(0.1), example, **kwargs)
     return task._replace(**{name: jax.jit(getattr(task, name)) for name in FUNCTIONS})
 
 

@@ -55,7 +55,7 @@ def test_steps_by_word_or_number():
 
 def sampling(text, monkeypatch, task=None):
     """What the options in `text` change in a run of a task."""
-    task = ConfigDict(task or {"name": "a:b", "sampler": {}, "grid": {"steps": 9}, "guidance": 1.0})
+    task = ConfigDict(task or {"name": "jaxgen.flow:flow", "grid": {"steps": 9}})
     monkeypatch.setattr(flags.run_config, "read_config", lambda _: ConfigDict({"task": task}))
     arguments = cli.parser("x", "")
     flags.add_sampling(arguments.add_argument)
@@ -69,6 +69,9 @@ def test_options_of_samplers_change_the_task(monkeypatch):
     found = sampling("--sampler=sde --steps=5 --guidance=1.5", monkeypatch)
     named = {"name": "jaxgen.flows:sde"}
     assert found == {"sampler": named, "grid.steps": 5, "guidance": 1.5}
+    grid = {"name": "jaxgen.flows:even_times", "steps": 4}
+    plain = {"name": "jaxgen.flow:flow", "grid": None}
+    assert sampling("--steps=4", monkeypatch, plain) == {"grid": grid}
     for name in flags.SAMPLERS:
         assert by_name.instantiate({"name": f"jaxgen.flows:{name}"}, "here")
 
@@ -76,8 +79,8 @@ def test_options_of_samplers_change_the_task(monkeypatch):
 @pytest.mark.parametrize("flag", ["--sampler=heun", "--steps=3", "--guidance=2"])
 def test_models_without_steps_refuse_them(flag, monkeypatch):
     name = flag.partition("=")[0]
-    with pytest.raises(UserError, match=f"{name}: my:gan does not sample step by step"):
-        sampling(flag, monkeypatch, {"name": "my:gan"})
+    with pytest.raises(UserError, match=f"{name}: jaxgen.gan:gan does not sample step by"):
+        sampling(flag, monkeypatch, {"name": "jaxgen.gan:gan"})
 
 
 def test_a_folder_is_not_called_as_a_file_is(tmp_path):

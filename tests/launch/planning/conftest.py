@@ -18,5 +18,5 @@ def root(tmp_path, monkeypatch):
             path = tmp_path / "d" / ("val" if number > 3 else "train") / kind / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path)
-    monkeypatch.setattr(timing, "measure", lambda config, data: TOOK)
+    monkeypatch.setattr(timing, "measure", lambda config, data, limit: TOOK)
     return tmp_path / "d"
