@@ -183,7 +183,7 @@ def evaluate(
       Those of `train_terms`, with `levels` of `bounds.bound_terms`, and perhaps nll.
     """
     draws = model.draws if thorough else 1
-    t = model.density.of((paths.van_der_corput(batch["index"]) + 0.5 / draws) % 1.0)
+    t = model.density.of((paths.van_der_corput(batch["index"]) + 0.5) % 1.0)
     terms = loss_at(model, params, batch, jax.random.fold_in(rng, 0), t)
     condition = condition_of(model, batch)
     clean = lambda z, t: denoise(model, params, z, t, condition)

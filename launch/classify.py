@@ -23,6 +23,8 @@ from launch.storage.atomic import replacing
 
 logger = logging.getLogger("segen")
 
+DRAWS = 32
+
 
 def main(argv: list[str]) -> None:
     """Classifies a split.
@@ -64,7 +66,9 @@ def classify(restored: trained_runs.Restored, options: argparse.Namespace) -> di
         raise UserError(f"{restored.config.task.name} of this run has no classes")
     if function is None:
         raise UserError(f"{restored.config.task.name} gives no likelihood of an image")
-    draws = 1 if task.log_prob else options.draws
+    if task.log_prob and options.draws:
+        raise UserError("--draws has no effect: the likelihood of this model is exact")
+    draws = 1 if task.log_prob else options.draws or DRAWS
     split = restored.data.split
     count = min(options.examples or split.size, split.size)
     images, truth = (_column(restored.data, key, count) for key in ("image", "label"))
@@ -101,8 +105,7 @@ def _arguments() -> argparse.ArgumentParser:
     add(
         "--draws",
         type=int,
-        default=32,
-        help="of noise for each image and class, where the likelihood is estimated (default: 32)",
+        help=f"of noise for each image and class, of an estimated likelihood (default: {DRAWS})",
     )
     add(
         "--priors",

@@ -209,7 +209,7 @@ def _feature_scores(
             results |= _class_agreement(measured, net.classes, config.task.get("classes", 0))
             if options.neighbours:
                 draw = partial(_show_neighbours, restored, options, extract, measured, training)
-    return results, net.card | _card(experiment, options, count, floor), draw
+    return results, net.card | _card(restored, options, count, floor), draw
 
 
 def _feature_net(options: argparse.Namespace, spec: dict) -> dict:
@@ -274,9 +274,12 @@ def _show_neighbours(restored, options, extract, samples, training) -> None:
     logger.info(f"{path}: samples, the nearest by pixels, the nearest by features")
 
 
-def _card(experiment, options, count: int, floor: int | None) -> dict:
+def _card(restored, options, count: int, floor: int | None) -> dict:
     """What scores by features depend on, beside the feature net."""
+    task, experiment = restored.config.task.to_dict(), restored.experiment
+    by_steps = {key: task[key] for key in flags.SAMPLING if options.samples and key in task}
     return {
+        **by_steps,
         "reals": count,
         "samples": options.samples,
         "seeds": f"0-{options.samples - 1}" if options.samples else None,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.flows import paths
-from jaxgen.noise import per_example
+from jaxgen.noise import normal
 
 
 def bound_terms(
@@ -36,7 +36,7 @@ def bound_terms(
       {"prior", "reconstruction", "diffusion", "negative_elbo": [B]}; the last is their sum.
     """
     low, high = ends
-    noise = normal(jax.random.fold_in(rng, 0), x, index)
+    noise = normal(jax.random.fold_in(rng, 0), index, x.shape[1:])
     terms = {
         "prior": _prior(x, low),
         "reconstruction": _reconstruction(x, noise, levels, high),
@@ -67,16 +67,11 @@ def diffusion(
     def one(total, number):
         u = paths.van_der_corput(index) + (number.astype(jnp.float32) + shift) / draws
         t = density.of(u % 1.0)
-        noise = normal(jax.random.fold_in(rng, number), x, index)
+        noise = normal(jax.random.fold_in(rng, number), index, x.shape[1:])
         error = jnp.sum((denoise(paths.noisy(x, noise, t), t) - x) ** 2, (1, 2, 3))
         return total + 0.5 * (high - low) * (t / (1.0 - t)) ** 2 * error, None
 
     return jax.lax.scan(one, jnp.zeros(len(x)), jnp.arange(draws))[0] / draws
-
-
-def normal(rng: jax.Array, x: jax.Array, index: jax.Array) -> jax.Array:
-    """Standard normal noise of the shape of x, of (rng, index)."""
-    return per_example(lambda key: jax.random.normal(key, x.shape[1:]), rng, index)
 
 
 def _prior(x, low):

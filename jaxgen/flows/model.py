@@ -13,7 +13,7 @@ from jaxgen.flows.paths import Times
 from jaxgen.flows.samplers import Sampler
 from jaxgen.flows.weights import Weight
 from jaxgen.likelihoods.images import bernoulli
-from jaxgen.noise import per_example
+from jaxgen.noise import normal
 
 
 class Model(NamedTuple):
@@ -103,6 +103,7 @@ def condition_of(model: Model, batch: dict, drop: jax.Array | None = None) -> ja
     known = jnp.pad(one_hot_classes(batch, model.classes), ((0, 0), (0, 1)))
     if drop is None:
         return known
+    # NaN stays NaN times 0: a label that is no class must not train as "no class".
     none = jax.nn.one_hot(model.classes, model.classes + 1)[None] + 0.0 * known
     return jnp.where(drop[:, None], none, known)
 
@@ -131,4 +132,4 @@ def denoise(
 
 def noise_of(model: Model, rng: jax.Array, index: jax.Array) -> jax.Array:
     """Standard normal noise [B, H, W, C] of (rng, index)."""
-    return per_example(lambda key: jax.random.normal(key, model.shape), rng, index)
+    return normal(rng, index, model.shape)

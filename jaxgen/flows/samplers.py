@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.noise import per_example
+from jaxgen.noise import normal
 
 
 class Sampler(NamedTuple):
@@ -21,13 +21,11 @@ class Sampler(NamedTuple):
       start: (z) -> what the rule remembers from step to step.
       step: (denoise, z, memory, t, s, noise) -> (z at time s, memory), t < s < 1.
       noisy: whether `step` uses its noise [B, H, W, C].
-      calls: of the net in a step.
     """
 
     start: Callable
     step: Callable
     noisy: bool = False
-    calls: int = 1
 
 
 def towards(z: jax.Array, x: jax.Array, t: jax.Array, s: jax.Array) -> jax.Array:
@@ -63,7 +61,7 @@ def heun() -> Sampler:
         second = (denoise(there, s) - there) / (1.0 - s)
         return z + 0.5 * (s - t) * (first + second), memory
 
-    return Sampler(lambda z: (), step, calls=2)
+    return Sampler(lambda z: (), step)
 
 
 def dpm_solver() -> Sampler:
@@ -212,8 +210,7 @@ def run(
         t, s, number = step
         noise = z
         if sampler.noisy:
-            draw = lambda key: jax.random.normal(key, z.shape[1:])
-            noise = per_example(draw, jax.random.fold_in(rng, number), index)
+            noise = normal(jax.random.fold_in(rng, number), index, z.shape[1:])
         z, memory = sampler.step(denoise, z, memory, t, s, noise)
         return (keep(z, s), memory), None
 

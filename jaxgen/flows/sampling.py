@@ -108,7 +108,7 @@ def interpolate(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.
     count = len(batch["index"])
     ends = [noise_of(model, rng, batch[key]).reshape(count, -1) for key in ("index", "end")]
     path = slerp(*ends)
-    rows = jax.tree.map(lambda leaf: jnp.tile(leaf, len(path)), dict(batch))
+    rows = jax.tree.map(lambda leaf: jnp.tile(leaf, len(path)), batch)
     images = from_noise(model, params, path.reshape(-1, *model.shape), rows, rng)
     return images.reshape(len(path), count, *model.shape).swapaxes(0, 1)
 

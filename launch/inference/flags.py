@@ -13,6 +13,7 @@ MOST_SEEDS = 10_000_000  # of one command; they lie in memory
 # Endings by which a name is that of a file, not of a folder.
 FILE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".json", ".npy", ".npz", ".pdf", ".png")
 FILE_ENDINGS += (".tif", ".tiff", ".webp", ".zip")
+SAMPLING = ("sampler", "grid", "guidance", "interval")  # arguments of a task that scores depend on
 SAMPLERS = ("ddim", "dpm_solver", "euler", "heun", "sde")  # of jaxgen.flows
 
 

@@ -13,6 +13,7 @@ from jaxseg import task as segmentation
 from launch import evaluate, train
 from launch.config import schema
 from launch.config.errors import UserError
+from tests.launch.exported import families
 from tests.launch.scoring import stand_ins
 
 STAND_INS = "tests.launch.scoring.stand_ins"
@@ -252,3 +253,16 @@ def test_classes_are_asked_for_by_turns():
     assert evaluate._class_agreement(samples, 3, 3) == {"class_agreement": 0.8}
     assert evaluate._class_agreement(samples, 10, 3) == {}
     assert evaluate._class_agreement(samples, 0, 0) == {}
+
+
+def test_the_card_says_how_images_were_sampled():
+    restored = families.restored_of("flow", **{"task.guidance": 3.0})
+    options = SimpleNamespace(samples=8, completions=False)
+    card = evaluate._card(restored, options, 8, None)
+    assert (card["guidance"], card["grid"]["steps"]) == (3.0, 3)
+    assert card["sampler"] == {"name": "jaxgen.flows:heun"}
+    options.samples = None
+    assert "sampler" not in evaluate._card(restored, options, 8, None)
+    gan = families.restored_of("gan")
+    options.samples = 8
+    assert "sampler" not in evaluate._card(gan, options, 8, None)
