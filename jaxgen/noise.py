@@ -24,20 +24,6 @@ def per_example(draw: Callable, rng: jax.Array, index: jax.Array) -> jax.Array:
     return jax.vmap(lambda i: draw(jax.random.fold_in(rng, i)))(index)
 
 
-def normal(rng: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Draws standard normal noise per example.
-
-    Args:
-      rng: the key of this step and purpose.
-      index: int32 [B], which example each row is.
-      shape: of one example's noise.
-
-    Returns:
-      float32 [B, *shape].
-    """
-    return per_example(lambda key: jax.random.normal(key, shape), rng, index)
-
-
 def coin_flips(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Uniform float32 numbers in [0, 1) with 16 random bits each.
 

@@ -109,7 +109,7 @@ def vae(
         complete=with_ema(reconstruct),
         given="image",
         interpolate=with_ema(interpolate),
-        evidence=with_ema(evidence),
+        evidence=with_ema(lambda *args: -negative_log_likelihood(*args, NLL_CHUNK)),
     )
 
 
@@ -279,21 +279,6 @@ def negative_log_likelihood(
 
     key = jax.random.fold_in(rng, 2)
     return bounds.estimated_nll(log_weights, key, rows=len(x), samples=samples, chunk=NLL_CHUNK)
-
-
-def evidence(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
-    """log p(image | label) by one chunk of importance samples; more come from more keys.
-
-    Args:
-      model: the model.
-      params: {"encoder": ..., "decoder": ...}.
-      batch: see `jaxgen.task.Task`.
-      rng: key.
-
-    Returns:
-      [B], in nats.
-    """
-    return -negative_log_likelihood(model, params, batch, rng, NLL_CHUNK)
 
 
 def sample(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:

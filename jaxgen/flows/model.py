@@ -9,11 +9,10 @@ import numpy as np
 from jaxgen.batches import one_hot_classes
 from jaxgen.flows.ode import Density
 from jaxgen.flows.parametrisations import Parametrisation
-from jaxgen.flows.paths import Times
+from jaxgen.flows.paths import Times, normal
 from jaxgen.flows.samplers import Sampler
 from jaxgen.flows.weights import Weight
 from jaxgen.likelihoods.images import bernoulli
-from jaxgen.noise import normal
 
 
 class Model(NamedTuple):

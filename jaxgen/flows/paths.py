@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
 
+from jaxgen.noise import per_example
+
 # Uniform numbers stay this far from 0 and 1, whose times would be infinitely far out.
 MARGIN = 1e-6
 ROUNDING = 1e-2  # of the log SNR of a time near 0 or 1
@@ -96,6 +98,20 @@ def noisy(x: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
     """
     t = like(t, x)
     return t * x + (1.0 - t) * noise
+
+
+def normal(rng: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draws standard normal noise per example.
+
+    Args:
+      rng: the key of this step and purpose.
+      index: int32 [B], which example each row is.
+      shape: of one example's noise.
+
+    Returns:
+      float32 [B, *shape].
+    """
+    return per_example(lambda key: jax.random.normal(key, shape), rng, index)
 
 
 def like(t: jax.Array, x: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.noise import normal
+from jaxgen.flows.paths import normal
 
 
 class Sampler(NamedTuple):

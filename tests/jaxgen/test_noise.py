@@ -57,12 +57,3 @@ def test_interpolation_from_zero_is_finite():
     np.testing.assert_allclose(path[-1], last, rtol=1e-5)
     # Zero has no direction: the angle is that of independent draws, 90 degrees.
     np.testing.assert_allclose(path[1], np.sin(np.pi / 4) * last, rtol=1e-5)
-
-
-def test_normal_noise_belongs_to_its_example():
-    index = np.array([4, 9, 4], np.int32)
-    found = noise.normal(jax.random.key(0), index, (50, 40))
-    np.testing.assert_array_equal(found[0], found[2])
-    alone = jax.random.normal(jax.random.fold_in(jax.random.key(0), 9), (50, 40))
-    np.testing.assert_array_equal(found[1], alone)
-    assert stats.kstest(np.ravel(found[:2]), "norm").pvalue > 1e-3

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -55,3 +56,12 @@ def test_van_der_corput_is_scipys():
 def test_an_empty_density_is_refused(make):
     with pytest.raises(ValueError, match="must be"):
         make()
+
+
+def test_normal_noise_belongs_to_its_example():
+    index = np.array([4, 9, 4], np.int32)
+    found = paths.normal(jax.random.key(0), index, (50, 40))
+    np.testing.assert_array_equal(found[0], found[2])
+    alone = jax.random.normal(jax.random.fold_in(jax.random.key(0), 9), (50, 40))
+    np.testing.assert_array_equal(found[1], alone)
+    assert stats.kstest(np.ravel(found[:2]), "norm").pvalue > 1e-3
