@@ -66,6 +66,7 @@ def _predict_files(workdirs, options, overrides, group):
         maps=bool(options.probabilities),
     )
     segmenter = Segmenter(restored, options.batch_size, options.depth is not None, settings)
+    items = _with_masks(segmenter, items, options)
     for line in segmenter.reading.lines if segmenter.reading else ():
         logger.info(f"trained on {line}")
     prior = segmenter.prior(options.prior, items)
@@ -78,12 +79,22 @@ def _predict_files(workdirs, options, overrides, group):
 
 
 def _items(options):
-    """The files of each image."""
+    """The files of each image, without its mask."""
     named = input_files.find_named(options.images, partial(results.is_result, options.out))
-    masks = input_files.partners(named, options.masks)
     depths = input_files.partners(named, options.depth)
-    found = zip(named, masks, depths, strict=True)
-    items = [Files(image.path, mask, depth, image.name) for image, mask, depth in found]
+    items = [
+        Files(image.path, None, depth, image.name)
+        for image, depth in zip(named, depths, strict=True)
+    ]
+    results.check_apart(options.out, items)
+    return items
+
+
+def _with_masks(segmenter, items, options):
+    """The same files with their masks, which the decision finds as its classes need it."""
+    named = [input_files.Named(item.image, item.title) for item in items]
+    masks = segmenter.decision.masks(named, options.masks)
+    items = [item._replace(mask=mask) for item, mask in zip(items, masks, strict=True)]
     results.check_apart(options.out, items)
     return items
 

@@ -153,7 +153,33 @@ def kernel_gradient(x, slope, window: Window, taps: tuple[int, int]):
 
 
 def depthwise_gradient(x, slope, window: Window, taps: tuple[int, int]):
-    """The gradient by the kernel of a depthwise convolution.
+    """The gradient by the kernel of a depthwise convolution, by oneDNN.
+
+    The gradient of one image is a depthwise convolution of it, whose kernel is the slope: a
+    third of the time of `depthwise_gradient_by_xla` in the layers of an EfficientNet.
+
+    Args:
+      x: [B, H, W, C].
+      slope: [B, H', W', C], the gradient by the convolution's outputs.
+      window: of the gradient, as for `kernel_gradient`, without spread.
+      taps: size of the kernel.
+
+    Returns:
+      [KH, KW, C].
+    """
+    x, padding = _cut(x, window.padding)
+    channels = x.shape[3]
+
+    def add(total, pair):
+        image, kernel = pair[0][None], pair[1][:, :, None]
+        settings = window.strides, padding, window.dilation, channels
+        return total + onednn.convolution(image, kernel, *settings)[0], None
+
+    return lax.scan(add, jnp.zeros((*taps, channels), x.dtype), (x, slope))[0]
+
+
+def depthwise_gradient_by_xla(x, slope, window: Window, taps: tuple[int, int]):
+    """The gradient by the kernel of a depthwise convolution, by XLA.
 
     One image after the other: its copies, one for each element of the kernel, stay in the
     caches of the processor.

@@ -13,10 +13,11 @@ def keep_freed_memory() -> bool:
 
     XLA allocates the temporary arrays of a step anew for each step. glibc takes blocks of that
     size from the system and returns them, and the system clears every page again: a tenth to
-    a sixth of a U-Net's step on two cores. Kept memory counts as the process's own, and as one
-    step may begin before the last one's block is free, there are up to four blocks: 2.0 to 3.6
-    GiB in place of 1.2 for a step with temporaries of 0.8 (`stop_keeping` is for machines that
-    have no such room). Call before threads start.
+    a sixth of a U-Net's step on two cores. Kept memory counts as the process's own: two blocks,
+    as one dispatch waits behind the other, or more where small arrays lie in the way (2.0 to 2.8
+    GiB in place of 1.4 for a U-Net whose block is 0.65). `stop_keeping` is for machines that
+    have no such room, and for dispatches of several steps, which clear pages so seldom that
+    nothing is gained. Call before threads start.
 
     On more than four cores nothing is done: threads that allocate would wait for each other.
 

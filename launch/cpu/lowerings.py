@@ -221,9 +221,12 @@ def _gradient(window, taps):
 def _depthwise_gradient(window, taps):
     """The gradient by a depthwise kernel, which JAX writes as `_gradient`, in groups of batch."""
 
+    by_onednn, by_xla = convolutions.depthwise_gradient, convolutions.depthwise_gradient_by_xla
+
     def run(x, slope):
         x, slope = x.transpose(3, 1, 2, 0), slope.transpose(2, 0, 1, 3)
-        return convolutions.depthwise_gradient(x, slope, window, taps)[None]
+        gradient = by_onednn if onednn.available() else by_xla
+        return gradient(x, slope, window, taps)[None]
 
     return run
 

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from launch.config import by_name, effects, schema
 from launch.config.errors import UserError
+from launch.cpu import heap
 from launch.data import batches, sources
 from launch.engine import compiled_steps, memory, optimizer, sharding, validate
 
@@ -116,6 +117,8 @@ def build(
         tabled=tabled,
     )
     compiled = _with_memory_checks(compiled, values, task.accumulates)
+    if training and config.train.steps_per_dispatch > 1:
+        heap.stop_keeping()  # once in so many steps, clearing pages costs nothing
     return Experiment(task, compiled, mesh, data.example)
 
 

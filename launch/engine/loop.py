@@ -7,8 +7,9 @@ import jax
 
 from launch import distributed
 from launch.config.errors import Diverged, Interrupted
+from launch.cpu import heap
 from launch.engine.experiments import Experiment
-from launch.engine.pending import PendingSteps, Speed, Window
+from launch.engine.pending import PendingSteps, Speed, Window, ahead
 from launch.engine.preemption import interruptions
 from launch.reporting.metrics_writer import MetricsWriter
 
@@ -57,7 +58,7 @@ def run_loop(
       Interrupted: SIGTERM, SIGHUP or Ctrl-C; the step reached was saved.
     """
     compiled, stride = experiment.compiled, schedule.steps_per_dispatch
-    pending = PendingSteps(at_fixed_steps=group.processes > 1)
+    pending = PendingSteps(ahead(stride), at_fixed_steps=group.processes > 1)
 
     def report(windows: Iterable[Window]) -> None:
         for window in windows:
@@ -76,16 +77,17 @@ def run_loop(
                 jax.block_until_ready(outputs.sums)
                 speed.start(step, began)
             pending.add(step, outputs)
-            report(pending.completed())
 
             last, signal = step == schedule.steps, interrupted(turn)
             values = replacement = None
             if step % schedule.log == 0:
                 report(pending.close_window())
+            report(pending.completed())
             if step % schedule.evaluate == 0 or last:
                 report(pending.drain())
                 with speed.pause():
                     values, replacement = evaluate(compiled.unreplicate(state), step)
+                    heap.give_back()  # small blocks now lie where the steps' large ones were
                 state = state if replacement is None else compiled.load(replacement)
             if step % schedule.save == 0 or last or signal or replacement is not None:
                 report(pending.drain())  # raises if a step so far was not finite

@@ -1,5 +1,6 @@
 """The memory that a compiled step needs, compared with what there is before it first runs."""
 
+import contextlib
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ import jax
 from launch.config.errors import UserError, describe_out_of_memory
 from launch.cpu import heap
 
-# The blocks of temporaries that a process holds, at most, where freed memory is kept (measured).
-KEPT_BLOCKS = 4
+# The blocks of temporaries that a process holds, at most, where freed memory is kept: two of
+# training, and one of an evaluation beside them.
+KEPT_BLOCKS = 3
 
 
 class CheckedStep:
@@ -67,11 +69,10 @@ def check(compiled: Any, advice: Callable[[], str], name: str) -> None:
     needed = _beside_arguments(analysis)
     if devices[0].platform == "cpu":  # all devices share the memory of the machine
         heap.give_back()
-        needed, free = needed * _local_devices(compiled, len(devices)), free_memory()
-        if KEPT_BLOCKS * needed > min(free.values(), default=0):
-            heap.stop_keeping()
-    else:
-        free = {f"on {device}": _free_on(device) for device in devices}
+        needed = needed * _local_devices(compiled, len(devices))
+    free = free_memory()
+    if devices[0].platform == "cpu" and KEPT_BLOCKS * needed > min(free.values(), default=0):
+        heap.stop_keeping()
     place = min(free, key=free.get, default="")
     if place and needed > free[place]:
         raise UserError(
@@ -90,13 +91,56 @@ def peak(compiled: Any) -> int:
     return analysis.argument_size_in_bytes + _beside_arguments(analysis)
 
 
+def least(compiled: Any, dispatches: int) -> int:
+    """The bytes that a training takes at least, before its compiled step first runs.
+
+    Args:
+      compiled: a compiled program; its arguments are in memory already.
+      dispatches: how many of it are under way at a time on CPUs, where each has temporaries.
+
+    Returns:
+      On CPUs the bytes of this process, elsewhere those on one device.
+    """
+    if jax.default_backend() != "cpu":
+        return peak(compiled)
+    heap.give_back()  # what the compiler held
+    beside = _beside_arguments(compiled.memory_analysis())
+    return _of_process("VmRSS") + dispatches * beside
+
+
+def process_peak() -> int:
+    """The most bytes that this process held since `forget_peak`; 0 where the system is silent."""
+    return _of_process("VmHWM")
+
+
+def forget_peak() -> None:
+    """Lets `process_peak` count from now on."""
+    with contextlib.suppress(OSError):  # another system than Linux
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _of_process(name):
+    return 1024 * _numbers(Path("/proc/self/status")).get(name, 0)
+
+
 def _beside_arguments(analysis):
     """Bytes of temporaries, and of outputs that do not take the memory of donated arguments."""
     outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return analysis.temp_size_in_bytes + outputs
 
 
-def free_memory(root: Path = Path("/")) -> dict[str, int]:
+def free_memory() -> dict[str, float]:
+    """The bytes that programs can still take: {the limit in words: bytes}.
+
+    Empty where the system does not say, and infinite where a device does not.
+    """
+    devices = jax.local_devices()
+    if devices[0].platform == "cpu":
+        return free_on_host()
+    return {f"on {device}": _free_on(device) for device in devices}
+
+
+def free_on_host(root: Path = Path("/")) -> dict[str, int]:
     """The bytes that this process can still take, by each limit that holds for it.
 
     Args:

@@ -20,9 +20,20 @@ from launch.engine.compiled_steps import StepOutputs, total
 
 logger = logging.getLogger("segen")
 
-# Dispatches that may be under way: enough to keep the device busy, few enough to
-# bound the memory that waiting batches take.
+# Dispatches that may wait behind the one that computes: enough to keep the device busy, few
+# enough to bound the memory that waiting batches take.
 AHEAD = 8
+
+
+def ahead(steps_per_dispatch: int) -> int:
+    """How many dispatches may wait behind the one that computes.
+
+    On CPUs each holds a block of temporaries, and where a dispatch is several steps, nothing is
+    gained by the next one's waiting.
+    """
+    if jax.default_backend() != "cpu":
+        return AHEAD
+    return 0 if steps_per_dispatch > 1 else 1
 
 
 class Window(NamedTuple):
@@ -51,23 +62,24 @@ class PendingSteps:
     """Outputs of dispatched steps, in windows.
 
     Args:
+      ahead: how many dispatches may wait behind the one that computes.
       at_fixed_steps: whether windows are read when the next one closes, and not as soon as
         they are ready. Several processes must find a loss that is not finite at the same
         step, and outputs may be ready in one process earlier than in another.
     """
 
-    def __init__(self, at_fixed_steps: bool = False):
+    def __init__(self, ahead: int = AHEAD, at_fixed_steps: bool = False):
         self._at_fixed_steps = at_fixed_steps
         self._open: list[tuple[int, StepOutputs]] = []
         self._closed: deque[list[tuple[int, StepOutputs]]] = deque()
-        self._flying: deque[Any] = deque()
+        self._flying: deque[Any] = deque(maxlen=ahead + 1)
 
     def add(self, step: int, outputs: StepOutputs) -> None:
         """Takes the outputs of a dispatch that ends at `step`; waits if too many are under way."""
         self._open.append((step, outputs))
         self._flying.append(outputs.sums)
-        if len(self._flying) > AHEAD:
-            jax.block_until_ready(self._flying.popleft())
+        if len(self._flying) == self._flying.maxlen:
+            jax.block_until_ready(self._flying[0])
 
     def idle(self) -> bool:
         """Whether something was dispatched, and all of it is done."""

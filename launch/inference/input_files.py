@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,11 +146,79 @@ def partners(images: list[Named], folder: Path | None) -> list[Path | None]:
     return list(chosen)
 
 
+def class_partners(
+    images: list[Named], folder: Path | None, names: tuple[str, ...]
+) -> list[tuple[Path | None, ...] | Path | None]:
+    """Finds the masks of each image where every class has a mask of its own.
+
+    A mask is named after its image, and lies in a folder named after its class, or ends in the
+    class's name: `disc/a.png`, `a_disc.png` or, as results are named, `a.disc.png`. A class
+    without a mask is nowhere in that image. Where no file is named after a class, an image has
+    one mask with ids.
+
+    Args:
+      images: the images.
+      folder: of the masks; None where there is none.
+      names: of the classes.
+
+    Returns:
+      For each image a file or None for each class; or a file of ids; None where there is no
+      folder.
+
+    Raises:
+      UserError: an image has no mask, or two for a class.
+    """
+    if folder is None or not folder.is_dir():
+        return partners(images, folder)
+    tables, found = {}, []
+    for path, name in images:
+        inner = Path(name).parent
+        if inner not in tables:
+            tables[inner] = _by_class(folder, inner, names)
+        found.append(tuple(table.get(path.stem.casefold(), ()) for table in tables[inner]))
+    if not any(map(any, found)):
+        return partners(images, folder)
+    for (path, _), files in zip(images, found, strict=True):
+        if not any(files):
+            raise UserError(f"{path}: {folder} has no mask of the stem {path.stem!r} of any class")
+        for name, several in zip(names, files, strict=True):
+            if len(several) > 1:
+                raise UserError(f"{path}: {several[0]} and {several[1]} are both masks of {name!r}")
+    return [tuple(next(iter(files), None) for files in masks) for masks in found]
+
+
+def _by_class(folder, inner, names):
+    """For each class {stem of an image: its masks}, of the images in the folders `inner`."""
+    place, tables = folder / inner, []
+    folders = {path.name.casefold(): path for path in folder.iterdir() if path.is_dir()}
+    beside = sorted(filter(Path.is_file, (place if place.is_dir() else folder).iterdir()))
+    for name in names:
+        forms = {name.casefold(), re.sub(r"[^\w-]", "_", name).casefold()}
+        table = defaultdict(list)
+        for form in sorted(forms & set(folders)):
+            own = folders[form] / inner if (folders[form] / inner).is_dir() else folders[form]
+            for file in sorted(filter(_is_mask, own.iterdir())):
+                stem = file.stem.casefold()
+                for key in {stem, endings.without(stem)}:
+                    table[key].append(file)
+        for file in filter(_is_mask, beside):
+            stem = file.stem.casefold()
+            tail = max((f for f in forms if stem.endswith(f)), key=len, default="")
+            if tail and stem.removesuffix(tail)[-1:] in tuple(endings.SEPARATORS):
+                table[stem.removesuffix(tail)[:-1]].append(file)
+        tables.append(table)
+    return tables
+
+
+def _is_mask(path):
+    return _is_taken(path, (*image_formats.SUFFIXES, ".npy"))
+
+
 def _by_stem(folder):
     """{stem: files} of a folder, and the same without endings such as `_mask`."""
     exact, shortened = defaultdict(list), defaultdict(list)
     for file in sorted(folder.iterdir()):
-        if _is_taken(file, (*image_formats.SUFFIXES, ".npy")):
+        if _is_mask(file):
             exact[file.stem.casefold()].append(file)
             shortened[endings.without(file.stem.casefold())].append(file)
     return exact, shortened

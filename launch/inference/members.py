@@ -27,13 +27,13 @@ class Files(NamedTuple):
 
     Attributes:
       image: the image.
-      mask: its true mask, or None.
+      mask: its true mask, or None; of classes that overlap perhaps a file or None for each class.
       depth: its depth map, or None.
       name: of its results, with folders; "" for the stem of the image.
     """
 
     image: Path
-    mask: Path | None
+    mask: Path | tuple[Path | None, ...] | None
     depth: Path | None
     name: str = ""
 
@@ -41,6 +41,12 @@ class Files(NamedTuple):
     def title(self) -> str:
         """The name of the results."""
         return self.name or self.image.stem
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file."""
+        masks = self.mask if isinstance(self.mask, tuple) else (self.mask,)
+        return tuple(filter(None, (self.image, *masks, self.depth)))
 
 
 class Member:

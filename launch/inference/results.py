@@ -86,8 +86,8 @@ def check_apart(out: Path, items: list[Files]) -> None:
       UserError: names such a file.
     """
     for item in items:
-        for path in (item.image, item.mask, item.depth):
-            if path is not None and _lies_in(out, path):
+        for path in item.paths:
+            if _lies_in(out, path):
                 raise UserError(
                     f"--out={out}: its results might replace {path}; give another folder"
                 )

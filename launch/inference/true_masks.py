@@ -1,6 +1,7 @@
 """Reads the true masks that predictions are compared with, as those of training were read."""
 
 import contextlib
+from pathlib import Path
 
 import numpy as np
 
@@ -29,9 +30,45 @@ def read(segmenter, item: Files, shape: tuple[int, int], binary: bool) -> np.nda
     table = _tables(segmenter, item.mask)[1]
     _check_names(segmenter, item.mask.parent.parent, table)
     ids = _ids(segmenter, item.mask)
-    if ids.shape != shape:
-        raise images.wrong_size(item.mask, ids.shape, item.image, shape)
+    _check_size(item.mask, ids, item.image, shape)
     return classes.check_ids(item.mask, ids, len(segmenter.names), _ignore(segmenter), binary)
+
+
+def read_overlapping(
+    segmenter, item: Files, shape: tuple[int, int], binary: bool
+) -> np.ndarray | None:
+    """Reads the true masks of classes that may overlap.
+
+    Args:
+      segmenter: the trained net.
+      item: the files of the image: a mask for each class, whose pixels other than 0 are of
+        the class; or one mask of ids, 0 for none, and n for the n-th class.
+      shape: (height, width) of the image.
+      binary: whether 255 means class 1 in a mask of ids.
+
+    Returns:
+      uint8 [H, W, K] of 0 and 1, and 255 where ignored; None where there is no mask.
+
+    Raises:
+      ValueError: one cannot be read, or its size or an id does not fit.
+    """
+    if item.mask is None:
+        return None
+    count, how = len(segmenter.names), segmenter.reading
+    if not isinstance(item.mask, tuple):
+        ids = _ids(segmenter, item.mask)
+        _check_size(item.mask, ids, item.image, shape)
+        ids = classes.check_ids(item.mask, ids, count + 1, _ignore(segmenter), binary)[..., None]
+        marks = ids == np.arange(1, count + 1)
+        return np.where(ids == classes.IGNORED, np.uint8(classes.IGNORED), marks).astype(np.uint8)
+    marks = np.zeros((*shape, count), np.uint8)
+    for number, path in enumerate(item.mask):
+        if path is not None:
+            plane, orientation = images.read_stored_mask(path, None, how.values if how else "ids")
+            plane = plane if how and how.stored else images.upright(plane, orientation)
+            _check_size(path, plane, item.image, shape)
+            marks[..., number] = plane != 0
+    return marks
 
 
 def read_numbers(segmenter, item: Files, shape: tuple[int, int]) -> np.ndarray | None:
@@ -53,8 +90,7 @@ def read_numbers(segmenter, item: Files, shape: tuple[int, int]) -> np.ndarray |
     numbers, orientation = images.read_stored_mask(item.mask)
     if not (segmenter.reading and segmenter.reading.stored):
         numbers = images.upright(numbers, orientation)
-    if numbers.shape != shape:
-        raise images.wrong_size(item.mask, numbers.shape, item.image, shape)
+    _check_size(item.mask, numbers, item.image, shape)
     if numbers.min(initial=0) < 0 or numbers.max(initial=0) > 65535:
         raise ValueError(f"{item.mask}: numbers of objects are 0 to 65534, and 65535 for void")
     return numbers.astype(np.int32)
@@ -71,10 +107,10 @@ def is_binary(segmenter, items: list[Files]) -> bool:
     """
     if segmenter.reading and segmenter.reading.binary:
         return True
-    if len(segmenter.names) != 2 or _ignore(segmenter) != 255:
+    if segmenter.decision.ids != 2 or _ignore(segmenter) != 255:
         return False
     values = set()
-    for folder in {item.mask.parent for item in items if item.mask}:
+    for folder in {item.mask.parent for item in items if isinstance(item.mask, Path)}:
         for mask in sorted(folder.iterdir()):
             if mask.suffix.lower() in image_formats.SUFFIXES:
                 with contextlib.suppress(ValueError):  # reported when its image is predicted
@@ -82,6 +118,11 @@ def is_binary(segmenter, items: list[Files]) -> bool:
             if not values <= {0, 255}:
                 return False
     return 255 in values
+
+
+def _check_size(path, mask, image, shape):
+    if mask.shape != shape:
+        raise images.wrong_size(path, mask.shape, image, shape)
 
 
 def _tables(segmenter, mask):

@@ -40,7 +40,7 @@ def plan(config: ConfigDict, minutes: float = 0.0, memory_mib: int = 0) -> dict[
     Args:
       config: a complete config; keys with 0 or None wait for a value.
       minutes: for the whole training; 0 for 10 on CPUs and 30 on GPUs and TPUs.
-      memory_mib: of one device; 0 for four fifths of what is free.
+      memory_mib: of one device, on CPUs of the process; 0 for four fifths of what is free.
 
     Returns:
       {dotted key: value}.

@@ -4,6 +4,8 @@ import logging
 import math
 from typing import Any
 
+import jax
+
 from launch.config import schema
 from launch.config.errors import UserError
 from launch.data import batches
@@ -31,7 +33,7 @@ def plan_steps(draft: Draft, minutes: float, memory_mib: int) -> dict[str, Any]:
     Args:
       draft: with all that a step depends on.
       minutes: for the whole training.
-      memory_mib: of one device; 0 for four fifths of what is free.
+      memory_mib: of one device, on CPUs of the process; 0 for four fifths of what is free.
 
     Returns:
       All values of the draft.
@@ -101,8 +103,9 @@ def _timed(draft, memory_mib):
     while (measured := timing.measure(_ready(draft, data), data, limit)).memory > limit:
         _halve_batch(draft, measured.memory, limit)
         spent += measured.drawing + measured.compiling
-    whole = f", the process {measured.process / 2**20:,.0f} MiB" if measured.process else ""
-    logger.info(f"plan: memory         {measured.memory / 2**20:,.0f} MiB a step{whole}")
+    what = "the process" if jax.default_backend() == "cpu" else "a step"
+    allowed = "" if math.isinf(limit) else f", {limit / 2**20:,.0f} MiB are allowed"
+    logger.info(f"plan: memory         {measured.memory / 2**20:,.0f} MiB  ({what}{allowed})")
     return measured, spent
 
 
@@ -117,7 +120,7 @@ def _ready(draft, data):
 def _halve_batch(draft, needed, limit):
     """Halves the batch that the plan has chosen; refuses where it cannot."""
     size, needed, limit = draft.config.data.batch_size, needed / 2**20, limit / 2**20
-    reason = f"a step with {size} at a time needs {needed:,.0f} MiB, {limit:,.0f} are allowed"
+    reason = f"with {size} at a time training takes {needed:,.0f} MiB, {limit:,.0f} are allowed"
     if "data.batch_size" not in draft.values:
         raise UserError(f"config.data.batch_size={size}: {reason}")
     if size == 1:

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +14,10 @@ from ml_collections import ConfigDict
 
 from launch import storage
 from launch.config import run_config, schema
+from launch.cpu import heap
 from launch.data import batches
 from launch.engine import experiments, memory
+from launch.engine.pending import PendingSteps, ahead
 from launch.storage import atomic
 
 # Seconds for which steps run: a first few are slower than the rest.
@@ -30,15 +31,14 @@ class Timing(NamedTuple):
       step: seconds of a training step.
       drawing: seconds to compile and draw the first state; less when the compilation cache has it.
       compiling: seconds to compile a step.
-      memory: bytes of a training step on one device, by XLA's count: state, batch, temporaries.
-      process: bytes of the whole process at most, so far; 0 where the system does not tell.
+      memory: bytes that training takes: on CPUs the whole process at most, elsewhere a step on
+        one device by XLA's count (state, batch, temporaries).
     """
 
     step: float
     drawing: float
     compiling: float
     memory: int
-    process: int
 
 
 def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> Timing:
@@ -47,10 +47,10 @@ def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> 
     Args:
       config: a complete config; its number of steps does not matter.
       data: the training split.
-      limit: bytes of memory; a step that needs more is not run.
+      limit: bytes of memory; a step that surely needs more is not run.
 
     Returns:
-      The timing; where a step needs more than `limit`, the time of a step is 0.
+      The timing; where a step was not run, its time is 0.
 
     Raises:
       UserError: the config cannot work, or memory does not hold a step.
@@ -58,6 +58,8 @@ def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> 
     path = storage.cache_dir() / "timings" / f"{_key(config.to_dict(), data)}.json"
     if (kept := _kept(path)) is not None:
         return kept
+    heap.give_back()  # what an earlier, larger batch held
+    memory.forget_peak()
     began, several = time.perf_counter(), jax.process_count()
     if several > 1:  # this process alone measures, with its share of a batch
         values = {"data.batch_size": max(1, config.data.batch_size // several)}
@@ -69,30 +71,24 @@ def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> 
     feed = batches.feed(data, config.data, config.seed, 0, stride)
     batch = compiled.put_feed(next(feed))
     began = time.perf_counter()
-    needed = memory.peak(compiled.lower_train(state, batch, 0).compile())
+    program = compiled.lower_train(state, batch, 0).compile()
+    needed = memory.least(program, 1 + ahead(stride))
     if needed > limit:
-        compiling = time.perf_counter() - began
-        return Timing(0.0, drawing, compiling, needed, _process_peak())
+        return Timing(0.0, drawing, time.perf_counter() - began, needed)
     state, _ = jax.block_until_ready(compiled.train(state, batch, 0))
     compiling = time.perf_counter() - began
-    steps, began = 0, time.perf_counter()
-    while time.perf_counter() - began < SECONDS:
+    steps, began, pending = 0, time.perf_counter(), PendingSteps(ahead(stride))
+    while time.perf_counter() - began < SECONDS or steps < 2 * stride:  # as many at once as later
         batch = compiled.put_feed(next(feed))
         state, outputs = compiled.train(state, batch, steps)
-        jax.block_until_ready(outputs.sums)
         steps += stride
+        pending.add(steps, outputs)
+    jax.block_until_ready(state)
     step = (time.perf_counter() - began) / steps
-    timing = Timing(step, drawing, compiling, needed, _process_peak())
+    peak = memory.process_peak() if jax.default_backend() == "cpu" else 0
+    timing = Timing(step, drawing, compiling, max(needed, peak))
     _keep(path, timing)
     return timing
-
-
-def _process_peak():
-    if sys.platform != "linux":
-        return 0
-    import resource  # not on Windows
-
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def machine() -> str:

@@ -1,6 +1,7 @@
 """One class a pixel: the most probable one, or by a threshold the second of two."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from jaxseg.bayes.prior_shift import shift_prior
 from jaxseg.metrics import pixel_scores
 from launch.config.errors import UserError
 from launch.data.classes import IGNORED, MOST
-from launch.inference import true_masks
+from launch.inference import input_files, true_masks
 from launch.inference.decisions.prediction import Prediction, Settings, cleaning, functions
 from launch.inference.results import Place
 from launch.reporting import label_files
@@ -27,6 +28,7 @@ class Exclusive:
 
     Attributes:
       names: of the classes.
+      ids: how many a mask can hold.
       planes: names of the maps of probabilities.
       folders: of the results.
 
@@ -48,6 +50,7 @@ class Exclusive:
                 f"{len(names) - 1}"
             )
         self.names = self.planes = names
+        self.ids = len(names)
         self.folders = ("masks", "overlays", *("entropy", "information") * uncertain)
         self._settings, self._uncertain = settings, uncertain
         refine = [*predict.refine, *[CRF] * settings.crf]
@@ -106,6 +109,10 @@ class Exclusive:
             "shares": dict(zip(self.names, shares.round(6).tolist(), strict=True)),
             "mean_entropy": round(prediction.entropy, 6),
         }
+
+    def masks(self, images: list, folder: Path | None) -> list[Path | None]:
+        """Finds the mask of each image; see `input_files.partners`."""
+        return input_files.partners(images, folder)
 
     def truth(self, segmenter, item, shape: tuple[int, int], binary: bool) -> np.ndarray | None:
         """Reads the true mask: ids [H, W], 255 where ignored; None where there is none."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from jaxseg.inference import instances
 from jaxseg.metrics import instance_scores
 from launch.config.errors import UserError
-from launch.inference import true_masks
+from launch.inference import input_files, true_masks
 from launch.inference.decisions.prediction import Prediction, Settings
 from launch.inference.results import Place
 from launch.reporting import label_files
@@ -31,6 +32,7 @@ class Objects:
 
     Attributes:
       names: ("background", "object").
+      ids: 0; masks hold numbers of objects.
       planes: names of the maps of probabilities.
       folders: of the results.
 
@@ -39,6 +41,7 @@ class Objects:
     """
 
     names = ("background", "object")
+    ids = 0
     planes = PLANES
     folders = ("masks", "overlays")
 
@@ -93,6 +96,10 @@ class Objects:
             "median_size": float(np.median(sizes)) if len(sizes) else 0.0,
             "foreground": round(float(sizes.sum()) / prediction.labels.size, 6),
         }
+
+    def masks(self, images: list, folder: Path | None) -> list[Path | None]:
+        """Finds the mask of each image; see `input_files.partners`."""
+        return input_files.partners(images, folder)
 
     def truth(self, segmenter, item, shape: tuple[int, int], binary: bool) -> np.ndarray | None:
         """Reads the numbers of the true objects: int32 [H, W]; None where there are none."""

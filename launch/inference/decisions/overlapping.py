@@ -1,10 +1,14 @@
 """Classes that may overlap: each is decided on by a threshold of its own."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
+from jaxseg.metrics import multilabel_scores
 from launch.config.errors import UserError
+from launch.data.classes import IGNORED
+from launch.inference import input_files, true_masks
 from launch.inference.decisions.prediction import Prediction, Settings, cleaning, functions
 from launch.inference.results import Place
 from launch.reporting import label_files
@@ -21,6 +25,7 @@ class Overlapping:
 
     Attributes:
       names: of the classes.
+      ids: how many a mask of ids can hold: 0 for no class, then the classes.
       planes: names of the maps of probabilities.
       folders: of the results.
 
@@ -39,6 +44,7 @@ class Overlapping:
         if settings.fill_holes and max(settings.fill_holes) > 1:
             raise UserError("--fill_holes: each class has a mask of 0 and 1 of its own; write 1")
         self.names = self.planes = names
+        self.ids = len(names) + 1
         levels = tuple(thresholds) or (0.5,) * len(names)
         if settings.threshold is not None:
             levels = (settings.threshold,) * len(names)
@@ -81,17 +87,25 @@ class Overlapping:
         shares = labels.sum((0, 1)) / max(int(size), 1)
         return {"shares": dict(zip(self.names, shares.round(6).tolist(), strict=True))}
 
-    def truth(self, segmenter, item, shape: tuple[int, int], binary: bool) -> None:
-        """There is none: `launch.evaluate` scores such classes.
+    def masks(self, images: list, folder: Path | None) -> list:
+        """Finds the masks of each image; see `input_files.class_partners`."""
+        return input_files.class_partners(images, folder, self.names)
 
-        Raises:
-          UserError: a true mask is given.
-        """
-        if item.mask is not None:
-            raise UserError(
-                "--masks: a mask holds one class a pixel, and classes of this run may overlap; "
-                "launch.evaluate scores them on the splits of the data"
-            )
+    def truth(self, segmenter, item, shape: tuple[int, int], binary: bool) -> np.ndarray | None:
+        """Reads the true masks: uint8 [H, W, K], 255 where ignored; None where there are none."""
+        return true_masks.read_overlapping(segmenter, item, shape, binary)
+
+    def sums(self, prediction: Prediction, truth: np.ndarray, place: Place) -> dict:
+        """Counts pixels: {"hit", "extra", "missed"}, integers [K]."""
+        valid, true, guess = truth != IGNORED, truth == 1, prediction.labels
+        if place.empty is not None:
+            valid &= ~place.empty[..., None]
+        parts = {"hit": true & guess, "extra": ~true & guess, "missed": true & ~guess}
+        return {key: np.sum(part & valid, (0, 1)) for key, part in parts.items()}
+
+    def scores(self, sums: dict) -> dict[str, float]:
+        """Turns sums over images into scores."""
+        return multilabel_scores.scores(sums, self.names)
 
     def _of_data(self, labels, place):
         return labels if place.empty is None else labels & ~place.empty[..., None]

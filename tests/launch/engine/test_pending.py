@@ -68,7 +68,7 @@ def test_the_metrics_of_a_window():
 
 def test_windows_come_when_they_are_ready_or_at_fixed_steps():
     for at_fixed_steps in ((), (True,)):
-        steps = pending.PendingSteps(*at_fixed_steps)
+        steps = pending.PendingSteps(8, *at_fixed_steps)
         steps.add(1, outputs([1]))
         assert list(steps.completed()) == []  # the window is open
         assert list(steps.close_window()) == []
@@ -94,13 +94,14 @@ class Output:
         return self
 
 
-def test_at_most_eight_dispatches_are_under_way():
-    steps, given = pending.PendingSteps(), [Output() for _ in range(10)]
+@pytest.mark.parametrize("ahead", [8, 1, 0])
+def test_few_dispatches_wait_behind_the_one_that_computes(ahead):
+    steps, given = pending.PendingSteps(ahead), [Output() for _ in range(10)]
     assert not steps.idle()
     for step, output in enumerate(given, start=1):
         steps.add(step, StepOutputs({"loss": output}, {}))
-    assert [output.ready for output in given] == [True] * 2 + [False] * 8
-    assert not steps.idle()
+    assert [output.ready for output in given] == [True] * (10 - ahead) + [False] * ahead
+    assert steps.idle() == (ahead == 0)
     given[-1].ready = True
     assert steps.idle()
 

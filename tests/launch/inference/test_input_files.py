@@ -122,3 +122,41 @@ def test_each_image_needs_one_partner(tmp_path, files, message):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"no such directory: .*masks"):
         input_files.partners([Named(Path("a.jpg"), "a")], tmp_path / "masks")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["disc/a.png", "open water/a.png", "disc/b.png"], [(0, 1), (2, None)]),
+        (["Disc/a_mask.png", "open_water/a.tif", "disc_/b.png"], [(0, 1), None]),
+        (["a.disc.png", "a.open_water.png", "b.disc.png"], [(0, 1), (2, None)]),
+        (["a_disc.png", "b-open water.png", "a.txt"], [(0, None), (None, 1)]),
+        (["a.png", "b_mask.png"], [0, 1]),
+    ],
+)
+def test_masks_of_classes_that_overlap(tmp_path, files, expected):
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    images = [Named(Path(f"{stem}.jpg"), stem) for stem in "ab"]
+    find = lambda: input_files.class_partners(images, tmp_path, ("disc", "open water"))
+    if None in expected:
+        with pytest.raises(UserError, match="no mask of the stem 'b' of any class"):
+            find()
+        return
+    place = lambda number: None if number is None else tmp_path / files[number]
+    assert find() == [
+        tuple(map(place, one)) if isinstance(one, tuple) else place(one) for one in expected
+    ]
+
+
+def test_masks_of_classes_keep_the_folders_of_their_images(tmp_path):
+    for file in ("disc/mon/a.png", "disc/tue/a.png", "disc/tue/a_mask.png"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    images = [Named(Path("mon/a.jpg"), "mon/a")]
+    found = input_files.class_partners(images, tmp_path, ("disc",))
+    assert found == [(tmp_path / "disc" / "mon" / "a.png",)]
+    images = [Named(Path("tue/a.jpg"), "tue/a")]
+    with pytest.raises(UserError, match=r"a\.png and .*a_mask\.png are both masks of 'disc'"):
+        input_files.class_partners(images, tmp_path, ("disc",))

@@ -6,7 +6,7 @@ from launch.config import loading, planned
 from launch.planning import timing
 
 SEGMENT = str(Path(__file__).parents[3] / "configs" / "segment.py")
-TOOK = timing.Timing(step=0.1, drawing=0.5, compiling=5.0, memory=100 * 2**20, process=300 * 2**20)
+TOOK = timing.Timing(step=0.1, drawing=0.5, compiling=5.0, memory=100 * 2**20)
 
 
 def plan(root, *flags, variant=""):

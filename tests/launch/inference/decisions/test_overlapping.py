@@ -1,13 +1,16 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import jaccard_score
 
 from launch.config import schema
 from launch.config.errors import UserError
 from launch.inference.decisions.overlapping import Overlapping
 from launch.inference.decisions.prediction import Settings
+from launch.inference.input_files import Named
 from launch.inference.members import Files
 from launch.inference.results import Place
 
@@ -93,9 +96,48 @@ def test_settings_for_classes_that_exclude_each_other(settings, message):
         decision_of(settings=settings)
 
 
-def test_true_masks_cannot_say_that_classes_overlap(tmp_path):
-    item = Files(tmp_path / "x.png", None, None)
-    segmenter = SimpleNamespace()
-    assert decision_of().truth(segmenter, item, (2, 2), False) is None
-    with pytest.raises(UserError, match=r"--masks: .* launch.evaluate scores them"):
-        decision_of().truth(segmenter, item._replace(mask=tmp_path / "m.png"), (2, 2), False)
+def segmenter_of(decision, reading=None, ignore=255):
+    config = SimpleNamespace(data=SimpleNamespace(kwargs={"ignore": ignore}, path=""))
+    split = SimpleNamespace(classes=())
+    restored = SimpleNamespace(config=config, data=SimpleNamespace(split=split))
+    return SimpleNamespace(names=NAMES, decision=decision, reading=reading, restored=restored)
+
+
+def test_scores_by_a_mask_for_each_class(tmp_path):
+    decision = decision_of()
+    truth, found = presence_of(seed=1) > 0.6, decided(decision, presence_of())
+    for number, name in enumerate(("disc", "open_water")):
+        (tmp_path / "masks" / name).mkdir(parents=True)
+        mask = Image.fromarray(truth[..., number].astype(np.uint8) * (7 + number))
+        mask.save(tmp_path / "masks" / name / "x.png")
+    image = Named(tmp_path / "x.jpg", "x")
+    (files,) = decision.masks([image], tmp_path / "masks")
+    item, empty = Files(image.path, files, None), np.zeros((30, 20), bool)
+    empty[4:, 3] = True
+    read = decision.truth(segmenter_of(decision), item, (30, 20), False)
+    scores = decision.scores(decision.sums(found, read, Place(tmp_path, "x", empty=empty)))
+    for number, name in enumerate(NAMES):
+        pair = truth[~empty][:, number], found.labels[~empty][:, number]
+        assert scores[f"iou/{name}"] == pytest.approx(jaccard_score(*pair))
+    with pytest.raises(ValueError, match=r"x\.png.* 20 x 30"):
+        decision.truth(segmenter_of(decision), item, (20, 30), False)
+
+
+def test_scores_by_masks_of_ids(tmp_path):
+    decision, ids = decision_of(), np.random.default_rng(2).integers(0, 3, (30, 20))
+    ids[:5] = 9
+    Image.fromarray(ids.astype(np.uint8)).save(tmp_path / "x.png")
+    (file,) = decision.masks([Named(Path("x.jpg"), "x")], tmp_path)
+    item, segmenter = Files(Path("x.jpg"), file, None), segmenter_of(decision, ignore=9)
+    truth = decision.truth(segmenter, item, (30, 20), False)
+    np.testing.assert_array_equal(truth[5:], ids[5:, :, None] == [1, 2])
+    assert np.all(truth[:5] == 255)
+    sums = decision.sums(
+        decided(decision, np.ones((30, 20, 2), np.float32)), truth, Place(tmp_path, "x")
+    )
+    np.testing.assert_array_equal(sums["hit"] + sums["extra"], [500, 500])
+    assert decision.masks([Named(Path("x.jpg"), "x")], None) == [None]
+    assert decision.truth(segmenter, item._replace(mask=None), (30, 20), False) is None
+    Image.fromarray(np.full((30, 20), 3, np.uint8)).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match="id 3, but there are 3 classes"):
+        decision.truth(segmenter, item, (30, 20), False)
