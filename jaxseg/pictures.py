@@ -1,6 +1,7 @@
 """Label maps as images for people."""
 
 import colorsys
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ IGNORED = (128, 128, 128)
 RIGHT, WRONG = (0, 114, 178), (213, 94, 0)
 
 
-def palette(classes: int = 256) -> np.ndarray:
+def palette(classes: int = 256, given: Sequence[tuple[int, int, int]] = ()) -> np.ndarray:
     """Builds a table of colours in which neighbours differ.
 
     Class 0, usually the background, is black; 255, the usual ignore id, is grey. The hues
@@ -19,6 +20,7 @@ def palette(classes: int = 256) -> np.ndarray:
 
     Args:
       classes: number of colours.
+      given: those of the first classes, in place of the rule.
 
     Returns:
       uint8 [classes, 3].
@@ -31,6 +33,7 @@ def palette(classes: int = 256) -> np.ndarray:
         )
     table = np.round(np.array(colours[:classes]) * 255).astype(np.uint8)
     table[255:256] = IGNORED
+    table[: len(given)] = np.reshape(given, (-1, 3))[:classes]
     return table
 
 

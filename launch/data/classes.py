@@ -74,6 +74,21 @@ def read_table(root) -> Table | None:
     return None
 
 
+def colours(table: Table | None, count: int) -> tuple[tuple[int, int, int], ...]:
+    """The colours in which a class list shows its classes.
+
+    Args:
+      table: the list.
+      count: K, the number of classes.
+
+    Returns:
+      (red, green, blue) of each class; () unless the list has one for each.
+    """
+    by_id = {number: colour for colour, number in table.colours.items()} if table else {}
+    found = tuple(by_id[number] for number in range(count) if number in by_id)
+    return found if len(found) == count else ()
+
+
 def check_ids(path, ids: np.ndarray, classes: int, ignore: int, binary: bool = False) -> np.ndarray:
     """Checks that every id of a mask is a class or ignored.
 

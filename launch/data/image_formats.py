@@ -28,6 +28,7 @@ SUFFIXES = (
 # divided by the same factor.
 GREY_FACTOR = {"L;2": 85, "L;4": 17}
 ORIENTATION = 0x0112  # the EXIF tag; values of 5 and more swap height and width
+NODATA = 42113  # the tag of a TIFF by which GDAL says which value means nothing measured
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,6 +52,7 @@ class Loaded(NamedTuple):
       form: Pillow's name of the format.
       grey_factor: the number by which Pillow multiplied greys.
       orientation: of the EXIF tag, 1 to 8; 1 is upright.
+      nodata: the value of a TIFF's pixels where nothing was measured, by GDAL's tag; else None.
     """
 
     image: Image.Image | None
@@ -58,6 +60,7 @@ class Loaded(NamedTuple):
     form: str
     grey_factor: int
     orientation: int
+    nodata: float | None = None
 
 
 def load(path) -> Loaded:
@@ -85,7 +88,8 @@ def load(path) -> Loaded:
                 raw = _raw_mode(image)
                 image.load()
                 factor = GREY_FACTOR.get(raw[:3], 1)
-                return Loaded(image, None, image.format, factor, _orientation(image))
+                nodata = number(getattr(image, "tag_v2", {}).get(NODATA))
+                return Loaded(image, None, image.format, factor, _orientation(image), nodata)
             form, orientation = image.format, _orientation(image)
     except (BadFile, UserError):
         raise
@@ -95,8 +99,18 @@ def load(path) -> Loaded:
         frames, form, orientation = 1, "TIFF", 1  # more channels than Pillow knows, perhaps
     if frames > 1:
         raise BadFile(path, f"holds {frames} images", "Save each as a file of its own.")
-    read = _read_tiff if form == "TIFF" else _read_by_imagecodecs
-    return Loaded(None, read(path), form, 1, orientation)
+    if form != "TIFF":
+        return Loaded(None, _read_by_imagecodecs(path), form, 1, orientation)
+    values, nodata = _read_tiff(path)
+    return Loaded(None, values, form, 1, orientation, nodata)
+
+
+def number(text: str | None) -> float | None:
+    """The number of GDAL's tag of pixels without data; None without one."""
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def read_size(path, stored: bool = False) -> tuple[int, int]:
@@ -233,6 +247,7 @@ def _read_tiff(path):
             if present < parts:  # tifffile fills them with zeros
                 raise unreadable(path, f"{present:,} of {parts:,} parts of the image are there")
             values, axes = pages[0].asarray(), pages[0].axes
+            nodata = number(pages[0].tags.valueof(NODATA))
         if lost:
             raise unreadable(path, lost[0].getMessage())
     except (BadFile, UserError):
@@ -247,7 +262,7 @@ def _read_tiff(path):
         raise BadFile(path, f"holds an array of {axes}", "Save it as an image.")
     if values.dtype.kind not in "biuf":
         raise BadFile(path, f"holds values of {values.dtype}", "Save integers or floats.")
-    return values.astype(np.uint8) if values.dtype.kind == "b" else values
+    return values.astype(np.uint8) if values.dtype.kind == "b" else values, nodata
 
 
 @contextlib.contextmanager

@@ -28,14 +28,17 @@ class Pixels(NamedTuple):
     orientation: int
 
 
-def read_pixels(path, stored: bool = False) -> Pixels:
+def read_pixels(path, stored: bool = False, nodata: bool = False) -> Pixels:
     """Reads the values of an image without changing them.
 
-    Palettes are looked up, and printing colours (CMYK) become red, green and blue.
+    Palettes are looked up, and printing colours (CMYK) become red, green and blue. Pixels of
+    which the file says that nothing was measured there get the least value of their channel,
+    unless values have 8 bits: -9999 or NaN would decide on how all others are scaled.
 
     Args:
       path: the file.
       stored: whether to leave out the turn that the EXIF orientation asks for.
+      nodata: whether such pixels keep their value.
 
     Returns:
       The values, which may be read-only.
@@ -43,11 +46,16 @@ def read_pixels(path, stored: bool = False) -> Pixels:
     Raises:
       BadFile: the file cannot be read, holds several images, or values that are not finite.
     """
-    return pixels_of(path, load(path), stored)
+    return pixels_of(path, load(path), stored, nodata)
 
 
-def pixels_of(path, loaded: Loaded, stored: bool = False) -> Pixels:
+def pixels_of(path, loaded: Loaded, stored: bool = False, nodata: bool = False) -> Pixels:
     """The values of a file that `load` decoded, as `read_pixels` gives them.
+
+    Args:
+      path: the file, for messages.
+      loaded: what `load` gave.
+      stored, nodata: as of `read_pixels`.
 
     Raises:
       BadFile: values that are not finite.
@@ -63,6 +71,15 @@ def pixels_of(path, loaded: Loaded, stored: bool = False) -> Pixels:
     else:
         alpha = values.ndim == 3 and values.shape[-1] in (2, 4)
     values = values.reshape(*values.shape[:2], -1)
+    if loaded.nodata is not None and values.dtype != np.uint8:
+        empty = is_nodata(values, loaded.nodata)
+        if nodata:
+            values = values if stored else upright(values, loaded.orientation)
+            return Pixels(np.ascontiguousarray(values), alpha, loaded.orientation)
+        least = np.where(empty, np.inf, values).min((0, 1))
+        values = np.where(empty, np.where(np.isfinite(least), least, 0), values).astype(
+            values.dtype
+        )
     if values.dtype.kind == "f" and (wrong := ~(np.abs(values) <= LARGEST)).any():
         index = wrong.any(-1).argmax()
         problem = "holds values that are not finite (NaN or infinity)"
@@ -71,6 +88,13 @@ def pixels_of(path, loaded: Loaded, stored: bool = False) -> Pixels:
         raise BadFile(path, problem, "Write a number there.", pixel(index, values))
     values = values if stored else upright(values, loaded.orientation)
     return Pixels(np.ascontiguousarray(values), alpha, loaded.orientation)
+
+
+def is_nodata(values: np.ndarray, nodata: float) -> np.ndarray:
+    """Where values are those that mean nothing measured; of that shape, bool."""
+    if np.isnan(nodata):
+        return np.isnan(values)
+    return values == (values.dtype.type(nodata) if values.dtype.kind == "f" else nodata)
 
 
 def read_image(path, own_range: bool = False) -> np.ndarray:

@@ -58,7 +58,8 @@ def draw(
     names, title_of = class_names(metrics), titles(data.split)
     if score := chosen[0].score.rpartition(" ")[0]:
         heading += f": the worst, typical and best of {data.split.size:,} examples by {score}"
-    return figures.join(images, chosen, classes=names, heading=heading, title_of=title_of)
+    about = {"classes": names, "colours": data.reading.get("colours", ())}
+    return figures.join(images, chosen, heading=heading, title_of=title_of, **about)
 
 
 def rows_at(data: batches.Data, index: np.ndarray, rows: int) -> dict[str, np.ndarray]:

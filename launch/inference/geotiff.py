@@ -11,12 +11,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from launch.data import image_formats, images
+from launch.data.image_formats import NODATA
 from launch.storage.atomic import replacing
 
 # ModelPixelScale, ModelTiepoint, ModelTransformation; the directory of keys, and its numbers
 # and texts.
 PLACE = (33550, 33922, 34264, 34735, 34736, 34737)
-METADATA, NODATA = 42112, 42113  # GDAL's
+METADATA = 42112  # GDAL's
 ORIENTATION, SUBFILE = 274, 254
 CONVERTED = (3, 5)  # of PhotometricInterpretation: a palette, and CMYK
 ALPHA = (1, 2)  # of the tag ExtraSamples; 0 is a band of any kind
@@ -71,7 +73,7 @@ def read_header(path: Path) -> Header | None:
                 transparent=bool(set(page.extrasamples[-1:]) & set(ALPHA)),
                 turned=page.tags.valueof(ORIENTATION, default=1) not in (0, 1),
                 tags=tuple(tags) if any(code != METADATA for code, *_ in tags) else (),
-                nodata=_number(page.tags.valueof(NODATA)),
+                nodata=image_formats.number(page.tags.valueof(NODATA)),
             )
     except Exception:  # of a damaged file, any; who reads the image says what is wrong
         return None
@@ -87,9 +89,7 @@ def empty_pixels(values: np.ndarray, nodata: float) -> np.ndarray:
     Returns:
       bool [H, W].
     """
-    if values.dtype.kind != "f":
-        return (values == nodata).all(-1)
-    return (values == values.dtype.type(nodata)).all(-1)
+    return images.is_nodata(values, nodata).all(-1)
 
 
 def save(
@@ -149,11 +149,3 @@ def _of_the_whole(text):
         if "sample" in item.attrib:
             root.remove(item)
     return ElementTree.tostring(root, "us-ascii").decode() if len(root) else ""
-
-
-def _number(text):
-    """The number of GDAL's nodata tag; None without one."""
-    try:
-        return float(str(text).strip("\0 "))
-    except ValueError:
-        return None

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxseg.pictures import palette
 from launch.config.errors import UserError
 from launch.data import images
 from launch.inference import geotiff
@@ -40,13 +39,13 @@ class Place(NamedTuple):
         """The file of a result; `ending` follows the name."""
         return self.out / folder / f"{self.name}{ending}{suffix}"
 
-    def save_ids(self, folder: str, ids: np.ndarray, void: int) -> None:
-        """Writes ids of classes, uint8 [H, W], with the colours in which they are shown."""
+    def save_ids(self, folder: str, ids: np.ndarray, void: int, colours: np.ndarray) -> None:
+        """Writes ids of classes, uint8 [H, W], shown in colours uint8 [256, 3]."""
         if self.header is None:
-            return label_files.save_labels(self.path(folder), ids)
+            return label_files.save_labels(self.path(folder), ids, colours)
         nodata = None if self.empty is None else void
         path = self.path(folder, suffix=".tif")
-        geotiff.save(path, ids, self.header, nodata, palette())
+        geotiff.save(path, ids, self.header, nodata, colours)
 
     def save_map(
         self, folder: str, values: np.ndarray, ending: str = "", nodata: int | None = None
@@ -112,7 +111,7 @@ def place_of(item: Files, out: Path, stored: bool) -> Place:
         return Place(out, item.title)
     empty = None
     if header.nodata is not None:
-        values, _, _ = images.read_pixels(item.image, stored)
+        values, _, _ = images.read_pixels(item.image, stored, nodata=True)
         values = values[..., :-1] if header.transparent else values
         empty = geotiff.empty_pixels(values, header.nodata)
     return Place(out, item.title, header, empty)

@@ -49,7 +49,9 @@ class Segmenter:
         self.members = [Member(run, batch_size, depth) for run in runs]
         self.reading = self.members[0].reading
         uncertain = len(runs) > 1 or bool(self.restored.config.task.get("passes"))
-        self.decision = _decision(self.restored, self.members[0].outputs(), settings, uncertain)
+        colours = self.reading.colours if self.reading else ()
+        outputs = self.members[0].outputs()
+        self.decision = _decision(self.restored, outputs, settings, uncertain, colours)
         self.names = self.decision.names
 
     def read(self, files: Files) -> list[dict[str, np.ndarray]]:
@@ -124,14 +126,14 @@ class Segmenter:
         return old, priors.estimate(self, items, old)
 
 
-def _decision(restored, outputs, settings, uncertain):
+def _decision(restored, outputs, settings, uncertain, colours):
     """How the maps that a task predicts become results."""
     config = restored.config
     count = config.task.get("classes", 0)
     names = tuple(config.task.get("names") or restored.data.split.classes)
     names = names if len(names) == count else tuple(map(str, range(count)))
     if "probability" in outputs:
-        return Exclusive(names, config.predict, settings, uncertain)
+        return Exclusive(names, config.predict, settings, uncertain, colours)
     if "presence" in outputs:
         thresholds = tuple(config.task.get("thresholds") or ())
         return Overlapping(names, config.predict, thresholds, settings)

@@ -91,6 +91,8 @@ def read_numbers(segmenter, item: Files, shape: tuple[int, int]) -> np.ndarray |
     if not (segmenter.reading and segmenter.reading.stored):
         numbers = images.upright(numbers, orientation)
     _check_size(item.mask, numbers, item.image, shape)
+    if (void := _ignore(segmenter)) != classes.IGNORED:
+        numbers = np.where(numbers == void, 65535, numbers)
     if numbers.min(initial=0) < 0 or numbers.max(initial=0) > 65535:
         raise ValueError(f"{item.mask}: numbers of objects are 0 to 65534, and 65535 for void")
     return numbers.astype(np.int32)

@@ -130,13 +130,17 @@ def _plan_examples(draft, found: Facts, minutes, platform):
     crop = tuple(map(min, crop, size)) if any(size) else crop
     cropped = () if whole and len({found.size, found.largest}) == 1 else crop
     by_class = not draft.config.data.kwargs.get("target", "")
-    _plan_augmentation(draft, found, cropped, by_class, budget * EPOCHS / (pixels * scale**2))
-    batch = 8 if platform == "cpu" else 16
+    batch, given = 8 if platform == "cpu" else 16, draft.config.train.steps
+    epochs, why = budget * EPOCHS / (pixels * scale**2), "there is time, at a first guess,"
+    if given:
+        size = draft.config.data.batch_size or batch
+        epochs, why = given * size / found.images, f"{given:,} steps are enough"
+    _plan_augmentation(draft, found, cropped, by_class, epochs, why)
     reason = f"{'CPUs' if platform == 'cpu' else 'accelerators'} take as many at a time"
     draft.settle("batch", reason, {"data.batch_size": batch, "eval.batch_size": batch})
 
 
-def _plan_augmentation(draft, found, cropped, by_class, epochs):
+def _plan_augmentation(draft, found, cropped, by_class, epochs, why):
     """Mirrored always; all else where the images are seen often."""
     upright, often = found.upright > 0.05, epochs > OFTEN
     square = bool(cropped) and cropped[0] == cropped[1]
@@ -156,8 +160,8 @@ def _plan_augmentation(draft, found, cropped, by_class, epochs):
         text += f", {100 * SHARE:.0f} % scaled and rotated, {100 * SHARE:.0f} % recoloured"
     draft.settle(
         "augmentation",
-        f"upper and lower halves differ by {found.upright:.2f} in their classes; there is time "
-        f"to go over the images about {epochs:.0f} times, at a first guess",
+        f"upper and lower halves differ by {found.upright:.2f} in their classes; {why} to go over "
+        f"the images about {epochs:.0f} times",
         {"data.augment": steps},
         text,
     )

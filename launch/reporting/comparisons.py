@@ -7,6 +7,7 @@ import numpy as np
 from jaxseg.pictures import palette
 from launch.reporting import sheets
 
+Colour = tuple[int, int, int]
 MOST_NAMED = 20  # classes in a legend
 OPACITY = 0.6  # of labels over their image
 # Colours of Okabe and Ito (2008), which people with any colour vision tell apart.
@@ -16,7 +17,11 @@ BACKGROUNDS = {"background", "bg", "none", "nothing", "other", "0", "class 0"}
 
 
 def draw(
-    image: np.ndarray, truth: np.ndarray, guess: np.ndarray, classes: Sequence[str]
+    image: np.ndarray,
+    truth: np.ndarray,
+    guess: np.ndarray,
+    classes: Sequence[str],
+    given: Sequence[Colour] = (),
 ) -> tuple[list[tuple[np.ndarray, ...]], tuple[sheets.Legend, ...]]:
     """Draws image, truth, prediction and errors of examples, without their padding.
 
@@ -25,12 +30,13 @@ def draw(
       truth: ids [N, H, W, 1]; from K on they are void.
       guess: ids [N, H, W, 1], the predictions.
       classes: the names of the K classes.
+      given: their colours, where the data have some.
 
     Returns:
       Four tiles uint8 [h, w, 3] of each example; and the legends of classes and of errors.
     """
     count, background = len(classes), has_background(classes)
-    colours, seen, rows = class_colours(count, background), np.zeros(count + 1, np.int64), []
+    colours, seen, rows = class_colours(count, background, given), np.zeros(count + 1, np.int64), []
     for picture, *maps in zip(image, truth, guess, strict=True):
         true, predicted = (np.minimum(ids[..., 0], count).astype(np.int64) for ids in maps)
         height, width = sheets.content_size((true < count) | picture.any(-1))
@@ -47,18 +53,19 @@ def has_background(classes: Sequence[str]) -> bool:
     return len(classes) == 2 or classes[0].strip().lower() in BACKGROUNDS
 
 
-def class_colours(count: int, background: bool) -> np.ndarray:
+def class_colours(count: int, background: bool, given: Sequence[Colour] = ()) -> np.ndarray:
     """The colours of classes: those of predicted masks, and blue grey for a class 0 that is drawn.
 
     Args:
       count: K, the number of classes.
       background: whether class 0 is the background, which is not coloured.
+      given: those of the data; others stay.
 
     Returns:
       uint8 [K + 1, 3]; the last one is never seen.
     """
-    table = np.resize(palette(), (max(count + 1, 256), 3))[: count + 1].copy()
-    if not background:
+    table = np.resize(palette(given=given), (max(count + 1, 256), 3))[: count + 1].copy()
+    if not background and not given:
         table[0] = (120, 144, 180)
     return table
 

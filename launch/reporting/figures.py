@@ -70,6 +70,7 @@ def join(
     classes: Sequence[str],
     heading: str,
     title_of: Callable[[int], str] = "example {:,}".format,
+    colours: Sequence[tuple[int, int, int]] = (),
 ) -> dict[str, np.ndarray]:
     """Joins the parts of figures, each a column with its name as title, to one picture a figure.
 
@@ -83,6 +84,7 @@ def join(
       classes: the names of the K classes.
       heading: written above.
       title_of: the title of an example by its index.
+      colours: of the classes, where the data have some.
 
     Returns:
       {NAME: uint8 [1, H, W, 3]}, at most about 1,600 pixels wide.
@@ -99,7 +101,7 @@ def join(
         }
         if set(columns) == set(COMPARED):
             titles = (*COMPARED, "errors")
-            tiles, legends = comparisons.draw(*map(columns.get, COMPARED), classes)
+            tiles, legends = comparisons.draw(*map(columns.get, COMPARED), classes, colours)
         else:
             # Compiled functions return the keys of a dict in the order of the alphabet.
             titles = sorted(columns, key=lambda name: (name == "prediction") - (name == "image"))

@@ -12,12 +12,13 @@ from launch.reporting import image_files
 ROWS = 256  # that are drawn at a time, so that large images fit
 
 
-def save_labels(path: Path, labels: np.ndarray) -> None:
+def save_labels(path: Path, labels: np.ndarray, colours: np.ndarray | None = None) -> None:
     """Writes label ids as a PNG: with colours up to id 255, else 16 bits of grey.
 
     Args:
       path: the file.
       labels: integers [H, W].
+      colours: uint8 [256, 3]; those of `palette` unless given.
 
     Raises:
       ValueError: an id needs more than 16 bits.
@@ -27,18 +28,27 @@ def save_labels(path: Path, labels: np.ndarray) -> None:
     if labels.max(initial=0) > 255:
         return save_values(path, labels.astype(np.uint16))
     picture = Image.fromarray(labels.astype(np.uint8))
-    picture.putpalette(palette().tobytes())
+    picture.putpalette((palette() if colours is None else colours).tobytes())
     image_files.write(path, picture)
 
 
-def save_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
+def save_overlay(
+    path: Path, image: np.ndarray, labels: np.ndarray, colours: np.ndarray | None = None
+) -> None:
     """Writes labels over their image uint8 [H, W, C]; id 0 shows the image as it is.
 
     Of other images than RGB, the first three channels are shown, or the first one as grey.
 
     Ids above 255 share colours with others.
+
+    Args:
+      path: the file.
+      image: uint8 [H, W, C].
+      labels: integers [H, W].
+      colours: uint8 [256, 3]; those of `palette` unless given.
     """
-    colours, picture = palette(), np.empty((*labels.shape, 3), np.uint8)
+    colours = palette() if colours is None else colours
+    picture = np.empty((*labels.shape, 3), np.uint8)
     for rows, part in _strips(image):
         shown = labels[rows, :, None] > 0
         blend = (colours[labels[rows].astype(np.int32) % 256].astype(np.uint16) + part) // 2

@@ -17,6 +17,7 @@ def test_the_palette_has_black_background_grey_ignored_and_different_neighbours(
     assert distance[~np.eye(29, dtype=bool)].min() > 15
     assert np.abs(np.diff(table[:60].astype(int), axis=0)).sum(1).min() > 60
     np.testing.assert_array_equal(pictures.palette(7), table[:7])
+    np.testing.assert_array_equal(pictures.palette(given=[(1, 2, 3)]), [(1, 2, 3), *table[1:]])
     # Class n: hue .6 + .618 n, saturation .95 or .55, value .8, .6 or 1, to the nearest integer.
     assert table[1:4].tolist() == [[144, 204, 10], [153, 69, 152], [13, 255, 188]]
     assert pictures.palette(257)[256].tolist() != list(pictures.IGNORED)

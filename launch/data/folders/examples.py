@@ -40,11 +40,14 @@ def read_pair(pair: Pair, rule: masks.MaskRule, how: Reading) -> dict[str, np.nd
         "segmentation": labels.check_ids(pair.mask, ids, len(how.classes), how.ignore, how.binary),
     }
     if how.values == "instances":
-        objects = masks.read_objects(pair)
+        objects = masks.read_objects(pair, how.ignore)
         objects = objects if how.stored else images.upright(objects, orientation)
-        arrays["weight"] = border_weights(objects)
+        void = objects < 0
+        arrays["segmentation"] = np.where(void, np.uint8(labels.IGNORED), arrays["segmentation"])
+        arrays["weight"] = border_weights(np.where(void, 0, objects))
         if how.target == "objects":
-            arrays["instances"] = _numbered(pair.mask, objects)
+            numbers = _numbered(pair.mask, np.where(void, 0, objects))
+            arrays["instances"] = np.where(void, np.uint16(VOID["instances"]), numbers)
     elif how.target == "labels":
         arrays["labels"] = _labels(pair, rule, how, arrays["segmentation"])
     if how.target:

@@ -10,6 +10,7 @@ from launch.data.bad_file import BadFile
 from launch.data.classes import IGNORED
 from launch.data.folders.pairs import Pair
 
+VOID_NUMBER = 65535  # in files of 16 bits, as predictions are written
 VALUES = ("ids", "threshold", "instances", "alpha")
 
 
@@ -61,15 +62,16 @@ def read(pair: Pair, rule: MaskRule, size: tuple[int, int] | None) -> tuple[np.n
     return np.where(ids < 0, IGNORED, table[np.maximum(ids, 0)]).astype(np.uint8), orientation
 
 
-def read_objects(pair: Pair) -> np.ndarray:
+def read_objects(pair: Pair, ignore: int = IGNORED) -> np.ndarray:
     """Reads the objects of a pair, as they are stored.
 
     Args:
       pair: the files: numbers of objects, a file for each object, or outlines, of which
         regions that touch are one object.
+      ignore: a number that means void, beside 65535 in a file of 16 bits; 255 for none.
 
     Returns:
-      int32 [H, W], the number of each object, 0 for background.
+      int32 [H, W], the number of each object, 0 for background, -1 for void.
 
     Raises:
       BadFile: a file cannot be read.
@@ -80,11 +82,16 @@ def read_objects(pair: Pair) -> np.ndarray:
         with_class = outlines.draw(
             pair.outlines, images.read_pixels(pair.image, True).values.shape[:2]
         )
-        return ndimage.label(with_class, np.ones((3, 3)))[0].astype(np.int32)
+        void = with_class == IGNORED
+        objects = ndimage.label((with_class != 0) & ~void, np.ones((3, 3)))[0]
+        return np.where(void, -1, objects).astype(np.int32)
     if pair.ids:
         numbered = dataclasses.replace(pair, ids=tuple(range(1, len(pair.masks) + 1)))
         return _combined(numbered, MaskRule()).astype(np.int32)
-    return images.read_stored_mask(pair.mask)[0].astype(np.int32)
+    numbers = images.read_stored_mask(pair.mask)[0].astype(np.int32)
+    void = (numbers == VOID_NUMBER) & (numbers.max(initial=0) == VOID_NUMBER)
+    void |= (numbers == ignore) & (ignore != IGNORED)
+    return np.where(void, -1, numbers)
 
 
 def _combined(pair, rule):

@@ -35,6 +35,7 @@ class Reading:
       scale: the factor by which images are scaled; where they are scaled to fit, the median.
       tiled: whether images larger than the canvas are cut into tiles, and not scaled to fit.
       target: what an example shows of its mask, see `Options`.
+      colours: (red, green, blue) of each class, by the class list; () where it has none.
       lines: all this for people.
     """
 
@@ -52,6 +53,7 @@ class Reading:
     scale: float
     tiled: bool = False
     target: str = ""
+    colours: tuple[tuple[int, int, int], ...] = ()
     lines: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def from_json(kept: dict) -> Reading | None:
         return None
     tuples = ("classes", "canvas", "lines")
     kept = kept | {key: tuple(kept[key]) for key in tuples}
-    pairs = {key: tuple(map(tuple, kept[key])) for key in ("ranges", "ids")}
+    pairs = {key: tuple(map(tuple, kept[key])) for key in ("ranges", "ids", "colours")}
     return Reading(**kept | pairs)
 
 
@@ -126,6 +128,7 @@ def decide(
         scale=options.scale or float(np.median(fitting)),
         tiled=options.scale > 0,
         target=options.target,
+        colours=labels.colours(table, len(names)),
     )
     lines = describe(root, layout, table, contents, reading, sizes)
     return dataclasses.replace(reading, lines=lines), problems
@@ -177,11 +180,10 @@ def describe(root, layout, table, contents, reading: Reading, sizes) -> tuple[st
         "instances": "each object has a number; all are class 1",
         "alpha": "the transparency holds the ids",
     }.get(reading.values, "0 and 255, which is class 1" if reading.binary else "ids of classes")
-    void = (
-        ""
-        if reading.binary or reading.values in ("threshold", "instances")
-        else f"; {reading.ignore} is void"
-    )
+    void = "" if reading.binary or reading.values == "threshold" else f"; {reading.ignore} is void"
+    if reading.values == "instances":
+        also = f"{reading.ignore} and " if reading.ignore != labels.IGNORED else ""
+        void = f"; {also}65535 of 16 bits void"
     lines.append(f"masks:  {meaning}{void}")
     if reading.target:
         learnt = {"objects": "the number of its object", "labels": "a yes or no for each class"}

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxseg.bayes.prior_shift import shift_prior
 from jaxseg.metrics import pixel_scores
+from jaxseg.pictures import palette
 from launch.config.errors import UserError
 from launch.data.classes import IGNORED, MOST
 from launch.inference import input_files, true_masks
@@ -25,6 +26,7 @@ class Exclusive:
       predict: the config's section `predict`.
       settings: what the command asks for.
       uncertain: whether the maps of uncertainty are kept.
+      colours: of the classes, where the data of training had some.
 
     Attributes:
       names: of the classes.
@@ -36,7 +38,14 @@ class Exclusive:
       UserError: more classes than masks can hold, or a setting that does not fit them.
     """
 
-    def __init__(self, names: tuple[str, ...], predict, settings: Settings, uncertain: bool):
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        predict,
+        settings: Settings,
+        uncertain: bool,
+        colours: tuple[tuple[int, int, int], ...] = (),
+    ):
         if not 2 <= len(names) <= MOST:
             raise UserError(f"the task has {len(names)} classes; masks can hold 2 to {MOST}")
         if settings.threshold is not None and len(names) != 2:
@@ -53,6 +62,7 @@ class Exclusive:
         self.ids = len(names)
         self.folders = ("masks", "overlays", *("entropy", "information") * uncertain)
         self._settings, self._uncertain = settings, uncertain
+        self._colours = palette(given=colours)
         refine = [*predict.refine, *[CRF] * settings.crf]
         self._refine = functions(refine, "config.predict.refine")
         steps = [*predict.postprocess, *cleaning(settings)]
@@ -97,8 +107,8 @@ class Exclusive:
     def save(self, place: Place, image: np.ndarray, prediction: Prediction) -> None:
         """Writes masks/ and overlays/; of pixels without data, 255."""
         labels = self._with_void(prediction.labels, place)
-        place.save_ids("masks", labels, IGNORED)
-        label_files.save_overlay(place.path("overlays"), image, labels)
+        place.save_ids("masks", labels, IGNORED, self._colours)
+        label_files.save_overlay(place.path("overlays"), image, labels, self._colours)
 
     def summary(self, prediction: Prediction, place: Place) -> dict:
         """The entry of the report: the share of each class, of the pixels with data."""

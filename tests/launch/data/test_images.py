@@ -477,3 +477,35 @@ def test_depth_is_turned_upright_unless_it_is_wanted_as_stored(tmp_path):
     path = saved(tmp_path, depth, exif=exif)
     assert images.read_depth(path).tolist() == [[4, 1], [5, 2], [6, 3]]
     assert images.read_depth(path, stored=True).tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "bands"),
+    [
+        (np.float32, "nan", 4),
+        (np.float32, "nan", 1),
+        (np.float32, "-9999.9", 1),
+        (np.int16, "-9999", 4),
+        (np.uint16, "65535", 1),
+    ],
+)
+def test_pixels_without_data_take_the_least_value_of_their_channel(tmp_path, dtype, nodata, bands):
+    values = np.random.default_rng(0).integers(100, 900, (6, 5, bands)).astype(dtype)
+    empty = np.zeros(values.shape, bool)
+    empty[1, :3] = empty[4, 2, 0] = True
+    values[empty] = dtype(float(nodata))
+    path = tmp_path / "a.tif"
+    look = {"photometric": "minisblack", "planarconfig": "contig"} if bands > 1 else {}
+    tags = [(42113, "s", 0, nodata, True)]
+    tifffile.imwrite(path, np.squeeze(values), metadata=None, extratags=tags, **look)
+    found, stored = images.read_pixels(path), images.read_pixels(path, nodata=True)
+    least = np.where(empty, np.inf, values).min((0, 1))
+    np.testing.assert_array_equal(found.values, np.where(empty, least, values))
+    assert found.values.dtype == dtype
+    np.testing.assert_array_equal(stored.values, values)
+
+
+def test_values_of_8_bits_stay_as_they_are(tmp_path):
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    tifffile.imwrite(tmp_path / "a.tif", values, extratags=[(42113, "s", 0, "0", True)])
+    np.testing.assert_array_equal(images.read_pixels(tmp_path / "a.tif").values[..., 0], values)

@@ -105,7 +105,8 @@ def test_the_tags_of_a_thumbnail_are_not_those_of_the_image(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "nodata"), [(np.uint8, 0), (np.int16, -9999), (np.float32, -9999.9)]
+    ("dtype", "nodata"),
+    [(np.uint8, 0), (np.int16, -9999), (np.float32, -9999.9), (np.float32, np.nan)],
 )
 def test_pixels_are_empty_where_all_channels_say_so(dtype, nodata):
     values = np.ones((3, 4, 2), dtype)

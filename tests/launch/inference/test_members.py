@@ -48,7 +48,7 @@ class Net:
 READING = {
     **{"channels": 3, "dtype": "uint8", "ranges": [], "alpha": False, "stored": False},
     **{"classes": ["a", "b", "c"], "ignore": 255, "binary": False, "values": "ids", "ids": []},
-    **{"canvas": [8, 8], "scale": 1.0, "lines": []},
+    **{"canvas": [8, 8], "scale": 1.0, "colours": [], "lines": []},
 }
 
 

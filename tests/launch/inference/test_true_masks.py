@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -63,7 +61,7 @@ def test_numbers_of_objects_are_upright_and_fit_16_bits(tmp_path):
     item = write(tmp_path, 3)
     numbers = np.arange(24 * 32, dtype=np.int32).reshape(24, 32)
     Image.fromarray(numbers.astype(np.uint16)).save(item.mask)
-    segmenter = SimpleNamespace(reading=None)
+    segmenter = Threshold()
     np.testing.assert_array_equal(true_masks.read_numbers(segmenter, item, (24, 32)), numbers)
     assert true_masks.read_numbers(segmenter, item._replace(mask=None), (24, 32)) is None
     Image.fromarray(numbers * 100).save(item.mask.with_suffix(".tif"))

@@ -75,6 +75,10 @@ def test_labels_lie_over_grey_and_the_background_shows_the_image():
     np.testing.assert_array_equal(found[0, 0], IMAGE[0, 0])
     grey = IMAGE[0, 2] @ [0.299, 0.587, 0.114]
     np.testing.assert_allclose(found[0, 2], 0.4 * grey + 0.6 * colours[2].astype(float), atol=0.51)
+    given = [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
+    for background in (False, True):
+        found = comparisons.class_colours(3, background, given)
+        np.testing.assert_array_equal(found[:3], given)
     all_drawn = comparisons.class_colours(3, background=False)
     assert all_drawn[0].any()
     drawn = comparisons.labelled(IMAGE[:1, :3], ids, all_drawn, background=False)

@@ -71,6 +71,17 @@ def test_numbers_of_objects(tmp_path):
     assert masks.read(one, MaskRule("instances"), None)[0].tolist() == [[0, 1, 1, 1]]
 
 
+def test_void_between_objects(tmp_path):
+    numbers = np.array([[0, 3, 65535, 9]], np.uint16)
+    one = pair(tmp_path, numbers)
+    np.testing.assert_array_equal(masks.read_objects(one), [[0, 3, -1, 9]])
+    np.testing.assert_array_equal(masks.read_objects(one, ignore=9), [[0, 3, -1, -1]])
+    path = tmp_path / "n.tif"
+    Image.fromarray(np.array([[0, 65535, 65536]], np.int32)).save(path)
+    many = masks.read_objects(Pair("", path, (path,)))
+    np.testing.assert_array_equal(many, [[0, 65535, 65536]])
+
+
 def test_id_0_can_be_mapped(tmp_path):
     zero = pair(tmp_path, np.array([[0, 1, 2]], np.uint8))
     assert masks.read(zero, MaskRule(ids=((0, 4), (1, 5))), None)[0].tolist() == [[4, 5, 255]]

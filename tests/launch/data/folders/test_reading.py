@@ -49,6 +49,11 @@ def test_config_json_keeps_a_reading(tmp_path):
     kept = open_folder(tmp_path, Options()).reading
     assert reading.from_json(json.loads(json.dumps(kept.to_json()))) == kept
     assert reading.from_json({}) is None
+    assert kept.colours == ()
+    (tmp_path / "classes.csv").write_text("\n".join(f"{n},c{n},{9 * n},5,{n}" for n in range(7)))
+    kept = open_folder(tmp_path, Options()).reading
+    assert kept.colours == tuple((9 * n, 5, n) for n in range(7))
+    assert reading.from_json(json.loads(json.dumps(kept.to_json()))) == kept
 
 
 def test_folders_of_classes_name_the_classes_and_a_list_names_them_anew(tmp_path):

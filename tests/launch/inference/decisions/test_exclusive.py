@@ -138,3 +138,18 @@ def test_masks_of_other_images_are_pngs_with_a_palette(tmp_path):
     with Image.open(tmp_path / "masks" / "x.png") as mask:
         assert mask.mode == "P"
         np.testing.assert_array_equal(np.asarray(mask), found.labels)
+
+
+def test_classes_have_the_colours_of_the_data(tmp_path):
+    strips, probability = random_strips()
+    colours = tuple((10 * n, 200 - n, 7) for n in range(len(NAMES)))
+    section = schema.defaults().predict
+    decision = Exclusive(NAMES, section, PLAIN, uncertain=False, colours=colours)
+    found = decision.decide(strips, image_of(probability))
+    decision.save(Place(tmp_path, "x"), image_of(probability), found)
+    with Image.open(tmp_path / "masks" / "x.png") as mask:
+        shown = np.asarray(mask.convert("RGB"))
+    np.testing.assert_array_equal(shown, np.array(colours)[found.labels])
+    with Image.open(tmp_path / "overlays" / "x.png") as overlay:
+        inside = found.labels > 0
+        np.testing.assert_array_equal(np.asarray(overlay)[inside], shown[inside] // 2)

@@ -126,11 +126,15 @@ def test_settings_for_classes_are_refused():
 
 def test_true_masks_are_numbers(tmp_path):
     item = Files(tmp_path / "x.png", tmp_path / "m.png", None)
-    segmenter = SimpleNamespace(reading=None)
+    section = SimpleNamespace(kwargs={"ignore": 300})
+    restored = SimpleNamespace(config=SimpleNamespace(data=section))
+    segmenter = SimpleNamespace(reading=None, restored=restored)
     numbers = np.array([[0, 300], [65535, 2]], np.uint16)
     Image.fromarray(numbers).save(item.mask)
     truth = decision_of().truth(segmenter, item, (2, 2), False)
-    np.testing.assert_array_equal(truth, numbers)
+    np.testing.assert_array_equal(truth, [[0, 65535], [65535, 2]])
+    section.kwargs = {}
+    np.testing.assert_array_equal(decision_of().truth(segmenter, item, (2, 2), False), numbers)
     with pytest.raises(ValueError, match=r"m.png: is 2 x 2, its image 3 x 2"):
         decision_of().truth(segmenter, item, (2, 3), False)
     assert decision_of().truth(segmenter, item._replace(mask=None), (2, 2), False) is None
