@@ -7,7 +7,8 @@
 Variants: (none), a transformer that gives the clean image (JiT); unet: a U-Net with attention;
 conditional: on the class, and guided by it; edm: EDM's recipe; vdm: the bound on -log p of
 binarised images; folder: your own images; mnist, mnist_conditional, mnist_vdm: on MNIST, for
-two cores; cifar10: for a GPU.
+two cores; cifar10: for a GPU; meanflow: samples in one step, from scratch or, with
+--config.init_from=runs/flow, from a trained flow.
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +23,7 @@ def get_config(variant=""):
         "unet": unet,
         "folder": folder,
         "cifar10": cifar10,
+        "meanflow": meanflow,
         "mnist": lambda config: None,
         "mnist_conditional": conditional,
         "mnist_vdm": vdm,
@@ -49,6 +51,10 @@ def digits():
         "levels": 0,
         # {"name": "jaxgen.flows:density", "steps": 50}: launch.evaluate computes the density.
         "likelihood": None,
+        # {"name": "jaxgen.flows:mean_flow"}: also the mean velocity, for samples in one step.
+        "mean_flow": None,
+        # Above 0: launch.sample --condition remakes whole images from this time.
+        "start": 0.0,
         "sampler": {"name": "jaxgen.flows:heun"},
         "grid": {"name": "jaxgen.flows:even_times", "steps": 20},
         "guidance": 1.0,
@@ -105,6 +111,15 @@ def edm(config):
     config.task.density.update(mean=1.2, std=1.2)
     config.task.weight = {"name": "jaxgen.flows:edm", "sigma_data": 0.5}
     config.task.grid = {"name": "jaxgen.flows:karras_times", "steps": 18}
+
+
+def meanflow(config):
+    """The mean velocity beside the velocity (MeanFlow, Geng et al. 2025): samples in one step."""
+    config.task.mean_flow = {"name": "jaxgen.flows:mean_flow", "share": 0.25, "power": 1.0}
+    config.task.sampler = {"name": "jaxgen.flows:leap"}
+    # From nearly pure noise, at a time that training sees.
+    config.task.grid = {"name": "jaxgen.flows:karras_times", "steps": 1}
+    config.task.density.std = 1.6
 
 
 def vdm(config):

@@ -105,7 +105,7 @@ def lite0(config):
     config.optimizer = {
         "name": "jaxseg.fine_tuning:adamw",
         "learning_rate": rate,
-        "encoder": 0.3,  # of the decoder's rate
+        "encoder": 0.1,  # of the decoder's rate
         "weight_decay": 1e-2,
         "clip_norm": 1.0,
         "ema": 0.95,

@@ -14,6 +14,7 @@ import optax
 from jaxgen import likelihood_training
 from jaxgen.batches import image_shape, masked_sums
 from jaxgen.flows import bounds, ode, parametrisations, paths, samplers, sampling, weights
+from jaxgen.flows import mean_flow as mean_flows
 from jaxgen.flows.model import Model, condition_of, denoise, init_params, noise_of, observe
 from jaxgen.likelihoods.images import bits_per_dim
 from jaxgen.noise import per_example
@@ -42,6 +43,8 @@ def flow(
     guidance: float = 1.0,
     interval: tuple[float, float] = (0.1, 1.0),
     given_rows: int | None = None,
+    start: float = 0.0,
+    mean_flow: mean_flows.MeanFlow | None = None,
 ) -> Task:
     """Builds the task of training a flow, or a diffusion model, on uint8 images.
 
@@ -67,6 +70,10 @@ def flow(
       guidance: x_hat = x_none + guidance (x_class - x_none) (Ho and Salimans 2022).
       interval: times between which the guidance acts (Kynkäänniemi et al. 2024).
       given_rows: rows at the top that `complete` keeps; half of them by default.
+      start: above 0, `complete` keeps no rows: it adds noise to the whole image, as much as there
+        is at this time, and samples from there (SDEdit, Meng et al. 2022).
+      mean_flow: also trains the mean velocity up to a later time, for samples in one step by
+        `samplers.leap`; see `jaxgen.flows.mean_flow`. Its loss is that of training alone.
 
     Returns:
       A `Task`. Metrics: loss; loss_t0.0 to loss_t0.9, its mean in a tenth of the times; and in
@@ -100,7 +107,13 @@ def flow(
         guidance=guidance,
         interval=tuple(interval),
         given_rows=rows,
+        start=start,
+        mean_flow=mean_flow,
     )
+    if not 0.0 <= start < 1.0:
+        raise ValueError(f"start={start} must be in [0, 1); at 1 an image stays as it is")
+    if model.sampler.leaps and not mean_flow:
+        raise ValueError("leap is for a mean flow; take another sampler, or train with mean_flow")
     with_ema = lambda function: likelihood_training.with_ema(function, model)
     return Task(
         init=likelihood_training.init(optimizer, partial(init_params, model)),
@@ -134,7 +147,17 @@ def train_terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict
     drop = None
     if model.classes and model.class_dropout:
         drop = per_example(jax.random.uniform, keys[2], index) < model.class_dropout
-    return loss_at(model, params, batch, keys[0], model.density.of(u), drop)
+    t = model.density.of(u)
+    if not model.mean_flow:
+        return loss_at(model, params, batch, keys[0], t, drop)
+    u = per_example(lambda key: jax.random.uniform(key, (2,)), jax.random.fold_in(rng, 3), index)
+    other = model.density.of(u[:, 0])
+    t, until = mean_flows.second_times(model.mean_flow, t, other, u[:, 1])
+    x = observe(model, batch, jax.random.fold_in(keys[0], 0))
+    noise = noise_of(model, jax.random.fold_in(keys[0], 1), index)
+    condition = condition_of(model, batch, drop)
+    clean = lambda z, t, until: denoise(model, params, z, t, condition, until)
+    return by_time(mean_flows.loss(model.mean_flow, clean, x, noise, t, until), t)
 
 
 def loss_at(
@@ -161,7 +184,11 @@ def loss_at(
     x = observe(model, batch, jax.random.fold_in(rng, 0))
     z = paths.noisy(x, noise_of(model, jax.random.fold_in(rng, 1), batch["index"]), t)
     guess = denoise(model, params, z, t, condition_of(model, batch, drop))
-    loss = weights.weighted(model.weight, model.density, x, guess, t)
+    return by_time(weights.weighted(model.weight, model.density, x, guess, t), t)
+
+
+def by_time(loss: jax.Array, t: jax.Array) -> dict[str, jax.Array]:
+    """The loss [B], and "loss_by_time" and "count_by_time" [B, 10] of the times [B]."""
     place = jax.nn.one_hot(jnp.clip((BINS * t).astype(jnp.int32), 0, BINS - 1), BINS)
     return {"loss": loss, "loss_by_time": loss[:, None] * place, "count_by_time": place}
 

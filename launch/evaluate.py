@@ -208,7 +208,9 @@ def _feature_scores(
         if name == "samples":
             results |= _class_agreement(measured, net.classes, config.task.get("classes", 0))
             if options.neighbours:
-                draw = partial(_show_neighbours, restored, options, extract, measured, training)
+                searched = _neighbours(restored, options, extract, measured, real, training)
+                results |= searched[0]
+                draw = partial(_show_neighbours, restored, options, searched[1])
     return results, net.card | _card(restored, options, count, floor), draw
 
 
@@ -258,16 +260,23 @@ def _class_agreement(
     return {"class_agreement": float((samples.classes == asked).mean())}
 
 
-def _show_neighbours(restored, options, extract, samples, training) -> None:
-    """Writes a figure of samples and the training images nearest to them."""
+def _neighbours(restored, options, extract, samples, real, training) -> tuple[dict, np.ndarray]:
+    """The share of samples that copy training images, and the nearest ones of a few samples."""
     logger.info("looking for the nearest training images")
     images = image_sets.real_images(
         restored.experiment, training, options.batch_size, training.split.size
     )
-    shown = slice(options.neighbours)
-    figure = nearest.nearest_training_images(
-        extract, samples.images[shown], samples.features[shown], images
-    )
+    shown, sets = slice(options.neighbours), (samples.features, real.features)
+    few = samples.images[shown], samples.features[shown]
+    figure, apart = nearest.nearest_training_images(extract, *few, images, np.concatenate(sets))
+    if training.split.title == restored.data.split.title:
+        return {}, figure  # the real images are the training images
+    generated, others = np.split(apart, [len(samples.features)])
+    return {"copied": neighbours.copied(generated, others)}, figure
+
+
+def _show_neighbours(restored, options, figure) -> None:
+    """Writes a figure of samples and the training images nearest to them."""
     path = options.workdir / "figures" / f"neighbours-{restored.step:08d}.png"
     if restored.group.is_process_zero:
         image_files.save(path, figure)

@@ -92,6 +92,12 @@ def _arguments() -> argparse.ArgumentParser:
         help="images, or masks, to start from: a file, a folder, or a pattern in quotes; one for "
         "each seed, or one for all",
     )
+    add(
+        "--start",
+        type=float,
+        help="of a flow, with --condition: how much of the images is kept, "
+        "0 to 1; they are remade from their noisy selves at this time",
+    )
     add("--interpolate", action="store_true", help="strips from each seed to the next")
     flags.add_step(add)
     flags.add_sampling(add)
@@ -118,6 +124,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError(f"--batch_size must be at least 1, got {options.batch_size}")
     if options.interpolate and options.condition:
         raise UserError("--interpolate leads from seed to seed; it takes no --condition")
+    if options.start is not None and not options.condition:
+        raise UserError("--start has no effect here: it is for the images of --condition")
     if options.interpolate and len(options.seeds or STRIP_SEEDS) < 2:
         raise UserError("--interpolate needs at least two --seeds")
 

@@ -64,7 +64,7 @@ VARIANTS = {
     ),
     "flow": (
         *("", "unet", "conditional", "edm", "vdm", "folder", "cifar10"),
-        *("mnist", "mnist_conditional", "mnist_vdm"),
+        *("mnist", "mnist_conditional", "mnist_vdm", "meanflow"),
     ),
     "cnn": ("", "founding"),
     "classifier": ("",),

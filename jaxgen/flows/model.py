@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.batches import one_hot_classes
+from jaxgen.flows.mean_flow import MeanFlow, ahead
 from jaxgen.flows.ode import Density
 from jaxgen.flows.parametrisations import Parametrisation
 from jaxgen.flows.paths import Times, normal
@@ -34,6 +35,9 @@ class Model(NamedTuple):
       guidance: weight of the class beside no class; 1 for the class alone.
       interval: times between which the guidance acts.
       given_rows: rows at the top of an image that `complete` keeps.
+      start: time from which `complete` remakes whole images; 0 for keeping rows.
+      mean_flow: how the mean velocity up to a later time is trained; None for no such flow. The
+        condition's last 8 columns are that time's then, see `mean_flow.ahead`.
     """
 
     net: Any
@@ -51,6 +55,8 @@ class Model(NamedTuple):
     guidance: float
     interval: tuple[float, float]
     given_rows: int
+    start: float = 0.0
+    mean_flow: MeanFlow | None = None
 
 
 def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
@@ -65,8 +71,9 @@ def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
       The net's parameters.
     """
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
-    z = jnp.zeros((1, *model.shape))
-    return model.net.init(rng, z, jnp.full(1, 0.5), condition_of(model, one))["params"]
+    z, t = jnp.zeros((1, *model.shape)), jnp.full(1, 0.5)
+    condition = _with_time(model, condition_of(model, one), t, None)
+    return model.net.init(rng, z, t, condition)["params"]
 
 
 def observe(model: Model, batch: dict, rng: jax.Array) -> jax.Array:
@@ -108,7 +115,12 @@ def condition_of(model: Model, batch: dict, drop: jax.Array | None = None) -> ja
 
 
 def denoise(
-    model: Model, params: dict, z: jax.Array, t: jax.Array, condition: jax.Array | None
+    model: Model,
+    params: dict,
+    z: jax.Array,
+    t: jax.Array,
+    condition: jax.Array | None,
+    until: jax.Array | None = None,
 ) -> jax.Array:
     """The clean image of a noisy one.
 
@@ -118,15 +130,27 @@ def denoise(
       z: [B, H, W, C].
       t: [B], or a scalar.
       condition: [B, K + 1], or None.
+      until: [B], or a scalar: for a mean flow, the time up to which the velocity's mean is
+        taken; t itself unless given.
 
     Returns:
-      x_hat [B, H, W, C], the mean of the images that z may come from.
+      x_hat [B, H, W, C], the mean of the images that z may come from; with `until` the point at
+      t = 1 of the line from z along the mean velocity.
     """
     t = jnp.broadcast_to(t, z.shape[:1])
+    condition = _with_time(model, condition, t, until)
     scaled = model.parametrisation.scale(z, t)
     return model.parametrisation.image(
         model.net.apply({"params": params}, scaled, t, condition), z, t
     )
+
+
+def _with_time(model, condition, t, until):
+    """The condition with the features of the second time, for a mean flow."""
+    if model.mean_flow is None:
+        return condition
+    features = ahead(t, t if until is None else jnp.broadcast_to(until, t.shape))
+    return features if condition is None else jnp.concatenate([condition, features], -1)
 
 
 def noise_of(model: Model, rng: jax.Array, index: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.batches import unit_range
 from jaxgen.flows import samplers
@@ -25,16 +26,21 @@ def sample(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array
     Returns:
       Images [B, H, W, C] in [0, 1]. Image i depends on (rng, index[i], label[i]).
     """
-    return from_noise(model, params, noise_of(model, rng, batch["index"]), batch, rng)
+    return from_noise(model, params, first_noise(model, rng, batch["index"]), batch, rng)
 
 
-def from_noise(model: Model, params: dict, noise: jax.Array, batch: dict, rng: jax.Array, **kept):
-    """Samples images from their noise.
+def first_noise(model: Model, rng: jax.Array, index: jax.Array) -> jax.Array:
+    """The noise [B, H, W, C] of seeds [B], as much as there is at the grid's first time."""
+    return (1.0 - jnp.float32(model.grid[0])) * noise_of(model, rng, index)
+
+
+def from_noise(model: Model, params: dict, z: jax.Array, batch: dict, rng: jax.Array, **kept):
+    """Samples images from noise, or from noisy images.
 
     Args:
       model: the model.
       params: of the net.
-      noise: [B, H, W, C].
+      z: [B, H, W, C], at the first time of the model's grid.
       batch: as of `sample`.
       rng: key of the noise in steps.
       **kept: `keep` of `samplers.run`.
@@ -44,12 +50,18 @@ def from_noise(model: Model, params: dict, noise: jax.Array, batch: dict, rng: j
     """
     grid = jnp.asarray(model.grid, jnp.float32)
     rng, guided = jax.random.fold_in(rng, 1), partial(guided_image, model, params, batch)
-    start = (1.0 - grid[0]) * noise
-    x = samplers.run(model.sampler, guided, start, grid, rng, batch["index"], **kept)
+    x = samplers.run(model.sampler, guided, z, grid, rng, batch["index"], **kept)
     return jnp.clip(0.5 * (x + 1.0), 0.0, 1.0)
 
 
-def guided_image(model: Model, params: dict, batch: dict, z: jax.Array, t: jax.Array) -> jax.Array:
+def guided_image(
+    model: Model,
+    params: dict,
+    batch: dict,
+    z: jax.Array,
+    t: jax.Array,
+    until: jax.Array | None = None,
+) -> jax.Array:
     """The clean image with the model's guidance.
 
     Args:
@@ -58,22 +70,25 @@ def guided_image(model: Model, params: dict, batch: dict, z: jax.Array, t: jax.A
       batch: `label` [B] for a conditional model.
       z: [B, H, W, C].
       t: a scalar.
+      until: a scalar, for a mean flow, see `model.denoise`.
 
     Returns:
       x_hat [B, H, W, C].
     """
     condition = condition_of(model, batch)
     if model.guidance == 1.0:
-        return denoise(model, params, z, t, condition)
+        return denoise(model, params, z, t, condition, until)
     none = condition_of(model, batch, jnp.ones(len(z), bool))
-    both = denoise(model, params, jnp.tile(z, (2, 1, 1, 1)), t, jnp.concatenate([condition, none]))
-    x, x_none = jnp.split(both, 2)
+    twice = jnp.tile(z, (2, 1, 1, 1)), t, jnp.concatenate([condition, none]), until
+    x, x_none = jnp.split(denoise(model, params, *twice), 2)
     acts = (t >= model.interval[0]) & (t <= model.interval[1])
     return x_none + jnp.where(acts, model.guidance, 1.0) * (x - x_none)
 
 
 def complete(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
     """Completes images from their first `given_rows` rows, which take the path of their noise.
+
+    With the model's `start` above 0, remakes them from their noisy selves at that time.
 
     Args:
       model: the model.
@@ -82,13 +97,18 @@ def complete(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Arr
       rng: key.
 
     Returns:
-      Images [B, H, W, C] in [0, 1]; their first rows are those of `image`.
+      Images [B, H, W, C] in [0, 1]; their first rows are those of `image`, unless remade.
     """
     noise = noise_of(model, rng, batch["index"])
     x = observe(model, batch, jax.random.fold_in(rng, 2))
+    if model.start:
+        grid = model.start + (1.0 - model.start) * np.asarray(model.grid, np.float32)
+        z = grid[0] * x + (1.0 - grid[0]) * noise
+        return from_noise(model._replace(grid=grid), params, z, batch, rng)
     given = (jnp.arange(model.shape[0]) < model.given_rows)[None, :, None, None]
     keep = lambda z, t: jnp.where(given, t * x + (1.0 - t) * noise, z)
-    images = from_noise(model, params, noise, batch, rng, keep=keep)
+    first = first_noise(model, rng, batch["index"])
+    images = from_noise(model, params, first, batch, rng, keep=keep)
     return jnp.where(given, unit_range(batch["image"]), images)
 
 
@@ -106,7 +126,7 @@ def interpolate(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.
       sampler that draws noise in its steps, all images of a strip have that of `index`.
     """
     count = len(batch["index"])
-    ends = [noise_of(model, rng, batch[key]).reshape(count, -1) for key in ("index", "end")]
+    ends = [first_noise(model, rng, batch[key]).reshape(count, -1) for key in ("index", "end")]
     path = slerp(*ends)
     rows = jax.tree.map(lambda leaf: jnp.tile(leaf, len(path)), batch)
     images = from_noise(model, params, path.reshape(-1, *model.shape), rows, rng)

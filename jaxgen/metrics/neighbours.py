@@ -135,6 +135,24 @@ def nearest(queries: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array
     return jnp.min(distances, axis=1), jnp.argmin(distances, axis=1)
 
 
+def copied(generated: np.ndarray, real: np.ndarray, share: float = 0.05) -> float:
+    """The share of generated images that are unusually near to a training image.
+
+    Near is nearer than the nearest `share` of real images that were not trained on: images as
+    new as those have this share, and a model that copies has more (in the line of Meehan et al.
+    2020).
+
+    Args:
+      generated: distances [N] to the nearest training image.
+      real: the same of real images [M].
+      share: of the real images that counts as near.
+
+    Returns:
+      In [0, 1].
+    """
+    return float(np.mean(np.asarray(generated) < np.quantile(real, share)))
+
+
 def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
     """Squared Euclidean distances between rows of x [N, D] and y [M, D]: [N, M]."""
     product = jnp.dot(x, y.T, precision="highest")

@@ -181,12 +181,12 @@ def _choose(ctx, parameters, *orders):
         tuple(parameters["rhs_dilation"]),
     )
     groups, one = parameters["feature_group_count"], (1, 1)
-    if (channels := parameters["batch_group_count"]) > 1:
-        depthwise = image[0] == result[3] == kernel[3] == channels and window.spread == one
-        return _depthwise_gradient(window, result[1:3]) if depthwise else None
     flop = 2 * math.prod(result) * math.prod(kernel[:3])
     flop //= math.prod(window.spread)  # the rest are products with zeros
     fast = onednn.available() and flop >= LEAST_FLOP
+    if (channels := parameters["batch_group_count"]) > 1:
+        depthwise = image[0] == result[3] == kernel[3] == channels and window.spread == one
+        return _depthwise_gradient(window, result[1:3], fast) if depthwise else None
     gradient = 4 * result[1] * result[2] <= kernel[0] * kernel[1]
     if gradient and image[0] < LEAST_CHANNELS and window.spread == one:
         fast = False
@@ -218,14 +218,14 @@ def _gradient(window, taps):
     return run
 
 
-def _depthwise_gradient(window, taps):
+def _depthwise_gradient(window, taps, fast):
     """The gradient by a depthwise kernel, which JAX writes as `_gradient`, in groups of batch."""
 
     by_onednn, by_xla = convolutions.depthwise_gradient, convolutions.depthwise_gradient_by_xla
 
     def run(x, slope):
         x, slope = x.transpose(3, 1, 2, 0), slope.transpose(2, 0, 1, 3)
-        gradient = by_onednn if onednn.available() else by_xla
+        gradient = by_onednn if fast else by_xla
         return gradient(x, slope, window, taps)[None]
 
     return run

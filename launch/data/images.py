@@ -76,10 +76,11 @@ def pixels_of(path, loaded: Loaded, stored: bool = False, nodata: bool = False) 
         if nodata:
             values = values if stored else upright(values, loaded.orientation)
             return Pixels(np.ascontiguousarray(values), alpha, loaded.orientation)
-        least = np.where(empty, np.inf, values).min((0, 1))
-        values = np.where(empty, np.where(np.isfinite(least), least, 0), values).astype(
-            values.dtype
-        )
+        if empty.any():
+            largest = np.array(np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).max)
+            least = values.min((0, 1), where=~empty, initial=largest.astype(values.dtype))
+            least[empty.all((0, 1))] = 0
+            values = np.where(empty, least, values)
     if values.dtype.kind == "f" and (wrong := ~(np.abs(values) <= LARGEST)).any():
         index = wrong.any(-1).argmax()
         problem = "holds values that are not finite (NaN or infinity)"

@@ -1,6 +1,5 @@
 """The memory that a compiled step needs, compared with what there is before it first runs."""
 
-import contextlib
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -99,13 +98,19 @@ def least(compiled: Any, dispatches: int) -> int:
       dispatches: how many of it are under way at a time on CPUs, where each has temporaries.
 
     Returns:
-      On CPUs the bytes of this process, elsewhere those on one device.
+      On CPUs the bytes of this process, elsewhere, or where a system does not tell them, those
+      on one device.
     """
     if jax.default_backend() != "cpu":
         return peak(compiled)
     heap.give_back()  # what the compiler held
     beside = _beside_arguments(compiled.memory_analysis())
-    return _of_process("VmRSS") + dispatches * beside
+    return held() + dispatches * beside if held() else peak(compiled)
+
+
+def held() -> int:
+    """The bytes that this process holds on CPUs; 0 on others, or where the system is silent."""
+    return _of_process("VmRSS") if jax.default_backend() == "cpu" else 0
 
 
 def process_peak() -> int:
@@ -113,10 +118,13 @@ def process_peak() -> int:
     return _of_process("VmHWM")
 
 
-def forget_peak() -> None:
-    """Lets `process_peak` count from now on."""
-    with contextlib.suppress(OSError):  # another system than Linux
+def forget_peak() -> bool:
+    """Lets `process_peak` count from now on, where the system allows it; says whether it does."""
+    try:
         Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # another system than Linux, or a container
+        return False
+    return True
 
 
 def _of_process(name):

@@ -14,7 +14,7 @@ MOST_SEEDS = 10_000_000  # of one command; they lie in memory
 FILE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".json", ".npy", ".npz", ".pdf", ".png")
 FILE_ENDINGS += (".tif", ".tiff", ".webp", ".zip")
 SAMPLING = ("sampler", "grid", "guidance", "interval")  # arguments of a task that scores depend on
-SAMPLERS = ("ddim", "dpm_solver", "euler", "heun", "sde")  # of jaxgen.flows
+SAMPLERS = ("ddim", "dpm_solver", "euler", "heun", "leap", "sde")  # of jaxgen.flows
 
 
 def step(value: str) -> int | str:
@@ -55,7 +55,7 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a run's task that the options of `add_sampling` change.
 
     Args:
-      options: with `workdir`, `sampler`, `steps` and `guidance`.
+      options: with `workdir`, `sampler`, `steps`, `guidance` and perhaps `start`.
 
     Returns:
       {key below config.task: value}, for `trained_runs.restore`.
@@ -65,6 +65,7 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
     """
     sampler = options.sampler and {"name": f"jaxgen.flows:{options.sampler}"}
     given = {"sampler": sampler, "grid.steps": options.steps, "guidance": options.guidance}
+    given["start"] = getattr(options, "start", None)  # of launch.sample alone
     given = {key: value for key, value in given.items() if value is not None}
     if given:
         task = run_config.read_config(options.workdir).task

@@ -137,12 +137,7 @@ def partners(images: list[Named], folder: Path | None) -> list[Path | None]:
         if len(files) != 1:
             number = f"{len(files)} files" if files else "no file"
             raise UserError(f"{path}: {number} of the stem {path.stem!r} in {place}")
-        if files[0] in chosen:
-            raise UserError(
-                f"{chosen[files[0]]} and {path} would share {files[0]}; arrange {folder} in the "
-                "same folders as the images"
-            )
-        chosen[files[0]] = path
+        _check_owner(chosen, files[0], path, folder)
     return list(chosen)
 
 
@@ -153,8 +148,8 @@ def class_partners(
 
     A mask is named after its image, and lies in a folder named after its class, or ends in the
     class's name: `disc/a.png`, `a_disc.png` or, as results are named, `a.disc.png`. A class
-    without a mask is nowhere in that image. Where no file is named after a class, an image has
-    one mask with ids.
+    without a mask is nowhere in that image; one without any mask is said. Where no file is named
+    after a class, an image has one mask with ids.
 
     Args:
       images: the images.
@@ -166,7 +161,7 @@ def class_partners(
       folder.
 
     Raises:
-      UserError: an image has no mask, or two for a class.
+      UserError: an image has no mask, two for a class, or that of another image.
     """
     if folder is None or not folder.is_dir():
         return partners(images, folder)
@@ -178,13 +173,32 @@ def class_partners(
         found.append(tuple(table.get(path.stem.casefold(), ()) for table in tables[inner]))
     if not any(map(any, found)):
         return partners(images, folder)
+    owners = {}
     for (path, _), files in zip(images, found, strict=True):
         if not any(files):
             raise UserError(f"{path}: {folder} has no mask of the stem {path.stem!r} of any class")
         for name, several in zip(names, files, strict=True):
             if len(several) > 1:
                 raise UserError(f"{path}: {several[0]} and {several[1]} are both masks of {name!r}")
+            for file in several:
+                _check_owner(owners, file, path, folder)
+    for name, masks in zip(names, zip(*found, strict=True), strict=True):
+        if not any(masks):
+            logger.info(
+                f"--masks: no mask of class {name!r}, which counts as nowhere; one lies in "
+                f"{folder / name}/ or ends in .{name}"
+            )
     return [tuple(next(iter(files), None) for files in masks) for masks in found]
+
+
+def _check_owner(owners, file, image, folder):
+    """Notes that a file belongs to an image; refuses one that belongs to another already."""
+    if file in owners:
+        raise UserError(
+            f"{owners[file]} and {image} would share {file}; arrange {folder} in the same folders "
+            "as the images"
+        )
+    owners[file] = image
 
 
 def _by_class(folder, inner, names):
@@ -202,7 +216,7 @@ def _by_class(folder, inner, names):
                 for key in {stem, endings.without(stem)}:
                     table[key].append(file)
         for file in filter(_is_mask, beside):
-            stem = file.stem.casefold()
+            stem = endings.without(file.stem.casefold())
             tail = max((f for f in forms if stem.endswith(f)), key=len, default="")
             if tail and stem.removesuffix(tail)[-1:] in tuple(endings.SEPARATORS):
                 table[stem.removesuffix(tail)[:-1]].append(file)

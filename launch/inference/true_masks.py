@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from launch.data import classes, image_formats, images, sources
-from launch.data.folders import examples
+from launch.data.folders import examples, masks
 from launch.inference.members import Files
 
 
@@ -64,7 +64,7 @@ def read_overlapping(
     marks = np.zeros((*shape, count), np.uint8)
     for number, path in enumerate(item.mask):
         if path is not None:
-            plane, orientation = images.read_stored_mask(path, None, how.values if how else "ids")
+            plane, orientation = masks.read_one_class(path, how.values if how else "ids")
             plane = plane if how and how.stored else images.upright(plane, orientation)
             _check_size(path, plane, item.image, shape)
             marks[..., number] = plane != 0
@@ -91,7 +91,8 @@ def read_numbers(segmenter, item: Files, shape: tuple[int, int]) -> np.ndarray |
     if not (segmenter.reading and segmenter.reading.stored):
         numbers = images.upright(numbers, orientation)
     _check_size(item.mask, numbers, item.image, shape)
-    if (void := _ignore(segmenter)) != classes.IGNORED:
+    void = segmenter.restored.config.data.kwargs.get("ignore", classes.IGNORED)
+    if void != classes.IGNORED:
         numbers = np.where(numbers == void, 65535, numbers)
     if numbers.min(initial=0) < 0 or numbers.max(initial=0) > 65535:
         raise ValueError(f"{item.mask}: numbers of objects are 0 to 65534, and 65535 for void")
@@ -140,6 +141,8 @@ def _ids(segmenter, mask):
 
 
 def _ignore(segmenter):
+    if segmenter.reading and segmenter.reading.values == "instances":
+        return classes.IGNORED  # `examples.read_ids` has read what is void
     return segmenter.restored.config.data.kwargs.get("ignore", classes.IGNORED)
 
 

@@ -133,8 +133,8 @@ def _plan_examples(draft, found: Facts, minutes, platform):
     batch, given = 8 if platform == "cpu" else 16, draft.config.train.steps
     epochs, why = budget * EPOCHS / (pixels * scale**2), "there is time, at a first guess,"
     if given:
-        size = draft.config.data.batch_size or batch
-        epochs, why = given * size / found.images, f"{given:,} steps are enough"
+        seen = (draft.config.data.batch_size or batch) * math.prod(cropped or tile)
+        epochs, why = given * seen / (pixels * scale**2), f"{given:,} steps are enough"
     _plan_augmentation(draft, found, cropped, by_class, epochs, why)
     reason = f"{'CPUs' if platform == 'cpu' else 'accelerators'} take as many at a time"
     draft.settle("batch", reason, {"data.batch_size": batch, "eval.batch_size": batch})

@@ -98,7 +98,8 @@ def _timed(draft, memory_mib):
     values = {"data.resident": small, "train.steps_per_dispatch": stride}
     where = "on the device" if small else "on the host"
     draft.settle("steps at once", f"the examples, {size:,.0f} MiB, lie {where}", values)
-    limit = memory_mib * 2**20 or 0.8 * min(memory.free_memory().values(), default=math.inf)
+    limit = memory_mib * 2**20
+    limit = limit or memory.held() + 0.8 * min(memory.free_memory().values(), default=math.inf)
     spent = 0.0
     while (measured := timing.measure(_ready(draft, data), data, limit)).memory > limit:
         _halve_batch(draft, measured.memory, limit)

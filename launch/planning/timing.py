@@ -59,7 +59,7 @@ def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> 
     if (kept := _kept(path)) is not None:
         return kept
     heap.give_back()  # what an earlier, larger batch held
-    memory.forget_peak()
+    counts = memory.forget_peak() and jax.default_backend() == "cpu"
     began, several = time.perf_counter(), jax.process_count()
     if several > 1:  # this process alone measures, with its share of a batch
         values = {"data.batch_size": max(1, config.data.batch_size // several)}
@@ -85,7 +85,7 @@ def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> 
         pending.add(steps, outputs)
     jax.block_until_ready(state)
     step = (time.perf_counter() - began) / steps
-    peak = memory.process_peak() if jax.default_backend() == "cpu" else 0
+    peak = memory.process_peak() if counts else 0
     timing = Timing(step, drawing, compiling, max(needed, peak))
     _keep(path, timing)
     return timing

@@ -101,6 +101,7 @@ def test_a_flow_that_leaves_noise_as_it_is_has_the_density_of_noise():
         ({"class_dropout": 1.0}, "class_dropout=1.0"),
         ({"interval": (0.5, 0.1), "classes": 2}, "interval"),
         ({"given_rows": 4}, "given_rows"),
+        ({"start": 1.0}, "start=1.0"),
         ({"grid": [1.0, 0.5, 0.0]}, "grid must rise"),
         ({"grid": [1.0]}, "grid must rise"),
         ({"levels": 2, "likelihood": flows.density()}, "have no density"),

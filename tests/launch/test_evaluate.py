@@ -140,7 +140,8 @@ def test_all_scores_with_their_card(run, runs):
     }
     kinds = {f"{kind}{name}" for kind in ("", "completions/", "floor/") for name in names}
     header = {"step", "split", "examples"}
-    assert found.keys() == kinds | header | {"class_agreement", "real/ms_ssim"}
+    assert found.keys() == kinds | header | {"class_agreement", "copied", "real/ms_ssim"}
+    assert found["copied"] == 0.0  # noise is far from every image
     assert (found["step"], found["examples"]) == (1, 90)
     assert found["floor/fid"] < found["fid"]  # real images against noise
     # What is half as bright varies a quarter as much, and shows the same classes.

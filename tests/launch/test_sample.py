@@ -270,6 +270,11 @@ def test_a_row_has_its_own_label_unless_one_is_asked_for(label, labels):
         ("sketched", ["--batch_size=0"], r"--batch_size must be at least 1, got 0"),
         ("sketched", ["--interpolate", "--seeds=4"], r"at least two --seeds"),
         ("sketched", ["--interpolate", "--condition=IN/small.png"], r"takes no --condition"),
+        (
+            "sketched",
+            ["--start=0.5"],
+            r"--start has no effect here: it is for the images of --cond",
+        ),
         ("masked", ["--interpolate"], r"test_sample:painter has no interpolate\(\)"),
         ("sketched", ["--condition=IN/nothing.png"], r"--condition=.*nothing.png: no such file"),
         (

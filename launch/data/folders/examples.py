@@ -35,9 +35,11 @@ def read_pair(pair: Pair, rule: masks.MaskRule, how: Reading) -> dict[str, np.nd
     size = image.shape[:2]
     ids, orientation = masks.read(pair, rule, size)
     ids = ids if how.stored else images.upright(ids, orientation)
+    # A number of an object that means void is not an id: all objects are class 1.
+    ignore = labels.IGNORED if how.values == "instances" else how.ignore
     arrays = {
         "image": image,
-        "segmentation": labels.check_ids(pair.mask, ids, len(how.classes), how.ignore, how.binary),
+        "segmentation": labels.check_ids(pair.mask, ids, len(how.classes), ignore, how.binary),
     }
     if how.values == "instances":
         objects = masks.read_objects(pair, how.ignore)
@@ -121,7 +123,7 @@ def read_ids(path, how: Reading | None, colours: dict | None) -> np.ndarray:
       colours: {(red, green, blue): id} of masks in colour.
 
     Returns:
-      Integers [H, W], as in the file.
+      Integers [H, W], as in the file; of masks that number objects 1 for any, and 255 for void.
 
     Raises:
       BadFile: the file cannot be read.
@@ -129,7 +131,10 @@ def read_ids(path, how: Reading | None, colours: dict | None) -> np.ndarray:
     rule = masks.MaskRule(colours=tuple((colours or {}).items()))
     if how:
         rule = dataclasses.replace(rule, values=how.values, ids=how.ids)
-    ids, orientation = masks.read(Pair("", path, (path,)), rule, None)
+    pair = Pair("", path, (path,))
+    ids, orientation = masks.read(pair, rule, None)
+    if how and how.values == "instances":
+        ids = np.where(masks.read_objects(pair, how.ignore) < 0, labels.IGNORED, ids)
     return ids if how and how.stored else images.upright(ids, orientation)
 
 

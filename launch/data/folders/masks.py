@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from launch.data import images
-from launch.data.bad_file import BadFile
+from launch.data.bad_file import BadFile, pixel
 from launch.data.classes import IGNORED
 from launch.data.folders.pairs import Pair
 
@@ -74,7 +74,7 @@ def read_objects(pair: Pair, ignore: int = IGNORED) -> np.ndarray:
       int32 [H, W], the number of each object, 0 for background, -1 for void.
 
     Raises:
-      BadFile: a file cannot be read.
+      BadFile: a file cannot be read, or holds negative numbers.
     """
     if pair.outlines is not None:
         from launch.data import outlines  # few folders hold any
@@ -89,21 +89,43 @@ def read_objects(pair: Pair, ignore: int = IGNORED) -> np.ndarray:
         numbered = dataclasses.replace(pair, ids=tuple(range(1, len(pair.masks) + 1)))
         return _combined(numbered, MaskRule()).astype(np.int32)
     numbers = images.read_stored_mask(pair.mask)[0].astype(np.int32)
+    if (wrong := (numbers < 0) & (numbers != ignore)).any():
+        where = pixel(wrong.argmax(), numbers)
+        raise BadFile(
+            pair.mask, "holds negative numbers of objects", "Number them from 1 on.", where
+        )
     void = (numbers == VOID_NUMBER) & (numbers.max(initial=0) == VOID_NUMBER)
     void |= (numbers == ignore) & (ignore != IGNORED)
     return np.where(void, -1, numbers)
+
+
+def read_one_class(path, values: str = "") -> tuple[np.ndarray, int]:
+    """Reads a mask that marks one class, as it is stored.
+
+    Args:
+      path: the file.
+      values: one of VALUES, or "".
+
+    Returns:
+      Integers [H, W], 0 where the class is not; and the EXIF orientation.
+
+    Raises:
+      BadFile: the file cannot be read, or holds more than one value beside 0.
+    """
+    part, orientation = images.read_stored_mask(path, None, values or "ids")
+    found = np.unique(part)
+    if len(found) > 2 or (len(found) == 2 and found[0] != 0):
+        some = ", ".join(map(str, found[:5]))
+        fix = 'Mark the class by one value on 0, or give values="threshold".'
+        raise BadFile(path, f"a mask of one class with the values {some}", fix)
+    return part, orientation
 
 
 def _combined(pair, rule):
     """Ids of masks that each mark one class; where they overlap, the last one counts."""
     result = None
     for path, number in zip(pair.masks, pair.ids, strict=True):
-        part = images.read_mask(path, None, rule.values or "ids")
-        values = np.unique(part)
-        if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-            some = ", ".join(map(str, values[:5]))
-            fix = 'Mark the class by one value on 0, or give values="threshold".'
-            raise BadFile(path, f"a mask of one class with the values {some}", fix)
+        part = images.upright(*read_one_class(path, rule.values))
         if result is None:
             result = np.zeros(part.shape, np.int32)
         if part.shape != result.shape:

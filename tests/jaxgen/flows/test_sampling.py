@@ -1,6 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen import flows
 from tests.jaxgen.flows.small import KEY, SHAPE, far_from_zero, make_batch, make_task
 
 
@@ -60,3 +61,21 @@ def test_figures_have_their_shapes():
         "denoised": (3, 9, *SHAPE),
         "completions": (3, 8, *SHAPE),
     }
+
+
+def test_images_are_remade_from_a_time():
+    # At first this net gives the share of z that is the image's, given the variances.
+    batch, kwargs, made = make_batch(), {"parametrisation": flows.preconditioned()}, {}
+    state = make_task(**kwargs).init(KEY, batch)
+    for start in (0.05, 0.5, 0.98):
+        task = make_task(start=start, **kwargs)
+        made[start] = np.asarray(task.complete(state, batch, KEY))
+    far = [np.abs(255 * made[start] - batch["image"]).mean() for start in (0.05, 0.5, 0.98)]
+    assert far[0] > far[1] > far[2]
+    assert far[2] < 10  # of 255
+    other = batch | {"image": batch["image"] * 0}
+    task = make_task(start=0.5, **kwargs)
+    assert np.abs(task.complete(state, other, KEY) - made[0.5]).max() > 1e-3
+    part = {name: leaf[:3] for name, leaf in batch.items()}
+    found = task.complete(state, part, KEY)
+    np.testing.assert_allclose(found, made[0.5][:3], atol=1e-5)

@@ -91,6 +91,16 @@ def test_radii_and_nearest_are_those_of_scikit_learn():
     np.testing.assert_allclose(np.sqrt(distance), wanted[:, 0], rtol=1e-5)
 
 
+def test_copies_are_nearer_to_training_images_than_new_images_are():
+    rng = np.random.default_rng(0)
+    training, real, new = rng.normal(size=(3, 2_000, 4))
+    fitted = NearestNeighbors().fit(training)
+    distances = lambda points: fitted.kneighbors(points, 1)[0][:, 0]
+    assert neighbours.copied(distances(new), distances(real)) == pytest.approx(0.05, abs=0.02)
+    half = np.concatenate([new[:1000], training[:1000] + 1e-3])
+    assert neighbours.copied(distances(half), distances(real)) == pytest.approx(0.525, abs=0.02)
+
+
 def test_equal_distances_count_one_by_one():
     points = np.array([0, 0, 0, 1, 1, 3], np.float32)[:, None]
     for k, wanted in ((1, [0, 0, 0, 0, 0, 4]), (3, [1, 1, 1, 1, 1, 9]), (5, [9, 9, 9, 4, 4, 9])):

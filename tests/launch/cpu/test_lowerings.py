@@ -213,6 +213,16 @@ def test_small_layers_and_few_channels_are_left_to_xla(rules, monkeypatch):
     assert "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in text()
 
 
+def test_small_depthwise_layers_are_left_to_xla(rules, monkeypatch):
+    case = CASES["depthwise"]  # an image of 6 x 6, four channels; 3 x 3 outputs
+    x, kernel = arrays(case)
+    slope = np.ones((1, 3, 3, 4), np.float32)
+    text = lambda: lowered(gradient_by_kernel(case), x, kernel, slope).lower().as_text()
+    assert "onednn" in text()
+    monkeypatch.setattr(lowerings, "LEAST_FLOP", 9 * 2 * 3 * 3 * 4 + 1)
+    assert "onednn" not in text()
+
+
 def test_products_of_many_rows_are_cut_into_several():
     a, b = (np.random.default_rng(n).standard_normal((3 * 16_384, 3 + n)) for n in range(2))
     product = jax.jit(onednn.gram)(a.astype(np.float32), b.astype(np.float32))

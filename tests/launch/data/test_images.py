@@ -509,3 +509,9 @@ def test_values_of_8_bits_stay_as_they_are(tmp_path):
     values = np.arange(12, dtype=np.uint8).reshape(3, 4)
     tifffile.imwrite(tmp_path / "a.tif", values, extratags=[(42113, "s", 0, "0", True)])
     np.testing.assert_array_equal(images.read_pixels(tmp_path / "a.tif").values[..., 0], values)
+
+
+def test_an_image_without_any_data_is_zero(tmp_path):
+    values = np.full((3, 4), np.nan, np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", values, extratags=[(42113, "s", 0, "nan", True)])
+    assert not images.read_pixels(tmp_path / "a.tif").values.any()

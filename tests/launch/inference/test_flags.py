@@ -69,6 +69,10 @@ def test_options_of_samplers_change_the_task(monkeypatch):
     found = sampling("--sampler=sde --steps=5 --guidance=1.5", monkeypatch)
     named = {"name": "jaxgen.flows:sde"}
     assert found == {"sampler": named, "grid.steps": 5, "guidance": 1.5}
+    arguments = argparse.Namespace(sampler=None, steps=None, guidance=None, start=0.4)
+    assert flags.sampling(argparse.Namespace(**vars(arguments), workdir=Path("x"))) == {
+        "start": 0.4
+    }
     grid = {"name": "jaxgen.flows:even_times", "steps": 4}
     plain = {"name": "jaxgen.flow:flow", "grid": None}
     assert sampling("--steps=4", monkeypatch, plain) == {"grid": grid}

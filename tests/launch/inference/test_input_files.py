@@ -160,3 +160,17 @@ def test_masks_of_classes_keep_the_folders_of_their_images(tmp_path):
     images = [Named(Path("tue/a.jpg"), "tue/a")]
     with pytest.raises(UserError, match=r"a\.png and .*a_mask\.png are both masks of 'disc'"):
         input_files.class_partners(images, tmp_path, ("disc",))
+
+
+def test_a_mask_belongs_to_one_image_and_a_class_without_any_is_said(tmp_path, caplog):
+    caplog.set_level("INFO", "segen")
+    for file in ("disc/a.png", "b_disc_mask.png", "discs/a.png"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    images = [Named(Path(f"{stem}.jpg"), stem) for stem in "ab"]
+    found = input_files.class_partners(images, tmp_path, ("disc", "wall"))
+    assert found == [(tmp_path / "disc/a.png", None), (tmp_path / "b_disc_mask.png", None)]
+    assert "--masks: no mask of class 'wall', which counts as nowhere" in caplog.text
+    twice = [Named(Path(f"{day}/a.jpg"), f"{day}/a") for day in ("mon", "tue")]
+    with pytest.raises(UserError, match=r"mon/a\.jpg and tue/a\.jpg would share .*disc/a\.png"):
+        input_files.class_partners(twice, tmp_path, ("disc",))

@@ -18,7 +18,10 @@ def test_the_nearest_of_all_batches_by_pixels_and_by_features():
     features[0] = known[3] / 255
     extract = sample_metrics.make_extractor(net, experiment.mesh)
     training = image_sets.real_images(experiment, data, 32, data.split.size)
-    figure = nearest.nearest_training_images(extract, samples, features, training)
+    queries = rng.uniform(0, 1, (40, 6)).astype(np.float32)
+    figure, apart = nearest.nearest_training_images(extract, samples, features, training, queries)
+    expected = np.linalg.norm(queries[:, None] - known / 255, axis=-1).min(1)
+    np.testing.assert_allclose(apart, expected, rtol=1e-4)
     by_pixels = np.linalg.norm(samples.reshape(5, 1, -1) - pixels, axis=-1).argmin(1)
     by_features = np.linalg.norm(255 * features[:, None] - known, axis=-1).argmin(1)
     assert (by_pixels[0], by_features[0]) == (70, 3)
@@ -36,5 +39,6 @@ def test_of_training_images_that_are_equally_near_the_first_is_shown():
     queries = 3000.1 + np.float64(sample.reshape(1, -1))[:, ::-1]
     extract = lambda images, mask: {"images": images, "mask": mask, "features": features}
     training = [(images, np.ones(64, bool))] * 2
-    figure = nearest.nearest_training_images(extract, sample[None], queries, training)
+    several = sample[None], queries, training, queries
+    figure, _ = nearest.nearest_training_images(extract, *several)
     np.testing.assert_array_equal(figure[:, 0], [sample, images[5], images[5]])

@@ -4,6 +4,8 @@ from PIL import Image
 
 from launch.data.bad_file import BadFile
 from launch.data.folders import examples
+from launch.data.folders.masks import MaskRule
+from launch.data.folders.pairs import Pair
 from launch.data.folders.reading import Reading
 
 HOW = {
@@ -51,6 +53,22 @@ def test_images_of_another_kind_are_refused(tmp_path):
         image(tmp_path, np.dstack([GREY] * 3), {"channels": 1})
     with pytest.raises(BadFile, match="has 1 channels, the data of training 5"):
         image(tmp_path, GREY, {"channels": 5})
+
+
+@pytest.mark.parametrize(("ignore", "expected"), [(255, [0, 1, 1, 255]), (1, [0, 255, 1, 255])])
+def test_void_between_objects_is_void_in_training_and_prediction(tmp_path, ignore, expected):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.array([[0, 1, 2, 65535]], np.uint16)).save(path)
+    Image.fromarray(np.zeros((1, 4, 3), np.uint8)).save(tmp_path / "i.png")
+    how = Reading(**HOW | {"values": "instances", "ignore": ignore})
+    assert examples.read_ids(path, how, None).tolist() == [expected]
+    pair = Pair("", tmp_path / "i.png", (path,))
+    arrays = examples.read_pair(pair, MaskRule("instances"), how)
+    assert arrays["segmentation"].tolist() == [expected]
+    arrays = examples.read_pair(
+        pair, MaskRule("instances"), Reading(**vars(how) | {"target": "objects"})
+    )
+    assert (arrays["instances"] == 65535).tolist() == [[value == 255 for value in expected]]
 
 
 def test_ids_of_masks_elsewhere_are_read_as_those_of_training(tmp_path):

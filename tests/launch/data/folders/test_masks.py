@@ -77,9 +77,13 @@ def test_void_between_objects(tmp_path):
     np.testing.assert_array_equal(masks.read_objects(one), [[0, 3, -1, 9]])
     np.testing.assert_array_equal(masks.read_objects(one, ignore=9), [[0, 3, -1, -1]])
     path = tmp_path / "n.tif"
+    in_32_bits = Pair("", path, (path,))
     Image.fromarray(np.array([[0, 65535, 65536]], np.int32)).save(path)
-    many = masks.read_objects(Pair("", path, (path,)))
-    np.testing.assert_array_equal(many, [[0, 65535, 65536]])
+    np.testing.assert_array_equal(masks.read_objects(in_32_bits), [[0, 65535, 65536]])
+    Image.fromarray(np.array([[0, 4, -2]], np.int32)).save(path)
+    with pytest.raises(BadFile, match="holds negative numbers of objects"):
+        masks.read_objects(in_32_bits)
+    np.testing.assert_array_equal(masks.read_objects(in_32_bits, ignore=-2), [[0, 4, -1]])
 
 
 def test_id_0_can_be_mapped(tmp_path):

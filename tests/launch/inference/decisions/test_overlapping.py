@@ -119,6 +119,12 @@ def test_scores_by_a_mask_for_each_class(tmp_path):
     for number, name in enumerate(NAMES):
         pair = truth[~empty][:, number], found.labels[~empty][:, number]
         assert scores[f"iou/{name}"] == pytest.approx(jaccard_score(*pair))
+    soft = np.zeros((30, 20), np.uint8)
+    soft[0, :2] = 40, 200
+    Image.fromarray(soft).save(tmp_path / "soft.png")
+    uneven = item._replace(mask=(tmp_path / "soft.png", None))
+    with pytest.raises(ValueError, match="a mask of one class with the values 0, 40, 200"):
+        decision.truth(segmenter_of(decision), uneven, (30, 20), False)
     with pytest.raises(ValueError, match=r"x\.png.* 20 x 30"):
         decision.truth(segmenter_of(decision), item, (20, 30), False)
 

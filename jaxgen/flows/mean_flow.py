@@ -1,0 +1,119 @@
+"""MeanFlow: a net that knows the mean velocity up to a later time, and so samples in one step.
+
+u(z, t, s) is the mean of the velocity along the flow from t to s (Geng et al. 2025). Between the
+times the path is not straight, but u takes z to its end at once: z_s = z_t + (s - t) u.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.flows.paths import like
+
+NEAREST = 0.05  # of 1 - t, in the loss's quotients, as of `weights.velocity`
+SMALL = 1e-3  # added to errors that weigh by their own inverse
+WAVES = 8
+
+
+class MeanFlow(NamedTuple):
+    """How a mean flow trains.
+
+    Attributes:
+      share: of the examples whose second time lies ahead; the others learn the flow itself.
+      power: errors weigh by 1 / (error + 1e-3)^power.
+    """
+
+    share: float
+    power: float
+
+
+def mean_flow(share: float = 0.25, power: float = 1.0) -> MeanFlow:
+    """Trains the mean velocity beside the velocity (Geng et al. 2025, table 4 of the paper).
+
+    Args:
+      share: of the examples whose second time lies ahead.
+      power: of the weight; 0 for even weights.
+
+    Returns:
+      The options.
+
+    Raises:
+      ValueError: one is out of range.
+    """
+    if not 0.0 < share <= 1.0 or power < 0.0:
+        raise ValueError(f"mean_flow: share={share} must be in (0, 1], power={power} at least 0")
+    return MeanFlow(share, power)
+
+
+def ahead(t: jax.Array, until: jax.Array) -> jax.Array:
+    """What the net sees of the second time: features that are 0 where both times are the same.
+
+    So a net that begins as a flow without them is the same flow at first.
+
+    Args:
+      t: [B].
+      until: [B], at least t.
+
+    Returns:
+      float32 [B, 8].
+    """
+    steps = np.arange(1, WAVES + 1, dtype=np.float32)[None]
+    return jnp.sin(0.5 * np.pi * (until - t)[:, None] * steps)
+
+
+def second_times(options: MeanFlow, t: jax.Array, other: jax.Array, u: jax.Array):
+    """Two times for each example.
+
+    Args:
+      options: its `share` is used.
+      t: [B], of the density of training.
+      other: [B], of the same.
+      u: [B], uniform in [0, 1).
+
+    Returns:
+      The earlier and the later time [B]; both are t for all but the share.
+    """
+    first = jnp.minimum(t, other)
+    apart = u < options.share
+    return jnp.where(apart, first, t), jnp.where(apart, jnp.maximum(t, other), t)
+
+
+def loss(
+    options: MeanFlow,
+    denoise: Callable,
+    x: jax.Array,
+    noise: jax.Array,
+    t: jax.Array,
+    until: jax.Array,
+) -> jax.Array:
+    """The error of the mean velocity, by the identity u = v + (s - t) du/dt.
+
+    du/dt is the derivative along the flow, one product of the net's Jacobian with (v, 1, 0); no
+    gradient goes through the target (equations 6 to 10 of the paper, whose time runs the other
+    way).
+
+    Args:
+      options: its `power` is used.
+      denoise: (z [B, H, W, C], t [B], until [B]) -> x_hat, so that u = (x_hat - z) / (1 - t).
+      x: images [B, H, W, C].
+      noise: [B, H, W, C].
+      t: [B].
+      until: [B].
+
+    Returns:
+      [B]: squared errors, weighted.
+    """
+    v, z = x - noise, like(t, x) * x + (1.0 - like(t, x)) * noise
+
+    def velocity(z, t, until):
+        return (denoise(z, t, until) - z) / like(jnp.maximum(1.0 - t, NEAREST), z)
+
+    tangents = v, jnp.ones_like(t), jnp.zeros_like(until)
+    u, slope = jax.jvp(velocity, (z, t, until), tangents)
+    target = jax.lax.stop_gradient(v + like(until - t, z) * slope)
+    error = jnp.mean((u - target) ** 2, axis=(1, 2, 3))
+    weight = (jax.lax.stop_gradient(error) + SMALL) ** -options.power
+    return weight * error

@@ -1,0 +1,103 @@
+"""The mean velocity, beside that of normal images, which is known exactly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.flows import mean_flow, paths, samplers
+from jaxgen.flows.paths import like
+from tests.jaxgen.flows.small import KEY, make_batch, make_task
+from tests.jaxgen.flows.test_samplers import MEAN, STD, start
+from tests.jaxgen.optimizers import adam
+
+
+def exact(z, t, until):
+    """x_hat of the exact mean velocity of N(MEAN, STD^2): along the flow z keeps its rank."""
+    t, until = (like(jnp.asarray(one, jnp.float32), z) for one in (t, until))
+    spread = lambda t: jnp.sqrt((t * STD) ** 2 + (1.0 - t) ** 2)
+    there = until * MEAN + spread(until) / spread(t) * (z - t * MEAN)
+    return z + (1.0 - t) / (until - t) * (there - z)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_leaps_along_the_exact_mean_velocity_are_exact(steps):
+    times, index = jnp.asarray(samplers.even_times(steps)), jnp.arange(64)
+    found = samplers.run(samplers.leap(), exact, start(), times, KEY, index)
+    np.testing.assert_allclose(found, MEAN + STD * start(), atol=1e-5)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_the_exact_mean_velocity_has_the_least_loss(power):
+    count = 4_000
+    draw = lambda number: jax.random.normal(jax.random.fold_in(KEY, number), (count, 4, 4, 1))
+    x, noise = MEAN + STD * draw(0), draw(1)
+    t = jnp.linspace(0.05, 0.6, count)
+    until = t + 0.35
+    options = mean_flow.mean_flow(power=power)
+
+    def loss(wrong):
+        moved = lambda z, t, until: exact(z, t, until) + wrong * like(1.0 - t, z)
+        return float(jnp.mean(mean_flow.loss(options, moved, x, noise, t, until)))
+
+    wrong = 0.3
+    assert loss(wrong) > loss(0.0)
+    assert loss(-wrong) > loss(0.0)
+    if power == 0.0:  # a parabola, whose lowest point is at 0
+        lowest = (loss(-wrong) - loss(wrong)) / (4 * wrong)
+        assert lowest == pytest.approx(0.0, abs=0.02)
+        away = lambda z, t, until: exact(z, t, t + 0.2)
+        assert float(jnp.mean(mean_flow.loss(options, away, x, noise, t, until))) > loss(0.0)
+
+
+def test_the_derivative_along_the_flow_is_that_of_small_steps():
+    net = lambda z, t, until: jnp.sin(3.0 * z + like(t, z)) * like(until, z)
+    x, noise = 0.3 * start(6), jax.random.normal(KEY, (6, 2, 2, 1))
+    t, until = jnp.linspace(0.1, 0.7, 6), jnp.linspace(0.5, 0.9, 6)
+    velocity = lambda z, t: (net(z, t, until) - z) / like(1.0 - t, z)
+    z, v, step = like(t, x) * x + like(1.0 - t, x) * noise, x - noise, 1e-2
+    slope = (velocity(z + step * v, t + step) - velocity(z - step * v, t - step)) / (2 * step)
+    error = jnp.mean((velocity(z, t) - v - like(until - t, z) * slope) ** 2, (1, 2, 3))
+    found = mean_flow.loss(mean_flow.mean_flow(power=0.0), net, x, noise, t, until)
+    np.testing.assert_allclose(found, error, rtol=0.02)
+    weighted = mean_flow.loss(mean_flow.mean_flow(power=1.0), net, x, noise, t, until)
+    np.testing.assert_allclose(weighted, found / (found + 1e-3), rtol=1e-5)
+
+
+def test_times_are_in_order_and_the_same_but_for_a_share():
+    t, other, u = jax.random.uniform(KEY, (3, 5_000))
+    early, late = mean_flow.second_times(mean_flow.mean_flow(share=0.3), t, other, u)
+    assert bool(jnp.all(early <= late))
+    assert float(jnp.mean(early < late)) == pytest.approx(0.3, abs=0.03)
+    np.testing.assert_array_equal(early[early == late], t[early == late])
+
+
+def test_a_second_time_that_is_the_first_shows_nothing():
+    t = jnp.linspace(0.0, 0.9, 5)
+    np.testing.assert_array_equal(mean_flow.ahead(t, t), np.zeros((5, 8)))
+    assert float(jnp.abs(mean_flow.ahead(t, t + 0.1)).min()) > 0.05
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+def test_a_task_samples_in_one_step(classes):
+    kwargs = {"mean_flow": mean_flow.mean_flow(share=0.5), "sampler": samplers.leap()}
+    kwargs |= {"density": paths.logit_normal(-0.4, 1.6), "grid": samplers.karras_times(1)}
+    task = make_task(adam(1e-2), classes=classes, **kwargs)
+    batch = make_batch(16)
+    batch["image"] = np.where(batch["image"][:1] > 127, 255, 0).repeat(16, 0).astype(np.uint8)
+    state, losses = task.init(KEY, batch), []
+    for step in range(400):
+        state, sums = task.train_step(state, batch, jax.random.fold_in(KEY, step))
+        losses.append(task.finish(jax.device_get(sums))["loss"])
+    assert np.mean(losses[-20:]) < np.mean(losses[:5])
+    image = task.sample(state, {"index": np.arange(4), "label": np.zeros(4, int)}, KEY)
+    assert image.shape == (4, *batch["image"].shape[1:])
+    assert float(np.abs(image - batch["image"][:4] / 255).mean()) < 0.3
+
+
+def test_what_cannot_work_is_refused():
+    with pytest.raises(ValueError, match="leap is for a mean flow"):
+        make_task(sampler=samplers.leap())
+    for options in ({"share": 0.0}, {"power": -1.0}):
+        with pytest.raises(ValueError, match="mean_flow: share="):
+            mean_flow.mean_flow(**options)
