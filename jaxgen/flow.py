@@ -13,8 +13,16 @@ import optax
 
 from jaxgen import likelihood_training
 from jaxgen.batches import image_shape, masked_sums
-from jaxgen.flows import bounds, ode, parametrisations, paths, samplers, sampling, weights
-from jaxgen.flows import mean_flow as mean_flows
+from jaxgen.flows import (
+    bounds,
+    mean_velocity,
+    ode,
+    parametrisations,
+    paths,
+    samplers,
+    sampling,
+    weights,
+)
 from jaxgen.flows.model import Model, condition_of, denoise, init_params, noise_of, observe
 from jaxgen.likelihoods.images import bits_per_dim
 from jaxgen.noise import per_example
@@ -44,7 +52,7 @@ def flow(
     interval: tuple[float, float] = (0.1, 1.0),
     given_rows: int | None = None,
     start: float = 0.0,
-    mean_flow: mean_flows.MeanFlow | None = None,
+    mean_flow: mean_velocity.MeanFlow | None = None,
 ) -> Task:
     """Builds the task of training a flow, or a diffusion model, on uint8 images.
 
@@ -73,7 +81,7 @@ def flow(
       start: above 0, `complete` keeps no rows: it adds noise to the whole image, as much as there
         is at this time, and samples from there (SDEdit, Meng et al. 2022).
       mean_flow: also trains the mean velocity up to a later time, for samples in one step by
-        `samplers.leap`; see `jaxgen.flows.mean_flow`. Its loss is that of training alone.
+        `samplers.leap`; see `jaxgen.flows.mean_velocity`. Its loss is that of training alone.
 
     Returns:
       A `Task`. Metrics: loss; loss_t0.0 to loss_t0.9, its mean in a tenth of the times; and in
@@ -152,12 +160,12 @@ def train_terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict
         return loss_at(model, params, batch, keys[0], t, drop)
     u = per_example(lambda key: jax.random.uniform(key, (2,)), jax.random.fold_in(rng, 3), index)
     other = model.density.of(u[:, 0])
-    t, until = mean_flows.second_times(model.mean_flow, t, other, u[:, 1])
+    t, until = mean_velocity.second_times(model.mean_flow, t, other, u[:, 1])
     x = observe(model, batch, jax.random.fold_in(keys[0], 0))
     noise = noise_of(model, jax.random.fold_in(keys[0], 1), index)
     condition = condition_of(model, batch, drop)
     clean = lambda z, t, until: denoise(model, params, z, t, condition, until)
-    return by_time(mean_flows.loss(model.mean_flow, clean, x, noise, t, until), t)
+    return by_time(mean_velocity.loss(model.mean_flow, clean, x, noise, t, until), t)
 
 
 def loss_at(

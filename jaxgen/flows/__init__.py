@@ -23,7 +23,7 @@ _MODULES = {
     "leap": "samplers",
     "log_snr": "paths",
     "logit_normal": "paths",
-    "mean_flow": "mean_flow",
+    "mean_flow": "mean_velocity",
     "preconditioned": "parametrisations",
     "sde": "samplers",
     "uniform": "paths",

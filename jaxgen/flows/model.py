@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.batches import one_hot_classes
-from jaxgen.flows.mean_flow import MeanFlow, ahead
+from jaxgen.flows.mean_velocity import MeanFlow, ahead
 from jaxgen.flows.ode import Density
 from jaxgen.flows.parametrisations import Parametrisation
 from jaxgen.flows.paths import Times, normal
@@ -37,7 +37,7 @@ class Model(NamedTuple):
       given_rows: rows at the top of an image that `complete` keeps.
       start: time from which `complete` remakes whole images; 0 for keeping rows.
       mean_flow: how the mean velocity up to a later time is trained; None for no such flow. The
-        condition's last 8 columns are that time's then, see `mean_flow.ahead`.
+        condition's last 8 columns are that time's then, see `mean_velocity.ahead`.
     """
 
     net: Any

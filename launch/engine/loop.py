@@ -77,7 +77,6 @@ def run_loop(
                 jax.block_until_ready(outputs.sums)
                 speed.start(step, began)
             pending.add(step, outputs)
-
             last, signal = step == schedule.steps, interrupted(turn)
             values = replacement = None
             if step % schedule.log == 0:

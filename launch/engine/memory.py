@@ -65,7 +65,7 @@ def check(compiled: Any, advice: Callable[[], str], name: str) -> None:
     analysis, devices = compiled.memory_analysis(), jax.local_devices()
     if analysis is None:
         return
-    needed = _beside_arguments(analysis)
+    needed = beside_arguments(analysis)
     if devices[0].platform == "cpu":  # all devices share the memory of the machine
         heap.give_back()
         needed = needed * _local_devices(compiled, len(devices))
@@ -87,52 +87,15 @@ def peak(compiled: Any) -> int:
       compiled: a compiled program.
     """
     analysis = compiled.memory_analysis()
-    return analysis.argument_size_in_bytes + _beside_arguments(analysis)
+    return analysis.argument_size_in_bytes + beside_arguments(analysis)
 
 
-def least(compiled: Any, dispatches: int) -> int:
-    """The bytes that a training takes at least, before its compiled step first runs.
+def beside_arguments(analysis: Any) -> int:
+    """Bytes of temporaries, and of outputs that do not take the memory of donated arguments.
 
     Args:
-      compiled: a compiled program; its arguments are in memory already.
-      dispatches: how many of it are under way at a time on CPUs, where each has temporaries.
-
-    Returns:
-      On CPUs the bytes of this process, elsewhere, or where a system does not tell them, those
-      on one device.
+      analysis: of a compiled program's memory.
     """
-    if jax.default_backend() != "cpu":
-        return peak(compiled)
-    heap.give_back()  # what the compiler held
-    beside = _beside_arguments(compiled.memory_analysis())
-    return held() + dispatches * beside if held() else peak(compiled)
-
-
-def held() -> int:
-    """The bytes that this process holds on CPUs; 0 on others, or where the system is silent."""
-    return _of_process("VmRSS") if jax.default_backend() == "cpu" else 0
-
-
-def process_peak() -> int:
-    """The most bytes that this process held since `forget_peak`; 0 where the system is silent."""
-    return _of_process("VmHWM")
-
-
-def forget_peak() -> bool:
-    """Lets `process_peak` count from now on, where the system allows it; says whether it does."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # another system than Linux, or a container
-        return False
-    return True
-
-
-def _of_process(name):
-    return 1024 * _numbers(Path("/proc/self/status")).get(name, 0)
-
-
-def _beside_arguments(analysis):
-    """Bytes of temporaries, and of outputs that do not take the memory of donated arguments."""
     outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return analysis.temp_size_in_bytes + outputs
 

@@ -10,7 +10,7 @@ from launch.config import schema
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments, memory
-from launch.planning import timing
+from launch.planning import footprint, timing
 from launch.planning.draft import Draft
 
 logger = logging.getLogger("segen")
@@ -99,7 +99,7 @@ def _timed(draft, memory_mib):
     where = "on the device" if small else "on the host"
     draft.settle("steps at once", f"the examples, {size:,.0f} MiB, lie {where}", values)
     limit = memory_mib * 2**20
-    limit = limit or memory.held() + 0.8 * min(memory.free_memory().values(), default=math.inf)
+    limit = limit or footprint.held() + 0.8 * min(memory.free_memory().values(), default=math.inf)
     spent = 0.0
     while (measured := timing.measure(_ready(draft, data), data, limit)).memory > limit:
         _halve_batch(draft, measured.memory, limit)

@@ -16,8 +16,9 @@ from launch import storage
 from launch.config import run_config, schema
 from launch.cpu import heap
 from launch.data import batches
-from launch.engine import experiments, memory
+from launch.engine import experiments
 from launch.engine.pending import PendingSteps, ahead
+from launch.planning import footprint
 from launch.storage import atomic
 
 # Seconds for which steps run: a first few are slower than the rest.
@@ -59,7 +60,7 @@ def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> 
     if (kept := _kept(path)) is not None:
         return kept
     heap.give_back()  # what an earlier, larger batch held
-    counts = memory.forget_peak() and jax.default_backend() == "cpu"
+    counts = footprint.forget_peak() and jax.default_backend() == "cpu"
     began, several = time.perf_counter(), jax.process_count()
     if several > 1:  # this process alone measures, with its share of a batch
         values = {"data.batch_size": max(1, config.data.batch_size // several)}
@@ -72,7 +73,7 @@ def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> 
     batch = compiled.put_feed(next(feed))
     began = time.perf_counter()
     program = compiled.lower_train(state, batch, 0).compile()
-    needed = memory.least(program, 1 + ahead(stride))
+    needed = footprint.least(program, 1 + ahead(stride))
     if needed > limit:
         return Timing(0.0, drawing, time.perf_counter() - began, needed)
     state, _ = jax.block_until_ready(compiled.train(state, batch, 0))
@@ -85,7 +86,7 @@ def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> 
         pending.add(steps, outputs)
     jax.block_until_ready(state)
     step = (time.perf_counter() - began) / steps
-    peak = memory.process_peak() if counts else 0
+    peak = footprint.process_peak() if counts else 0
     timing = Timing(step, drawing, compiling, max(needed, peak))
     _keep(path, timing)
     return timing

@@ -1,8 +1,6 @@
 """What a step needs against what is free: control groups, limits, messages."""
 
-import os
 import resource
-import sys
 from types import SimpleNamespace
 
 import jax
@@ -173,28 +171,3 @@ def test_memory_that_runs_out_all_the_same_is_one_message():
     step = memory.CheckedStep(lambda *rest: 1 / 0, lower, str, "")
     with pytest.raises(ZeroDivisionError):
         step(1.0, {}, 1)
-
-
-def test_a_training_takes_its_arguments_and_temporaries(monkeypatch):
-    monkeypatch.setattr(memory.jax, "default_backend", lambda: "gpu")
-    step = program(temp=3 * GIB, output=2 * GIB, alias=GIB, argument=5 * GIB)
-    assert memory.least(step, 2) == memory.peak(step) == 9 * GIB
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
-def test_on_cpus_it_takes_the_process_and_temporaries_of_each_dispatch():
-    step = program(temp=3 * GIB, output=2 * GIB, alias=GIB, argument=5 * GIB)
-    here = [memory.least(step, dispatches) - 4 * GIB * dispatches for dispatches in (1, 2)]
-    assert all(50 * 2**20 < size < 50 * GIB for size in here)
-
-
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="not allowed")
-def test_the_peak_of_the_process_can_be_forgotten():
-    block = np.ones(300 * 2**20, np.uint8)
-    memory.forget_peak()
-    before = memory.process_peak()
-    del block
-    memory.heap.give_back()
-    assert memory.process_peak() > before - 10 * 2**20
-    memory.forget_peak()
-    assert memory.process_peak() < before - 250 * 2**20

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.flows import mean_flow, paths, samplers
+from jaxgen.flows import mean_velocity, paths, samplers
 from jaxgen.flows.paths import like
 from tests.jaxgen.flows.small import KEY, make_batch, make_task
 from tests.jaxgen.flows.test_samplers import MEAN, STD, start
@@ -34,11 +34,11 @@ def test_the_exact_mean_velocity_has_the_least_loss(power):
     x, noise = MEAN + STD * draw(0), draw(1)
     t = jnp.linspace(0.05, 0.6, count)
     until = t + 0.35
-    options = mean_flow.mean_flow(power=power)
+    options = mean_velocity.mean_flow(power=power)
 
     def loss(wrong):
         moved = lambda z, t, until: exact(z, t, until) + wrong * like(1.0 - t, z)
-        return float(jnp.mean(mean_flow.loss(options, moved, x, noise, t, until)))
+        return float(jnp.mean(mean_velocity.loss(options, moved, x, noise, t, until)))
 
     wrong = 0.3
     assert loss(wrong) > loss(0.0)
@@ -47,7 +47,7 @@ def test_the_exact_mean_velocity_has_the_least_loss(power):
         lowest = (loss(-wrong) - loss(wrong)) / (4 * wrong)
         assert lowest == pytest.approx(0.0, abs=0.02)
         away = lambda z, t, until: exact(z, t, t + 0.2)
-        assert float(jnp.mean(mean_flow.loss(options, away, x, noise, t, until))) > loss(0.0)
+        assert float(jnp.mean(mean_velocity.loss(options, away, x, noise, t, until))) > loss(0.0)
 
 
 def test_the_derivative_along_the_flow_is_that_of_small_steps():
@@ -58,15 +58,15 @@ def test_the_derivative_along_the_flow_is_that_of_small_steps():
     z, v, step = like(t, x) * x + like(1.0 - t, x) * noise, x - noise, 1e-2
     slope = (velocity(z + step * v, t + step) - velocity(z - step * v, t - step)) / (2 * step)
     error = jnp.mean((velocity(z, t) - v - like(until - t, z) * slope) ** 2, (1, 2, 3))
-    found = mean_flow.loss(mean_flow.mean_flow(power=0.0), net, x, noise, t, until)
+    found = mean_velocity.loss(mean_velocity.mean_flow(power=0.0), net, x, noise, t, until)
     np.testing.assert_allclose(found, error, rtol=0.02)
-    weighted = mean_flow.loss(mean_flow.mean_flow(power=1.0), net, x, noise, t, until)
+    weighted = mean_velocity.loss(mean_velocity.mean_flow(power=1.0), net, x, noise, t, until)
     np.testing.assert_allclose(weighted, found / (found + 1e-3), rtol=1e-5)
 
 
 def test_times_are_in_order_and_the_same_but_for_a_share():
     t, other, u = jax.random.uniform(KEY, (3, 5_000))
-    early, late = mean_flow.second_times(mean_flow.mean_flow(share=0.3), t, other, u)
+    early, late = mean_velocity.second_times(mean_velocity.mean_flow(share=0.3), t, other, u)
     assert bool(jnp.all(early <= late))
     assert float(jnp.mean(early < late)) == pytest.approx(0.3, abs=0.03)
     np.testing.assert_array_equal(early[early == late], t[early == late])
@@ -74,13 +74,13 @@ def test_times_are_in_order_and_the_same_but_for_a_share():
 
 def test_a_second_time_that_is_the_first_shows_nothing():
     t = jnp.linspace(0.0, 0.9, 5)
-    np.testing.assert_array_equal(mean_flow.ahead(t, t), np.zeros((5, 8)))
-    assert float(jnp.abs(mean_flow.ahead(t, t + 0.1)).min()) > 0.05
+    np.testing.assert_array_equal(mean_velocity.ahead(t, t), np.zeros((5, 8)))
+    assert float(jnp.abs(mean_velocity.ahead(t, t + 0.1)).min()) > 0.05
 
 
 @pytest.mark.parametrize("classes", [0, 2])
 def test_a_task_samples_in_one_step(classes):
-    kwargs = {"mean_flow": mean_flow.mean_flow(share=0.5), "sampler": samplers.leap()}
+    kwargs = {"mean_flow": mean_velocity.mean_flow(share=0.5), "sampler": samplers.leap()}
     kwargs |= {"density": paths.logit_normal(-0.4, 1.6), "grid": samplers.karras_times(1)}
     task = make_task(adam(1e-2), classes=classes, **kwargs)
     batch = make_batch(16)
@@ -100,4 +100,4 @@ def test_what_cannot_work_is_refused():
         make_task(sampler=samplers.leap())
     for options in ({"share": 0.0}, {"power": -1.0}):
         with pytest.raises(ValueError, match="mean_flow: share="):
-            mean_flow.mean_flow(**options)
+            mean_velocity.mean_flow(**options)
