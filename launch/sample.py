@@ -124,6 +124,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError(f"--batch_size must be at least 1, got {options.batch_size}")
     if options.interpolate and options.condition:
         raise UserError("--interpolate leads from seed to seed; it takes no --condition")
+    if options.start is not None and not 0.0 < options.start < 1.0:
+        raise UserError(f"--start={options.start:g} must be above 0 and below 1")
     if options.start is not None and not options.condition:
         raise UserError("--start has no effect here: it is for the images of --condition")
     if options.interpolate and len(options.seeds or STRIP_SEEDS) < 2:

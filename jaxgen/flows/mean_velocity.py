@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.flows.paths import like
+from jaxgen.flows.paths import like, noisy
 
 NEAREST = 0.05  # of 1 - t, in the loss's quotients, as of `weights.velocity`
 SMALL = 1e-3  # added to errors that weigh by their own inverse
@@ -31,7 +31,7 @@ class MeanFlow(NamedTuple):
 
 
 def mean_flow(share: float = 0.25, power: float = 1.0) -> MeanFlow:
-    """Trains the mean velocity beside the velocity (Geng et al. 2025, table 4 of the paper).
+    """Trains the mean velocity beside the velocity (Geng et al. 2025).
 
     Args:
       share: of the examples whose second time lies ahead.
@@ -92,8 +92,7 @@ def loss(
     """The error of the mean velocity, by the identity u = v + (s - t) du/dt.
 
     du/dt is the derivative along the flow, one product of the net's Jacobian with (v, 1, 0); no
-    gradient goes through the target (equations 6 to 10 of the paper, whose time runs the other
-    way).
+    gradient goes through the target (Geng et al. 2025, whose time runs the other way).
 
     Args:
       options: its `power` is used.
@@ -106,7 +105,7 @@ def loss(
     Returns:
       [B]: squared errors, weighted.
     """
-    v, z = x - noise, like(t, x) * x + (1.0 - like(t, x)) * noise
+    v, z = x - noise, noisy(x, noise, t)
 
     def velocity(z, t, until):
         return (denoise(z, t, until) - z) / like(jnp.maximum(1.0 - t, NEAREST), z)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxgen.batches import unit_range
 from jaxgen.flows import samplers
 from jaxgen.flows.model import Model, condition_of, denoise, noise_of, observe
+from jaxgen.flows.paths import noisy
 from jaxgen.noise import slerp
 
 SHOWN = (0.2, 0.4, 0.6, 0.8)  # times of the figure `denoised`
@@ -103,7 +104,7 @@ def complete(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Arr
     x = observe(model, batch, jax.random.fold_in(rng, 2))
     if model.start:
         grid = model.start + (1.0 - model.start) * np.asarray(model.grid, np.float32)
-        z = grid[0] * x + (1.0 - grid[0]) * noise
+        z = noisy(x, noise, grid[0])
         return from_noise(model._replace(grid=grid), params, z, batch, rng)
     given = (jnp.arange(model.shape[0]) < model.given_rows)[None, :, None, None]
     keep = lambda z, t: jnp.where(given, t * x + (1.0 - t) * noise, z)

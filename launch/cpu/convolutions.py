@@ -185,10 +185,7 @@ def depthwise_gradient_by_xla(x, slope, window: Window, taps: tuple[int, int]):
     caches of the processor.
 
     Args:
-      x: [B, H, W, C].
-      slope: [B, H', W', C], the gradient by the convolution's outputs.
-      window: of the gradient, as for `kernel_gradient`, without spread.
-      taps: size of the kernel.
+      x, slope, window, taps: as of `depthwise_gradient`.
 
     Returns:
       [KH, KW, C].

@@ -275,6 +275,7 @@ def test_a_row_has_its_own_label_unless_one_is_asked_for(label, labels):
             ["--start=0.5"],
             r"--start has no effect here: it is for the images of --cond",
         ),
+        ("sketched", ["--start=0"], r"--start=0 must be above 0 and below 1"),
         ("masked", ["--interpolate"], r"test_sample:painter has no interpolate\(\)"),
         ("sketched", ["--condition=IN/nothing.png"], r"--condition=.*nothing.png: no such file"),
         (

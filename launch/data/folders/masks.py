@@ -9,8 +9,8 @@ from launch.data import images
 from launch.data.bad_file import BadFile, pixel
 from launch.data.classes import IGNORED
 from launch.data.folders.pairs import Pair
+from launch.data.folders.tiles import VOID
 
-VOID_NUMBER = 65535  # in files of 16 bits, as predictions are written
 VALUES = ("ids", "threshold", "instances", "alpha")
 
 
@@ -94,7 +94,8 @@ def read_objects(pair: Pair, ignore: int = IGNORED) -> np.ndarray:
         raise BadFile(
             pair.mask, "holds negative numbers of objects", "Number them from 1 on.", where
         )
-    void = (numbers == VOID_NUMBER) & (numbers.max(initial=0) == VOID_NUMBER)
+    last = VOID["instances"]  # of 16 bits, as predictions are written
+    void = (numbers == last) & (numbers.max(initial=0) == last)
     void |= (numbers == ignore) & (ignore != IGNORED)
     return np.where(void, -1, numbers)
 
