@@ -5,9 +5,10 @@
   python -m launch.train --config=configs/flow.py:folder --config.data.path=DIR
 
 Variants: (none), a transformer that gives the clean image (JiT); unet: a U-Net with attention;
-conditional: on the class, and guided by it; edm: EDM's recipe; vdm: the bound on -log p of
-binarised images; folder: your own images; mnist, mnist_conditional, mnist_vdm: on MNIST, for
-two cores; cifar10: for a GPU; meanflow: samples in one step, from scratch or, with
+conditional: on the class, and guided by it; shortcut: the same on digits whose colour tells their
+class in training, but not in the test, for launch.classify; edm: EDM's recipe; vdm: the bound on
+-log p of binarised images; folder: your own images; mnist, mnist_conditional, mnist_vdm: on MNIST,
+for two cores; mnist_gpu, cifar10: for a GPU; meanflow: samples in one step, from scratch or, with
 --config.init_from=runs/flow, from a trained flow.
 """
 
@@ -18,6 +19,7 @@ def get_config(variant=""):
     known = {
         "": lambda config: None,
         "conditional": conditional,
+        "shortcut": shortcut,
         "edm": edm,
         "vdm": vdm,
         "unet": unet,
@@ -27,6 +29,7 @@ def get_config(variant=""):
         "mnist": lambda config: None,
         "mnist_conditional": conditional,
         "mnist_vdm": vdm,
+        "mnist_gpu": larger,
     }
     if variant not in known:
         raise ValueError(f"no variant {variant!r}; see the first lines of this file")
@@ -59,6 +62,8 @@ def digits():
         "grid": {"name": "jaxgen.flows:even_times", "steps": 20},
         "guidance": 1.0,
         "interval": (0.1, 1.0),
+        # Guides by a weaker run: launch.sample and launch.evaluate --weaker.
+        "autoguidance": False,
     }
     config.model = {
         "name": "jaxgen.nets:ImageTransformer",
@@ -100,9 +105,25 @@ def mnist(config):
     config.eval.update(batch_size=500)
 
 
+def larger(config):
+    """For a GPU: about 8 million parameters in bfloat16."""
+    config.dtype = "bfloat16"
+    config.model.update(width=256, layers=6)
+    config.data.update(batch_size=256, resident=True)
+    config.optimizer.ema = 0.9998
+    config.train.update(steps=50_000, steps_per_dispatch=100)
+    config.eval.every = config.checkpoint.every = 10_000
+
+
 def conditional(config):
     """On the class, and guided by it."""
     config.task.update(classes=10, guidance=1.5)
+
+
+def shortcut(config):
+    """On the class of digits whose colour is a shortcut to it."""
+    conditional(config)
+    config.data.name = "launch.data.builtin.coloured:coloured"
 
 
 def edm(config):

@@ -4,7 +4,8 @@
   python -m launch.train --config=configs/vae.py:mnist --config.data.data_dir=DIR
   python -m launch.train --config=configs/vae.py:folder --config.data.path=DIR
 
-Variants: (none), conv, conditional; mnist, mnist_conv, mnist_iwae; folder: your own images.
+Variants: (none), conv, conditional; ladder: many groups of latents, one after the other; mnist,
+mnist_conv, mnist_iwae, mnist_ladder; folder: your own images.
 """
 
 from ml_collections import ConfigDict
@@ -18,6 +19,8 @@ def get_config(variant=""):
         convolutional(config)
     elif variant == "conditional":
         config.task.classes = 10
+    elif variant in ("ladder", "mnist_ladder"):
+        ladder(config, mnist=variant != "ladder")
     elif variant == "mnist_iwae":
         iwae(config)
     elif variant == "folder":
@@ -88,6 +91,30 @@ def convolutional(config):
         },
         "decoder": {"name": "jaxgen.nets:ConvDecoder", "widths": (32, 64)},
     }
+
+
+def ladder(config, mnist):
+    """A hierarchical VAE (VDVAE, Child 2021)."""
+    config.task = {
+        "name": "jaxgen.hierarchy:ladder",
+        "likelihood": {"name": "jaxgen.likelihoods:bernoulli"},
+        "free_bits": 0.0,
+        "classes": 0,
+        "nll_samples": 200,
+    }
+    config.model = {
+        "name": "jaxgen.nets:Ladder",
+        "patch": 4 if mnist else 2,
+        "widths": (48,) if mnist else (32,),
+        "groups": (4,) if mnist else (2,),
+        "latents": (4,),
+        "top": 32,
+        "blocks": 2,
+    }
+    config.train.steps = 15_000 if mnist else 10_000
+    config.train.steps_per_dispatch = 1 if mnist else 10
+    config.optimizer.clip_norm = 200.0
+    config.eval.every = config.checkpoint.every = 5_000
 
 
 def iwae(config):

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from jaxgen import likelihood_training
-from jaxgen.batches import image_shape, masked_sums
+from jaxgen.batches import ema_params, image_shape, masked_sums
 from jaxgen.flows import (
     bounds,
     mean_velocity,
@@ -50,6 +50,7 @@ def flow(
     grid: np.ndarray | None = None,
     guidance: float = 1.0,
     interval: tuple[float, float] = (0.1, 1.0),
+    autoguidance: bool = False,
     given_rows: int | None = None,
     start: float = 0.0,
     mean_flow: mean_velocity.MeanFlow | None = None,
@@ -77,6 +78,10 @@ def flow(
       grid: times of sampling, [steps + 1], see `samplers.even_times`; 20 steps by default.
       guidance: x_hat = x_none + guidance (x_class - x_none) (Ho and Salimans 2022).
       interval: times between which the guidance acts (Kynkäänniemi et al. 2024).
+      autoguidance: guides by a weaker net in place of no class: x_hat = x_weaker + guidance
+        (x_class - x_weaker) (Karras et al. 2024, "Guiding a diffusion model with a bad version of
+        itself"). Images are made by the optimiser's moving average, and the weaker net's
+        parameters are those of the state itself, where the caller puts them.
       given_rows: rows at the top that `complete` keeps; half of them by default.
       start: above 0, `complete` keeps no rows: it adds noise to the whole image, as much as there
         is at this time, and samples from there (SDEdit, Meng et al. 2022).
@@ -95,7 +100,8 @@ def flow(
     rows = shape[0] // 2 if given_rows is None else given_rows
     parametrisation = parametrisation or parametrisations.clean()
     grid = samplers.even_times(20) if grid is None else np.asarray(grid)
-    _check(shape, parametrisation, classes, class_dropout, levels, draws, guidance, interval)
+    _check(parametrisation, levels, draws)
+    _check_guidance(classes, class_dropout, guidance, interval, autoguidance)
     _check_completion(shape, rows, grid)
     if likelihood and levels == 2:
         raise ValueError("likelihood: black and white pixels have no density; take levels=0 or 256")
@@ -123,19 +129,43 @@ def flow(
     if model.sampler.leaps and not mean_flow:
         raise ValueError("leap is for a mean flow; take another sampler, or train with mean_flow")
     with_ema = lambda function: likelihood_training.with_ema(function, model)
+    drawn = partial(guided_by_state, model) if autoguidance else with_ema
     return Task(
         init=likelihood_training.init(optimizer, partial(init_params, model)),
         train_step=likelihood_training.train_step(optimizer, partial(train_terms, model)),
         eval_step=with_ema(evaluate),
         finish=partial(finish, model),
-        figures=with_ema(sampling.figures),
+        # Those of training know no weaker net.
+        figures=likelihood_training.with_ema(
+            sampling.figures, model._replace(guidance=1.0) if autoguidance else model
+        ),
         score_step=with_ema(partial(evaluate, thorough=True)) if levels or likelihood else None,
-        sample=with_ema(sampling.sample),
-        complete=with_ema(sampling.complete),
+        sample=drawn(sampling.sample),
+        complete=drawn(sampling.complete),
         given="image",
-        interpolate=with_ema(sampling.interpolate),
+        interpolate=drawn(sampling.interpolate),
         evidence=with_ema(evidence) if classes else None,
+        density=None if levels == 2 else with_ema(density_of),
+        from_noise=None if levels == 2 else with_ema(image_of),
     )
+
+
+def guided_by_state(model: Model, function: Callable) -> Callable:
+    """A function of a state, whose own parameters are those of a weaker net.
+
+    Args:
+      model: the model.
+      function: (model, params, ...) -> images.
+
+    Returns:
+      (state, ...) -> images by the moving average of the parameters.
+    """
+
+    def drawn(state, *rest):
+        guided = model._replace(weaker=state.params)
+        return function(guided, ema_params(state.opt_state, state.params), *rest)
+
+    return drawn
 
 
 def train_terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict:
@@ -220,8 +250,7 @@ def evaluate(
     draws = model.draws if thorough else 1
     t = model.density.of((paths.van_der_corput(batch["index"]) + 0.5) % 1.0)
     terms = loss_at(model, params, batch, jax.random.fold_in(rng, 0), t)
-    condition = condition_of(model, batch)
-    clean = lambda z, t: denoise(model, params, z, t, condition)
+    clean = _clean(model, params, batch)
     if model.levels:
         x = observe(model, batch, jax.random.fold_in(rng, 1))
         ends, key = ENDS[model.levels], jax.random.fold_in(rng, 2)
@@ -246,11 +275,40 @@ def evidence(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Arr
     Returns:
       [B], in nats.
     """
-    condition = condition_of(model, batch)
-    clean = lambda z, t: denoise(model, params, z, t, condition)
+    clean = _clean(model, params, batch)
     x, key = observe(model, batch, jax.random.fold_in(rng, 1)), jax.random.fold_in(rng, 2)
     levels = model.levels or 2
     return -bounds.diffusion(clean, x, ENDS[levels], key, batch["index"], 1)
+
+
+def density_of(model: Model, params: dict, x: jax.Array, batch: dict, rng: jax.Array, probes: int):
+    """The log density of images with values from -1 to 1, and the noise that they come from.
+
+    Args:
+      model: the model.
+      params: of the net.
+      x: [B, H, W, C].
+      batch: `index` and, for a conditional model, `label`.
+      rng: key of the probes.
+      probes: see `ode.Density`.
+
+    Returns:
+      [B] in nats, and [B, H, W, C]; by 50 steps, or those of the model's `likelihood`.
+    """
+    options = (model.likelihood or ode.density())._replace(probes=probes)
+    return ode.log_density(options, _clean(model, params, batch), x, rng, batch["index"])
+
+
+def image_of(model: Model, params: dict, noise: jax.Array, batch: dict) -> jax.Array:
+    """The image [B, H, W, C] that comes from noise [B, H, W, C]; see `density_of`."""
+    steps = (model.likelihood or ode.density()).steps
+    return ode.image_of(steps, _clean(model, params, batch), noise)
+
+
+def _clean(model, params, batch):
+    """(z, t) -> x_hat, with the classes of a batch."""
+    condition = condition_of(model, batch)
+    return lambda z, t: denoise(model, params, z, t, condition)
 
 
 def negative_log_density(model: Model, clean: Callable, batch: dict, rng: jax.Array) -> jax.Array:
@@ -296,16 +354,21 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
     return means
 
 
-def _check(shape, parametrisation, classes, dropout, levels, draws, guidance, interval):
+def _check(parametrisation, levels, draws):
     if levels not in (0, *ENDS):
         raise ValueError(f"levels must be 0 (none), 2 or 256, got {levels}")
     if parametrisation.levels not in (0, levels):
         raise ValueError(
             f"levels={levels}: this parametrisation is for {parametrisation.levels} levels"
         )
-    if not 0.0 <= dropout < 1.0 or draws < 1:
-        raise ValueError(f"class_dropout={dropout} must be in [0, 1), draws={draws} at least 1")
-    if guidance != 1.0 and not (classes and dropout):
+    if draws < 1:
+        raise ValueError(f"draws={draws} must be at least 1")
+
+
+def _check_guidance(classes, dropout, guidance, interval, autoguidance):
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"class_dropout={dropout} must be in [0, 1)")
+    if guidance != 1.0 and not (classes and dropout) and not autoguidance:
         raise ValueError(
             f"guidance={guidance} needs classes, and a net that also trained without them "
             f"(class_dropout above 0); there are classes={classes}, class_dropout={dropout}"

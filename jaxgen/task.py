@@ -51,6 +51,10 @@ class Task(NamedTuple):
       conditionals: (state, x, batch) -> [B, H, W, C, K], the parameters of
         p(x_i | all x before i) of an autoregressive model, differentiable in the
         observed variable x [B, H, W, C]; i counts rows, then columns, then channels.
+      density: (state, x, batch, rng, probes) -> log p(x) [B] in nats of x [B, H, W, C], with
+        values from -1 to 1, and the noise [B, H, W, C] that it comes from; `probes` random
+        vectors estimate the divergence, 0 is exact.
+      from_noise: (state, noise, batch) -> x [B, H, W, C], the way back.
       predict: (state, batch, rng) -> {name: [B, H, W, ...]}, predictions for images;
         the batch needs no ground truth.
       recover: (state) -> the state that training continues from after a return to a good
@@ -72,6 +76,8 @@ class Task(NamedTuple):
     log_prob: Callable | None = None
     evidence: Callable | None = None
     conditionals: Callable | None = None
+    density: Callable | None = None
+    from_noise: Callable | None = None
     predict: Callable | None = None
     recover: Callable | None = None
     accumulates: bool = True

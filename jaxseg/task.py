@@ -50,6 +50,8 @@ class Task(NamedTuple):
         No task of this package has a density of images.
       conditionals: (state, x, batch) -> [B, H, W, C, K], parameters of p(x_i | x_<i).
         No task of this package is autoregressive.
+      density: (state, x, batch, rng, probes) -> log p(x) [B], and noise [B, H, W, C].
+      from_noise: (state, noise, batch) -> x [B, H, W, C]. No task of this package is a flow.
       predict: (state, batch, rng) -> {name: [B, H, W, ...]}; needs no labels. A
         segmenter gives `probability` [B, H, W, K], an edge detector `strength`
         [B, H, W].
@@ -72,6 +74,8 @@ class Task(NamedTuple):
     log_prob: Callable | None = None
     evidence: Callable | None = None
     conditionals: Callable | None = None
+    density: Callable | None = None
+    from_noise: Callable | None = None
     predict: Callable | None = None
     recover: Callable | None = None
     accumulates: bool = True

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from launch import cli, distributed
 from launch.audits import checks
 from launch.audits.checks import FAIL, NONE, PASS, Finding
+from launch.audits.density import density
 from launch.audits.enumeration import total_probability
 from launch.audits.fixtures import AuditedModel, ModelFactory, first_that_fits, fit_for_audit
 from launch.config import loading, run_config
@@ -119,6 +120,7 @@ def audit(factory: ModelFactory, group: distributed.Group = distributed.ALONE) -
         lambda: [unit],
         *(lambda check=check: [check(own)] for check in CHECKS),
         partial(total_probability, factory, True, offset),
+        partial(density, factory, own),
     ]
     if factory.trained is not None:
         jobs.append(partial(total_probability, factory, False, offset))

@@ -18,7 +18,7 @@ from launch import cli, distributed
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments, trained_runs
-from launch.inference import flags
+from launch.inference import averages, flags
 from launch.reporting import image_files
 from launch.scoring import features, image_sets, nearest, sample_metrics, segmenter_metrics
 from launch.storage.atomic import replacing
@@ -43,18 +43,44 @@ def main(argv: list[str]) -> None:
     _check_effects(options)
     if options.neighbours is None:
         options.neighbours = NEIGHBOURS
-    changes = flags.sampling(options)
     with cli.together(options) as group:
-        arguments = options.workdir, overrides, options.step, options.split, changes
-        evaluate(trained_runs.restore(*arguments, group=group), options)
+        for restored, asked in _grid(options, overrides, group):
+            evaluate(restored, options, asked)
 
 
-def evaluate(restored: trained_runs.Restored, options: argparse.Namespace) -> None:
-    """Evaluates a run; of several processes, process 0 prints and writes the results."""
-    if options.batch_size is None:
-        options.batch_size = restored.config.eval.batch_size
+def _grid(
+    options: argparse.Namespace, overrides: list[str], group: distributed.Group
+) -> Iterator[tuple[trained_runs.Restored, dict]]:
+    """The run with each guidance and each average that the options name, and these names."""
+    for guidance in options.guidance or [None]:
+        point = argparse.Namespace(**vars(options) | {"guidance": guidance})
+        arguments = options.workdir, overrides, options.step, options.split, flags.sampling(point)
+        restored = trained_runs.restore(*arguments, group=group)
+        for ema in averages.chosen(restored.config.optimizer, options.ema):
+            one = averages.restored(restored, ema)
+            asked = {"guidance": guidance, "ema": ema or None}
+            asked = {key: value for key, value in asked.items() if value is not None}
+            yield averages.guided(one, options.weaker), asked
+
+
+def evaluate(
+    restored: trained_runs.Restored,
+    options: argparse.Namespace,
+    asked: dict[str, float | str],
+) -> None:
+    """Evaluates a run; of several processes, process 0 prints and writes the results.
+
+    Args:
+      restored: the run.
+      options: of the command.
+      asked: the guidance and the moving average that were asked for, for the results.
+    """
+    more = {"batch_size": options.batch_size or restored.config.eval.batch_size}
+    named = "".join(f"-{key}-{value}" for key, value in asked.items())
+    more["stem"] = f"{restored.step:08d}{named}"  # of the names of files
+    options = argparse.Namespace(**vars(options) | more)
     split = restored.data.split
-    header = {"step": restored.step, "split": split.title}
+    header = {"step": restored.step, "split": split.title, **asked}
     scored, draw = any(getattr(options, kind) for kind in KINDS), None
     if scored:
         results, draw = _scores(restored, options)
@@ -72,7 +98,7 @@ def evaluate(restored: trained_runs.Restored, options: argparse.Namespace) -> No
         # First of all: they took long, and a disk may be full.
         print(json.dumps(header | {"examples": split.size} | results), flush=True)
         if scored:
-            _write(restored, options, header | results)
+            _write(options, header | results)
     if draw:
         draw()
 
@@ -113,7 +139,7 @@ def _arguments() -> argparse.ArgumentParser:
         type=int,
         help="samples shown beside their nearest training images (default: 16; 0: none)",
     )
-    flags.add_sampling(add)
+    flags.add_sampling(add, several=True)
     add("--force", action="store_true", help="use a classifier even if its accuracy is too low")
     return arguments
 
@@ -122,7 +148,7 @@ def _check_effects(options: argparse.Namespace) -> None:
     """Refuses an option that acts only beside others which are not given."""
     by_features = KINDS[:3]
     needs = {"reals": KINDS, "inception": by_features, "force": by_features}
-    needs |= dict.fromkeys(("neighbours", "sampler", "steps", "guidance"), ("samples",))
+    needs |= dict.fromkeys(("neighbours", "sampler", "steps", "guidance", "weaker"), ("samples",))
     for name, kinds in needs.items():
         value = getattr(options, name)
         given = value is not None and value is not False  # 0 is a value too
@@ -277,7 +303,7 @@ def _neighbours(restored, options, extract, samples, real, training) -> tuple[di
 
 def _show_neighbours(restored, options, figure) -> None:
     """Writes a figure of samples and the training images nearest to them."""
-    path = options.workdir / "figures" / f"neighbours-{restored.step:08d}.png"
+    path = options.workdir / "figures" / f"neighbours-{options.stem}.png"
     if restored.group.is_process_zero:
         image_files.save(path, figure)
     logger.info(f"{path}: samples, the nearest by pixels, the nearest by features")
@@ -301,10 +327,10 @@ def _card(restored, options, count: int, floor: int | None) -> dict:
     }
 
 
-def _write(restored: trained_runs.Restored, options: argparse.Namespace, results: dict) -> None:
-    """Writes scores/KINDS-STEP.json into the workdir."""
+def _write(options: argparse.Namespace, results: dict) -> None:
+    """Writes scores/KINDS-STEP.json into the workdir, with what was asked for in its name."""
     name = "+".join(kind for kind in KINDS if getattr(options, kind))
-    with replacing(options.workdir / "scores" / f"{name}-{restored.step:08d}.json") as working:
+    with replacing(options.workdir / "scores" / f"{name}-{options.stem}.json") as working:
         working.write_text(json.dumps(results, indent=2) + "\n")
 
 

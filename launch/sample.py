@@ -20,7 +20,7 @@ from launch import cli, distributed
 from launch.config.errors import UserError
 from launch.data import batches, cache
 from launch.engine import trained_runs
-from launch.inference import conditioning, flags, sampling
+from launch.inference import averages, conditioning, flags, sampling
 from launch.reporting import image_files
 from launch.storage import atomic
 
@@ -43,13 +43,12 @@ def main(argv: list[str]) -> None:
     options, overrides = cli.parse(_arguments(), argv)
     _check_options(options)
     with cli.together(options) as group:
-        sample(
-            trained_runs.restore(
-                *(options.workdir, overrides, options.step, None, flags.sampling(options)),
-                group=group,
-            ),
-            options,
+        restored = trained_runs.restore(
+            *(options.workdir, overrides, options.step, None, flags.sampling(options)),
+            group=group,
         )
+        restored = averages.restored(restored, options.ema)
+        sample(averages.guided(restored, options.weaker), options)
 
 
 def sample(restored: trained_runs.Restored, options: argparse.Namespace) -> None:

@@ -10,7 +10,10 @@ from launch.config import by_name, loading, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = {
-    "vae": ("", "conv", "conditional", "mnist", "mnist_conv", "mnist_iwae", "folder"),
+    "vae": (
+        *("", "conv", "conditional", "ladder", "folder"),
+        *("mnist", "mnist_conv", "mnist_iwae", "mnist_ladder"),
+    ),
     "unet": (
         "",
         "texture",
@@ -63,10 +66,10 @@ VARIANTS = {
         "gpu_diagonal_bilstm",
     ),
     "flow": (
-        *("", "unet", "conditional", "edm", "vdm", "folder", "cifar10"),
-        *("mnist", "mnist_conditional", "mnist_vdm", "meanflow"),
+        *("", "unet", "conditional", "shortcut", "edm", "vdm", "folder", "cifar10"),
+        *("mnist", "mnist_conditional", "mnist_vdm", "mnist_gpu", "meanflow"),
     ),
-    "cnn": ("", "founding"),
+    "cnn": ("", "shortcut", "founding"),
     "classifier": ("",),
     "edges": ("", "gpu"),
     "segment": ("", "lite0", "lite0_probe", "labels", "objects"),

@@ -38,6 +38,7 @@ class Model(NamedTuple):
       start: time from which `complete` remakes whole images; 0 for keeping rows.
       mean_flow: how the mean velocity up to a later time is trained; None for no such flow. The
         condition's last 8 columns are that time's then, see `mean_velocity.ahead`.
+      weaker: parameters of a weaker net to guide by, in place of no class; None for none.
     """
 
     net: Any
@@ -57,6 +58,7 @@ class Model(NamedTuple):
     given_rows: int
     start: float = 0.0
     mean_flow: MeanFlow | None = None
+    weaker: Any = None
 
 
 def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:

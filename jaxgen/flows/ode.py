@@ -62,7 +62,7 @@ def log_density(
     Returns:
       log p(x) [B] in nats, and z_0 [B, H, W, C].
     """
-    velocity = lambda z, t: (denoise(z, t) - z) / (1.0 - t)
+    velocity = _velocity(denoise)
     probes = _probes(options, x, rng, index)
 
     def slope(z, t):
@@ -83,12 +83,44 @@ def log_density(
         change = 0.5 * (s - t)
         return (z + change * (first + second), total + change * (before + after)), None
 
-    # Evenly spaced in ln(1 - t): where values hardly vary, the divergence is -1 / (1 - t).
-    times = jnp.append(1.0 - jnp.geomspace(LAST, 1.0, options.steps + 1)[:-1], 0.0)
+    times = _times(options.steps)
     # Going back, s - t is negative: the sum is minus the integral from 0 to 1.
     (z, total), _ = jax.lax.scan(step, (x, jnp.zeros(len(x))), (times[:-1], times[1:]))
     normal = -0.5 * jnp.sum(z**2 + np.log(2.0 * np.pi), (1, 2, 3))
     return normal + total, z
+
+
+def image_of(steps: int, denoise: Callable, noise: jax.Array) -> jax.Array:
+    """The image that comes from noise, along the way of `log_density` in the other direction.
+
+    Args:
+      steps: of Heun's method.
+      denoise: (z [B, H, W, C], t, a scalar) -> x_hat.
+      noise: z_0 [B, H, W, C].
+
+    Returns:
+      x [B, H, W, C].
+    """
+    velocity, times = _velocity(denoise), _times(steps)[::-1]
+
+    def step(z, ends):
+        t, s = ends
+        first = velocity(z, t)
+        return z + 0.5 * (s - t) * (first + velocity(z + (s - t) * first, s)), None
+
+    return jax.lax.scan(step, noise, (times[:-1], times[1:]))[0]
+
+
+def _velocity(denoise):
+    return lambda z, t: (denoise(z, t) - z) / (1.0 - t)
+
+
+def _times(steps):
+    """From the image to noise, evenly spaced in ln(1 - t).
+
+    Where values hardly vary, the divergence is -1 / (1 - t).
+    """
+    return jnp.append(1.0 - jnp.geomspace(LAST, 1.0, steps + 1)[:-1], 0.0)
 
 
 def _probes(options, x, rng, index):

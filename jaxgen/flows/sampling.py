@@ -79,11 +79,15 @@ def guided_image(
     condition = condition_of(model, batch)
     if model.guidance == 1.0:
         return denoise(model, params, z, t, condition, until)
-    none = condition_of(model, batch, jnp.ones(len(z), bool))
-    twice = jnp.tile(z, (2, 1, 1, 1)), t, jnp.concatenate([condition, none]), until
-    x, x_none = jnp.split(denoise(model, params, *twice), 2)
+    if model.weaker is not None:
+        x = denoise(model, params, z, t, condition, until)
+        worse = denoise(model, model.weaker, z, t, condition, until)
+    else:
+        none = condition_of(model, batch, jnp.ones(len(z), bool))
+        twice = jnp.tile(z, (2, 1, 1, 1)), t, jnp.concatenate([condition, none]), until
+        x, worse = jnp.split(denoise(model, params, *twice), 2)
     acts = (t >= model.interval[0]) & (t <= model.interval[1])
-    return x_none + jnp.where(acts, model.guidance, 1.0) * (x - x_none)
+    return worse + jnp.where(acts, model.guidance, 1.0) * (x - worse)
 
 
 def complete(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:

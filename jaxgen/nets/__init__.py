@@ -12,6 +12,7 @@ _MODULES = {
     "FeatureNet": "feature_net",
     "ImageTransformer": "image_transformer",
     "InceptionV3": "inception",
+    "Ladder": "ladder",
     "MLPDecoder": "encoder_decoder",
     "MLPDiscriminator": "gan",
     "MLPEncoder": "encoder_decoder",

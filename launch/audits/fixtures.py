@@ -98,7 +98,7 @@ def fit_for_audit(config: ConfigDict, keep_ema: bool) -> ConfigDict:
             config.task.nll_samples = min(config.task.nll_samples, NLL_SAMPLES)
         several = [] if "name" in config.optimizer else list(config.optimizer.values())
         for optimizer in () if keep_ema else (config.optimizer, *several):
-            if "ema" in optimizer:
+            if optimizer.pop("ema", None) is not None:  # it may be several
                 optimizer.ema = 0.0
     return config
 

@@ -68,7 +68,7 @@ def defaults() -> ConfigDict:
             # several, {"encoder": {...}, ...}, given by their keys.
             "model": {},
             # {"name": "optax:...", "learning_rate": number or a schedule, ...} and
-            # the engine's own clip_norm (0: off) and ema (decay; 0: off).
+            # the engine's own clip_norm (0: off) and ema (decay, or several; 0: off).
             "optimizer": {},
             # The dtype that nets compute in: float32 or bfloat16. Parameters stay float32.
             "dtype": "float32",

@@ -14,33 +14,38 @@ from launch.config.errors import UserError
 
 
 class EmaState(NamedTuple):
-    """The moving average; tasks find it in an optimiser's state by the name `ema`."""
+    """Moving averages; tasks find the first in an optimiser's state by the name `ema`."""
 
     count: jax.Array
     ema: Any
+    other_ema: tuple = ()
 
 
-def parameter_ema(decay: float) -> optax.GradientTransformation:
-    """Keeps an exponential moving average of the parameters; updates pass unchanged.
+def parameter_ema(decay: float, *others: float) -> optax.GradientTransformation:
+    """Keeps exponential moving averages of the parameters; updates pass unchanged.
 
-    The average starts at the parameters after the first update, and its decay is
+    An average starts at the parameters after the first update, and its decay is
     min(decay, (1 + t) / (10 + t)), so early parameters are soon forgotten
     (TensorFlow's ExponentialMovingAverage with num_updates).
 
     Must come last in a chain: it sees the final updates.
 
     Args:
-      decay: the largest decay, in [0, 1).
+      decay: the largest decay of the average that tasks use, in [0, 1).
+      *others: of further averages, see `launch.inference.averages`.
     """
+    copy = lambda params: jax.tree.map(jnp.array, params)
 
     def init(params):
-        return EmaState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.array, params))
+        return EmaState(jnp.zeros((), jnp.int32), copy(params), tuple(copy(params) for _ in others))
 
     def update(updates, state, params):
-        rate = jnp.minimum(decay, (1.0 + state.count) / (10.0 + state.count))
+        most = (1.0 + state.count) / (10.0 + state.count)
         new = optax.apply_updates(params, updates)
-        ema = optax.incremental_update(new, state.ema, 1.0 - rate)
-        return updates, EmaState(optax.safe_increment(state.count), ema)
+        rate = lambda decay: 1.0 - jnp.minimum(decay, most)
+        after = lambda decay, ema: optax.incremental_update(new, ema, rate(decay))
+        more = tuple(after(*pair) for pair in zip(others, state.other_ema, strict=True))
+        return updates, EmaState(optax.safe_increment(state.count), after(decay, state.ema), more)
 
     return optax.GradientTransformation(init, update)
 
@@ -104,9 +109,12 @@ def _build_one(spec, where, accumulate, axis_name, table):
         raise UserError(f'{where}: expected a mapping with a "name", e.g. optax:adam; got {spec!r}')
     spec = spec.to_dict()
     clip_norm, ema = spec.pop("clip_norm", 0.0), spec.pop("ema", 0.0)
-    numbers = all(isinstance(value, int | float) for value in (clip_norm, ema))
-    if not numbers or clip_norm < 0 or not 0 <= ema < 1:
+    decays = tuple(ema) if isinstance(ema, list | tuple) else (ema,)
+    numbers = all(isinstance(value, int | float) for value in (clip_norm, *decays))
+    if not numbers or clip_norm < 0 or not all(0 <= decay < 1 for decay in decays):
         raise UserError(f"{where}: clip_norm={clip_norm!r} must be >= 0 and ema={ema!r} in [0, 1)")
+    if len(decays) != 1 and (not all(decays) or len({*decays}) < len(decays)):
+        raise UserError(f"{where}.ema={ema!r}: several decays must be different, and none 0")
     rate = spec.get("learning_rate")
     if rate is None:
         raise UserError(f"{where}.learning_rate is missing: a number, or a schedule by name")
@@ -119,8 +127,8 @@ def _build_one(spec, where, accumulate, axis_name, table):
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     own = {key: value for key, value in spec.items() if key != "learning_rate"}
     parts.append(by_name.instantiate(own, where, learning_rate=rate))
-    if ema:
-        parts.append(parameter_ema(ema))
+    if any(decays):
+        parts.append(parameter_ema(*decays))
     built = optax.chain(*parts)
     if accumulate > 1:
         built = optax.MultiSteps(built, accumulate).gradient_transformation()

@@ -180,6 +180,14 @@ def _best_whole(folder, best, rule):
     return None
 
 
+def place(source: str) -> tuple[Path, int | str]:
+    """The workdir and the step that WORKDIR or WORKDIR:STEP names; the newest step without one."""
+    path, _, step = source.rpartition(":")
+    if not path or not (step.isdecimal() or step in ("best", "newest")):
+        path, step = source, "newest"
+    return storage.path(path), int(step) if step.isdecimal() else step
+
+
 def with_params_of(source: str, state: Any, template: Any) -> Any:
     """A state with the parameters of another run; those that do not fit stay as they are.
 
@@ -193,15 +201,11 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
     Raises:
       UserError: no such run or step, or none of its parameters fits.
     """
-    path, _, step = source.rpartition(":")
-    if not path or not (step.isdecimal() or step in ("best", "newest")):
-        path, step = source, "newest"
-    workdir = storage.path(path)
+    workdir, step = place(source)
     folder = workdir / "checkpoints"
     storage.check_regular(workdir)
     if not checkpoints.steps(folder):
-        raise UserError(f"config.init_from: no checkpoints in {path}")
-    step = int(step) if step.isdecimal() else step
+        raise UserError(f"config.init_from: no checkpoints in {workdir}")
     best = "" if step == "newest" else run_config.read_config(workdir).checkpoint.best
     step, _ = choose_step(folder, step, best)
     if not hasattr(template, "params"):

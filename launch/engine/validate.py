@@ -32,6 +32,8 @@ class Task(NamedTuple):
     log_prob: Callable | None = None
     evidence: Callable | None = None
     conditionals: Callable | None = None
+    density: Callable | None = None
+    from_noise: Callable | None = None
     predict: Callable | None = None
     recover: Callable | None = None
     accumulates: bool = True

@@ -13,7 +13,8 @@ MOST_SEEDS = 10_000_000  # of one command; they lie in memory
 # Endings by which a name is that of a file, not of a folder.
 FILE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".json", ".npy", ".npz", ".pdf", ".png")
 FILE_ENDINGS += (".tif", ".tiff", ".webp", ".zip")
-SAMPLING = ("sampler", "grid", "guidance", "interval")  # arguments of a task that scores depend on
+# Arguments of a task that scores depend on.
+SAMPLING = ("sampler", "grid", "guidance", "interval", "autoguidance")
 SAMPLERS = ("ddim", "dpm_solver", "euler", "heun", "leap", "sde")  # of jaxgen.flows
 
 
@@ -40,22 +41,44 @@ def add_step(add: Callable[..., argparse.Action]) -> None:
     add("--step", type=step, help=f"which checkpoint: {text}")
 
 
-def add_sampling(add: Callable[..., argparse.Action]) -> None:
-    """Adds the options of models that sample step by step: --sampler, --steps, --guidance.
+def add_sampling(add: Callable[..., argparse.Action], several: bool = False) -> None:
+    """Adds what samples depend on: --ema, and of models that sample step by step --sampler,
+    --steps, --guidance, --weaker.
 
     Args:
       add: `add_argument` of a parser.
+      several: whether --ema and --guidance take lists, and each of their values is used.
     """
     add("--sampler", choices=SAMPLERS, help="of a flow (default: config.task.sampler)")
     add("--steps", type=int, help="of the sampler (default: config.task.grid.steps)")
-    add("--guidance", type=float, help="by the class (default: config.task.guidance; 1: none)")
+    lists, kind = ("; or several, as 1,1.5,2", numbers) if several else ("", float)
+    text = f"by the class (default: config.task.guidance; 1: none){lists}"
+    add("--guidance", type=kind, help=text)
+    add("--weaker", help="RUN or RUN:STEP of a weaker flow that --guidance leads away from")
+    lists = "; or several, or all" if several else ""
+    text = "which moving average of the parameters: one of the decays of config.optimizer.ema, or "
+    add("--ema", default="", help=f"{text}none (default: the first){lists}")
+
+
+def numbers(value: str) -> list[float]:
+    """The argument type of a list of different numbers, "1,1.5,2".
+
+    Raises:
+      ArgumentTypeError: the value has another form.
+    """
+    try:
+        found = [float(part) for part in value.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is no list of numbers; write 1,1.5,2")
+    return list(dict.fromkeys(found))
 
 
 def sampling(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a run's task that the options of `add_sampling` change.
 
     Args:
-      options: with `workdir`, `sampler`, `steps`, `guidance` and perhaps `start`.
+      options: with `workdir`, `sampler`, `steps`, `guidance` (one), `weaker` and perhaps
+        `start`.
 
     Returns:
       {key below config.task: value}, for `trained_runs.restore`.
@@ -66,11 +89,13 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
     sampler = options.sampler and {"name": f"jaxgen.flows:{options.sampler}"}
     given = {"sampler": sampler, "grid.steps": options.steps, "guidance": options.guidance}
     given["start"] = getattr(options, "start", None)  # of launch.sample alone
+    given["autoguidance"] = True if options.weaker else None
     given = {key: value for key, value in given.items() if value is not None}
     if given:
         task = run_config.read_config(options.workdir).task
         for key in given:
-            first, flag = key.partition(".")[0], "steps" if "." in key else key
+            first = key.partition(".")[0]
+            flag = {"grid.steps": "steps", "autoguidance": "weaker"}.get(key, key)
             if not by_name.accepts(task.name, first, "config.task.name"):
                 raise UserError(f"--{flag}: {task.name} does not sample step by step")
         if "grid.steps" in given and not task.get("grid"):

@@ -1,5 +1,6 @@
 """How long a step takes on this machine, measured once and kept."""
 
+import gc
 import hashlib
 import json
 import math
@@ -59,7 +60,8 @@ def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> 
     path = storage.cache_dir() / "timings" / f"{_key(config.to_dict(), data)}.json"
     if (kept := _kept(path)) is not None:
         return kept
-    heap.give_back()  # what an earlier, larger batch held
+    gc.collect()  # what an earlier, larger batch held
+    heap.give_back()
     counts = footprint.forget_peak() and jax.default_backend() == "cpu"
     began, several = time.perf_counter(), jax.process_count()
     if several > 1:  # this process alone measures, with its share of a batch
@@ -75,6 +77,7 @@ def measure(config: ConfigDict, data: batches.Data, limit: float = math.inf) -> 
     program = compiled.lower_train(state, batch, 0).compile()
     needed = footprint.least(program, 1 + ahead(stride))
     if needed > limit:
+        jax.clear_caches()  # a smaller batch must not pay for this one's programs
         return Timing(0.0, drawing, time.perf_counter() - began, needed)
     state, _ = jax.block_until_ready(compiled.train(state, batch, 0))
     compiling = time.perf_counter() - began

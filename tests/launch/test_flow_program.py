@@ -78,5 +78,7 @@ def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path):
     assert plain.shape == (2, 8, 8, 1)
     for flag, other in images.items():
         assert np.abs(other - plain).max() > 0, flag
+    with pytest.raises(UserError, match="keeps no moving average"):
+        sample.main([f"--workdir={run}", f"--out={out}", f"--weaker={run}:4", "--guidance=2"])
     with pytest.raises(UserError, match="steps=0: sampling needs at least 1"):
         sample.main([f"--workdir={run}", f"--out={out}", "--steps=0"])

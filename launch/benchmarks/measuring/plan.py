@@ -11,6 +11,7 @@ GROUPS = ("correctness", "throughput", "runs")
 # What a data set needs, as an argument of this command, and what to do where it is not given.
 DATA = {
     "mnist": ("--data_dir", "python -m launch.prepare mnist --data_dir=DIR"),
+    "cifar10": ("--cifar10", "python -m launch.prepare cifar10 --data_dir=DIR"),
     "camvid": ("--camvid", "DIR/{train,val,test}/{images,masks} of CamVid, SegNet's split"),
     "bsds": ("--bsds", "DIR/images and DIR/groundTruth of BSDS500"),
 }
@@ -64,6 +65,9 @@ def widths(*keys: str) -> tuple[str, ...]:
 VAE = widths("encoder.", "decoder.")
 GAN = widths("generator.", "discriminator.")
 RNN = ("--config.model.layers=1", "--config.model.features=4", "--config.model.head=8")
+FLOW = ("--config.model.width=16", "--config.model.layers=1", "--config.task.grid.steps=2")
+LADDER = (*widths(""), "--config.model.groups=(1,)")
+SMALL_UNET = ("--config.model.width=8", "--config.model.multiples=(1,)")
 CNN = widths("")
 UNET = ("--config.model.widths=(4,8)", "--config.model.stem=1")
 TINY = "--config.data.kwargs.size=(24,32)"
@@ -75,12 +79,15 @@ FAMILIES = {
     "rnn": ("configs/rnn.py", RNN, ""),
     "pixelcnn": ("configs/rnn.py:pixelcnn", RNN, ""),
     "draw": ("configs/rnn.py:draw", ("--config.model.hidden=8", "--config.model.glimpses=2"), ""),
+    "ladder": ("configs/vae.py:ladder", LADDER, ""),
+    "flow": ("configs/flow.py", FLOW, ""),
+    "meanflow": ("configs/flow.py:meanflow", (*FLOW[:2], "--config.task.grid.steps=1"), ""),
     "pix2pix": ("configs/gan.py:pix2pix", widths("generator.", "discriminator."), ""),
     "unet": ("configs/unet.py", UNET, ""),
     "cnn": ("configs/cnn.py", CNN, ""),
     "edges": ("configs/edges.py", EDGES, "bsds"),
 }
-AUDITED = ("vae", "gan", "rnn", "pixelcnn", "draw")
+AUDITED = ("vae", "gan", "rnn", "pixelcnn", "draw", "ladder", "flow")
 # Evaluations and saves more often than a run of hours has them, so that one period of the loop is
 # short: the measured ratio is a lower bound of that run's.
 OFTEN = ("--config.eval.every=1000", "--config.checkpoint.every=1000")
@@ -121,6 +128,8 @@ def _throughput():
     for name, config, often, small, data in (
         ("vae-mnist", "configs/vae.py:mnist", (), VAE, "mnist"),
         ("vae-iwae", "configs/vae.py:mnist_iwae", OFTEN, iwae, "mnist"),
+        ("flow", "configs/flow.py:mnist_gpu", OFTEN, FLOW, "mnist"),
+        ("cifar10", "configs/flow.py:cifar10", OFTEN, SMALL_UNET, "cifar10"),
         ("pixelcnn", "configs/rnn.py:gpu_pixelcnn", OFTEN, RNN, "mnist"),
         ("diagonal", "configs/rnn.py:gpu_diagonal_bilstm", OFTEN, RNN, "mnist"),
         ("camvid", "configs/unet.py:camvid_large", _every(250), (*UNET, TINY), "camvid"),
@@ -142,6 +151,29 @@ def _runs():
         small_score=(*EVALUATE, "--config.task.nll_samples=2"),
         metrics=("nll", "negative_elbo"),
         aim="84.8 nats",
+    )
+    yield Piece(
+        "runs/flow_mnist",
+        "train",
+        "configs/flow.py:mnist_gpu",
+        small=(*FLOW, *SHORT),
+        data="mnist",
+        title="6 layers of 256, patches of 4",
+        score=(*EVALUATE, "--samples=10000"),
+        small_score=EVALUATE,
+        metrics=("fid", "precision", "recall", "copied"),
+        aim="FID 0.6",
+    )
+    yield Piece(
+        "runs/flow_cifar10",
+        "train",
+        "configs/flow.py:cifar10",
+        small=(*SMALL_UNET, *SHORT),
+        data="cifar10",
+        title="U-Net of 36 million parameters",
+        score=(*EVALUATE, "--samples=10000"),
+        small_score=EVALUATE,
+        metrics=("fid", "precision", "recall", "copied"),
     )
     yield Piece(
         "runs/camvid_large",

@@ -26,6 +26,7 @@ logger = logging.getLogger("segen")
 
 # Seconds of one piece, and of one part of a training: with `children.GRACE` below ten minutes.
 LONGEST = 540.0
+STOCK = ("mnist", "cifar10")  # data sets by name, of which a dry run takes the digits
 LEAST_SCORE = 60.0  # seconds that must be left for the score of a finished run to begin
 STEPS, REPEATED_STEPS = 20, 50  # of the comparison with the CPU; of two runs with each other
 # Largest difference of a loss from the CPU's, relative to the loss or to 1 if that is more: of the
@@ -71,9 +72,9 @@ def arguments(piece: Piece, setting: Setting) -> list[str]:
     found = [f"--config={piece.config}", *piece.full, *(piece.small if setting.dry else ())]
     folder = setting.data.get(piece.data)
     if folder:
-        key = "data_dir" if piece.data == "mnist" else "path"
+        key = "data_dir" if piece.data in STOCK else "path"
         found.append(f"--config.data.{key}={folder}")
-    elif piece.data == "mnist" and setting.dry:
+    elif piece.data in STOCK and setting.dry:
         found.append("--config.data.name=digits")
     return found
 

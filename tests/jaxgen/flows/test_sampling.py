@@ -1,7 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import flows
+from jaxgen.likelihood_training import State
 from tests.jaxgen.flows.small import KEY, SHAPE, far_from_zero, make_batch, make_task
 
 
@@ -27,6 +29,25 @@ def test_guidance_of_one_is_none_and_acts_in_its_interval_alone():
     np.testing.assert_allclose(never, images, atol=1e-5)
     strong = make_task(classes=2, guidance=3.0, interval=(0.0, 1.0)).sample(state, seeds, KEY)
     assert np.abs(strong - images).max() > 1e-2
+
+
+def test_a_weaker_net_leads_away_from_itself():
+    """x = x_weaker + guidance (x_main - x_weaker), the net of the state being the weaker one."""
+    batch, seeds = make_batch(), {"index": np.arange(4), "label": np.zeros(4, np.int32)}
+    grid = np.array([0.0, 1.0])  # one step: the image is what the net makes of the noise
+    kwargs = {"grid": grid, "interval": (0.0, 1.0)}
+    plain = make_task(**kwargs)
+    main = far_from_zero(plain, batch)
+    weaker = jax.tree.map(lambda leaf: 0.5 * leaf, main.params)
+    state = State(weaker, {"ema": main.params})
+    alone = [plain.sample(State(params, {}), seeds, KEY) for params in (main.params, weaker)]
+    for guidance in (1.0, 1.2):
+        guided = make_task(guidance=guidance, autoguidance=True, **kwargs).sample(state, seeds, KEY)
+        expected = alone[1] + guidance * (alone[0] - alone[1])
+        inside = (expected > 0.01) & (expected < 0.99) & (alone[0] > 0) & (alone[1] > 0)
+        inside &= (alone[0] < 1) & (alone[1] < 1)
+        assert inside.mean() > 0.2
+        np.testing.assert_allclose(guided[inside], expected[inside], atol=1e-5)
 
 
 def test_a_completion_keeps_what_is_given():

@@ -44,6 +44,15 @@ def test_the_moving_average_is_the_weighted_sum_by_hand():
     assert rates["learning_rate"](7) == pytest.approx(0.1)
 
 
+def test_several_averages_are_those_of_each_decay():
+    several = run(build(ema=(0.9, 0.2, 0.5))[0]["optimizer"], GRADIENTS, START)[1]
+    found = [optax.tree.get(several, "ema"), *optax.tree.get(several, "other_ema")]
+    for decay, average in zip((0.9, 0.2, 0.5), found, strict=True):
+        alone = run(build(ema=decay)[0]["optimizer"], GRADIENTS, START)[1]
+        np.testing.assert_allclose(average["w"], optax.tree.get(alone, "ema")["w"], rtol=1e-6)
+    assert len({float(one["w"][1]) for one in found}) == 3
+
+
 def test_clipping_is_by_the_global_norm():
     made, _ = build(clip_norm=1.0)
     seen, _ = run(made["optimizer"], GRADIENTS[:1], START)
@@ -117,6 +126,9 @@ def test_a_learning_rate_is_needed():
         ({"clip_norm": -1.0}, "clip_norm=-1.0"),
         ({"clip_norm": "1"}, "clip_norm='1' must be >= 0"),
         ({"ema": None}, r"ema=None in \[0, 1\)"),
+        ({"ema": (0.9, 1.0)}, r"ema=\(0.9, 1.0\) in \[0, 1\)"),
+        ({"ema": (0.9, 0.9)}, "several decays must be different"),
+        ({"ema": (0.9, 0.0)}, "several decays must be different, and none 0"),
         ({"momentun": 0.9}, "did you mean 'momentum'"),
         ({"name": "optax:adamm"}, "did you mean 'adam'|has no attribute 'adamm'"),
     ],

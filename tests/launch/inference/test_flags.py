@@ -69,7 +69,8 @@ def test_options_of_samplers_change_the_task(monkeypatch):
     found = sampling("--sampler=sde --steps=5 --guidance=1.5", monkeypatch)
     named = {"name": "jaxgen.flows:sde"}
     assert found == {"sampler": named, "grid.steps": 5, "guidance": 1.5}
-    arguments = argparse.Namespace(sampler=None, steps=None, guidance=None, start=0.4)
+    assert sampling("--weaker=runs/x:9", monkeypatch) == {"autoguidance": True}
+    arguments = argparse.Namespace(sampler=None, steps=None, guidance=None, start=0.4, weaker="")
     assert flags.sampling(argparse.Namespace(**vars(arguments), workdir=Path("x"))) == {
         "start": 0.4
     }
@@ -80,7 +81,14 @@ def test_options_of_samplers_change_the_task(monkeypatch):
         assert by_name.instantiate({"name": f"jaxgen.flows:{name}"}, "here")
 
 
-@pytest.mark.parametrize("flag", ["--sampler=heun", "--steps=3", "--guidance=2"])
+def test_lists_of_numbers():
+    assert flags.numbers("1,1.5, 2,1") == [1.0, 1.5, 2.0]
+    for text in ("", "1,,2", "1;2", "two"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no list of numbers"):
+            flags.numbers(text)
+
+
+@pytest.mark.parametrize("flag", ["--sampler=heun", "--steps=3", "--guidance=2", "--weaker=x"])
 def test_models_without_steps_refuse_them(flag, monkeypatch):
     name = flag.partition("=")[0]
     with pytest.raises(UserError, match=f"{name}: jaxgen.gan:gan does not sample step by"):

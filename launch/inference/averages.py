@@ -1,0 +1,146 @@
+"""Which parameters a trained model is used with: a moving average, `--ema`; and which weaker
+ones guide it, `--weaker`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from jaxgen.batches import ema_params
+from launch.config.errors import UserError
+from launch.engine import trained_runs
+
+NONE, ALL = "none", "all"
+
+
+def names(optimizer: ConfigDict) -> list[str]:
+    """What `--ema` can name: the decays of a config, the one that is used first, and "none".
+
+    Args:
+      optimizer: `config.optimizer`.
+    """
+    return [
+        *dict.fromkeys(f"{decay:g}" for one in _each(optimizer) for decay in _decays(one)),
+        NONE,
+    ]
+
+
+def chosen(optimizer: ConfigDict, asked: str) -> list[str]:
+    """The averages that a list names.
+
+    Args:
+      optimizer: `config.optimizer`.
+      asked: names with commas between them, or "all"; "" for the one that is used anyway.
+
+    Returns:
+      Some of `names`, in the order that they were asked for; [""] where nothing is asked for.
+
+    Raises:
+      UserError: one that the run does not keep.
+    """
+    if not asked:
+        return [""]
+    known = names(optimizer)
+    wanted = known if asked == ALL else [name.strip() for name in asked.split(",")]
+    for name in wanted:
+        if name not in known:
+            raise UserError(
+                f"--ema={name}: the run keeps {', '.join(known)}; more are kept in training, as "
+                "with --config.optimizer.ema=0.999,0.9999"
+            )
+    return list(dict.fromkeys(wanted))
+
+
+def restored(run: trained_runs.Restored, asked: str) -> trained_runs.Restored:
+    """A run that is used with the average that `--ema` names.
+
+    Args:
+      run: the run.
+      asked: one of `names`, or "" for the one that is used anyway.
+
+    Raises:
+      UserError: the run does not keep it, or several are named.
+    """
+    if not asked:
+        return run
+    found = chosen(run.config.optimizer, asked)
+    if len(found) > 1:
+        raise UserError(f"--ema={asked}: give one of {', '.join(names(run.config.optimizer))}")
+    return run._replace(state=pick(run.state, run.config.optimizer, found[0]))
+
+
+def guided(run: trained_runs.Restored, source: str | None) -> trained_runs.Restored:
+    """A flow that is guided by a weaker one: another run, or an earlier step of the same.
+
+    Args:
+      run: the run, opened with `task.autoguidance`.
+      source: WORKDIR (its newest step) or WORKDIR:STEP; None for none.
+
+    Raises:
+      UserError: no such run or step, a net of another shape, a run without an average, or a
+        guidance of 1.
+    """
+    if not source:
+        return run
+    if run.config.task.guidance == 1.0:
+        raise UserError("--weaker has no effect with a guidance of 1; give another --guidance")
+    if not names(run.config.optimizer)[:-1]:
+        raise UserError(
+            "--weaker: the run keeps no moving average of its parameters; train it with "
+            "config.optimizer.ema above 0"
+        )
+    workdir, step = trained_runs.place(source)
+    weaker = trained_runs.restore(workdir, [], step, None, group=run.group).state
+    params = ema_params(weaker.opt_state, weaker.params)
+    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+    if shapes(params) != shapes(run.state.params):
+        raise UserError(
+            f"--weaker={source}: its net has parameters of other names or shapes than that of the "
+            "run; take an earlier step of the run, or a run of the same config with fewer steps"
+        )
+    return run._replace(state=run.state._replace(params=params))
+
+
+def pick(state: Any, optimizer: ConfigDict, name: str) -> Any:
+    """The state of a task that is used with one of its averages.
+
+    Args:
+      state: with `params` and `opt_state`; both mappings where there are several optimisers.
+      optimizer: `config.optimizer`.
+      name: one of `names`. A net that does not keep it stays as it is.
+
+    Returns:
+      The state, whose average by the name `ema` is that one.
+    """
+    if "name" in optimizer:
+        opt_state = _picked(state.opt_state, state.params, _decays(optimizer), name)
+    else:
+        opt_state = {
+            key: _picked(one, state.params[key], _decays(optimizer[key]), name)
+            for key, one in state.opt_state.items()
+        }
+    return state._replace(opt_state=opt_state)
+
+
+def _picked(opt_state, params, decays, name):
+    kept = [f"{decay:g}" for decay in decays]
+    if not kept or name == kept[0] or name not in (*kept, NONE):
+        return opt_state
+    if name == NONE:
+        return optax.tree.set(opt_state, ema=params)
+    others = optax.tree.get(opt_state, "other_ema")
+    return optax.tree.set(opt_state, ema=others[kept.index(name) - 1])
+
+
+def _each(optimizer):
+    return [optimizer] if "name" in optimizer else list(optimizer.values())
+
+
+def _decays(one: Mapping) -> list[float]:
+    """The decays of an optimiser's averages, in their order; none where it keeps none."""
+    ema = one.get("ema", 0.0)
+    return [decay for decay in (ema if isinstance(ema, list | tuple) else (ema,)) if decay]

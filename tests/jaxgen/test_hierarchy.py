@@ -1,0 +1,134 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import hierarchy
+from jaxgen.nets.ladder import Ladder
+from tests.jaxgen.optimizers import adam
+
+KEY = jax.random.key(0)
+SHAPE = (4, 4, 1)
+NET = Ladder(patch=2, widths=(8,), groups=(1,), latents=(1,), top=2, blocks=1)
+
+
+def make_batch(count=6, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.choice(np.array([0, 255], np.uint8), (count, *SHAPE)),
+        "label": (np.arange(count) % 2).astype(np.int32),
+        "index": np.arange(count, dtype=np.int32),
+        "mask": np.ones(count, bool),
+    }
+
+
+def make_task(net=NET, **kwargs):
+    example = {
+        "image": jax.ShapeDtypeStruct(SHAPE, np.uint8),
+        "label": jax.ShapeDtypeStruct((), np.int32),
+    }
+    task = hierarchy.ladder(net, adam(1e-2), example, **kwargs)
+    names = ("init", "train_step", "eval_step", "score_step", "sample", "complete", "interpolate")
+    return task._replace(**{name: jax.jit(getattr(task, name)) for name in names})
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A task with classes, after enough steps that its latents tell the images apart."""
+    task, batch = make_task(classes=2, nll_samples=500), make_batch()
+    state = task.init(KEY, batch)
+    losses = []
+    for step in range(200):
+        state, sums = task.train_step(state, batch, jax.random.fold_in(KEY, step))
+        losses.append(float(sums["loss"]))
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+    return task, state, batch
+
+
+def test_importance_samples_close_the_gap_of_the_bound(trained):
+    task, state, batch = trained
+    found = task.finish(jax.tree.map(np.float64, task.score_step(state, batch, KEY)))
+    assert found["nll"] < found["negative_elbo"]
+    assert found["negative_elbo"] == pytest.approx(found["reconstruction"] + found["kl"])
+    assert found["kl"] == pytest.approx(found["kl_0"] + found["kl_1"], rel=1e-5)
+    assert found["kl"] > 0.5
+
+
+def test_the_estimate_is_the_mean_over_the_prior(trained):
+    """-log p(x) = -log E_p(z)[p(x | z)], by latents of the prior in place of the posterior."""
+    _, state, batch = trained
+    model = hierarchy.Model(NET, hierarchy.bernoulli(), SHAPE, 2)
+    one = {name: leaf[:2] for name, leaf in batch.items()}
+    estimate = jax.jit(partial(hierarchy.negative_log_likelihood, model, samples=2000))
+    nll = estimate(state.params, one, KEY)
+    x, condition = hierarchy.observe(model, one, KEY)
+    apply = partial(NET.apply, {"params": state.params})
+
+    def log_prob(noise):
+        output, *_ = apply(noise, model.outputs, None, condition)
+        return model.likelihood.log_prob(x, output)
+
+    noise = jax.random.normal(jax.random.key(7), (20_000, 2, model.size))
+    values = jax.jit(lambda noise: jax.lax.map(log_prob, noise, batch_size=500))(noise)
+    by_prior = np.log(len(values)) - jax.nn.logsumexp(values, axis=0)
+    np.testing.assert_allclose(nll, by_prior, atol=0.3)
+
+
+def test_images_belong_to_their_seeds(trained):
+    task, state, _ = trained
+    seeds = {"index": np.array([4, 9, 4]), "label": np.array([0, 0, 1])}
+    images = task.sample(state, seeds, KEY)
+    alone = task.sample(state, {name: leaf[1:2] for name, leaf in seeds.items()}, KEY)
+    np.testing.assert_allclose(images[1], alone[0], atol=1e-5)
+    assert np.abs(images[0] - images[1]).max() > 1e-3
+    strips = task.interpolate(state, seeds | {"end": np.array([9, 4, 4])}, KEY)
+    assert strips.shape == (3, 10, *SHAPE)
+    np.testing.assert_allclose(strips[0, 0], images[0], atol=1e-4)
+    np.testing.assert_allclose(strips[0, -1], images[1], atol=1e-4)
+
+
+def test_a_reconstruction_resembles_its_image(trained):
+    task, state, batch = trained
+    rebuilt, image = task.complete(state, batch, KEY), batch["image"] / 255
+    assert np.abs(rebuilt - image).mean() < 0.3 < np.abs(rebuilt - image[::-1]).mean()
+    shapes = {name: value.shape for name, value in task.figures(state, batch, KEY).items()}
+    assert shapes == {
+        "reconstructions": (2, 6, *SHAPE),
+        "samples": (64, *SHAPE),
+        "interpolation": (8, 10, *SHAPE),
+    }
+
+
+def test_free_bits_are_the_least_that_a_group_costs():
+    task, batch = make_task(free_bits=50.0), make_batch()
+    state = task.init(KEY, batch)
+    _, sums = task.train_step(state, batch, KEY)
+    assert sums["loss"] == pytest.approx(sums["reconstruction"] + 6 * 2 * 50.0, rel=1e-5)
+    plain = task.eval_step(state, batch, KEY)
+    assert plain["loss"] == pytest.approx(plain["reconstruction"] + plain["kl"], rel=1e-5)
+
+
+def test_noise_does_not_depend_on_the_batch():
+    task, batch = make_task(), make_batch()
+    state = task.init(KEY, batch)
+    model = hierarchy.Model(NET, hierarchy.bernoulli(), SHAPE, 0)
+    some = np.array([4, 1])
+    part = {name: leaf[some] for name, leaf in batch.items()}
+    whole = hierarchy.elbo_loss(model, state.params, batch, KEY)["loss"]
+    found = hierarchy.elbo_loss(model, state.params, part, KEY)["loss"]
+    np.testing.assert_allclose(found, jnp.asarray(whole)[some], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"nll_samples": 0}, "nll_samples=0"),
+        ({"free_bits": -1.0}, "free_bits=-1.0"),
+        ({"net": Ladder(patch=3)}, "multiples of 3"),
+    ],
+)
+def test_what_cannot_work_is_refused(kwargs, words):
+    with pytest.raises(ValueError, match=words):
+        make_task(**kwargs)

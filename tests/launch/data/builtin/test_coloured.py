@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from launch.data.builtin import coloured as module
+
+
+@pytest.mark.parametrize(("split", "count", "share"), [("train", 1438, 0.95), ("test", 359, 0.1)])
+def test_colours_agree_with_classes_at_their_share(split, count, share):
+    found = module.coloured(split)
+    assert found["image"].shape == (count, 8, 8, 3)
+    agree = found["colour"] == found["label"]
+    assert agree.mean() == pytest.approx(share, abs=3 * np.sqrt(share * (1 - share) / count))
+    # The others have the nine other colours alike.
+    apart = (found["colour"] - found["label"])[~agree] % 10
+    assert set(apart) == set(range(1, 10))
+
+
+def test_an_image_is_its_digit_in_its_colour():
+    found = module.coloured("test")
+    grey = load_digits().images[4]  # every fifth is for the test
+    expected = 255 * grey[..., None] / 16 * module.COLOURS[found["colour"][0]]
+    np.testing.assert_allclose(found["image"][0], expected, atol=0.5)
+    again = module.coloured("test")
+    np.testing.assert_array_equal(found["image"], again["image"])
+
+
+def test_the_share_can_be_given():
+    found = module.coloured("train", agree=1.0)
+    np.testing.assert_array_equal(found["colour"], found["label"])
+    for kwargs, words in (({"agree": 1.5}, "agree=1.5"), ({"split": "val"}, "no split 'val'")):
+        with pytest.raises(ValueError, match=words):
+            module.coloured(**({"split": "train"} | kwargs))
