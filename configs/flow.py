@@ -9,7 +9,8 @@ conditional: on the class, and guided by it; shortcut: the same on digits whose 
 class in training, but not in the test, for launch.classify; edm: EDM's recipe; vdm: the bound on
 -log p of binarised images; folder: your own images; mnist, mnist_conditional, mnist_vdm: on MNIST,
 for two cores; mnist_gpu, cifar10: for a GPU; meanflow: samples in one step, from scratch or, with
---config.init_from=runs/flow, from a trained flow.
+--config.init_from=runs/flow, from a trained flow; latent, mnist_latent: of the latents of
+--config.task.codec.run=runs/autoencoder (configs/autoencoder.py).
 """
 
 from ml_collections import ConfigDict
@@ -26,6 +27,8 @@ def get_config(variant=""):
         "folder": folder,
         "cifar10": cifar10,
         "meanflow": meanflow,
+        "latent": latent,
+        "mnist_latent": latent,
         "mnist": lambda config: None,
         "mnist_conditional": conditional,
         "mnist_vdm": vdm,
@@ -56,6 +59,8 @@ def digits():
         "likelihood": None,
         # {"name": "jaxgen.flows:mean_flow"}: also the mean velocity, for samples in one step.
         "mean_flow": None,
+        # {"name": "launch.inference.codecs:codec", "run": DIR}: of an auto-encoder's latents.
+        "codec": None,
         # Above 0: launch.sample --condition remakes whole images from this time.
         "start": 0.0,
         "sampler": {"name": "jaxgen.flows:heun"},
@@ -124,6 +129,12 @@ def shortcut(config):
     """On the class of digits whose colour is a shortcut to it."""
     conditional(config)
     config.data.name = "launch.data.builtin.coloured:coloured"
+
+
+def latent(config):
+    """Of the latents of a trained auto-encoder (configs/autoencoder.py) in place of pixels."""
+    config.task.codec = {"name": "launch.inference.codecs:codec", "run": ""}
+    config.model.patch = 1
 
 
 def edm(config):

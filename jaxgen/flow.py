@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from jaxgen import likelihood_training
+from jaxgen.autoencoder import Codec
 from jaxgen.batches import ema_params, image_shape, masked_sums
 from jaxgen.flows import (
     bounds,
@@ -54,6 +55,7 @@ def flow(
     given_rows: int | None = None,
     start: float = 0.0,
     mean_flow: mean_velocity.MeanFlow | None = None,
+    codec: Codec | None = None,
 ) -> Task:
     """Builds the task of training a flow, or a diffusion model, on uint8 images.
 
@@ -87,6 +89,8 @@ def flow(
         is at this time, and samples from there (SDEdit, Meng et al. 2022).
       mean_flow: also trains the mean velocity up to a later time, for samples in one step by
         `samplers.leap`; see `jaxgen.flows.mean_velocity`. Its loss is that of training alone.
+      codec: of a trained auto-encoder, whose latents the flow models in place of pixels (Rombach
+        et al. 2022); images are completed by `start` alone then.
 
     Returns:
       A `Task`. Metrics: loss; loss_t0.0 to loss_t0.9, its mean in a tenth of the times; and in
@@ -97,6 +101,9 @@ def flow(
       ValueError: an argument outside its range, or an example without images or labels.
     """
     shape = image_shape(example, "a flow", classes)
+    if codec:
+        _check_codec(codec, shape, levels, likelihood)
+        shape = codec.shape
     rows = shape[0] // 2 if given_rows is None else given_rows
     parametrisation = parametrisation or parametrisations.clean()
     grid = samplers.even_times(20) if grid is None else np.asarray(grid)
@@ -123,6 +130,7 @@ def flow(
         given_rows=rows,
         start=start,
         mean_flow=mean_flow,
+        codec=codec,
     )
     if not 0.0 <= start < 1.0:
         raise ValueError(f"start={start} must be in [0, 1); at 1 an image stays as it is")
@@ -141,12 +149,12 @@ def flow(
         ),
         score_step=with_ema(partial(evaluate, thorough=True)) if levels or likelihood else None,
         sample=drawn(sampling.sample),
-        complete=drawn(sampling.complete),
+        complete=drawn(sampling.complete) if start or not codec else None,
         given="image",
         interpolate=drawn(sampling.interpolate),
         evidence=with_ema(evidence) if classes else None,
-        density=None if levels == 2 else with_ema(density_of),
-        from_noise=None if levels == 2 else with_ema(image_of),
+        density=None if levels == 2 or codec else with_ema(density_of),
+        from_noise=None if levels == 2 or codec else with_ema(image_of),
     )
 
 
@@ -352,6 +360,14 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
     if "nll" in means:
         means["nll_bits_per_dim"] = float(bits_per_dim(means["nll"], values, 8.0))
     return means
+
+
+def _check_codec(codec, shape, levels, likelihood):
+    if levels or likelihood:
+        raise ValueError("codec: latents have no bits per dimension; take levels=0, no likelihood")
+    image = jax.ShapeDtypeStruct((1, *codec.shape), jnp.float32)
+    if (made := jax.eval_shape(codec.decode, image).shape[1:]) != shape:
+        raise ValueError(f"codec: the auto-encoder is for images {made}; these are {shape}")
 
 
 def _check(parametrisation, levels, draws):

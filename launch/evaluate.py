@@ -57,7 +57,7 @@ def _grid(
         arguments = options.workdir, overrides, options.step, options.split, flags.sampling(point)
         restored = trained_runs.restore(*arguments, group=group)
         for ema in averages.chosen(restored.config.optimizer, options.ema):
-            one = averages.restored(restored, ema)
+            one = averages.restored(restored, options.workdir, ema)
             asked = {"guidance": guidance, "ema": ema or None}
             asked = {key: value for key, value in asked.items() if value is not None}
             yield averages.guided(one, options.weaker), asked

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
             *(options.workdir, overrides, options.step, None, flags.sampling(options)),
             group=group,
         )
-        restored = averages.restored(restored, options.ema)
+        restored = averages.restored(restored, options.workdir, options.ema)
         sample(averages.guided(restored, options.weaker), options)
 
 

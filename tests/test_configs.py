@@ -68,7 +68,9 @@ VARIANTS = {
     "flow": (
         *("", "unet", "conditional", "shortcut", "edm", "vdm", "folder", "cifar10"),
         *("mnist", "mnist_conditional", "mnist_vdm", "mnist_gpu", "meanflow"),
+        *("latent", "mnist_latent"),
     ),
+    "autoencoder": ("", "fsq", "mnist", "mnist_fsq"),
     "cnn": ("", "shortcut", "founding"),
     "classifier": ("",),
     "edges": ("", "gpu"),

@@ -61,6 +61,7 @@ SAME_OPERATIONS = (
     "configs/segment.py:lite0_probe",  # of segment.py:lite0
     *("configs/segment.py:labels", "configs/segment.py:objects"),  # of multilabel, instances
     "configs/multilabel.py:binary",  # of multilabel.py
+    "configs/flow.py:latent",  # of flow.py and autoencoder.py; it needs a trained run
 )
 DIFFERENT = [
     spec
@@ -82,6 +83,8 @@ def facts_of(config):
     if kind in ("digits", "mnist", "square", "breeds"):
         side = data.preprocess.get("size", 8 if kind == "digits" else 28)
         example = image(side, side, 3 if kind == "breeds" else 1) | LABEL
+    elif kind == "coloured":
+        example = image(8, 8, 3) | LABEL
     elif kind == "cifar10":
         example = image(32, 32, 3) | LABEL
     elif kind == "pictures":

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.autoencoder import Codec
 from jaxgen.batches import one_hot_classes
 from jaxgen.flows.mean_velocity import MeanFlow, ahead
 from jaxgen.flows.ode import Density
@@ -21,7 +22,7 @@ class Model(NamedTuple):
 
     Attributes:
       net: module (z [B, H, W, C], t [B], condition [B, K + 1] or None) -> [B, H, W, C].
-      shape: (H, W, C) of an image.
+      shape: (H, W, C) of an image; with a codec of its latents, which all below works on.
       parametrisation: from the net's output to the clean image.
       density: of the times of training.
       weight: of the error of the clean image.
@@ -39,6 +40,7 @@ class Model(NamedTuple):
       mean_flow: how the mean velocity up to a later time is trained; None for no such flow. The
         condition's last 8 columns are that time's then, see `mean_velocity.ahead`.
       weaker: parameters of a weaker net to guide by, in place of no class; None for none.
+      codec: a `jaxgen.autoencoder.Codec`; None for a flow of the pixels.
     """
 
     net: Any
@@ -59,6 +61,7 @@ class Model(NamedTuple):
     start: float = 0.0
     mean_flow: MeanFlow | None = None
     weaker: Any = None
+    codec: Codec | None = None
 
 
 def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
@@ -79,7 +82,7 @@ def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
 
 
 def observe(model: Model, batch: dict, rng: jax.Array) -> jax.Array:
-    """Images as values in [-1, 1]; with two levels drawn as -1 or 1.
+    """Images as values in [-1, 1], with two levels drawn as -1 or 1; or latents.
 
     Args:
       model: its `levels` is used.
@@ -91,7 +94,24 @@ def observe(model: Model, batch: dict, rng: jax.Array) -> jax.Array:
     """
     if model.levels == 2:
         return 2.0 * bernoulli().observe(batch["image"], rng, batch["index"]) - 1.0
+    if model.codec:
+        return model.codec.encode(batch["image"])
     return batch["image"].astype(jnp.float32) / 127.5 - 1.0
+
+
+def shown(model: Model, x: jax.Array) -> jax.Array:
+    """Images in [0, 1] of what the flow models.
+
+    Args:
+      model: the model.
+      x: [B, *shape].
+
+    Returns:
+      [B, H, W, C].
+    """
+    if model.codec:
+        return model.codec.decode(x)
+    return jnp.clip(0.5 * (x + 1.0), 0.0, 1.0)
 
 
 def condition_of(model: Model, batch: dict, drop: jax.Array | None = None) -> jax.Array | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgen.batches import unit_range
 from jaxgen.flows import samplers
-from jaxgen.flows.model import Model, condition_of, denoise, noise_of, observe
+from jaxgen.flows.model import Model, condition_of, denoise, noise_of, observe, shown
 from jaxgen.flows.paths import noisy
 from jaxgen.noise import slerp
 
@@ -52,7 +52,7 @@ def from_noise(model: Model, params: dict, z: jax.Array, batch: dict, rng: jax.A
     grid = jnp.asarray(model.grid, jnp.float32)
     rng, guided = jax.random.fold_in(rng, 1), partial(guided_image, model, params, batch)
     x = samplers.run(model.sampler, guided, z, grid, rng, batch["index"], **kept)
-    return jnp.clip(0.5 * (x + 1.0), 0.0, 1.0)
+    return shown(model, x)
 
 
 def guided_image(
@@ -135,7 +135,7 @@ def interpolate(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.
     path = slerp(*ends)
     rows = jax.tree.map(lambda leaf: jnp.tile(leaf, len(path)), batch)
     images = from_noise(model, params, path.reshape(-1, *model.shape), rows, rng)
-    return images.reshape(len(path), count, *model.shape).swapaxes(0, 1)
+    return images.reshape(len(path), count, *images.shape[1:]).swapaxes(0, 1)
 
 
 def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
@@ -149,22 +149,29 @@ def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str
 
     Returns:
       samples [64, H, W, C]; denoised [N, 9, H, W, C], N at most 8: in each row an image at four
-      times, each followed by what the net makes of it, and the image; and completions
-      [N, 8, H, W, C]: the given part of an image, six completions of it, and the image.
+      times, each followed by what the net makes of it, and the image; and, without a codec,
+      completions [N, 8, H, W, C]: the given part of an image, six completions of it, and the
+      image.
     """
     index = jnp.arange(64)
     seeds = {"index": index, "label": index % max(model.classes, 1)}
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
     image, condition = unit_range(first["image"]), condition_of(model, first)
     x, noise = observe(model, first, rng), noise_of(model, rng, first["index"])
-    shown, to_unit = [], lambda x: jnp.clip(0.5 * (x + 1.0), 0.0, 1.0)
+    pairs = []
     for t in SHOWN:
         z = t * x + (1.0 - t) * noise
-        shown += [to_unit(z), to_unit(denoise(model, params, z, jnp.float32(t), condition))]
+        pairs += [
+            shown(model, z),
+            shown(model, denoise(model, params, z, jnp.float32(t), condition)),
+        ]
+    found = {
+        "samples": sample(model, params, seeds, rng),
+        "denoised": jnp.stack([*pairs, image], axis=1),
+    }
+    if model.codec:
+        return found
     below = jnp.arange(model.shape[0])[:, None, None] >= model.given_rows
     completed = [complete(model, params, first, jax.random.fold_in(rng, n)) for n in range(6)]
-    return {
-        "samples": sample(model, params, seeds, rng),
-        "denoised": jnp.stack([*shown, image], axis=1),
-        "completions": jnp.stack([jnp.where(below, 0.5, image), *completed, image], axis=1),
-    }
+    completions = jnp.stack([jnp.where(below, 0.5, image), *completed, image], axis=1)
+    return found | {"completions": completions}

@@ -13,6 +13,8 @@ _MODULES = {
     "ImageTransformer": "image_transformer",
     "InceptionV3": "inception",
     "Ladder": "ladder",
+    "MapDecoder": "latent_maps",
+    "MapEncoder": "latent_maps",
     "MLPDecoder": "encoder_decoder",
     "MLPDiscriminator": "gan",
     "MLPEncoder": "encoder_decoder",

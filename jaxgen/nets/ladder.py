@@ -98,17 +98,17 @@ class Ladder(nn.Module):
             for number in range(self.groups[level]):
                 h = group(h, seen[level], f"group{level}_{number}")
         out = nn.Conv(self.patch**2 * shape[2], (3, 3), dtype=self.dtype, name="pixels")(nn.silu(h))
-        return _unfold(out, self.patch).astype(jnp.float32), jnp.stack(kls, 1), jnp.stack(ratios, 1)
+        return unfold(out, self.patch).astype(jnp.float32), jnp.stack(kls, 1), jnp.stack(ratios, 1)
 
     def _up(self, x, condition):
         """Features of the image at each size, finest first, and those of all of it, a vector."""
-        h, seen = _fold(x, self.patch).astype(self.dtype), []
+        h, seen = fold(x, self.patch).astype(self.dtype), []
         for level, width in enumerate(self.widths):
             h = nn.Conv(width, (3, 3), dtype=self.dtype, name=f"up{level}")(h)
             for number in range(self.blocks):
                 h = Residual(self.dtype, name=f"up{level}_{number}")(h)
             seen.append(h)
-            h = _fold(h, 2) if level + 1 < len(self.widths) else h
+            h = fold(h, 2) if level + 1 < len(self.widths) else h
         flat = nn.silu(h.reshape(len(h), -1))
         if condition is not None:
             flat = jnp.concatenate([flat, condition.astype(flat.dtype)], -1)
@@ -123,7 +123,7 @@ class Ladder(nn.Module):
             h = h.reshape(-1, *sides, width)
         else:
             h = nn.Conv(4 * width, (1, 1), dtype=self.dtype, name=f"finer{level}")(h)
-            h = _unfold(h, 2)
+            h = unfold(h, 2)
         return h + places[None].astype(self.dtype)
 
 
@@ -182,15 +182,31 @@ def _moments(out, latents):
     return mean, STEEPEST * jnp.tanh(log_std / STEEPEST)
 
 
-def _fold(x: jax.Array, side: int) -> jax.Array:
-    """[B, H, W, C] -> [B, H / side, W / side, side * side * C]."""
+def fold(x: jax.Array, side: int) -> jax.Array:
+    """Makes one pixel of each patch.
+
+    Args:
+      x: [B, H, W, C].
+      side: of a patch, which must divide H and W.
+
+    Returns:
+      [B, H / side, W / side, side * side * C].
+    """
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // side, side, width // side, side, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // side, width // side, -1)
 
 
-def _unfold(x: jax.Array, side: int) -> jax.Array:
-    """The inverse of `_fold`."""
+def unfold(x: jax.Array, side: int) -> jax.Array:
+    """The inverse of `fold`.
+
+    Args:
+      x: [B, h, w, side * side * C].
+      side: of a patch.
+
+    Returns:
+      [B, h * side, w * side, C].
+    """
     batch, height, width, _ = x.shape
     x = x.reshape(batch, height, width, side, side, -1)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * side, width * side, -1)

@@ -28,7 +28,7 @@ POSITIVE = (
 )
 
 # Keys of an optimiser that are the engine's own: another optimiser keeps them.
-ENGINE_KEYS = ("learning_rate", "clip_norm", "ema")
+ENGINE_KEYS = ("learning_rate", "clip_norm", "ema", "power_ema")
 
 # Another value of one of these keys makes it another run. All others may change when a
 # run continues: where it runs, how often it reports, and for how long. A schedule that
@@ -68,7 +68,8 @@ def defaults() -> ConfigDict:
             # several, {"encoder": {...}, ...}, given by their keys.
             "model": {},
             # {"name": "optax:...", "learning_rate": number or a schedule, ...} and
-            # the engine's own clip_norm (0: off) and ema (decay, or several; 0: off).
+            # the engine's own clip_norm (0: off), ema (decay, or several; 0: off) and
+            # power_ema (widths of averages that can be mixed later, see docs/generation.md).
             "optimizer": {},
             # The dtype that nets compute in: float32 or bfloat16. Parameters stay float32.
             "dtype": "float32",

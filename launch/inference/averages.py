@@ -3,6 +3,7 @@ ones guide it, `--weaker`.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from jaxgen.batches import ema_params
 from launch.config.errors import UserError
 from launch.engine import trained_runs
+from launch.inference import power_averages
 
 NONE, ALL = "none", "all"
 
@@ -47,7 +49,7 @@ def chosen(optimizer: ConfigDict, asked: str) -> list[str]:
     known = names(optimizer)
     wanted = known if asked == ALL else [name.strip() for name in asked.split(",")]
     for name in wanted:
-        if name not in known:
+        if name not in known and not name.startswith(power_averages.PREFIX):
             raise UserError(
                 f"--ema={name}: the run keeps {', '.join(known)}; more are kept in training, as "
                 "with --config.optimizer.ema=0.999,0.9999"
@@ -55,12 +57,13 @@ def chosen(optimizer: ConfigDict, asked: str) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def restored(run: trained_runs.Restored, asked: str) -> trained_runs.Restored:
+def restored(run: trained_runs.Restored, workdir: Path, asked: str) -> trained_runs.Restored:
     """A run that is used with the average that `--ema` names.
 
     Args:
       run: the run.
-      asked: one of `names`, or "" for the one that is used anyway.
+      workdir: its folder.
+      asked: one of `names`, "power:WIDTH", or "" for the one that is used anyway.
 
     Raises:
       UserError: the run does not keep it, or several are named.
@@ -70,6 +73,11 @@ def restored(run: trained_runs.Restored, asked: str) -> trained_runs.Restored:
     found = chosen(run.config.optimizer, asked)
     if len(found) > 1:
         raise UserError(f"--ema={asked}: give one of {', '.join(names(run.config.optimizer))}")
+    if found[0].startswith(power_averages.PREFIX):
+        params = power_averages.mixed(run, workdir, found[0])
+        return run._replace(
+            state=run.state._replace(opt_state=optax.tree.set(run.state.opt_state, ema=params))
+        )
     return run._replace(state=pick(run.state, run.config.optimizer, found[0]))
 
 

@@ -56,8 +56,9 @@ def add_sampling(add: Callable[..., argparse.Action], several: bool = False) -> 
     add("--guidance", type=kind, help=text)
     add("--weaker", help="RUN or RUN:STEP of a weaker flow that --guidance leads away from")
     lists = "; or several, or all" if several else ""
-    text = "which moving average of the parameters: one of the decays of config.optimizer.ema, or "
-    add("--ema", default="", help=f"{text}none (default: the first){lists}")
+    text = "which moving average of the parameters: one of the decays of config.optimizer.ema, "
+    text += "power:WIDTH (see config.optimizer.power_ema), or none (default: the first)"
+    add("--ema", default="", help=f"{text}{lists}")
 
 
 def numbers(value: str) -> list[float]:

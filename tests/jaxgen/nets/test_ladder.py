@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxgen.nets.ladder import Ladder, _fold, _unfold
+from jaxgen.nets.ladder import Ladder, fold, unfold
 
 KEY = jax.random.key(0)
 SHAPE = (8, 8, 1)
@@ -94,9 +94,9 @@ def test_without_an_image_latents_come_from_the_prior(ready):
 
 def test_patches_fold_and_unfold():
     x = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
-    assert _fold(x, 2).shape == (2, 2, 3, 12)
-    np.testing.assert_array_equal(_fold(x, 2)[0, 1, 2, :3], x[0, 2, 4])
-    np.testing.assert_array_equal(_unfold(_fold(x, 2), 2), x)
+    assert fold(x, 2).shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(fold(x, 2)[0, 1, 2, :3], x[0, 2, 4])
+    np.testing.assert_array_equal(unfold(fold(x, 2), 2), x)
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,8 @@ def test_a_learning_rate_is_needed():
         ({"ema": (0.9, 1.0)}, r"ema=\(0.9, 1.0\) in \[0, 1\)"),
         ({"ema": (0.9, 0.9)}, "several decays must be different"),
         ({"ema": (0.9, 0.0)}, "several decays must be different, and none 0"),
+        ({"ema": 0.9, "power_ema": (0.5,)}, "widths above 0, at most 0.28"),
+        ({"power_ema": (0.1,)}, "beside an average; give ema above 0"),
         ({"momentun": 0.9}, "did you mean 'momentum'"),
         ({"name": "optax:adamm"}, "did you mean 'adam'|has no attribute 'adamm'"),
     ],

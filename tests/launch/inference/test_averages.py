@@ -63,8 +63,8 @@ def test_what_a_run_does_not_keep_is_refused():
         averages.chosen(section, "0.99")
     run = SimpleNamespace(config=SimpleNamespace(optimizer=section), state=state)
     with pytest.raises(UserError, match=r"--ema=all: give one of 0.9, 0.5, none"):
-        averages.restored(run, "all")
-    assert averages.restored(run, "") is run
+        averages.restored(run, None, "all")
+    assert averages.restored(run, None, "") is run
 
 
 def test_a_run_without_an_average_cannot_be_guided():

@@ -1,0 +1,286 @@
+"""An auto-encoder whose small maps of latents another model generates (Rombach et al. 2022).
+
+Its latents are normal variables with a little noise, kept near the standard normal distribution
+by a KL term; or, with `levels`, whole numbers on a grid (finite scalar quantisation, FSQ).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgen.batches import ema_params, image_shape, masked_sums, unit_range
+from jaxgen.losses.bounds import gaussian_kl
+from jaxgen.noise import per_example
+from jaxgen.quantisation import code_of, quantised
+from jaxgen.task import Task
+
+REMEMBERED = 0.99  # of the moments of latents, from step to step
+
+
+class State(NamedTuple):
+    """What training changes: parameters, optimiser, and the moments of the latents' channels."""
+
+    params: Any
+    opt_state: optax.OptState
+    moments: jax.Array  # mean and mean square [2, L]
+
+
+class Model(NamedTuple):
+    """The nets and how they train; the first argument of every function below.
+
+    Attributes:
+      encoder: module x [B, H, W, C] -> [B, h, w, 2 L], means and log standard deviations; or with
+        `levels` [B, h, w, L].
+      decoder: module z [B, h, w, L] -> [B, H, W, C].
+      shape: (H, W, C) of an image.
+      kl: weight of the KL term.
+      levels: of each channel of the latents, for FSQ; () for normal latents.
+    """
+
+    encoder: Any
+    decoder: Any
+    shape: tuple[int, int, int]
+    kl: float
+    levels: tuple[int, ...]
+
+
+class Codec(NamedTuple):
+    """A trained auto-encoder, for models of its latents.
+
+    Attributes:
+      shape: (h, w, L) of the latents of an image.
+      encode: (images uint8 [B, H, W, C]) -> latents [B, h, w, L], each channel with mean 0 and
+        deviation 1.
+      decode: (latents [B, h, w, L]) -> images [B, H, W, C] in [0, 1].
+      codes: (images uint8) -> the number of each code int32 [B, h, w]; None without FSQ.
+    """
+
+    shape: tuple[int, int, int]
+    encode: Callable
+    decode: Callable
+    codes: Callable | None
+
+
+def autoencoder(
+    encoder,
+    decoder,
+    optimizer: optax.GradientTransformation,
+    example: dict[str, jax.ShapeDtypeStruct],
+    kl: float = 1e-3,
+    levels: tuple[int, ...] = (),
+) -> Task:
+    """Builds the task of training an auto-encoder on uint8 images.
+
+    Args:
+      encoder: module x [B, H, W, C] -> [B, h, w, 2 L], or with `levels` [B, h, w, L]; see
+        `jaxgen.nets.latent_maps.MapEncoder`.
+      decoder: module z [B, h, w, L] -> [B, H, W, C].
+      optimizer: an optax transformation. Where its state holds a moving average
+        of the parameters under the name `ema`, evaluation and images use it.
+      example: shape and dtype of each array of one example; `image` must be uint8 [H, W, C].
+      kl: weight of the KL from the standard normal distribution, in nats per value of an image.
+      levels: of each channel, for FSQ (Mentzer et al. 2023); no KL then.
+
+    Returns:
+      A `Task`. Metrics: loss, squared error (of values in [-1, 1]) + kl * KL; psnr in dB; and kl
+      in nats per image, or with levels codes_used, the share of all codes that occur, and
+      code_bits, the entropy of a code by itself.
+
+    Raises:
+      ValueError: an argument outside its range, nets that do not fit, an example without images.
+    """
+    shape = image_shape(example, "an auto-encoder")
+    model = Model(encoder, decoder, shape, kl, tuple(levels))
+    if kl < 0.0 or any(level < 2 for level in model.levels):
+        raise ValueError(f"kl={kl} must not be negative, levels={levels} at least 2 each")
+    with_ema = lambda function: (
+        lambda state, *rest: function(model, ema_params(state.opt_state, state.params), *rest)
+    )
+    return Task(
+        init=partial(init, model, optimizer),
+        train_step=partial(train_step, model, optimizer),
+        eval_step=with_ema(lambda *args: masked_sums(terms(*args)[0], args[2]["mask"])),
+        finish=partial(finish, model),
+        figures=with_ema(figures),
+        complete=with_ema(reconstruct),
+        given="image",
+    )
+
+
+def init(model: Model, optimizer: optax.GradientTransformation, rng: jax.Array, batch: dict):
+    """Initialises both nets.
+
+    Args:
+      model: the model.
+      optimizer: of the task.
+      rng: key.
+      batch: its first row gives the shapes.
+
+    Returns:
+      A `State`.
+
+    Raises:
+      ValueError: the nets do not fit the levels, or each other.
+    """
+    x, keys = scaled(batch["image"][:1]), jax.random.split(rng)
+    latents, encoder = model.encoder.init_with_output(keys[0], x)
+    count = latents.shape[-1] if model.levels else latents.shape[-1] // 2
+    if model.levels and count != len(model.levels):
+        raise ValueError(f"levels={model.levels}: the encoder gives {count} channels")
+    z = jnp.zeros((*latents.shape[:-1], count))
+    image, decoder = model.decoder.init_with_output(keys[1], z)
+    if image.shape != x.shape:
+        raise ValueError(f"the decoder gives images {image.shape[1:]}; they are {x.shape[1:]}")
+    params = {"encoder": encoder["params"], "decoder": decoder["params"]}
+    return State(params, optimizer.init(params), jnp.stack([jnp.zeros(count), jnp.ones(count)]))
+
+
+def scaled(image: jax.Array) -> jax.Array:
+    """Images uint8 as float32 in [-1, 1]."""
+    return 2.0 * unit_range(image) - 1.0
+
+
+def encode(model: Model, params: dict, x: jax.Array, noise: jax.Array | None = None):
+    """The latents of images.
+
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      x: [B, H, W, C] in [-1, 1].
+      noise: standard normal [B, h, w, L] for normal latents; None for their means.
+
+    Returns:
+      z [B, h, w, L], and the KL of each image [B] in nats, 0 with levels.
+    """
+    out = model.encoder.apply({"params": params["encoder"]}, x)
+    if model.levels:
+        return quantised(out, model.levels), jnp.zeros(len(x))
+    mean, log_std = jnp.split(out, 2, -1)
+    z = mean if noise is None else mean + jnp.exp(log_std) * noise
+    return z, gaussian_kl(mean, log_std).sum((1, 2, 3))
+
+
+def decode(model: Model, params: dict, z: jax.Array) -> jax.Array:
+    """Images [B, H, W, C], about in [-1, 1], of latents [B, h, w, L]."""
+    return model.decoder.apply({"params": params["decoder"]}, z)
+
+
+def terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> tuple[dict, jax.Array]:
+    """The loss of each image.
+
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      batch: see `jaxgen.task.Task`.
+      rng: key of the step.
+
+    Returns:
+      {"loss", "error" (squared, a mean over values), "kl": [B]}, with levels also "codes"
+      [B, K], how often each code occurs; and the latents [B, h, w, L].
+    """
+    x = scaled(batch["image"])
+    shape = jax.eval_shape(partial(encode, model), params, x)[0].shape[1:]
+    noise = per_example(lambda key: jax.random.normal(key, shape), rng, batch["index"])
+    z, kl = encode(model, params, x, noise)
+    error = jnp.mean((decode(model, params, z) - x) ** 2, (1, 2, 3))
+    loss = error + model.kl * kl / float(np.prod(model.shape))
+    found = {"loss": loss, "error": error, "kl": kl}
+    if model.levels:
+        codes = code_of(z, model.levels).reshape(len(x), -1)
+        count = lambda row: jnp.bincount(row, length=int(np.prod(model.levels)))
+        found["codes"] = jax.vmap(count)(codes).astype(jnp.float32)
+    return found, z
+
+
+def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Array):
+    """One update of both nets and of the moments.
+
+    Args:
+      model: the model.
+      optimizer: of the task.
+      state: before the step.
+      batch: see `jaxgen.task.Task`.
+      rng: key of the step.
+
+    Returns:
+      The state after the step, and sums.
+    """
+
+    def mean_loss(params):
+        found, z = terms(model, params, batch, rng)
+        return jnp.mean(found["loss"]), (masked_sums(found, batch["mask"]), z)
+
+    grads, (sums, z) = jax.grad(mean_loss, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    now = jnp.stack([z.mean((0, 1, 2)), (z**2).mean((0, 1, 2))])
+    moments = REMEMBERED * state.moments + (1.0 - REMEMBERED) * now
+    return State(optax.apply_updates(state.params, updates), opt_state, moments), sums
+
+
+def reconstruct(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """The images [B, H, W, C] in [0, 1] that the latents' means decode to; `rng` is not used."""
+    del rng
+    z, _ = encode(model, params, scaled(batch["image"]))
+    return jnp.clip(0.5 * (decode(model, params, z) + 1.0), 0.0, 1.0)
+
+
+def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
+    """reconstructions [2, N, H, W, C], images above and their reconstructions below, N <= 16."""
+    first = jax.tree.map(lambda leaf: leaf[:16], batch)
+    rebuilt = reconstruct(model, params, first, rng)
+    return {"reconstructions": jnp.stack([unit_range(first["image"]), rebuilt])}
+
+
+def finish(model: Model, sums: dict) -> dict[str, float]:
+    """Divides sums over images by the number of images.
+
+    Args:
+      model: the model.
+      sums: of one or more batches, numpy float64.
+
+    Returns:
+      The metrics that `autoencoder` lists.
+    """
+    means = {name: float(sums[name] / sums["count"]) for name in ("loss", "error", "kl")}
+    found = {"loss": means["loss"], "psnr": float(10.0 * np.log10(4.0 / means["error"]))}
+    if not model.levels:
+        return found | {"kl": means["kl"]}
+    share = sums["codes"] / sums["codes"].sum()
+    bits = -np.sum(share * np.log2(np.maximum(share, 1e-12)))
+    return found | {"codes_used": float(np.mean(share > 0)), "code_bits": float(bits)}
+
+
+def codec(model: Model, state: State) -> Codec:
+    """A trained auto-encoder as functions of images and latents.
+
+    Args:
+      model: the model.
+      state: of its training; the moving average of its parameters is used where there is one.
+
+    Returns:
+      The functions, with the parameters inside.
+    """
+    params = ema_params(state.opt_state, state.params)
+    mean, square = state.moments
+    std = jnp.sqrt(jnp.maximum(square - mean**2, 1e-8))
+    mean, std = mean[None, None, None], std[None, None, None]
+    latents = lambda image: encode(model, params, scaled(image))[0]
+
+    def to_images(z):
+        z = z * std + mean
+        if model.levels:
+            z = quantised(z, model.levels, bounded=True)
+        return jnp.clip(0.5 * (decode(model, params, z) + 1.0), 0.0, 1.0)
+
+    one = jax.ShapeDtypeStruct((1, *model.shape), jnp.uint8)
+    return Codec(
+        jax.eval_shape(latents, one).shape[1:],
+        lambda image: (latents(image) - mean) / std,
+        to_images,
+        (lambda image: code_of(latents(image), model.levels)) if model.levels else None,
+    )

@@ -1,0 +1,55 @@
+import jax
+import numpy as np
+import pytest
+
+from launch import evaluate, sample, train
+from launch.config.errors import UserError
+from launch.inference import codecs
+
+SMALL = "--config.train.steps=20 --config.eval.every=20 --config.checkpoint.every=20"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("codec")
+    flags = [*SMALL.split(), "--config.model.encoder.widths=(4,8)", f"--workdir={folder / 'auto'}"]
+    train.main(["--config=configs/autoencoder.py", *flags, "--config.model.decoder.widths=(4,8)"])
+    return folder / "auto"
+
+
+def test_a_flow_of_latents_trains_and_makes_images(run, tmp_path, capsys):
+    codec = codecs.codec(str(run))
+    assert codec.shape == (4, 4, 3)
+    flags = [*SMALL.split(), f"--config.task.codec.run={run}", "--config.model.width=16"]
+    train.main(
+        [
+            "--config=configs/flow.py:latent",
+            *flags,
+            "--config.model.layers=1",
+            f"--workdir={tmp_path}",
+        ]
+    )
+    out = tmp_path / "images.npy"
+    sample.main([f"--workdir={tmp_path}", f"--out={out}", "--seeds=0-2", "--steps=2"])
+    images = np.load(out)
+    assert images.shape == (3, 8, 8, 1)
+    assert np.ptp(images) > 0
+    evaluate.main([f"--workdir={tmp_path}"])
+    assert "loss_t0.5" in capsys.readouterr().out
+
+
+def test_what_is_no_auto_encoder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="give the folder of a trained auto-encoder"):
+        codecs.codec("")
+    with pytest.raises(UserError, match="nothing"):
+        codecs.codec(str(tmp_path / "nothing"))
+
+
+def test_images_of_another_shape_are_refused(run):
+    from jaxgen.flow import flow
+    from jaxgen.nets import ImageTransformer
+    from tests.jaxgen.optimizers import adam
+
+    example = {"image": jax.ShapeDtypeStruct((28, 28, 1), np.uint8)}
+    with pytest.raises(ValueError, match=r"is for images \(8, 8, 1\); these are \(28, 28, 1\)"):
+        flow(ImageTransformer(1), adam(1e-3), example, codec=codecs.codec(str(run)))
