@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-INSIDE = 1e-3  # by which the outermost levels stay within reach of tanh
+BEYOND = 1e-3  # share by which tanh reaches past the outermost levels
 
 
 def quantised(z: jax.Array, levels: Sequence[int], bounded: bool = False) -> jax.Array:
@@ -22,7 +22,7 @@ def quantised(z: jax.Array, levels: Sequence[int], bounded: bool = False) -> jax
     """
     count, wide = np.array(levels), np.ndim(z)
     row = lambda values: jnp.asarray(values, jnp.float32).reshape((1,) * (wide - 1) + (-1,))
-    half = row((count - 1) * (1.0 - INSIDE) / 2.0)
+    half = row((count - 1) * (1.0 + BEYOND) / 2.0)
     offset = row(np.where(count % 2 == 0, 0.5, 0.0))
     width = row(count // 2)
     if bounded:
@@ -47,5 +47,6 @@ def code_of(z: jax.Array, levels: Sequence[int]) -> jax.Array:
     count = np.array(levels)
     basis = np.concatenate([[1], np.cumprod(count[:-1])]).astype(np.int32)
     row = lambda values: jnp.asarray(values).reshape((1,) * (np.ndim(z) - 1) + (-1,))
-    digits = jnp.round(z * row(count // 2)).astype(jnp.int32) + row((count // 2).astype(np.int32))
+    steps = jnp.round(z * row((count // 2).astype(np.float32))).astype(jnp.int32)
+    digits = steps + row((count // 2).astype(np.int32))
     return jnp.sum(digits * row(basis), -1)

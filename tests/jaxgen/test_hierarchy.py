@@ -105,8 +105,9 @@ def test_free_bits_are_the_least_that_a_group_costs():
     task, batch = make_task(free_bits=50.0), make_batch()
     state = task.init(KEY, batch)
     _, sums = task.train_step(state, batch, KEY)
+    sums = jax.device_get(sums)
     assert sums["loss"] == pytest.approx(sums["reconstruction"] + 6 * 2 * 50.0, rel=1e-5)
-    plain = task.eval_step(state, batch, KEY)
+    plain = jax.device_get(task.eval_step(state, batch, KEY))
     assert plain["loss"] == pytest.approx(plain["reconstruction"] + plain["kl"], rel=1e-5)
 
 

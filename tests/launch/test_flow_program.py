@@ -1,10 +1,12 @@
 """Flows on several devices: the same losses; and from a command line to an image."""
 
+import json
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from launch import sample, train
+from launch import evaluate, sample, train
 from launch.config import loading
 from launch.config.errors import UserError
 from launch.data import batches
@@ -63,22 +65,26 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
     assert evaluate(7, **{"mesh.data": 2}) == pytest.approx(whole, rel=1e-5)
 
 
-def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path):
+def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
     run, flags = tmp_path / "run", "--config.train.steps=8 --config.data.batch_size=8"
     flags += " --config.model.width=16 --config.model.layers=1 --config.task.grid.steps=3"
     flags += " --config.train.steps_per_dispatch=1 --config.data.resident=False"
-    flags += " --config.optimizer.learning_rate.peak_value=0.02 --config.optimizer.ema=0.0"
+    flags += " --config.optimizer.learning_rate.peak_value=0.02 --config.optimizer.ema=0.4,0.1"
     train.main(["--config=configs/flow.py:conditional", f"--workdir={run}", *flags.split()])
     images = {}
-    for flag in ("--steps=3", "--steps=5", "--sampler=sde", "--guidance=1"):
+    itself = f"--guidance=3 --weaker={run}"  # which leads nowhere
+    for flag in ("--steps=3", "--steps=5", "--sampler=sde", "--guidance=1", "--ema=0.1", itself):
         out = tmp_path / "images.npy"
-        sample.main([f"--workdir={run}", f"--out={out}", "--seeds=5,7", flag])
+        sample.main([f"--workdir={run}", f"--out={out}", "--seeds=5,7", *flag.split()])
         images[flag] = np.load(out)
     plain = images.pop("--steps=3")
+    np.testing.assert_allclose(images[itself], images["--guidance=1"], atol=1e-5)
     assert plain.shape == (2, 8, 8, 1)
     for flag, other in images.items():
         assert np.abs(other - plain).max() > 0, flag
-    with pytest.raises(UserError, match="keeps no moving average"):
-        sample.main([f"--workdir={run}", f"--out={out}", f"--weaker={run}:4", "--guidance=2"])
+    evaluate.main([f"--workdir={run}", "--ema=all"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["ema"] for row in rows] == ["0.4", "0.1", "none"]
+    assert len({row["loss"] for row in rows}) == 3
     with pytest.raises(UserError, match="steps=0: sampling needs at least 1"):
         sample.main([f"--workdir={run}", f"--out={out}", "--steps=0"])
