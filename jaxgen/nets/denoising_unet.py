@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgen.nets.multihead import attend
 from jaxgen.nets.noise_level import Level
+from jaxgen.nets.patches import fold, unfold
 
 GROUPS = 32  # of a group norm, at most; four channels a group at least
 
@@ -20,10 +21,11 @@ class DenoisingUNet(nn.Module):
     float32 [B, H, W, C]. Each level has half the sides of the one before.
 
     Attributes:
+      patch: side of the patches of pixels that the first level begins with; larger is faster.
       width: channels of the first level.
       multiples: channels of each level as multiples of `width`.
       blocks: residual blocks of a level, on the way down; one more on the way up.
-      attention: sides of the maps, in pixels, whose blocks are followed by attention.
+      attention: sides of the maps whose blocks are followed by attention.
       heads: of attention.
       dtype: dtype of the computation; parameters and the result are float32.
 
@@ -31,6 +33,7 @@ class DenoisingUNet(nn.Module):
       ValueError: when called, sides that are no multiples of the strides.
     """
 
+    patch: int = 1
     width: int = 64
     multiples: tuple[int, ...] = (1, 2, 2)
     blocks: int = 2
@@ -41,15 +44,15 @@ class DenoisingUNet(nn.Module):
     @nn.compact
     def __call__(self, z, t, condition=None):
         """Computes the clean image; see the class."""
-        stride = 2 ** (len(self.multiples) - 1)
+        stride = self.patch * 2 ** (len(self.multiples) - 1)
         if z.shape[1] % stride or z.shape[2] % stride:
             raise ValueError(
-                f"DenoisingUNet: {len(self.multiples)} levels need sides that are multiples of "
-                f"{stride}, not {z.shape[1]} x {z.shape[2]}"
+                f"DenoisingUNet: {len(self.multiples)} levels and patch={self.patch} need sides "
+                f"that are multiples of {stride}, not {z.shape[1]} x {z.shape[2]}"
             )
         mode = nn.silu(Level(4 * self.width, self.dtype, name="level")(t, condition))
         conv = partial(nn.Conv, kernel_size=(3, 3), dtype=self.dtype)
-        x = conv(self.width, name="first")(z.astype(self.dtype))
+        x = conv(self.width, name="first")(fold(z, self.patch).astype(self.dtype))
         kept = [x]
         for level, multiple in enumerate(self.multiples):
             for number in range(self.blocks):
@@ -69,9 +72,9 @@ class DenoisingUNet(nn.Module):
                 x = conv(x.shape[-1], name=f"double{level}")(_doubled(x))
         x = nn.silu(_norm(x, self.dtype, "last_norm"))
         zeros = nn.initializers.zeros
-        return nn.Conv(z.shape[-1], (3, 3), kernel_init=zeros, dtype=jnp.float32, name="last")(
-            x.astype(jnp.float32)
-        )
+        outputs = self.patch**2 * z.shape[-1]
+        last = nn.Conv(outputs, (3, 3), kernel_init=zeros, dtype=jnp.float32, name="last")
+        return unfold(last(x.astype(jnp.float32)), self.patch)
 
     def _block(self, x, mode, multiple, name):
         """A residual block, and attention where the map is of a side that asks for it."""

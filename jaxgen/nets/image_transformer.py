@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxgen.nets.multihead import attend
 from jaxgen.nets.noise_level import Level
+from jaxgen.nets.patches import fold, unfold
 
 LONGEST = 10_000.0  # pixels in a turn of the slowest rotary position, over 2 pi
 
@@ -56,7 +57,7 @@ class ImageTransformer(nn.Module):
             raise ValueError(
                 f"ImageTransformer: width={self.width} must be a multiple of 4 x heads={self.heads}"
             )
-        x = _patches(z, self.patch).astype(self.dtype)
+        x = fold(z, self.patch).reshape(len(z), rows * columns, -1).astype(self.dtype)
         if self.bottleneck:
             x = nn.Dense(self.bottleneck, use_bias=False, dtype=self.dtype, name="narrow")(x)
         x = nn.Dense(self.width, dtype=self.dtype, name="embed")(x)
@@ -72,7 +73,7 @@ class ImageTransformer(nn.Module):
             dtype=jnp.float32,
             name="pixels",
         )(x)
-        return _image(x, self.patch, rows, columns)
+        return unfold(x.reshape(len(z), rows, columns, -1), self.patch)
 
 
 class Block(nn.Module):
@@ -153,16 +154,3 @@ def _rotated(x, turns):
     cos, sin = (part[None, :, None].astype(x.dtype) for part in turns)
     first, second = jnp.split(x, 2, -1)
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], -1)
-
-
-def _patches(image, side):
-    """[B, H, W, C] -> [B, patches, side * side * C]."""
-    batch, height, width, channels = image.shape
-    x = image.reshape(batch, height // side, side, width // side, side, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, side * side * channels)
-
-
-def _image(patches, side, rows, columns):
-    """[B, rows * columns, side * side * C] -> [B, H, W, C]."""
-    x = patches.reshape(len(patches), rows, columns, side, side, -1)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(len(x), rows * side, columns * side, -1)

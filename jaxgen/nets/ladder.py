@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxgen.nets.patches import fold, unfold
 
 STEEPEST = 6.0  # of the logarithm of a standard deviation
 
@@ -180,33 +181,3 @@ def _moments(out, latents):
     """Mean and logarithm of the standard deviation, in float32 and within exp(-6) to exp(6)."""
     mean, log_std = jnp.split(out[..., : 2 * latents].astype(jnp.float32), 2, -1)
     return mean, STEEPEST * jnp.tanh(log_std / STEEPEST)
-
-
-def fold(x: jax.Array, side: int) -> jax.Array:
-    """Makes one pixel of each patch.
-
-    Args:
-      x: [B, H, W, C].
-      side: of a patch, which must divide H and W.
-
-    Returns:
-      [B, H / side, W / side, side * side * C].
-    """
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // side, side, width // side, side, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // side, width // side, -1)
-
-
-def unfold(x: jax.Array, side: int) -> jax.Array:
-    """The inverse of `fold`.
-
-    Args:
-      x: [B, h, w, side * side * C].
-      side: of a patch.
-
-    Returns:
-      [B, h * side, w * side, C].
-    """
-    batch, height, width, _ = x.shape
-    x = x.reshape(batch, height, width, side, side, -1)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * side, width * side, -1)

@@ -6,7 +6,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxgen.nets.ladder import Residual, fold, unfold
+from jaxgen.nets.ladder import Residual
+from jaxgen.nets.patches import fold, unfold
 
 
 class MapEncoder(nn.Module):

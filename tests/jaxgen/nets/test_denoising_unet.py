@@ -39,6 +39,21 @@ def test_every_pixel_sees_all_of_its_own_image_and_no_other():
     assert changed[1].max() == 0
 
 
+def test_patches_come_back_as_pixels():
+    net, (z, t) = NET.clone(patch=2, attention=(2,)), make_input()
+    params = random_params(net, z, t)
+    found = net.apply(params, z, t)
+    assert found.shape == z.shape
+    assert params["params"]["first"]["kernel"].shape == (3, 3, 4 * 3, 8)
+    other = z.copy()
+    other[1, 7, 7] += 1.0
+    changed = np.abs(net.apply(params, other, t) - found)
+    assert changed[1].max(-1).min() > 0
+    assert changed[0].max() == 0
+    with pytest.raises(ValueError, match="2 levels and patch=3 need sides that are multiples of 6"):
+        NET.clone(patch=3).init(KEY, z, t)
+
+
 def test_it_depends_on_the_time_and_the_class():
     z, t = make_input()
     classes = np.eye(2, dtype=np.float32)

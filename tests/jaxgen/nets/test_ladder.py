@@ -1,10 +1,9 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from jaxgen.nets.ladder import Ladder, fold, unfold
+from jaxgen.nets.ladder import Ladder
 
 KEY = jax.random.key(0)
 SHAPE = (8, 8, 1)
@@ -90,13 +89,6 @@ def test_without_an_image_latents_come_from_the_prior(ready):
     fine = noise.at[:, -4 * 4 * 2 :].set(0.0)
     for other in (coarse, fine):
         assert np.abs(call(other, None)[0] - pixels).max() > 1e-3
-
-
-def test_patches_fold_and_unfold():
-    x = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
-    assert fold(x, 2).shape == (2, 2, 3, 12)
-    np.testing.assert_array_equal(fold(x, 2)[0, 1, 2, :3], x[0, 2, 4])
-    np.testing.assert_array_equal(unfold(fold(x, 2), 2), x)
 
 
 @pytest.mark.parametrize(
