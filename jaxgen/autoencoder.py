@@ -19,15 +19,22 @@ from jaxgen.noise import per_example
 from jaxgen.quantisation import code_of, quantised
 from jaxgen.task import Task
 
-REMEMBERED = 0.99  # of the moments of latents, from step to step
+REMEMBERED = 0.99  # of the statistics of latents, from step to step
 
 
 class State(NamedTuple):
-    """What training changes: parameters, optimiser, and the moments of the latents' channels."""
+    """What training changes.
+
+    Attributes:
+      params: {"encoder": ..., "decoder": ...}.
+      opt_state: of the optimiser.
+      batch_stats: mean and mean square of the latents' channels, [L] each; the name is that of
+        statistics which the engine averages over devices.
+    """
 
     params: Any
     opt_state: optax.OptState
-    moments: jax.Array  # mean and mean square [2, L]
+    batch_stats: dict[str, jax.Array]
 
 
 class Model(NamedTuple):
@@ -109,6 +116,7 @@ def autoencoder(
         figures=with_ema(figures),
         complete=with_ema(reconstruct),
         given="image",
+        accumulates=False,  # the statistics of micro-batches are not those of the batch
     )
 
 
@@ -137,7 +145,8 @@ def init(model: Model, optimizer: optax.GradientTransformation, rng: jax.Array, 
     if image.shape != x.shape:
         raise ValueError(f"the decoder gives images {image.shape[1:]}; they are {x.shape[1:]}")
     params = {"encoder": encoder["params"], "decoder": decoder["params"]}
-    return State(params, optimizer.init(params), jnp.stack([jnp.zeros(count), jnp.ones(count)]))
+    stats = {"mean": jnp.zeros(count), "square": jnp.ones(count)}
+    return State(params, optimizer.init(params), stats)
 
 
 def scaled(image: jax.Array) -> jax.Array:
@@ -198,7 +207,7 @@ def terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> tuple[dict
 
 
 def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Array):
-    """One update of both nets and of the moments.
+    """One update of both nets and of the latents' statistics.
 
     Args:
       model: the model.
@@ -217,9 +226,9 @@ def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Arra
 
     grads, (sums, z) = jax.grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    now = jnp.stack([z.mean((0, 1, 2)), (z**2).mean((0, 1, 2))])
-    moments = REMEMBERED * state.moments + (1.0 - REMEMBERED) * now
-    return State(optax.apply_updates(state.params, updates), opt_state, moments), sums
+    now = {"mean": z.mean((0, 1, 2)), "square": (z**2).mean((0, 1, 2))}
+    stats = optax.incremental_update(now, state.batch_stats, 1.0 - REMEMBERED)
+    return State(optax.apply_updates(state.params, updates), opt_state, stats), sums
 
 
 def reconstruct(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
@@ -266,7 +275,7 @@ def codec(model: Model, state: State) -> Codec:
       The functions, with the parameters inside.
     """
     params = ema_params(state.opt_state, state.params)
-    mean, square = state.moments
+    mean, square = state.batch_stats["mean"], state.batch_stats["square"]
     std = jnp.sqrt(jnp.maximum(square - mean**2, 1e-8))
     mean, std = mean[None, None, None], std[None, None, None]
     latents = lambda image: encode(model, params, scaled(image))[0]

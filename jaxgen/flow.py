@@ -15,7 +15,7 @@ from jaxgen import likelihood_training
 from jaxgen.autoencoder import Codec
 from jaxgen.batches import ema_params, image_shape, masked_sums
 from jaxgen.flows import (
-    bounds,
+    likelihoods,
     mean_velocity,
     ode,
     parametrisations,
@@ -30,9 +30,6 @@ from jaxgen.noise import per_example
 from jaxgen.task import Task
 
 BINS = 10  # of time, of which the loss is shown
-# Log signal-to-noise ratios between which the bound's diffusion runs, by levels: before and
-# after, z tells nothing and all about such values.
-ENDS = {2: (-10.0, 4.0), 256: (-10.0, 13.0)}
 
 
 def flow(
@@ -152,9 +149,9 @@ def flow(
         complete=drawn(sampling.complete) if start or not codec else None,
         given="image",
         interpolate=drawn(sampling.interpolate),
-        evidence=with_ema(evidence) if classes else None,
-        density=None if levels == 2 or codec else with_ema(density_of),
-        from_noise=None if levels == 2 or codec else with_ema(image_of),
+        evidence=with_ema(likelihoods.evidence) if classes else None,
+        density=None if levels == 2 or codec else with_ema(likelihoods.density_of),
+        from_noise=None if levels == 2 or codec else with_ema(likelihoods.image_of),
     )
 
 
@@ -255,88 +252,10 @@ def evaluate(
     Returns:
       Those of `train_terms`, with `levels` of `bounds.bound_terms`, and perhaps nll.
     """
-    draws = model.draws if thorough else 1
     t = model.density.of((paths.van_der_corput(batch["index"]) + 0.5) % 1.0)
     terms = loss_at(model, params, batch, jax.random.fold_in(rng, 0), t)
-    clean = _clean(model, params, batch)
-    if model.levels:
-        x = observe(model, batch, jax.random.fold_in(rng, 1))
-        ends, key = ENDS[model.levels], jax.random.fold_in(rng, 2)
-        terms |= bounds.bound_terms(clean, x, model.levels, ends, key, batch["index"], draws)
-    if model.likelihood and thorough:
-        terms["nll"] = negative_log_density(model, clean, batch, jax.random.fold_in(rng, 3))
+    terms |= likelihoods.terms(model, params, batch, rng, thorough)
     return masked_sums(terms, batch["mask"])
-
-
-def evidence(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
-    """The part of the bound on log p(image | label) that depends on the label, by one draw.
-
-    Without `levels`, that of the times at which binarised images are drawn: what is finer
-    hardly depends on the class.
-
-    Args:
-      model: the model.
-      params: of the net.
-      batch: with `label`.
-      rng: key.
-
-    Returns:
-      [B], in nats.
-    """
-    clean = _clean(model, params, batch)
-    x, key = observe(model, batch, jax.random.fold_in(rng, 1)), jax.random.fold_in(rng, 2)
-    levels = model.levels or 2
-    return -bounds.diffusion(clean, x, ENDS[levels], key, batch["index"], 1)
-
-
-def density_of(model: Model, params: dict, x: jax.Array, batch: dict, rng: jax.Array, probes: int):
-    """The log density of images with values from -1 to 1, and the noise that they come from.
-
-    Args:
-      model: the model.
-      params: of the net.
-      x: [B, H, W, C].
-      batch: `index` and, for a conditional model, `label`.
-      rng: key of the probes.
-      probes: see `ode.Density`.
-
-    Returns:
-      [B] in nats, and [B, H, W, C]; by 50 steps, or those of the model's `likelihood`.
-    """
-    options = (model.likelihood or ode.density())._replace(probes=probes)
-    return ode.log_density(options, _clean(model, params, batch), x, rng, batch["index"])
-
-
-def image_of(model: Model, params: dict, noise: jax.Array, batch: dict) -> jax.Array:
-    """The image [B, H, W, C] that comes from noise [B, H, W, C]; see `density_of`."""
-    steps = (model.likelihood or ode.density()).steps
-    return ode.image_of(steps, _clean(model, params, batch), noise)
-
-
-def _clean(model, params, batch):
-    """(z, t) -> x_hat, with the classes of a batch."""
-    condition = condition_of(model, batch)
-    return lambda z, t: denoise(model, params, z, t, condition)
-
-
-def negative_log_density(model: Model, clean: Callable, batch: dict, rng: jax.Array) -> jax.Array:
-    """-log p of dequantised images in [0, 1], as `likelihoods.images.gaussian` has it.
-
-    Args:
-      model: its `likelihood` is used.
-      clean: (z, t) -> x_hat.
-      batch: `image` and `index`.
-      rng: key of dequantisation and probes.
-
-    Returns:
-      [B], in nats; in the mean at least -log P of the 256 levels (Theis et al. 2016).
-    """
-    index, keys = batch["index"], [jax.random.fold_in(rng, number) for number in (0, 1)]
-    inside = per_example(lambda key: jax.random.uniform(key, model.shape), keys[0], index)
-    x = (batch["image"].astype(jnp.float32) + inside) / 128.0 - 1.0
-    log_p, _ = ode.log_density(model.likelihood, clean, x, keys[1], index)
-    # On [0, 1], which is half as wide as [-1, 1].
-    return -log_p - float(np.prod(model.shape)) * np.float32(np.log(2.0))
 
 
 def finish(model: Model, sums: dict) -> dict[str, float]:
@@ -371,7 +290,7 @@ def _check_codec(codec, shape, levels, likelihood):
 
 
 def _check(parametrisation, levels, draws):
-    if levels not in (0, *ENDS):
+    if levels not in (0, *likelihoods.ENDS):
         raise ValueError(f"levels must be 0 (none), 2 or 256, got {levels}")
     if parametrisation.levels not in (0, levels):
         raise ValueError(

@@ -1,0 +1,117 @@
+"""Likelihoods of a flow: the bound of a diffusion model, and the density along its equation."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.flows import bounds, ode
+from jaxgen.flows.model import Model, condition_of, denoise, observe
+from jaxgen.noise import per_example
+
+# Log signal-to-noise ratios between which the bound's diffusion runs, by levels: before and
+# after, z tells nothing and all about such values.
+ENDS = {2: (-10.0, 4.0), 256: (-10.0, 13.0)}
+
+
+def clean_of(model: Model, params: dict, batch: dict) -> Callable:
+    """(z, t) -> x_hat with the classes of a batch.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: `label` [B] for a conditional model.
+    """
+    condition = condition_of(model, batch)
+    return lambda z, t: denoise(model, params, z, t, condition)
+
+
+def terms(model: Model, params: dict, batch: dict, rng: jax.Array, thorough: bool) -> dict:
+    """What an evaluation says of the likelihood.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: see `jaxgen.task.Task`.
+      rng: key.
+      thorough: whether the bound takes the model's `draws`, not one; and whether the density
+        is computed.
+
+    Returns:
+      With `levels` those of `bounds.bound_terms`, and perhaps "nll", [B] each.
+    """
+    clean, found = clean_of(model, params, batch), {}
+    if model.levels:
+        x = observe(model, batch, jax.random.fold_in(rng, 1))
+        ends, key = ENDS[model.levels], jax.random.fold_in(rng, 2)
+        draws = model.draws if thorough else 1
+        found |= bounds.bound_terms(clean, x, model.levels, ends, key, batch["index"], draws)
+    if model.likelihood and thorough:
+        found["nll"] = negative_log_density(model, clean, batch, jax.random.fold_in(rng, 3))
+    return found
+
+
+def evidence(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
+    """The part of the bound on log p(image | label) that depends on the label, by one draw.
+
+    Without `levels`, that of the times at which binarised images are drawn: what is finer
+    hardly depends on the class.
+
+    Args:
+      model: the model.
+      params: of the net.
+      batch: with `label`.
+      rng: key.
+
+    Returns:
+      [B], in nats.
+    """
+    clean = clean_of(model, params, batch)
+    x, key = observe(model, batch, jax.random.fold_in(rng, 1)), jax.random.fold_in(rng, 2)
+    levels = model.levels or 2
+    return -bounds.diffusion(clean, x, ENDS[levels], key, batch["index"], 1)
+
+
+def negative_log_density(model: Model, clean: Callable, batch: dict, rng: jax.Array) -> jax.Array:
+    """-log p of dequantised images in [0, 1], as `likelihoods.images.gaussian` has it.
+
+    Args:
+      model: its `likelihood` is used.
+      clean: (z, t) -> x_hat.
+      batch: `image` and `index`.
+      rng: key of dequantisation and probes.
+
+    Returns:
+      [B], in nats; in the mean at least -log P of the 256 levels (Theis et al. 2016).
+    """
+    index, keys = batch["index"], [jax.random.fold_in(rng, number) for number in (0, 1)]
+    inside = per_example(lambda key: jax.random.uniform(key, model.shape), keys[0], index)
+    x = (batch["image"].astype(jnp.float32) + inside) / 128.0 - 1.0
+    log_p, _ = ode.log_density(model.likelihood, clean, x, keys[1], index)
+    # On [0, 1], which is half as wide as [-1, 1].
+    return -log_p - float(np.prod(model.shape)) * np.float32(np.log(2.0))
+
+
+def density_of(model: Model, params: dict, x: jax.Array, batch: dict, rng: jax.Array, probes: int):
+    """The log density of images with values from -1 to 1, and the noise that they come from.
+
+    Args:
+      model: the model.
+      params: of the net.
+      x: [B, H, W, C].
+      batch: `index` and, for a conditional model, `label`.
+      rng: key of the probes.
+      probes: see `ode.Density`.
+
+    Returns:
+      [B] in nats, and [B, H, W, C]; by 50 steps, or those of the model's `likelihood`.
+    """
+    options = (model.likelihood or ode.density())._replace(probes=probes)
+    return ode.log_density(options, clean_of(model, params, batch), x, rng, batch["index"])
+
+
+def image_of(model: Model, params: dict, noise: jax.Array, batch: dict) -> jax.Array:
+    """The image [B, H, W, C] that comes from noise [B, H, W, C]; see `density_of`."""
+    steps = (model.likelihood or ode.density()).steps
+    return ode.image_of(steps, clean_of(model, params, batch), noise)

@@ -1,0 +1,36 @@
+import jax
+import numpy as np
+
+from jaxgen import flows
+from jaxgen.flows.likelihoods import negative_log_density
+from tests.jaxgen.flows.small import KEY, SHAPE, far_from_zero, make_batch, make_task, model_of
+
+
+def test_a_flow_that_leaves_noise_as_it_is_has_the_density_of_noise():
+    task, batch = make_task(likelihood=flows.density(steps=2, probes=0)), make_batch()
+    model = model_of(task)
+    nll = negative_log_density(model, lambda z, t: z, batch, KEY)
+    x = batch["image"] / 127.5 - 1
+    expected = np.sum(0.5 * x**2 + 0.5 * np.log(2 * np.pi) - np.log(2), (1, 2, 3))
+    np.testing.assert_allclose(nll, expected, rtol=0.02)
+
+
+def test_the_evidence_compares_classes_by_the_same_noise():
+    task, batch = make_task(classes=2), make_batch()
+    state = far_from_zero(task, batch)
+    evidence = jax.jit(task.evidence)
+    first, second = (evidence(state, batch | {"label": np.full(8, n)}, KEY) for n in (0, 1))
+    assert np.abs(first - second).max() > 1e-3
+    some = {name: leaf[[5, 2]] for name, leaf in batch.items()} | {"label": np.zeros(2, int)}
+    np.testing.assert_allclose(evidence(state, some, KEY), first[np.array([5, 2])], rtol=1e-4)
+    assert make_task().evidence is None
+
+
+def test_images_go_to_noise_and_come_back():
+    task, batch = make_task(likelihood=flows.density(steps=200)), make_batch(3)
+    state = jax.tree.map(lambda leaf: 0.3 * leaf, far_from_zero(task, batch))
+    x = np.random.default_rng(0).uniform(-1, 1, (3, *SHAPE)).astype(np.float32)
+    log_p, noise = jax.jit(task.density, static_argnums=4)(state, x, batch, KEY, 0)
+    assert log_p.shape == (3,)
+    np.testing.assert_allclose(jax.jit(task.from_noise)(state, noise, batch), x, atol=0.02)
+    assert make_task(levels=2, parametrisation=flows.binary()).density is None
