@@ -10,7 +10,7 @@ class in training, but not in the test, for launch.classify; edm: EDM's recipe; 
 -log p of binarised images; folder: your own images; mnist, mnist_conditional, mnist_vdm: on MNIST,
 for two cores; mnist_gpu, cifar10: for a GPU; meanflow: samples in one step, from scratch or, with
 --config.init_from=runs/flow, from a trained flow; latent, mnist_latent: of the latents of
---config.task.codec.run=runs/autoencoder (configs/autoencoder.py).
+--config.task.codec.run=runs/autoencoder:2000 (configs/autoencoder.py).
 """
 
 from ml_collections import ConfigDict
@@ -67,8 +67,6 @@ def digits():
         "grid": {"name": "jaxgen.flows:even_times", "steps": 20},
         "guidance": 1.0,
         "interval": (0.1, 1.0),
-        # Guides by a weaker run: launch.sample and launch.evaluate --weaker.
-        "autoguidance": False,
     }
     config.model = {
         "name": "jaxgen.nets:ImageTransformer",

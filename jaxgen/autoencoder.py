@@ -19,6 +19,7 @@ from jaxgen.noise import per_example
 from jaxgen.quantisation import code_of, quantised
 from jaxgen.task import Task
 
+STEEPEST = 6.0  # of the logarithm of a standard deviation
 REMEMBERED = 0.99  # of the statistics of latents, from step to step
 
 
@@ -28,8 +29,8 @@ class State(NamedTuple):
     Attributes:
       params: {"encoder": ..., "decoder": ...}.
       opt_state: of the optimiser.
-      batch_stats: mean and mean square of the latents' channels, [L] each; the name is that of
-        statistics which the engine averages over devices.
+      batch_stats: mean and mean square of the channels of the latents' means, [L] each, and the
+        steps so far; the name is that of statistics which the engine averages over devices.
     """
 
     params: Any
@@ -145,7 +146,7 @@ def init(model: Model, optimizer: optax.GradientTransformation, rng: jax.Array, 
     if image.shape != x.shape:
         raise ValueError(f"the decoder gives images {image.shape[1:]}; they are {x.shape[1:]}")
     params = {"encoder": encoder["params"], "decoder": decoder["params"]}
-    stats = {"mean": jnp.zeros(count), "square": jnp.ones(count)}
+    stats = {"mean": jnp.zeros(count), "square": jnp.ones(count), "count": jnp.zeros(())}
     return State(params, optimizer.init(params), stats)
 
 
@@ -166,12 +167,19 @@ def encode(model: Model, params: dict, x: jax.Array, noise: jax.Array | None = N
     Returns:
       z [B, h, w, L], and the KL of each image [B] in nats, 0 with levels.
     """
+    return _encoded(model, params, x, noise)[:2]
+
+
+def _encoded(model, params, x, noise):
+    """As `encode`, and the means of the latents."""
     out = model.encoder.apply({"params": params["encoder"]}, x)
     if model.levels:
-        return quantised(out, model.levels), jnp.zeros(len(x))
+        z = quantised(out, model.levels)
+        return z, jnp.zeros(len(x)), z
     mean, log_std = jnp.split(out, 2, -1)
+    log_std = STEEPEST * jnp.tanh(log_std / STEEPEST)
     z = mean if noise is None else mean + jnp.exp(log_std) * noise
-    return z, gaussian_kl(mean, log_std).sum((1, 2, 3))
+    return z, gaussian_kl(mean, log_std).sum((1, 2, 3)), mean
 
 
 def decode(model: Model, params: dict, z: jax.Array) -> jax.Array:
@@ -190,12 +198,12 @@ def terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> tuple[dict
 
     Returns:
       {"loss", "error" (squared, a mean over values), "kl": [B]}, with levels also "codes"
-      [B, K], how often each code occurs; and the latents [B, h, w, L].
+      [B, K], how often each code occurs; and the means of the latents [B, h, w, L].
     """
     x = scaled(batch["image"])
     shape = jax.eval_shape(partial(encode, model), params, x)[0].shape[1:]
     noise = per_example(lambda key: jax.random.normal(key, shape), rng, batch["index"])
-    z, kl = encode(model, params, x, noise)
+    z, kl, mean = _encoded(model, params, x, noise)
     error = jnp.mean((decode(model, params, z) - x) ** 2, (1, 2, 3))
     loss = error + model.kl * kl / float(np.prod(model.shape))
     found = {"loss": loss, "error": error, "kl": kl}
@@ -203,7 +211,7 @@ def terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> tuple[dict
         codes = code_of(z, model.levels).reshape(len(x), -1)
         count = lambda row: jnp.bincount(row, length=int(np.prod(model.levels)))
         found["codes"] = jax.vmap(count)(codes).astype(jnp.float32)
-    return found, z
+    return found, mean
 
 
 def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Array):
@@ -226,8 +234,11 @@ def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Arra
 
     grads, (sums, z) = jax.grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    now = {"mean": z.mean((0, 1, 2)), "square": (z**2).mean((0, 1, 2))}
-    stats = optax.incremental_update(now, state.batch_stats, 1.0 - REMEMBERED)
+    now, before = {"mean": z.mean((0, 1, 2)), "square": (z**2).mean((0, 1, 2))}, state.batch_stats
+    # The first ones are soon forgotten.
+    kept = jnp.minimum(REMEMBERED, before["count"] / (1.0 + before["count"]))
+    stats = {name: kept * before[name] + (1.0 - kept) * value for name, value in now.items()}
+    stats["count"] = before["count"] + 1.0
     return State(optax.apply_updates(state.params, updates), opt_state, stats), sums
 
 

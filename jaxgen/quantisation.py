@@ -28,8 +28,10 @@ def quantised(z: jax.Array, levels: Sequence[int], bounded: bool = False) -> jax
     if bounded:
         within = jnp.clip(z * width, -width, row((count - 1) // 2))
     else:
-        # An even number of levels lies around -1/2; z = 0 still gives 0.
-        within = jnp.tanh(z + jnp.arctanh(offset / half)) * half - offset
+        # An even number of levels lies around -1/2; z = 0 still gives 0, but with two levels, where
+        # tanh would be flat there.
+        shift = jnp.where(row(count == 2) > 0, 0.0, jnp.arctanh(offset / half))
+        within = jnp.tanh(z + shift) * half - offset
     whole = within + jax.lax.stop_gradient(jnp.round(within) - within)
     return whole / width
 

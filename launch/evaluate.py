@@ -7,6 +7,7 @@ or --segmenter: scores of images instead, with a card of all that the scores dep
 import argparse
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -53,14 +54,16 @@ def _grid(
 ) -> Iterator[tuple[trained_runs.Restored, dict]]:
     """The run with each guidance and each average that the options name, and these names."""
     for guidance in options.guidance or [None]:
-        point = argparse.Namespace(**vars(options) | {"guidance": guidance})
+        leads = guidance != 1.0 or len(options.guidance) == 1  # in a grid 1 is for comparison
+        weaker = options.weaker if leads else None
+        point = argparse.Namespace(**vars(options) | {"guidance": guidance, "weaker": weaker})
         arguments = options.workdir, overrides, options.step, options.split, flags.sampling(point)
         restored = trained_runs.restore(*arguments, group=group)
         for ema in averages.chosen(restored.config.optimizer, options.ema):
             one = averages.restored(restored, options.workdir, ema)
-            asked = {"guidance": guidance, "ema": ema or None}
+            asked = {"guidance": guidance, "weaker": point.weaker, "ema": ema or None}
             asked = {key: value for key, value in asked.items() if value is not None}
-            yield averages.guided(one, options.weaker), asked
+            yield averages.guided(one, point.weaker), asked
 
 
 def evaluate(
@@ -73,10 +76,12 @@ def evaluate(
     Args:
       restored: the run.
       options: of the command.
-      asked: the guidance and the moving average that were asked for, for the results.
+      asked: the guidance, the weaker run and the moving average that were asked for, for the
+        results.
     """
     more = {"batch_size": options.batch_size or restored.config.eval.batch_size}
-    named = "".join(f"-{key}-{value}" for key, value in asked.items())
+    plain = lambda value: re.sub(r"[^\w.]+", "_", str(value))
+    named = "".join(f"-{key}-{plain(value)}" for key, value in asked.items())
     more["stem"] = f"{restored.step:08d}{named}"  # of the names of files
     options = argparse.Namespace(**vars(options) | more)
     split = restored.data.split

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from launch.config.errors import UserError
@@ -98,7 +99,10 @@ def fit_for_audit(config: ConfigDict, keep_ema: bool) -> ConfigDict:
             config.task.nll_samples = min(config.task.nll_samples, NLL_SAMPLES)
         several = [] if "name" in config.optimizer else list(config.optimizer.values())
         for optimizer in () if keep_ema else (config.optimizer, *several):
-            if optimizer.pop("ema", None) is not None:  # it may be several
+            kept = {"ema", "power_ema"} & set(optimizer)
+            for key in kept:
+                del optimizer[key]
+            if kept:
                 optimizer.ema = 0.0
     return config
 
@@ -166,7 +170,11 @@ def perturbed(state: Any) -> Any:
         scale = 0.5 / np.sqrt(np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else 0.25
         real = jnp.issubdtype(leaf.dtype, jnp.floating)
         moved.append(leaf + (scale * noise).astype(leaf.dtype) if real else leaf)
-    return state._replace(params=jax.tree.unflatten(tree, moved))
+    state = state._replace(params=jax.tree.unflatten(tree, moved))
+    if optax.tree.get(getattr(state, "opt_state", ()), "ema") is None:
+        return state
+    # What evaluates by the moving average would not see the noise.
+    return state._replace(opt_state=optax.tree.set(state.opt_state, ema=state.params))
 
 
 def first_that_fits(

@@ -55,7 +55,7 @@ def parameter_ema(
         after = lambda decay, ema: optax.incremental_update(new, ema, rate(decay))
         others_now = tuple(after(*pair) for pair in zip(others, state.other_ema, strict=True))
         # Karras et al. 2024, equation 4, with t = count + 1.
-        share = lambda gamma: 1.0 - (state.count / (1.0 + state.count)) ** (gamma + 1.0)
+        share = lambda gamma: -jnp.expm1(-(gamma + 1.0) * jnp.log1p(1.0 / state.count))
         powers_now = tuple(
             optax.incremental_update(new, ema, share(gamma))
             for gamma, ema in zip(powers, state.power_ema, strict=True)
@@ -129,6 +129,8 @@ def build(
     for key, one in spec.items():
         name = f"learning_rate/{key}"
         table = tables and tables[name]
+        if isinstance(one, ConfigDict) and "power_ema" in one:
+            raise UserError(f"config.optimizer.{key}.power_ema: it is for one optimiser alone")
         built = _build_one(one, f"config.optimizer.{key}", accumulate, axis_name, table)
         optimizers[f"{key}_optimizer"], rates[name] = built
     return optimizers, rates

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from jaxgen.batches import ema_params
 from launch.config.errors import UserError
+from launch.config.schema import flatten
 from launch.engine import trained_runs
-from launch.inference import power_averages
+from launch.inference import flags, power_averages
 
 NONE, ALL = "none", "all"
 
@@ -49,7 +48,9 @@ def chosen(optimizer: ConfigDict, asked: str) -> list[str]:
     known = names(optimizer)
     wanted = known if asked == ALL else [name.strip() for name in asked.split(",")]
     for name in wanted:
-        if name not in known and not name.startswith(power_averages.PREFIX):
+        if name.startswith(power_averages.PREFIX):
+            power_averages.width_of(name)
+        elif name not in known:
             raise UserError(
                 f"--ema={name}: the run keeps {', '.join(known)}; more are kept in training, as "
                 "with --config.optimizer.ema=0.999,0.9999"
@@ -89,10 +90,12 @@ def guided(run: trained_runs.Restored, source: str | None) -> trained_runs.Resto
       source: WORKDIR (its newest step) or WORKDIR:STEP; None for none.
 
     Raises:
-      UserError: no such run or step, a net of another shape, a run without an average, or a
+      UserError: no such run or step, a flow of another kind, a run without an average, or a
         guidance of 1.
     """
     if not source:
+        if run.config.task.get("autoguidance"):
+            raise UserError("config.task.autoguidance needs --weaker=RUN, a weaker flow")
         return run
     if run.config.task.guidance == 1.0:
         raise UserError("--weaker has no effect with a guidance of 1; give another --guidance")
@@ -102,15 +105,25 @@ def guided(run: trained_runs.Restored, source: str | None) -> trained_runs.Resto
             "config.optimizer.ema above 0"
         )
     workdir, step = trained_runs.place(source)
-    weaker = trained_runs.restore(workdir, [], step, None, group=run.group).state
-    params = ema_params(weaker.opt_state, weaker.params)
-    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
-    if shapes(params) != shapes(run.state.params):
-        raise UserError(
-            f"--weaker={source}: its net has parameters of other names or shapes than that of the "
-            "run; take an earlier step of the run, or a run of the same config with fewer steps"
-        )
+    weaker = trained_runs.restore(workdir, [], step, None, group=run.group)
+    ours, theirs = _kind(run.config), _kind(weaker.config)
+    for key in sorted({*ours, *theirs}):
+        if ours.get(key) != theirs.get(key):
+            raise UserError(
+                f"--weaker={source}: its config.{key} is {theirs.get(key)!r}, that of the run "
+                f"{ours.get(key)!r}; take an earlier step of the run, or a run of the same config "
+                "with fewer steps"
+            )
+    params = ema_params(weaker.state.opt_state, weaker.state.params)
     return run._replace(state=run.state._replace(params=params))
+
+
+def _kind(config):
+    """The keys of a config that say what a flow's parameters mean."""
+    values = {"task": config.task.to_dict(), "model": config.model.to_dict()}
+    for key in (*flags.SAMPLING, "start", "given_rows"):
+        values["task"].pop(key, None)
+    return flatten(values)
 
 
 def pick(state: Any, optimizer: ConfigDict, name: str) -> Any:
@@ -135,7 +148,7 @@ def pick(state: Any, optimizer: ConfigDict, name: str) -> Any:
 
 
 def _picked(opt_state, params, decays, name):
-    kept = [f"{decay:g}" for decay in decays]
+    kept = list(map(repr, decays))
     if not kept or name == kept[0] or name not in (*kept, NONE):
         return opt_state
     if name == NONE:

@@ -1,6 +1,7 @@
 """Types of command-line arguments that several commands take."""
 
 import argparse
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,8 @@ def numbers(value: str) -> list[float]:
     try:
         found = [float(part) for part in value.split(",")]
     except ValueError:
+        found = [math.nan]
+    if not all(map(math.isfinite, found)):
         raise argparse.ArgumentTypeError(f"{value!r} is no list of numbers; write 1,1.5,2")
     return list(dict.fromkeys(found))
 

@@ -87,7 +87,7 @@ def _compilations(planned_config):
 def _timed(draft, memory_mib):
     """What a step costs, and seconds spent on larger batches that memory does not hold.
 
-    Sets whether the data lies on the device; halves the batch until a step fits.
+    Sets whether the data lies on the device; takes smaller batches until a step fits.
     """
     data = batches.open_data(draft.config.data, draft.config.data.split)
     size = sum(array.nbytes for array in (data.arrays or {}).values()) / 2**20
@@ -98,11 +98,10 @@ def _timed(draft, memory_mib):
     values = {"data.resident": small, "train.steps_per_dispatch": stride}
     where = "on the device" if small else "on the host"
     draft.settle("steps at once", f"the examples, {size:,.0f} MiB, lie {where}", values)
-    limit = memory_mib * 2**20
-    limit = limit or footprint.held() + 0.8 * min(memory.free_memory().values(), default=math.inf)
-    spent = 0.0
+    limit, held, spent = memory_mib * 2**20, footprint.held(), 0.0
+    limit = limit or held + 0.8 * min(memory.free_memory().values(), default=math.inf)
     while (measured := timing.measure(_ready(draft, data), data, limit)).memory > limit:
-        _halve_batch(draft, measured.memory, limit)
+        _take_smaller_batch(draft, measured.memory, limit, held)
         spent += measured.drawing + measured.compiling
     what = "the process" if jax.default_backend() == "cpu" else "a step"
     allowed = "" if math.isinf(limit) else f", {limit / 2**20:,.0f} MiB are allowed"
@@ -118,9 +117,16 @@ def _ready(draft, data):
     return experiments.with_classes(schema.with_values(draft.config, ready), data.split)
 
 
-def _halve_batch(draft, needed, limit):
-    """Halves the batch that the plan has chosen; refuses where it cannot."""
-    size, needed, limit = draft.config.data.batch_size, needed / 2**20, limit / 2**20
+def _take_smaller_batch(draft, needed, limit, held):
+    """Halves the batch that the plan has chosen, again while it surely does not fit.
+
+    Each try is compiled, which takes long: what a batch needs beside what the process holds is
+    about in proportion to its size. Refuses where there is no smaller batch.
+    """
+    size, needed, limit, held = (
+        draft.config.data.batch_size,
+        *(value / 2**20 for value in (needed, limit, held)),
+    )
     reason = f"with {size} at a time training takes {needed:,.0f} MiB, {limit:,.0f} are allowed"
     if "data.batch_size" not in draft.values:
         raise UserError(f"config.data.batch_size={size}: {reason}")
@@ -129,4 +135,8 @@ def _halve_batch(draft, needed, limit):
             f"config.plan.memory_mib: {reason}; {math.ceil(needed)} would do, or a smaller "
             "--config.data.kwargs.scale"
         )
-    draft.change("batch", reason, dict.fromkeys(("eval.batch_size", "data.batch_size"), size // 2))
+    smaller = size // 2
+    if needed > held and limit > held:
+        while smaller > 1 and smaller / size > (limit - held) / (needed - held):
+            smaller //= 2
+    draft.change("batch", reason, dict.fromkeys(("eval.batch_size", "data.batch_size"), smaller))

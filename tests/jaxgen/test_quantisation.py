@@ -16,6 +16,7 @@ def test_each_channel_takes_all_of_its_levels(levels):
         values = np.unique(found[:, channel])
         steps = np.arange(-(level // 2), (level - 1) // 2 + 1) / (level // 2)
         np.testing.assert_allclose(values, steps, atol=1e-6)
+    assert np.isfinite(found).all()
     assert not np.asarray(quantised(np.zeros((1, len(levels)), np.float32), levels)).any()
 
 
@@ -32,9 +33,9 @@ def test_every_code_has_its_own_number():
 
 
 def test_gradients_pass_as_through_the_smooth_function():
-    z = jnp.array([[0.3, -0.7]])
-    slope = jax.grad(lambda z: quantised(z, (5, 4)).sum())(z)
-    half = np.array([4 * 1.001 / 2, 3 * 1.001 / 2])
-    shift = np.arctanh(np.array([0, 0.5]) / half)
-    expected = half * (1 - np.tanh(np.asarray(z) + shift) ** 2) / 2
+    z = jnp.array([[0.3, -0.7, 0.2]])
+    slope = jax.grad(lambda z: quantised(z, (5, 4, 2)).sum())(z)
+    half = np.array([4, 3, 1]) * 1.001 / 2
+    shift = np.arctanh(np.array([0, 0.5, 0]) / half)
+    expected = half * (1 - np.tanh(np.asarray(z) + shift) ** 2) / np.array([2, 2, 1])
     np.testing.assert_allclose(slope, expected, rtol=1e-5)

@@ -70,6 +70,7 @@ def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
     flags += " --config.model.width=16 --config.model.layers=1 --config.task.grid.steps=3"
     flags += " --config.train.steps_per_dispatch=1 --config.data.resident=False"
     flags += " --config.optimizer.learning_rate.peak_value=0.02 --config.optimizer.ema=0.4,0.1"
+    flags += " --config.optimizer.power_ema=0.05,0.1"
     train.main(["--config=configs/flow.py:conditional", f"--workdir={run}", *flags.split()])
     images = {}
     itself = f"--guidance=3 --weaker={run}"  # which leads nowhere
@@ -82,9 +83,13 @@ def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
     assert plain.shape == (2, 8, 8, 1)
     for flag, other in images.items():
         assert np.abs(other - plain).max() > 0, flag
-    evaluate.main([f"--workdir={run}", "--ema=all"])
+    evaluate.main([f"--workdir={run}", "--ema=0.4,0.1,none,power:0.1"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["ema"] for row in rows] == ["0.4", "0.1", "none"]
-    assert len({row["loss"] for row in rows}) == 3
+    assert [row["ema"] for row in rows] == ["0.4", "0.1", "none", "power:0.1"]
+    assert len({row["loss"] for row in rows}) == 4
+    with pytest.raises(
+        UserError, match="mixed from 2 averages of 1 checkpoints, .* train with more"
+    ):
+        evaluate.main([f"--workdir={run}", "--ema=power:0.25"])
     with pytest.raises(UserError, match="steps=0: sampling needs at least 1"):
         sample.main([f"--workdir={run}", f"--out={out}", "--steps=0"])

@@ -63,6 +63,11 @@ class State(NamedTuple):
     params: dict
 
 
+class Trained(NamedTuple):
+    params: dict
+    opt_state: dict
+
+
 def test_noise_moves_each_kind_of_parameter_by_its_own_width():
     zeros = {
         "kernel": jnp.zeros((5, 5, 4, 200)),
@@ -78,6 +83,13 @@ def test_noise_moves_each_kind_of_parameter_by_its_own_width():
     np.testing.assert_array_equal(again["bias"], moved["bias"])
     twice = fixtures.perturbed(State({"a": jnp.zeros(9), "b": jnp.zeros(9)})).params
     assert not np.array_equal(twice["a"], twice["b"])  # each has noise of its own
+
+
+def test_the_moving_average_is_moved_too():
+    params = {"bias": jnp.zeros(9)}
+    moved = fixtures.perturbed(Trained(params, {"ema": params}))
+    np.testing.assert_array_equal(moved.opt_state["ema"]["bias"], moved.params["bias"])
+    assert np.abs(moved.params["bias"]).min() > 0
 
 
 def test_rows_are_computed_in_chunks_of_one_shape():
@@ -112,6 +124,8 @@ def test_a_config_is_made_fit_without_a_change_to_it():
         {"parallel": "jit", "task": {}, "optimizer": {"name": "optax:sgd", "ema": 0.5}}
     )
     assert fixtures.fit_for_audit(single, keep_ema=False).optimizer.ema == 0
+    single.optimizer.power_ema = (0.1,)
+    assert "power_ema" not in fixtures.fit_for_audit(single, keep_ema=False).optimizer
 
 
 def test_a_model_has_the_runs_parameters_where_they_fit():

@@ -59,6 +59,9 @@ def test_what_a_run_does_not_keep_is_refused():
     assert averages.chosen(section, "all") == ["0.9", "0.5", "none"]
     assert averages.chosen(section, "none, 0.9") == ["none", "0.9"]
     assert averages.chosen(section, "") == [""]
+    assert averages.chosen(section, "power:0.1,0.9") == ["power:0.1", "0.9"]
+    with pytest.raises(UserError, match="power:2: give a width"):
+        averages.chosen(section, "power:2")
     with pytest.raises(UserError, match=r"--ema=0.99: the run keeps 0.9, 0.5, none"):
         averages.chosen(section, "0.99")
     run = SimpleNamespace(config=SimpleNamespace(optimizer=section), state=state)
@@ -69,7 +72,7 @@ def test_what_a_run_does_not_keep_is_refused():
 
 def test_a_run_without_an_average_cannot_be_guided():
     section = ConfigDict(ADAM)
-    task = ConfigDict({"guidance": 1.0})
+    task = ConfigDict({"guidance": 1.0, "autoguidance": False})
     run = SimpleNamespace(config=SimpleNamespace(optimizer=section, task=task))
     assert averages.names(section) == ["none"]
     with pytest.raises(UserError, match="no effect with a guidance of 1"):
@@ -78,3 +81,20 @@ def test_a_run_without_an_average_cannot_be_guided():
     with pytest.raises(UserError, match="keeps no moving average"):
         averages.guided(run, "runs/other")
     assert averages.guided(run, None) is run
+
+
+def test_a_flow_of_another_kind_does_not_guide(monkeypatch):
+    def run(**task):
+        config = ConfigDict({"optimizer": ADAM | {"ema": 0.9}, "model": {"width": 8}})
+        config.task = {"guidance": 2.0, "levels": 0, **task}
+        return averages.trained_runs.Restored(config, None, None, state_of(0.9)[1], 7)
+
+    weaker = run(guidance=1.0, sampler={"name": "jaxgen.flows:sde"})
+    monkeypatch.setattr(averages.trained_runs, "restore", lambda *_, **__: weaker)
+    found = averages.guided(run(autoguidance=True), "runs/weaker:5")
+    wanted = ema_params(weaker.state.opt_state, None)
+    np.testing.assert_array_equal(found.state.params["w"], wanted["w"])
+    with pytest.raises(UserError, match=r"its config.task.levels is 0, that of the run 256"):
+        averages.guided(run(levels=256), "runs/weaker")
+    with pytest.raises(UserError, match="autoguidance needs --weaker"):
+        averages.guided(run(autoguidance=True), None)

@@ -14,11 +14,11 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("codec")
     flags = [*SMALL.split(), "--config.model.encoder.widths=(4,8)", f"--workdir={folder / 'auto'}"]
     train.main(["--config=configs/autoencoder.py", *flags, "--config.model.decoder.widths=(4,8)"])
-    return folder / "auto"
+    return f"{folder / 'auto'}:20"
 
 
 def test_a_flow_of_latents_trains_and_makes_images(run, tmp_path, capsys):
-    codec = codecs.codec(str(run))
+    codec = codecs.codec(run)
     assert codec.shape == (4, 4, 3)
     flags = [*SMALL.split(), f"--config.task.codec.run={run}", "--config.model.width=16"]
     train.main(
@@ -41,8 +41,15 @@ def test_a_flow_of_latents_trains_and_makes_images(run, tmp_path, capsys):
 def test_what_is_no_auto_encoder_is_refused(tmp_path):
     with pytest.raises(UserError, match="give the folder of a trained auto-encoder"):
         codecs.codec("")
-    with pytest.raises(UserError, match="nothing"):
+    with pytest.raises(UserError, match="give the step too, as runs/autoencoder:2000"):
         codecs.codec(str(tmp_path / "nothing"))
+    with pytest.raises(UserError, match="nothing"):
+        codecs.codec(f"{tmp_path / 'nothing'}:20")
+
+
+def test_a_step_is_part_of_a_codec(run):
+    with pytest.raises(UserError, match=r"give the step too, as .*auto:20"):
+        codecs.codec(run.rpartition(":")[0])
 
 
 def test_images_of_another_shape_are_refused(run):
@@ -52,4 +59,4 @@ def test_images_of_another_shape_are_refused(run):
 
     example = {"image": jax.ShapeDtypeStruct((28, 28, 1), np.uint8)}
     with pytest.raises(ValueError, match=r"is for images \(8, 8, 1\); these are \(28, 28, 1\)"):
-        flow(ImageTransformer(1), adam(1e-3), example, codec=codecs.codec(str(run)))
+        flow(ImageTransformer(1), adam(1e-3), example, codec=codecs.codec(run))

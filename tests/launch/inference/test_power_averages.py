@@ -53,10 +53,30 @@ def test_an_average_of_another_width_is_mixed_from_those_kept():
     names = [(step, gamma_of(width)) for step in kept for width in widths]
     averages = np.stack([one["w"] for step in kept for one in kept[step]])
     for width, exact in zip((0.08, 0.15), wanted, strict=True):
-        weights = module.mixture(names, (steps, gamma_of(width)))
-        assert weights.sum() == pytest.approx(1.0, abs=0.02)
+        weights, error = module.mixture(names, (steps, gamma_of(width)))
+        assert weights.sum() == pytest.approx(1.0, abs=1e-6)
+        assert error < 0.1
         np.testing.assert_allclose(weights @ averages, exact["w"], atol=0.01)
         assert np.abs(exact["w"] - averages[-1]).max() > 0.02
+
+
+def test_what_few_averages_cannot_give_is_far_off():
+    kept = [(step, gamma_of(width)) for step in (4000, 6000) for width in (0.05, 0.1)]
+    errors = [module.mixture(kept, (6000, gamma_of(width)))[1] for width in (0.02, 0.08, 0.25)]
+    assert errors[1] < 0.1
+    assert min(errors[0], errors[2]) > module.MOST_ERROR
+    exact, error = module.mixture(kept, kept[2])
+    np.testing.assert_allclose(exact, [0, 0, 1, 0], atol=1e-6)
+    assert error < 1e-6
+
+
+def test_a_share_is_exact_after_millions_of_steps():
+    gamma, count = gamma_of(0.05), np.float32(3e6)
+    state = optimizer.EmaState(count, {"w": np.float32(0)}, (), ({"w": np.float32(0)},))
+    average = optimizer.parameter_ema(0.9, powers=[gamma])
+    _, state = average.update({"w": np.float32(1)}, state, {"w": np.float32(0)})
+    exact = -np.expm1(-(gamma + 1) * np.log1p(1 / 3e6))
+    assert state.power_ema[0]["w"] == pytest.approx(exact, rel=1e-4)
 
 
 def test_what_a_run_cannot_mix_is_refused(tmp_path):

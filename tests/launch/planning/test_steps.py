@@ -70,6 +70,14 @@ def test_a_batch_is_halved_until_memory_holds_a_step(root, by_image, caplog):
     assert seconds == pytest.approx(tries, abs=1.0)
 
 
+def test_a_batch_that_surely_does_not_fit_is_not_tried(root, by_image, caplog, monkeypatch):
+    monkeypatch.setattr(steps.footprint, "held", lambda: 0)
+    caplog.set_level("INFO", "segen")
+    assert plan(root, "--config.plan.memory_mib=150").data.batch_size == 2
+    assert "plan: batch          2  (with 8 at a time training takes 340 MiB" in caplog.text
+    assert "with 4 at a time" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
