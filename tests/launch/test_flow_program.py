@@ -87,9 +87,7 @@ def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["ema"] for row in rows] == ["0.4", "0.1", "none", "power:0.1"]
     assert len({row["loss"] for row in rows}) == 4
-    with pytest.raises(
-        UserError, match="mixed from 2 averages of 1 checkpoints, .* train with more"
-    ):
+    with pytest.raises(UserError, match=r"mixed from 2 averages of 1 checkpoints"):
         evaluate.main([f"--workdir={run}", "--ema=power:0.25"])
     with pytest.raises(UserError, match="steps=0: sampling needs at least 1"):
         sample.main([f"--workdir={run}", f"--out={out}", "--steps=0"])
