@@ -243,14 +243,34 @@ def train_step(model: Model, optimizer, state: State, batch: dict, rng: jax.Arra
 
 
 def reconstruct(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
-    """The images [B, H, W, C] in [0, 1] that the latents' means decode to; `rng` is not used."""
+    """The images that the latents' means decode to.
+
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      batch: `image`.
+      rng: not used.
+
+    Returns:
+      [B, H, W, C] in [0, 1].
+    """
     del rng
     z, _ = encode(model, params, scaled(batch["image"]))
     return jnp.clip(0.5 * (decode(model, params, z) + 1.0), 0.0, 1.0)
 
 
 def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
-    """reconstructions [2, N, H, W, C], images above and their reconstructions below, N <= 16."""
+    """Makes the images that training writes beside its metrics.
+
+    Args:
+      model: the model.
+      params: {"encoder": ..., "decoder": ...}.
+      batch: see `jaxgen.task.Task`.
+      rng: not used.
+
+    Returns:
+      reconstructions [2, N, H, W, C], images above and their reconstructions below, N <= 16.
+    """
     first = jax.tree.map(lambda leaf: leaf[:16], batch)
     rebuilt = reconstruct(model, params, first, rng)
     return {"reconstructions": jnp.stack([unit_range(first["image"]), rebuilt])}

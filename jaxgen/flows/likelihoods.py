@@ -112,6 +112,16 @@ def density_of(model: Model, params: dict, x: jax.Array, batch: dict, rng: jax.A
 
 
 def image_of(model: Model, params: dict, noise: jax.Array, batch: dict) -> jax.Array:
-    """The image [B, H, W, C] that comes from noise [B, H, W, C]; see `density_of`."""
+    """The image that comes from noise, by as many steps as in `density_of`.
+
+    Args:
+      model: the model.
+      params: of the net.
+      noise: [B, H, W, C].
+      batch: `label` [B] for a conditional model.
+
+    Returns:
+      x [B, H, W, C], values about from -1 to 1.
+    """
     steps = (model.likelihood or ode.density()).steps
     return ode.image_of(steps, clean_of(model, params, batch), noise)

@@ -106,7 +106,7 @@ def guided(run: trained_runs.Restored, source: str | None) -> trained_runs.Resto
         )
     workdir, step = trained_runs.place(source)
     weaker = trained_runs.restore(workdir, [], step, None, group=run.group)
-    ours, theirs = _kind(run.config), _kind(weaker.config)
+    ours, theirs = (_kind(one.config.task, one.config.model) for one in (run, weaker))
     for key in sorted({*ours, *theirs}):
         if ours.get(key) != theirs.get(key):
             raise UserError(
@@ -118,9 +118,9 @@ def guided(run: trained_runs.Restored, source: str | None) -> trained_runs.Resto
     return run._replace(state=run.state._replace(params=params))
 
 
-def _kind(config):
+def _kind(task, model):
     """The keys of a config that say what a flow's parameters mean."""
-    values = {"task": config.task.to_dict(), "model": config.model.to_dict()}
+    values = {"task": task.to_dict(), "model": model.to_dict()}
     for key in (*flags.SAMPLING, "start", "given_rows"):
         values["task"].pop(key, None)
     return flatten(values)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.nets.image_transformer import ImageTransformer, _image, _patches, _rotated, _turns
+from jaxgen.nets.image_transformer import ImageTransformer, _rotated, _turns
 
 KEY = jax.random.key(0)
 NET = ImageTransformer(patch=2, width=16, layers=1, heads=2)
@@ -52,13 +52,6 @@ def test_it_depends_on_the_time_and_the_class(name):
     other = (t[::-1], classes) if name == "time" else (t, classes[::-1])
     changed = np.abs(NET.apply(params, z, *other) - base).max((1, 2, 3))
     assert changed[0] > 1e-3
-
-
-def test_patches_come_back_as_the_image():
-    image = np.arange(2 * 6 * 4 * 3, dtype=np.float32).reshape(2, 6, 4, 3)
-    parts = _patches(image, 2)
-    np.testing.assert_array_equal(parts[0, 1], image[0, :2, 2:4].reshape(-1))
-    np.testing.assert_array_equal(_image(parts, 2, 3, 2), image)
 
 
 def test_rotary_products_depend_on_the_distance_alone():
