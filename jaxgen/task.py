@@ -51,10 +51,11 @@ class Task(NamedTuple):
       conditionals: (state, x, batch) -> [B, H, W, C, K], the parameters of
         p(x_i | all x before i) of an autoregressive model, differentiable in the
         observed variable x [B, H, W, C]; i counts rows, then columns, then channels.
-      density: (state, x, batch, rng, probes) -> log p(x) [B] in nats of x [B, H, W, C], with
-        values from -1 to 1, and the noise [B, H, W, C] that it comes from; `probes` random
-        vectors estimate the divergence, 0 is exact.
-      from_noise: (state, noise, batch) -> x [B, H, W, C], the way back.
+      density: (state, x, batch, rng, probes, last=0.001) -> log p(x) [B] in nats of x
+        [B, H, W, C], with values from -1 to 1, and the noise [B, H, W, C] that it comes from;
+        `probes` random vectors estimate the divergence, 0 is exact; `last` is the share of noise
+        that x holds.
+      from_noise: (state, noise, batch, last=0.001) -> x [B, H, W, C], the way back.
       predict: (state, batch, rng) -> {name: [B, H, W, ...]}, predictions for images;
         the batch needs no ground truth.
       recover: (state) -> the state that training continues from after a return to a good

@@ -50,8 +50,8 @@ class Task(NamedTuple):
         No task of this package has a density of images.
       conditionals: (state, x, batch) -> [B, H, W, C, K], parameters of p(x_i | x_<i).
         No task of this package is autoregressive.
-      density: (state, x, batch, rng, probes) -> log p(x) [B], and noise [B, H, W, C].
-      from_noise: (state, noise, batch) -> x [B, H, W, C]. No task of this package is a flow.
+      density: (state, x, batch, rng, probes, last) -> log p(x) [B], and noise [B, H, W, C].
+      from_noise: (state, noise, batch, last) -> x [B, H, W, C]. No task here is a flow.
       predict: (state, batch, rng) -> {name: [B, H, W, ...]}; needs no labels. A
         segmenter gives `probability` [B, H, W, K], an edge detector `strength`
         [B, H, W].

@@ -93,7 +93,15 @@ def negative_log_density(model: Model, clean: Callable, batch: dict, rng: jax.Ar
     return -log_p - float(np.prod(model.shape)) * np.float32(np.log(2.0))
 
 
-def density_of(model: Model, params: dict, x: jax.Array, batch: dict, rng: jax.Array, probes: int):
+def density_of(
+    model: Model,
+    params: dict,
+    x: jax.Array,
+    batch: dict,
+    rng: jax.Array,
+    probes: int,
+    last: float = ode.LAST,
+) -> tuple[jax.Array, jax.Array]:
     """The log density of images with values from -1 to 1, and the noise that they come from.
 
     Args:
@@ -102,16 +110,18 @@ def density_of(model: Model, params: dict, x: jax.Array, batch: dict, rng: jax.A
       x: [B, H, W, C].
       batch: `index` and, for a conditional model, `label`.
       rng: key of the probes.
-      probes: see `ode.Density`.
+      probes, last: see `ode.Density`.
 
     Returns:
       [B] in nats, and [B, H, W, C]; by 50 steps, or those of the model's `likelihood`.
     """
-    options = (model.likelihood or ode.density())._replace(probes=probes)
+    options = (model.likelihood or ode.density())._replace(probes=probes, last=last)
     return ode.log_density(options, clean_of(model, params, batch), x, rng, batch["index"])
 
 
-def image_of(model: Model, params: dict, noise: jax.Array, batch: dict) -> jax.Array:
+def image_of(
+    model: Model, params: dict, noise: jax.Array, batch: dict, last: float = ode.LAST
+) -> jax.Array:
     """The image that comes from noise, by as many steps as in `density_of`.
 
     Args:
@@ -119,9 +129,10 @@ def image_of(model: Model, params: dict, noise: jax.Array, batch: dict) -> jax.A
       params: of the net.
       noise: [B, H, W, C].
       batch: `label` [B] for a conditional model.
+      last: see `ode.Density`.
 
     Returns:
       x [B, H, W, C], values about from -1 to 1.
     """
-    steps = (model.likelihood or ode.density()).steps
-    return ode.image_of(steps, clean_of(model, params, batch), noise)
+    options = (model.likelihood or ode.density())._replace(last=last)
+    return ode.image_of(options, clean_of(model, params, batch), noise)

@@ -23,10 +23,12 @@ class Density(NamedTuple):
       probes: random vectors by which the divergence is estimated, without bias (Hutchinson
         1990); the same along the way. 0 computes it exactly, by a derivative for each value of
         the image.
+      last: 1 - t of the images, the noise that they hold.
     """
 
     steps: int
     probes: int
+    last: float = LAST
 
 
 def density(steps: int = 50, probes: int = 1) -> Density:
@@ -83,25 +85,25 @@ def log_density(
         change = 0.5 * (s - t)
         return (z + change * (first + second), total + change * (before + after)), None
 
-    times = _times(options.steps)
+    times = _times(options.steps, options.last)
     # Going back, s - t is negative: the sum is minus the integral from 0 to 1.
     (z, total), _ = jax.lax.scan(step, (x, jnp.zeros(len(x))), (times[:-1], times[1:]))
     normal = -0.5 * jnp.sum(z**2 + np.log(2.0 * np.pi), (1, 2, 3))
     return normal + total, z
 
 
-def image_of(steps: int, denoise: Callable, noise: jax.Array) -> jax.Array:
+def image_of(options: Density, denoise: Callable, noise: jax.Array) -> jax.Array:
     """The image that comes from noise, along the way of `log_density` in the other direction.
 
     Args:
-      steps: of Heun's method.
+      options: see `Density`; the probes are not used.
       denoise: (z [B, H, W, C], t, a scalar) -> x_hat.
       noise: z_0 [B, H, W, C].
 
     Returns:
       x [B, H, W, C].
     """
-    velocity, times = _velocity(denoise), _times(steps)[::-1]
+    velocity, times = _velocity(denoise), _times(options.steps, options.last)[::-1]
 
     def step(z, ends):
         t, s = ends
@@ -115,12 +117,12 @@ def _velocity(denoise):
     return lambda z, t: (denoise(z, t) - z) / (1.0 - t)
 
 
-def _times(steps):
+def _times(steps, last):
     """From the image to noise, evenly spaced in ln(1 - t).
 
     Where values hardly vary, the divergence is -1 / (1 - t).
     """
-    return jnp.append(1.0 - jnp.geomspace(LAST, 1.0, steps + 1)[:-1], 0.0)
+    return jnp.append(1.0 - jnp.geomspace(last, 1.0, steps + 1)[:-1], 0.0)
 
 
 def _probes(options, x, rng, index):
