@@ -24,10 +24,8 @@ def names(optimizer: ConfigDict) -> list[str]:
     Args:
       optimizer: `config.optimizer`.
     """
-    return [
-        *dict.fromkeys(f"{decay:g}" for one in _each(optimizer) for decay in _decays(one)),
-        NONE,
-    ]
+    decays = [repr(decay) for one in _each(optimizer) for decay in _decays(one)]
+    return [*dict.fromkeys(decays), NONE]
 
 
 def chosen(optimizer: ConfigDict, asked: str) -> list[str]:
