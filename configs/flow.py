@@ -145,7 +145,7 @@ def edm(config):
 
 def meanflow(config):
     """The mean velocity beside the velocity (MeanFlow, Geng et al. 2025): samples in one step."""
-    config.task.mean_flow = {"name": "jaxgen.flows:mean_flow", "share": 0.25, "power": 1.0}
+    config.task.mean_flow = {"name": "jaxgen.flows:mean_flow", "share": 0.5, "ends": 0.5}
     config.task.sampler = {"name": "jaxgen.flows:leap"}
     # From nearly pure noise, at a time that training sees.
     config.task.grid = {"name": "jaxgen.flows:karras_times", "steps": 1}

@@ -23,18 +23,23 @@ class MeanFlow(NamedTuple):
 
     Attributes:
       share: of the examples whose second time lies ahead; the others learn the flow itself.
+      ends: of these, the share whose second time is that of the image itself.
       power: errors weigh by 1 / (error + 1e-3)^power.
     """
 
     share: float
+    ends: float
     power: float
 
 
-def mean_flow(share: float = 0.25, power: float = 1.0) -> MeanFlow:
+def mean_flow(share: float = 0.5, ends: float = 0.5, power: float = 1.0) -> MeanFlow:
     """Trains the mean velocity beside the velocity (Geng et al. 2025).
 
     Args:
       share: of the examples whose second time lies ahead.
+      ends: of these, the share whose second time is 1. Two times of the density of training hardly
+        ever are noise and image, which one step leads from and to; the paper has 0 and 800,000
+        steps.
       power: of the weight; 0 for even weights.
 
     Returns:
@@ -43,9 +48,12 @@ def mean_flow(share: float = 0.25, power: float = 1.0) -> MeanFlow:
     Raises:
       ValueError: one is out of range.
     """
-    if not 0.0 < share <= 1.0 or power < 0.0:
-        raise ValueError(f"mean_flow: share={share} must be in (0, 1], power={power} at least 0")
-    return MeanFlow(share, power)
+    if not 0.0 < share <= 1.0 or not 0.0 <= ends <= 1.0 or power < 0.0:
+        raise ValueError(
+            f"mean_flow: share={share} must be in (0, 1], ends={ends} in [0, 1], power={power} at "
+            "least 0"
+        )
+    return MeanFlow(share, ends, power)
 
 
 def ahead(t: jax.Array, until: jax.Array) -> jax.Array:
@@ -68,7 +76,7 @@ def second_times(options: MeanFlow, t: jax.Array, other: jax.Array, u: jax.Array
     """Two times for each example.
 
     Args:
-      options: its `share` is used.
+      options: its `share` and `ends` are used.
       t: [B], of the density of training.
       other: [B], of the same.
       u: [B], uniform in [0, 1).
@@ -76,9 +84,10 @@ def second_times(options: MeanFlow, t: jax.Array, other: jax.Array, u: jax.Array
     Returns:
       The earlier and the later time [B]; both are t for all but the share.
     """
-    first = jnp.minimum(t, other)
-    apart = u < options.share
-    return jnp.where(apart, first, t), jnp.where(apart, jnp.maximum(t, other), t)
+    apart, to_end = u < options.share, u < options.share * options.ends
+    first = jnp.where(apart & ~to_end, jnp.minimum(t, other), t)
+    last = jnp.where(to_end, 1.0, jnp.maximum(t, other))
+    return first, jnp.where(apart, last, t)
 
 
 def loss(

@@ -66,9 +66,12 @@ def test_the_derivative_along_the_flow_is_that_of_small_steps():
 
 def test_times_are_in_order_and_the_same_but_for_a_share():
     t, other, u = jax.random.uniform(KEY, (3, 5_000))
-    early, late = mean_velocity.second_times(mean_velocity.mean_flow(share=0.3), t, other, u)
+    options = mean_velocity.mean_flow(share=0.3, ends=0.5)
+    early, late = mean_velocity.second_times(options, t, other, u)
     assert bool(jnp.all(early <= late))
     assert float(jnp.mean(early < late)) == pytest.approx(0.3, abs=0.03)
+    assert float(jnp.mean(late == 1.0)) == pytest.approx(0.15, abs=0.02)
+    np.testing.assert_array_equal(early[late == 1.0], t[late == 1.0])
     np.testing.assert_array_equal(early[early == late], t[early == late])
 
 
@@ -98,6 +101,6 @@ def test_a_task_samples_in_one_step(classes):
 def test_what_cannot_work_is_refused():
     with pytest.raises(ValueError, match="leap is for a mean flow"):
         make_task(sampler=samplers.leap())
-    for options in ({"share": 0.0}, {"power": -1.0}):
+    for options in ({"share": 0.0}, {"power": -1.0}, {"ends": 1.5}):
         with pytest.raises(ValueError, match="mean_flow: share="):
             mean_velocity.mean_flow(**options)
