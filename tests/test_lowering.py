@@ -27,6 +27,8 @@ from tests.test_configs import SPECS
 PLATFORMS = ("cuda", "tpu")
 ONE_OF_EACH_TASK = (
     "configs/vae.py",
+    "configs/vae.py:ladder",
+    "configs/autoencoder.py",
     "configs/gan.py",
     "configs/gan.py:image",
     "configs/rnn.py",
