@@ -139,23 +139,23 @@ class Group(nn.Module):
         """(h, features or None, noise of the latents' shape) -> (h, KL [B], log p - log q [B])."""
         dense = lambda size, name: nn.Dense(size, dtype=self.dtype, name=name)
         block = lambda name: Residual(self.dtype, name=name)
-        prior = block("before")(h)
-        out = dense(2 * self.latents + h.shape[-1], "prior")(nn.silu(prior))
-        mean, log_std = _moments(out, self.latents)
+        before = block("before")(h)
+        out = dense(2 * self.latents + h.shape[-1], "prior")(nn.silu(before))
+        p_mean, p_std = _moments(out, self.latents)  # stds are logarithms
         h, kl, ratio = h + out[..., 2 * self.latents :], *[jnp.zeros(len(h))] * 2
         if features is None:
-            z = mean + jnp.exp(log_std) * noise
+            z = p_mean + jnp.exp(p_std) * noise
         else:
-            both = dense(h.shape[-1], "both")(jnp.concatenate([prior, features], -1))
+            both = dense(h.shape[-1], "both")(jnp.concatenate([before, features], -1))
             out = dense(2 * self.latents, "posterior")(nn.silu(block("seen")(both)))
-            seen, seen_std = _moments(out, self.latents)
-            z = seen + jnp.exp(seen_std) * noise
+            q_mean, q_std = _moments(out, self.latents)
+            z = q_mean + jnp.exp(q_std) * noise
             total = lambda value: jnp.sum(value, tuple(range(1, value.ndim)))
-            spread = jnp.exp(2.0 * (seen_std - log_std))
-            apart = (seen - mean) * jnp.exp(-log_std)
-            kl = total(log_std - seen_std + 0.5 * (spread + apart**2 - 1.0))
-            scaled = (z - mean) * jnp.exp(-log_std)
-            ratio = total(seen_std - log_std + 0.5 * (noise**2 - scaled**2))
+            # q and z in units of p.
+            variance = jnp.exp(2.0 * (q_std - p_std))
+            shift, place = ((value - p_mean) * jnp.exp(-p_std) for value in (q_mean, z))
+            kl = total(p_std - q_std + 0.5 * (variance + shift**2 - 1.0))
+            ratio = total(q_std - p_std + 0.5 * (noise**2 - place**2))
         h = h + dense(h.shape[-1], "latents")(z.astype(self.dtype))
         return block("after")(h), kl, ratio
 
