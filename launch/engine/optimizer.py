@@ -1,19 +1,16 @@
 """Optimisers from the config: schedule, clipping, moving average, accumulation."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from launch.config import by_name
 from launch.config.errors import UserError
-
-WIDEST = 0.28  # of a power-function average: a larger one has a negative exponent
 
 
 class EmaState(NamedTuple):
@@ -22,12 +19,9 @@ class EmaState(NamedTuple):
     count: jax.Array
     ema: Any
     other_ema: tuple = ()
-    power_ema: tuple = ()
 
 
-def parameter_ema(
-    decay: float, *others: float, powers: Sequence[float] = ()
-) -> optax.GradientTransformation:
+def parameter_ema(decay: float, *others: float) -> optax.GradientTransformation:
     """Keeps exponential moving averages of the parameters; updates pass unchanged.
 
     An average starts at the parameters after the first update, and its decay is
@@ -39,14 +33,11 @@ def parameter_ema(
     Args:
       decay: the largest decay of the average that tasks use, in [0, 1).
       *others: of further averages, see `launch.inference.averages`.
-      powers: gamma of further averages in which the parameters after update t count as t^gamma,
-        see `launch.inference.power_averages`.
     """
     copy = lambda params: jax.tree.map(jnp.array, params)
 
     def init(params):
-        copies = lambda kind: tuple(copy(params) for _ in kind)
-        return EmaState(jnp.zeros((), jnp.int32), copy(params), copies(others), copies(powers))
+        return EmaState(jnp.zeros((), jnp.int32), copy(params), tuple(copy(params) for _ in others))
 
     def update(updates, state, params):
         most = (1.0 + state.count) / (10.0 + state.count)
@@ -54,30 +45,10 @@ def parameter_ema(
         rate = lambda decay: 1.0 - jnp.minimum(decay, most)
         after = lambda decay, ema: optax.incremental_update(new, ema, rate(decay))
         others_now = tuple(after(*pair) for pair in zip(others, state.other_ema, strict=True))
-        # Karras et al. 2024, equation 4, with t = count + 1.
-        share = lambda gamma: -jnp.expm1(-(gamma + 1.0) * jnp.log1p(1.0 / state.count))
-        powers_now = tuple(
-            optax.incremental_update(new, ema, share(gamma))
-            for gamma, ema in zip(powers, state.power_ema, strict=True)
-        )
         count = optax.safe_increment(state.count)
-        return updates, EmaState(count, after(decay, state.ema), others_now, powers_now)
+        return updates, EmaState(count, after(decay, state.ema), others_now)
 
     return optax.GradientTransformation(init, update)
-
-
-def gamma_of(width: float) -> float:
-    """The exponent of a power-function average whose profile is that wide.
-
-    Args:
-      width: standard deviation of the times of the parameters that are averaged, as a share of
-        the training's length (sigma_rel of Karras et al. 2024).
-
-    Returns:
-      gamma, the largest root of width^2 (gamma + 2)^2 (gamma + 3) = gamma + 1.
-    """
-    inverse = width**-2
-    return float(np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse]).real.max())
 
 
 def mean_over(axis_name: str, inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -142,15 +113,12 @@ def _build_one(spec, where, accumulate, axis_name, table):
     spec = spec.to_dict()
     clip_norm, ema = spec.pop("clip_norm", 0.0), spec.pop("ema", 0.0)
     widths = spec.pop("power_ema", ())
-    widths = tuple(widths) if isinstance(widths, list | tuple) else (widths,)
     decays = tuple(ema) if isinstance(ema, list | tuple) else (ema,)
     numbers = all(isinstance(value, int | float) for value in (clip_norm, *decays))
     if not numbers or clip_norm < 0 or not all(0 <= decay < 1 for decay in decays):
         raise UserError(f"{where}: clip_norm={clip_norm!r} must be >= 0 and ema={ema!r} in [0, 1)")
     if len(decays) != 1 and (not all(decays) or len({*decays}) < len(decays)):
         raise UserError(f"{where}.ema={ema!r}: several decays must be different, and none 0")
-    if not all(isinstance(width, float) and 0.0 < width <= WIDEST for width in widths):
-        raise UserError(f"{where}.power_ema={widths!r}: widths above 0, at most {WIDEST}")
     if widths and not all(decays):
         raise UserError(f"{where}.power_ema is kept beside an average; give ema above 0")
     rate = spec.get("learning_rate")
@@ -166,7 +134,11 @@ def _build_one(spec, where, accumulate, axis_name, table):
     own = {key: value for key, value in spec.items() if key != "learning_rate"}
     parts.append(by_name.instantiate(own, where, learning_rate=rate))
     if any(decays):
-        parts.append(parameter_ema(*decays, powers=[gamma_of(width) for width in widths]))
+        parts.append(parameter_ema(*decays))
+    if widths:
+        from launch.engine.power_ema import power_ema  # which few runs keep
+
+        parts.append(power_ema(widths, where))
     built = optax.chain(*parts)
     if accumulate > 1:
         built = optax.MultiSteps(built, accumulate).gradient_transformation()

@@ -17,7 +17,7 @@ from launch import checkpoints
 from launch.checkpoints import restoring, state_files
 from launch.config.errors import UserError
 from launch.engine import trained_runs
-from launch.engine.optimizer import WIDEST, gamma_of
+from launch.engine.power_ema import WIDEST, gamma_of
 
 logger = logging.getLogger("segen")
 

@@ -9,19 +9,12 @@ from scipy.integrate import quad
 
 from launch.config.errors import UserError
 from launch.engine import optimizer
-from launch.engine.optimizer import gamma_of
+from launch.engine.power_ema import gamma_of
 from launch.inference import power_averages as module
 
 
 def profile(step, gamma):
     return lambda tau: (gamma + 1) * tau**gamma / step ** (gamma + 1) if tau <= step else 0.0
-
-
-@pytest.mark.parametrize("width", [0.05, 0.1, 0.25])
-def test_a_width_is_the_deviation_of_its_profile(width):
-    density = profile(1.0, gamma_of(width))
-    mean, square = (quad(lambda tau, n=n: tau**n * density(tau), 0, 1)[0] for n in (1, 2))
-    assert np.sqrt(square - mean**2) == pytest.approx(width, rel=1e-4)
 
 
 def test_overlaps_are_integrals():
@@ -68,15 +61,6 @@ def test_what_few_averages_cannot_give_is_far_off():
     exact, error = module.mixture(kept, kept[2])
     np.testing.assert_allclose(exact, [0, 0, 1, 0], atol=1e-6)
     assert error < 1e-6
-
-
-def test_a_share_is_exact_after_millions_of_steps():
-    gamma, count = gamma_of(0.05), np.float32(3e6)
-    state = optimizer.EmaState(count, {"w": np.float32(0)}, (), ({"w": np.float32(0)},))
-    average = optimizer.parameter_ema(0.9, powers=[gamma])
-    _, state = average.update({"w": np.float32(1)}, state, {"w": np.float32(0)})
-    exact = -np.expm1(-(gamma + 1) * np.log1p(1 / 3e6))
-    assert state.power_ema[0]["w"] == pytest.approx(exact, rel=1e-4)
 
 
 def test_what_a_run_cannot_mix_is_refused(tmp_path):
