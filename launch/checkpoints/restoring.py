@@ -29,7 +29,17 @@ def restore(folder: Path, step: int, template: Any) -> Any:
     path = state_files.for_orbax(folder / str(step) / "state")
     _check_tree(path, template)
     with ocp.StandardCheckpointer() as reader:
-        return reader.restore(path, template)
+        try:
+            return reader.restore(path, template)
+        except ValueError as error:
+            if "structures do not match" not in str(error):
+                raise
+            # Parts without arrays, which the check of leaves does not see.
+            part = str(error).splitlines()[1].strip().rstrip(":")
+            raise UserError(
+                f"checkpoint {path} has another form than this config makes, at {part}: it was "
+                "saved by another version of Segen or of the task"
+            ) from error
 
 
 def restore_fitting(

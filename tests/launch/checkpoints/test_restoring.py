@@ -33,6 +33,13 @@ def test_another_model_is_refused_by_leaf(saved):
         restoring.restore(saved, 10, other._replace(opt_state=()))
 
 
+def test_another_form_without_arrays_is_refused(saved):
+    other = template()
+    grown = other._replace(params=other.params | {"more": ()})
+    with pytest.raises(UserError, match="another form than this config makes, at params"):
+        restoring.restore(saved, 10, grown)
+
+
 def test_parameters_that_do_not_fit_are_left_out_and_said(saved):
     net, wider = template().params["net"], jax.ShapeDtypeStruct((30, 5), jnp.float32)
     fitting = lambda net: restoring.restore_fitting(saved, 10, {"params": {"net": net}})
