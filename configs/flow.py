@@ -147,8 +147,9 @@ def meanflow(config):
     """The mean velocity beside the velocity (MeanFlow, Geng et al. 2025): samples in one step."""
     config.task.mean_flow = {"name": "jaxgen.flows:mean_flow", "share": 0.5, "ends": 0.5}
     config.task.sampler = {"name": "jaxgen.flows:leap"}
-    # From nearly pure noise, at a time that training sees.
-    config.task.grid = {"name": "jaxgen.flows:karras_times", "steps": 1}
+    # From nearly pure noise, and with more steps up to half noise: times that training sees.
+    config.task.grid = {"name": "jaxgen.flows:karras_times", "steps": 1, "low": 0.5}
+    config.train.steps = 9_000
     config.task.density.std = 1.6
 
 
