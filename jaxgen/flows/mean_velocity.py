@@ -37,9 +37,9 @@ def mean_flow(share: float = 0.5, ends: float = 0.5, power: float = 1.0) -> Mean
 
     Args:
       share: of the examples whose second time lies ahead.
-      ends: of these, the share whose second time is 1. Two times of the density of training hardly
-        ever are noise and image, which one step leads from and to; the paper has 0 and 800,000
-        steps.
+      ends: of these, the share whose second time is 1, the image. Two times of the density of
+        training hardly ever are noise and image, between which one step leads. The paper takes
+        no such share, and trains for 800,000 steps.
       power: of the weight; 0 for even weights.
 
     Returns:

@@ -123,10 +123,8 @@ def _take_smaller_batch(draft, needed, limit, held):
     Each try is compiled, which takes long: what a batch needs beside what the process holds is
     about in proportion to its size. Refuses where there is no smaller batch.
     """
-    size, needed, limit, held = (
-        draft.config.data.batch_size,
-        *(value / 2**20 for value in (needed, limit, held)),
-    )
+    size = draft.config.data.batch_size
+    needed, limit, held = (value / 2**20 for value in (needed, limit, held))
     reason = f"with {size} at a time training takes {needed:,.0f} MiB, {limit:,.0f} are allowed"
     if "data.batch_size" not in draft.values:
         raise UserError(f"config.data.batch_size={size}: {reason}")
