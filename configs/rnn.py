@@ -6,9 +6,10 @@
 
 Variants: (none), a Diagonal BiLSTM; row_lstm, diagonal_bilstm, pixelcnn, draw: one net
 each; conditional: on the class; softmax, mixture: grey levels in place of black and
-white; folder: your own images; mnist, mnist_row_lstm, mnist_diagonal_bilstm,
-mnist_pixelcnn, mnist_draw: on MNIST, for two cores; gpu_pixelcnn, gpu_diagonal_bilstm: on
-MNIST, for a GPU.
+white; folder: your own images; codes: of the codes of --config.task.codec.run=
+runs/autoencoder:2000 (configs/autoencoder.py:fsq); mnist, mnist_row_lstm, mnist_diagonal_bilstm,
+mnist_pixelcnn, mnist_draw, mnist_codes: on MNIST, for two cores; gpu_pixelcnn,
+gpu_diagonal_bilstm: on MNIST, for a GPU.
 """
 
 from ml_collections import ConfigDict
@@ -25,6 +26,7 @@ def get_config(variant=""):
         "softmax": softmax,
         "mixture": mixture,
         "folder": folder,
+        "codes": codes,
         "gpu_pixelcnn": gpu_pixelcnn,
         "gpu_diagonal_bilstm": gpu_diagonal_bilstm,
     }
@@ -153,6 +155,15 @@ def mixture(config):
     """256 grey levels by a mixture of discretised logistics (Salimans et al. 2017)."""
     row_lstm(config)
     config.task.likelihood = {"name": "jaxgen.likelihoods:logistic_mixture"}
+
+
+def codes(config):
+    """A PixelCNN of the codes of a trained auto-encoder (configs/autoencoder.py:fsq)."""
+    pixelcnn(config)
+    config.task.likelihood = None
+    config.task.codec = {"name": "launch.inference.codecs:codec", "run": ""}
+    config.model.first = 5
+    config.optimizer.weight_decay = 1e-2
 
 
 def folder(config):

@@ -16,7 +16,7 @@ import optax
 from jaxgen.batches import ema_params, image_shape, masked_sums, unit_range
 from jaxgen.losses.bounds import gaussian_kl
 from jaxgen.noise import per_example
-from jaxgen.quantisation import code_of, quantised
+from jaxgen.quantisation import code_of, digits_of, grid_of, quantised
 from jaxgen.task import Task
 
 STEEPEST = 6.0  # of the logarithm of a standard deviation
@@ -61,17 +61,23 @@ class Codec(NamedTuple):
     """A trained auto-encoder, for models of its latents.
 
     Attributes:
-      shape: (h, w, L) of the latents of an image.
+      of: (H, W, C) of an image.
+      shape: (h, w, L) of its latents.
       encode: (images uint8 [B, H, W, C]) -> latents [B, h, w, L], each channel with mean 0 and
         deviation 1.
       decode: (latents [B, h, w, L]) -> images [B, H, W, C] in [0, 1].
-      codes: (images uint8) -> the number of each code int32 [B, h, w]; None without FSQ.
+      levels: of each channel with FSQ; () without.
+      codes: (images uint8) -> the levels of an image's codes int32 [B, h, w, L], with FSQ.
+      image_of: (the levels of codes int32 [B, h, w, L]) -> images as of `decode`, with FSQ.
     """
 
+    of: tuple[int, int, int]
     shape: tuple[int, int, int]
     encode: Callable
     decode: Callable
-    codes: Callable | None
+    levels: tuple[int, ...]
+    codes: Callable
+    image_of: Callable
 
 
 def autoencoder(
@@ -310,17 +316,19 @@ def codec(model: Model, state: State) -> Codec:
     std = jnp.sqrt(jnp.maximum(square - mean**2, 1e-8))
     mean, std = mean[None, None, None], std[None, None, None]
     latents = lambda image: encode(model, params, scaled(image))[0]
+    shown = lambda z: jnp.clip(0.5 * (decode(model, params, z) + 1.0), 0.0, 1.0)
 
     def to_images(z):
         z = z * std + mean
-        if model.levels:
-            z = quantised(z, model.levels, bounded=True)
-        return jnp.clip(0.5 * (decode(model, params, z) + 1.0), 0.0, 1.0)
+        return shown(quantised(z, model.levels, bounded=True) if model.levels else z)
 
     one = jax.ShapeDtypeStruct((1, *model.shape), jnp.uint8)
     return Codec(
-        jax.eval_shape(latents, one).shape[1:],
-        lambda image: (latents(image) - mean) / std,
-        to_images,
-        (lambda image: code_of(latents(image), model.levels)) if model.levels else None,
+        of=model.shape,
+        shape=jax.eval_shape(latents, one).shape[1:],
+        encode=lambda image: (latents(image) - mean) / std,
+        decode=to_images,
+        levels=model.levels,
+        codes=lambda image: digits_of(latents(image), model.levels),
+        image_of=lambda digits: shown(grid_of(digits, model.levels)),
     )

@@ -15,9 +15,10 @@ import numpy as np
 import optax
 
 from jaxgen import likelihood_training
+from jaxgen.autoencoder import Codec
 from jaxgen.batches import image_shape, masked_sums, one_hot_classes, unit_range
 from jaxgen.likelihoods.images import bits_per_dim
-from jaxgen.likelihoods.pixels import PixelLikelihood, binary
+from jaxgen.likelihoods.pixels import PixelLikelihood, binary, codes
 from jaxgen.likelihoods.pixels import draw as draw_value
 from jaxgen.nets.masked import write
 from jaxgen.noise import per_example
@@ -30,10 +31,11 @@ class Model(NamedTuple):
     Attributes:
       net: see `jaxgen.nets.pixelrnn`.
       likelihood: p(x_i | x before i).
-      shape: (H, W, C) of an image.
+      shape: (H, W, C) of an image; (h, w, L) of its codes with a codec.
       classes: number of classes that the net is conditioned on; 0 for none.
       given_rows: rows at the top of an image that `complete` keeps.
       cached: whether the net can be called at one pixel, see `jaxgen.nets.masked`.
+      codec: whose codes are modelled; None for the values of images.
     """
 
     net: Any
@@ -42,6 +44,7 @@ class Model(NamedTuple):
     classes: int
     given_rows: int
     cached: bool
+    codec: Codec | None = None
 
 
 def pixel_rnn(
@@ -52,6 +55,7 @@ def pixel_rnn(
     classes: int = 0,
     given_rows: int | None = None,
     cached: bool = True,
+    codec: Codec | None = None,
 ) -> Task:
     """Builds the task of training an autoregressive model on uint8 images.
 
@@ -67,22 +71,27 @@ def pixel_rnn(
       given_rows: rows at the top that `complete` keeps; half of them by default.
       cached: False for a net without the argument `at`; each value of a sample then needs
         a pass over the whole image.
+      codec: of a trained auto-encoder with levels (FSQ), whose codes are modelled in place of
+        the image's values; no `likelihood` then, and nothing is completed.
 
     Returns:
       A `Task`. Metrics: loss and nll, both -log p(image) in nats, and its
-      nll_bits_per_dim.
+      nll_bits_per_dim. With a codec nll is that of the image's codes, and code_bits the bits of
+      one code, to compare with their entropy one by one, the auto-encoder's code_bits.
 
     Raises:
       ValueError: an argument outside its range, or an example without images or labels.
     """
     shape = image_shape(example, "a PixelRNN", classes)
+    if codec:
+        likelihood, shape = _of_codes(codec, shape, likelihood), codec.shape
     rows = shape[0] // 2 if given_rows is None else given_rows
     if not 0 <= rows < shape[0]:
         raise ValueError(f"given_rows must be 0 to {shape[0] - 1} of {shape[0]}, got {given_rows}")
     likelihood = likelihood or binary()
     groups = 1 if likelihood.joint else shape[2]
     net = model.clone(outputs=likelihood.outputs(shape[2]), groups=groups)
-    model = Model(net, likelihood, shape, classes, rows, cached)
+    model = Model(net, likelihood, shape, classes, rows, cached, codec)
 
     def score(model, params, batch, rng):
         return masked_sums({"loss": -log_prob(model, params, batch, rng)}, batch["mask"])
@@ -98,11 +107,25 @@ def pixel_rnn(
         finish=partial(finish, model),
         figures=with_ema(figures),
         sample=with_ema(sample),
-        complete=with_ema(complete),
-        given="image",
+        complete=None if codec else with_ema(complete),
+        given=None if codec else "image",
         log_prob=with_ema(log_prob),
-        conditionals=with_ema(of_batch),
+        conditionals=None if codec else with_ema(of_batch),
     )
+
+
+def _of_codes(codec, shape, likelihood):
+    """The likelihood of a codec's codes, after a check that it fits."""
+    if likelihood:
+        raise ValueError("codec: codes have a likelihood of their own; give none")
+    if not codec.levels:
+        raise ValueError(
+            "codec: the auto-encoder has no codes; train one with levels "
+            "(configs/autoencoder.py:fsq)"
+        )
+    if codec.of != shape:
+        raise ValueError(f"codec: the auto-encoder is for images {codec.of}; these are {shape}")
+    return codes(codec.levels, codec.codes)
 
 
 def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
@@ -210,7 +233,11 @@ def sample(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array
     x = jnp.zeros((batch["index"].shape[0], *model.shape))
     condition = one_hot_classes(batch, model.classes)
     uniform = noise(model, rng, batch["index"])
-    return draw(model, params, x, rows=0, condition=condition, uniform=uniform)[1]
+    x, shown = draw(model, params, x, rows=0, condition=condition, uniform=uniform)
+    if not model.codec:
+        return shown
+    most = max(model.codec.levels)
+    return model.codec.image_of(jnp.round((x + 1.0) * ((most - 1) / 2.0)).astype(jnp.int32))
 
 
 def complete(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
@@ -329,11 +356,13 @@ def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str
       rng: key.
 
     Returns:
-      samples [64, H, W, C]; and completions [N, 8, H, W, C], N at most 8: in each row the
-      given part of an image, six completions of it, and the image.
+      samples [64, H, W, C]; and, without a codec, completions [N, 8, H, W, C], N at most 8: in
+      each row the given part of an image, six completions of it, and the image.
     """
     index = jnp.arange(64)
     seeds = {"index": index, "label": index % max(model.classes, 1)}
+    if model.codec:
+        return {"samples": sample(model, params, seeds, rng)}
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
     image = unit_range(first["image"])
     below = jnp.arange(model.shape[0])[:, None, None] >= model.given_rows
@@ -354,8 +383,11 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
       sums: of one or more batches, numpy float64.
 
     Returns:
-      loss and nll, both in nats per image, and nll_bits_per_dim.
+      loss and nll, both in nats per image, and nll_bits_per_dim, or with a codec code_bits.
     """
     nll = float(sums["loss"] / sums["count"])
+    if model.codec:
+        bits = nll / np.log(2.0) / float(np.prod(model.shape[:2]))
+        return {"loss": nll, "nll": nll, "code_bits": bits}
     bits = float(bits_per_dim(nll, int(np.prod(model.shape))))
     return {"loss": nll, "nll": nll, "nll_bits_per_dim": bits}

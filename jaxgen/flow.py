@@ -284,9 +284,8 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
 def _check_codec(codec, shape, levels, likelihood):
     if levels or likelihood:
         raise ValueError("codec: latents have no bits per dimension; take levels=0, no likelihood")
-    image = jax.ShapeDtypeStruct((1, *codec.shape), jnp.float32)
-    if (made := jax.eval_shape(codec.decode, image).shape[1:]) != shape:
-        raise ValueError(f"codec: the auto-encoder is for images {made}; these are {shape}")
+    if codec.of != shape:
+        raise ValueError(f"codec: the auto-encoder is for images {codec.of}; these are {shape}")
 
 
 def _check(parametrisation, levels, draws):

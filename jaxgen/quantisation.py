@@ -36,6 +36,26 @@ def quantised(z: jax.Array, levels: Sequence[int], bounded: bool = False) -> jax
     return whole / width
 
 
+def digits_of(z: jax.Array, levels: Sequence[int]) -> jax.Array:
+    """The level of each channel.
+
+    Args:
+      z: [..., L] from `quantised`.
+      levels: of each channel.
+
+    Returns:
+      int32 [..., L], from 0 to the channel's levels less 1.
+    """
+    half = _row(np.array(levels) // 2, z)
+    return jnp.round(z * half.astype(jnp.float32)).astype(jnp.int32) + half
+
+
+def grid_of(digits: jax.Array, levels: Sequence[int]) -> jax.Array:
+    """The values of the grid [..., L] that have these levels [..., L]: `digits_of` undone."""
+    half = _row(np.array(levels) // 2, digits)
+    return (digits - half).astype(jnp.float32) / half.astype(jnp.float32)
+
+
 def code_of(z: jax.Array, levels: Sequence[int]) -> jax.Array:
     """The number of each code.
 
@@ -46,9 +66,10 @@ def code_of(z: jax.Array, levels: Sequence[int]) -> jax.Array:
     Returns:
       int32 [...], from 0 to the product of the levels less 1.
     """
-    count = np.array(levels)
-    basis = np.concatenate([[1], np.cumprod(count[:-1])]).astype(np.int32)
-    row = lambda values: jnp.asarray(values).reshape((1,) * (np.ndim(z) - 1) + (-1,))
-    steps = jnp.round(z * row((count // 2).astype(np.float32))).astype(jnp.int32)
-    digits = steps + row((count // 2).astype(np.int32))
-    return jnp.sum(digits * row(basis), -1)
+    basis = np.concatenate([[1], np.cumprod(np.array(levels)[:-1])])
+    return jnp.sum(digits_of(z, levels) * _row(basis, z), -1)
+
+
+def _row(values, like):
+    """Whole numbers of the channels, with as many axes as `like`."""
+    return jnp.asarray(values, jnp.int32).reshape((1,) * (np.ndim(like) - 1) + (-1,))

@@ -12,6 +12,7 @@ _MODULES = {
     "bernoulli": "images",
     "binary": "pixels",
     "bits_per_dim": "images",
+    "codes": "pixels",
     "discretized_logistic": "images",
     "draw": "pixels",
     "gaussian": "images",

@@ -4,7 +4,7 @@ Each is a `PixelLikelihood`: p(x_i | all x before i), where i counts rows, then 
 then channels, and x_i is one of a few levels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -136,6 +136,35 @@ def softmax(levels: int = 256) -> PixelLikelihood:
         log_prob=log_prob,
         log_masses=jax.nn.log_softmax,
         show=lambda x, parameters: (x + 1.0) / 2.0,
+    )
+
+
+def codes(levels: Sequence[int], codes_of: Callable) -> PixelLikelihood:
+    """The codes of a quantised auto-encoder in place of grey levels, as classes.
+
+    Args:
+      levels: of each channel of the codes.
+      codes_of: (images uint8 [B, H, W, C]) -> the level of each channel int32 [B, h, w, L].
+
+    Returns:
+      The likelihood; a channel's level k has the value 2 k / (K - 1) - 1, where K is the largest
+      number of levels of a channel. Levels that a channel lacks have no probability. `show`
+      gives the value.
+    """
+    most = max(levels)
+    scale = 2.0 / (most - 1)
+
+    def parameters(x, outputs):
+        logits = outputs.reshape(*x.shape, most)
+        there = np.arange(most) < np.array(levels)[:, None]
+        there = there.reshape((1,) * (logits.ndim - 2) + there.shape)
+        return jnp.where(there, logits, -jnp.inf)
+
+    return softmax(most)._replace(
+        outputs=lambda channels: channels * most,
+        observe=lambda image, rng, index: codes_of(image).astype(jnp.float32) * scale - 1.0,
+        parameters=parameters,
+        show=lambda x, parameters: x,
     )
 
 

@@ -90,9 +90,12 @@ def test_a_codec_gives_normalised_latents_and_the_images_back(fixture, request):
     np.testing.assert_allclose(z.std((0, 1, 2)), 1, atol=0.1)
     wanted = task.complete(state, batch, KEY)
     np.testing.assert_allclose(codec.decode(z), wanted, atol=1e-4)
-    assert (codec.codes is None) == (not levels)
+    assert codec.of == SHAPE
+    assert codec.levels == levels
     if levels:
-        assert codec.codes(batch["image"]).shape == (8, 2, 2)
+        codes = codec.codes(batch["image"])
+        assert codes.shape == (8, 2, 2, 2)
+        np.testing.assert_allclose(codec.image_of(codes), wanted, atol=1e-5)
         np.testing.assert_allclose(codec.decode(z + 0.1), wanted, atol=1e-4)  # rounded
 
 

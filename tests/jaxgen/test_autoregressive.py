@@ -7,8 +7,10 @@ import numpy as np
 import optax
 import pytest
 
+from jaxgen import autoencoder
 from jaxgen.autoregressive import Model, expected_log_prob, pixel_rnn
 from jaxgen.likelihoods.pixels import binary, logistic_mixture, softmax
+from jaxgen.nets.latent_maps import MapDecoder, MapEncoder
 from jaxgen.nets.pixelcnn import PixelCNN
 from jaxgen.nets.pixelrnn import PixelRNN
 from tests.jaxgen.optimizers import adam
@@ -42,7 +44,8 @@ def make_task(net, shape=SHAPE, likelihood=None, optimizer=None, **kwargs):
     }
     task = pixel_rnn(net, optimizer or optax.sgd(0.1), example, likelihood, **kwargs)
     compiled = ("init", "train_step", "eval_step", "sample", "complete", "log_prob")
-    return task._replace(**{name: jax.jit(getattr(task, name)) for name in compiled})
+    there = {name: getattr(task, name) for name in compiled}
+    return task._replace(**{name: jax.jit(one) for name, one in there.items() if one})
 
 
 def far_from_zero(task, batch, seed=0):
@@ -330,3 +333,55 @@ def test_training_on_grey_levels_has_the_expectation_of_training_on_draws(name):
     exact = np.asarray(task.log_prob(state, batch, KEY))
     assert np.abs(expected - exact).max() > 0.1
     np.testing.assert_allclose(share @ expected, share @ exact, rtol=1e-5)
+
+
+def make_codec(levels=(3, 2)):
+    """Of an auto-encoder of images 4 x 4, with codes 2 x 2, that has not been trained."""
+    nets = MapEncoder(2 if levels else 4, widths=(8, 8)), MapDecoder(1, widths=(8, 8))
+    example = {"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}
+    task = autoencoder.autoencoder(*nets, adam(1e-3), example, levels=levels)
+    state = task.init(KEY, make_batch(1, (4, 4, 1)))
+    return autoencoder.codec(autoencoder.Model(*nets, (4, 4, 1), 0.0, levels), state)
+
+
+def test_the_probabilities_of_all_codes_sum_to_one():
+    levels, shape = (3, 2), (4, 4, 1)
+    one = list(product(*map(range, levels)))
+    codes = np.array(list(product(one, repeat=4)), np.int32).reshape(-1, 2, 2, 2)
+    # The "image" is the number of a row of all codes.
+    codec = make_codec(levels)._replace(codes=lambda image: jnp.asarray(codes)[: len(image)])
+    task, batch = make_task(NETS["cnn"], shape, codec=codec), make_batch(len(codes), shape)
+    state = far_from_zero(task, batch)
+    found = np.asarray(task.log_prob(state, batch, KEY), np.float64)
+    assert np.ptp(found) > 1
+    assert np.exp(found).sum() == pytest.approx(1.0, abs=1e-5)
+    sums = task.eval_step(state, batch, KEY)
+    metrics = task.finish(jax.tree.map(np.float64, sums))
+    assert metrics["code_bits"] == pytest.approx(-found.mean() / np.log(2) / 4, rel=1e-5)
+
+
+def test_samples_of_codes_are_images_of_codes_that_exist():
+    codec, shape = make_codec(), (4, 4, 1)
+    task = make_task(NETS["cnn"], shape, codec=codec._replace(image_of=lambda codes: codes))
+    batch = make_batch(32, shape)
+    state = far_from_zero(task, batch)
+    drawn = np.asarray(task.sample(state, batch, KEY))
+    assert drawn.shape == (32, 2, 2, 2)
+    np.testing.assert_array_equal(drawn.min((0, 1, 2)), 0)
+    np.testing.assert_array_equal(drawn.max((0, 1, 2)), (2, 1))
+    assert task.complete is None
+    images = make_task(NETS["cnn"], shape, codec=codec).sample(state, batch, KEY)
+    np.testing.assert_allclose(images, codec.image_of(drawn), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("levels", "shape", "likelihood", "words"),
+    [
+        ((), (4, 4, 1), None, "has no codes"),
+        ((3, 2), (4, 3, 1), None, r"for images \(4, 4, 1\); these are \(4, 3, 1\)"),
+        ((3, 2), (4, 4, 1), binary(), "a likelihood of their own"),
+    ],
+)
+def test_a_codec_that_does_not_fit_is_refused(levels, shape, likelihood, words):
+    with pytest.raises(ValueError, match=words):
+        make_task(NETS["cnn"], shape, likelihood, codec=make_codec(levels))

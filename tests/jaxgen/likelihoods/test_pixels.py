@@ -10,7 +10,7 @@ from scipy.special import log_softmax, logsumexp
 
 from jaxgen import autoregressive
 from jaxgen.likelihoods import pixels
-from jaxgen.likelihoods.pixels import binary, logistic_mixture, softmax
+from jaxgen.likelihoods.pixels import binary, codes, logistic_mixture, softmax
 from tests.jaxgen.nets.test_masked import normal
 
 KEY = jax.random.key(0)
@@ -31,6 +31,7 @@ MODELS = {
     "binary": compiled(binary()),
     "3 levels": compiled(softmax(3)),
     "256 levels": compiled(softmax()),
+    "codes": compiled(codes((4, 4, 4), lambda image: image)),
     "mixture": compiled(logistic_mixture(3)),
     "one logistic": compiled(logistic_mixture(1)),
 }

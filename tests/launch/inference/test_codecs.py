@@ -38,6 +38,22 @@ def test_a_flow_of_latents_trains_and_makes_images(run, tmp_path, capsys):
     assert "loss_t0.5" in capsys.readouterr().out
 
 
+def test_a_pixelcnn_of_the_codes_trains_and_makes_images(tmp_path, capsys):
+    widths = [f"--config.model.{net}.widths=(4,8)" for net in ("encoder", "decoder")]
+    auto = [*SMALL.split(), *widths, f"--workdir={tmp_path / 'auto'}"]
+    train.main(["--config=configs/autoencoder.py:fsq", *auto])
+    flags = [*SMALL.split(), f"--config.task.codec.run={tmp_path / 'auto'}:20"]
+    small = ["--config.model.layers=1", "--config.model.features=4", "--config.model.head=8"]
+    train.main(["--config=configs/rnn.py:codes", *flags, *small, f"--workdir={tmp_path / 'rnn'}"])
+    out = tmp_path / "images.npy"
+    sample.main([f"--workdir={tmp_path / 'rnn'}", f"--out={out}", "--seeds=0-2"])
+    images = np.load(out)
+    assert images.shape == (3, 8, 8, 1)
+    assert np.ptp(images) > 0
+    evaluate.main([f"--workdir={tmp_path / 'rnn'}"])
+    assert '"code_bits"' in capsys.readouterr().out
+
+
 def test_what_is_no_auto_encoder_is_refused(tmp_path):
     with pytest.raises(UserError, match="give the folder of a trained auto-encoder"):
         codecs.codec("")
