@@ -120,7 +120,7 @@ def pixelcnn(config):
 def draw(config):
     """DRAW (Gregor et al. 2015), the recurrent VAE; its best checkpoint is that of the ELBO."""
     config.task = {
-        "name": "jaxgen.draw:draw",
+        "name": "jaxgen.hierarchy:hierarchical_vae",
         "likelihood": {"name": "jaxgen.likelihoods:bernoulli"},
         "classes": 0,
         "nll_samples": 200,

@@ -96,7 +96,7 @@ def convolutional(config):
 def ladder(config, mnist):
     """A hierarchical VAE (VDVAE, Child 2021)."""
     config.task = {
-        "name": "jaxgen.hierarchy:ladder",
+        "name": "jaxgen.hierarchy:hierarchical_vae",
         "likelihood": {"name": "jaxgen.likelihoods:bernoulli"},
         "free_bits": 0.0,
         "classes": 0,

@@ -1,8 +1,11 @@
-"""VAEs with many groups of latents, each drawn after the one before: `ladder`.
+"""VAEs with many groups of latents, each drawn after the one before, as a task.
 
 A net maps noise, and in inference the image, to p(x | z) in one pass through all groups:
 
   q(z | x) = q(z_1 | x) q(z_2 | x, z_1) ...    p(z) = p(z_1) p(z_2 | z_1) ...    p(x | z)
+
+The net decides the family: `jaxgen.nets.ladder.Ladder` (from coarse to fine), or
+`jaxgen.nets.draw.DrawNet` (DRAW, one glimpse after another).
 """
 
 from functools import partial
@@ -10,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxgen import likelihood_training, vae
@@ -28,7 +32,7 @@ class Model(NamedTuple):
     """The net and what it models; the first argument of every function below.
 
     Attributes:
-      net: a `jaxgen.nets.ladder.Ladder`, or a module with its signature and its `size`.
+      net: a module with the signature and the `size` of `jaxgen.nets.ladder.Ladder`.
       likelihood: p(x | z).
       shape: (H, W, C) of an image.
       classes: number of classes that the net is conditioned on; 0 for none.
@@ -51,7 +55,7 @@ class Model(NamedTuple):
         return height, width, channels * self.likelihood.outputs
 
 
-def ladder(
+def hierarchical_vae(
     model,
     optimizer: optax.GradientTransformation,
     example: dict[str, jax.ShapeDtypeStruct],
@@ -63,7 +67,9 @@ def ladder(
     """Builds the task of training a hierarchical VAE on uint8 images.
 
     Args:
-      model: a `jaxgen.nets.ladder.Ladder`.
+      model: a module with the signature and the `size` of `jaxgen.nets.ladder.Ladder`. One that
+        looks at what it has drawn so far has an attribute `image_of`, which is set here to the
+        mean of the likelihood; `jaxgen.nets.draw.DrawNet` does.
       optimizer: an optax transformation. Where its state holds a moving average
         of the parameters under the name `ema`, evaluation and samples use it.
       example: shape and dtype of each array of one example; `image` must be
@@ -83,8 +89,9 @@ def ladder(
     """
     if nll_samples < 1 or free_bits < 0.0:
         raise ValueError(f"nll_samples={nll_samples} must be >= 1, free_bits={free_bits} >= 0")
-    shape = image_shape(example, "a ladder", classes)
-    model = Model(model, likelihood or bernoulli(), shape, classes)
+    shape, likelihood = image_shape(example, "a VAE", classes), likelihood or bernoulli()
+    net = model.clone(image_of=likelihood.mean) if hasattr(model, "image_of") else model
+    model = Model(net, likelihood, shape, classes)
     model.net.size(shape)  # which checks the shape
 
     def score(model, params, batch, rng):
@@ -304,18 +311,32 @@ def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str
 
     Returns:
       reconstructions [2, N, H, W, C], images above and their reconstructions below, N at most
-      16; samples [64, H, W, C]; interpolation [8, steps, H, W, C].
+      16; samples [64, H, W, C]; interpolation [8, steps, H, W, C]; and, of a net with glimpses,
+      canvases [8, glimpses, H, W, C], in each row one image at up to 10 of them.
     """
     first = jax.tree.map(lambda leaf: leaf[:16], batch)
     index = jnp.arange(64)
     seeds = {"index": index, "label": index % max(model.classes, 1)}
     few = jax.tree.map(lambda leaf: leaf[:8], seeds)
     rebuilt = reconstruct(model, params, first, rng)
-    return {
+    canvases = {}
+    if hasattr(model.net, "glimpses"):
+        canvases["canvases"] = _canvases(model, params, few, rng)
+    return canvases | {
         "reconstructions": jnp.stack([unit_range(first["image"]), rebuilt]),
         "samples": sample(model, params, seeds, rng),
         "interpolation": interpolate(model, params, few | {"end": (few["index"] + 1) % 8}, rng),
     }
+
+
+def _canvases(model, params, batch, rng):
+    """Images [B, up to 10, H, W, C] as they are drawn, at even distances and the last."""
+    noise = latent_noise(model, rng, batch["index"])[0]
+    condition = one_hot_classes(batch, model.classes)
+    drawn = partial(model.net.apply, {"params": params}, history=True)
+    canvases, *_ = drawn(noise, model.outputs, None, condition)
+    shown = np.unique(np.linspace(0, len(canvases) - 1, 10).round().astype(int))
+    return model.likelihood.mean(canvases[shown]).swapaxes(0, 1)
 
 
 def finish(model: Model, sums: dict) -> dict[str, float]:

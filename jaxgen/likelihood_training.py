@@ -1,4 +1,4 @@
-"""Training by the gradient of one loss, for VAEs, DRAW and autoregressive models."""
+"""Training by the gradient of one loss, for VAEs, flows and autoregressive models."""
 
 from collections.abc import Callable
 from functools import partial

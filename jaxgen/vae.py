@@ -364,7 +364,8 @@ def finish(model: Any, sums: dict) -> dict[str, float]:
     """Divides sums over images by the number of images.
 
     Args:
-      model: a model with `shape` and `likelihood`: of this module or of `jaxgen.draw`.
+      model: a model with `shape` and `likelihood`: of this module or of
+        `jaxgen.hierarchy`.
       sums: of one or more batches, numpy float64.
 
     Returns:

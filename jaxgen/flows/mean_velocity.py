@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgen.flows.paths import like, noisy
 
-NEAREST = 0.05  # of 1 - t, in the loss's quotients, as of `weights.velocity`
+NEAREST = 0.05  # of 1 - t, by which errors are divided, as of `weights.velocity`
 SMALL = 1e-3  # added to errors that weigh by their own inverse
 WAVES = 8
 
@@ -101,7 +101,9 @@ def loss(
     """The error of the mean velocity, by the identity u = v + (s - t) du/dt.
 
     du/dt is the derivative along the flow, one product of the net's Jacobian with (v, 1, 0); no
-    gradient goes through the target (Geng et al. 2025, whose time runs the other way).
+    gradient goes through the target (Geng et al. 2025, whose time runs the other way). It is
+    multiplied by 1 - t here, so that nothing grows without bounds where t nears 1:
+    g = x_hat - z = (1 - t) u = (1 - t) v + (s - t) dg/dt + (s - t) / (1 - t) g.
 
     Args:
       options: its `power` is used.
@@ -116,12 +118,11 @@ def loss(
     """
     v, z = x - noise, noisy(x, noise, t)
 
-    def velocity(z, t, until):
-        return (denoise(z, t, until) - z) / like(jnp.maximum(1.0 - t, NEAREST), z)
-
     tangents = v, jnp.ones_like(t), jnp.zeros_like(until)
-    u, slope = jax.jvp(velocity, (z, t, until), tangents)
-    target = jax.lax.stop_gradient(v + like(until - t, z) * slope)
-    error = jnp.mean((u - target) ** 2, axis=(1, 2, 3))
+    g, slope = jax.jvp(lambda z, *times: denoise(z, *times) - z, (z, t, until), tangents)
+    left, span = like(1.0 - t, z), like(until - t, z)
+    target = left * v + span * slope + span / jnp.maximum(left, 1e-6) * g
+    error = (g - jax.lax.stop_gradient(target)) / jnp.maximum(left, NEAREST)
+    error = jnp.mean(error**2, axis=(1, 2, 3))
     weight = (jax.lax.stop_gradient(error) + SMALL) ** -options.power
     return weight * error

@@ -1,4 +1,11 @@
-"""The recurrent net of DRAW (Gregor et al. 2015), which draws an image on a canvas."""
+"""The recurrent net of DRAW (Gregor et al. 2015), which draws an image on a canvas.
+
+Encoder and decoder are LSTMs. At each of T glimpses the encoder reads the image, the difference
+between image and canvas, and the state of the decoder, and gives latents z_t; the decoder adds to
+the canvas:
+
+  q(z_t | x, z_1 .. z_t-1) = N(mean_t, exp(log_std_t)^2)    p(x | canvas_T)    p(z_t) = N(0, 1)
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgen.losses.bounds import gaussian_kl
 from jaxgen.nets import attention
 
 Dtype = Any
@@ -41,27 +49,29 @@ class Glimpse(nn.Module):
 
         Args:
           carry: (cell, hidden) of the encoder LSTM and of the decoder LSTM, and the canvas.
-          noise: standard normal [B, latents]; where x is None, the latents themselves.
+          noise: standard normal [B, latents].
           x: [B, H, W, C], or None to generate.
           condition: [B, K], or None.
 
         Returns:
-          The carry; mean and log standard deviation of the latents [B, latents], zeros
-          where x is None; and, with `history`, the canvas.
+          The carry; KL(q || p) and log p(z) - log q(z) of the latents, [B] each, zeros where x
+          is None; and, with `history`, the canvas.
         """
         encoder, decoder, canvas = carry
         extra = [] if condition is None else [condition]
-        mean = log_std = jnp.zeros_like(noise)
+        z, kl, ratio = noise, *[jnp.zeros(len(noise))] * 2
         if x is not None:
             before = decoder[1]
             patch = self._read(x, x - self.image_of(canvas), before)
             encoder = self._lstm("encoder", encoder, [patch, before, *extra])
             mean, log_std = jnp.split(self._dense("posterior", 2 * self.latents, encoder[1]), 2, -1)
-            noise = mean + jnp.exp(log_std) * noise
-        decoder = self._lstm("decoder", decoder, [noise, *extra])
+            z = mean + jnp.exp(log_std) * noise
+            kl = gaussian_kl(mean, log_std).sum(-1)
+            ratio = jnp.sum(0.5 * (noise**2 - z**2) + log_std, -1)
+        decoder = self._lstm("decoder", decoder, [z, *extra])
         canvas = canvas + self._write(decoder[1])
         history = (canvas,) if self.history else ()
-        return (encoder, decoder, canvas), (mean, log_std, *history)
+        return (encoder, decoder, canvas), (kl, ratio, *history)
 
     def _dense(self, name, features, x):
         return nn.Dense(features, dtype=self.dtype, name=name)(x).astype(jnp.float32)
@@ -96,7 +106,8 @@ class Glimpse(nn.Module):
 
 
 class DrawNet(nn.Module):
-    """Encoder and decoder LSTMs for a number of glimpses.
+    """Encoder and decoder LSTMs for a number of glimpses; the contract is that of
+    `jaxgen.nets.ladder.Ladder`, and the latents of a glimpse are a group.
 
     Attributes:
       glimpses: T, number of steps, in each of which the net reads the image and adds to the
@@ -106,6 +117,7 @@ class DrawNet(nn.Module):
       read_size: N of the N x N filters that read; 0 reads the whole image.
       write_size: N of the N x N filters that write; 0 writes the whole canvas.
       dtype: dtype that the layers compute in.
+      image_of: canvas -> image in [0, 1]; set by the task.
     """
 
     glimpses: int = 10
@@ -114,33 +126,39 @@ class DrawNet(nn.Module):
     read_size: int = 0
     write_size: int = 0
     dtype: Dtype = jnp.float32
+    image_of: Callable = jax.nn.sigmoid
 
-    @nn.compact
-    def __call__(self, noise, shape, image_of, x=None, condition=None, history=False):
-        """Draws an image in `glimpses` steps.
-
-        Args:
-          noise: [glimpses, B, latents], the noise of q(z | x); where x is None, the
-            latents themselves.
-          shape: (H, W, C) of the canvas.
-          image_of: canvas [B, *shape] -> image [B, H, W, C] in [0, 1].
-          x: the image [B, H, W, C] that latents are inferred from, or None to generate.
-          condition: [B, K], concatenated to every input of both LSTMs, or None.
-          history: whether to return every canvas.
-
-        Returns:
-          The last canvas [B, *shape], or all [glimpses, B, *shape]; and mean and log
-          standard deviation of the latents, [glimpses, B, latents] each.
+    def size(self, shape):
+        """Numbers of noise that an image takes, or latents that it has, whatever its shape.
 
         Raises:
-          ValueError: a size below its least value.
+          ValueError: an attribute below its least value.
         """
+        del shape
         if min(self.glimpses, self.latents, self.hidden) < 1 or min(self._sizes()) < 0:
             raise ValueError(
                 f"glimpses={self.glimpses}, latents={self.latents} and hidden={self.hidden} must "
                 f"be at least 1, read_size and write_size {self._sizes()} not negative"
             )
-        rows = noise.shape[1]
+        return self.glimpses * self.latents
+
+    @nn.compact
+    def __call__(self, noise, shape, x=None, condition=None, history=False):
+        """Draws an image in `glimpses` steps.
+
+        Args:
+          noise: standard normal [B, glimpses * latents].
+          shape: (H, W, C) of the canvas.
+          x: the image [B, H, W, C] that latents are inferred from, or None to generate.
+          condition: [B, K], concatenated to every input of both LSTMs, or None.
+          history: whether to return every canvas.
+
+        Returns:
+          The last canvas [B, *shape], or all [glimpses, B, *shape]; and for each glimpse
+          KL(q || p) and log p(z) - log q(z), [B, glimpses] each, in nats, 0 without x.
+        """
+        rows = len(noise)
+        noise = noise.reshape(rows, self.glimpses, self.latents).swapaxes(0, 1)
         learned = lambda name, size: jnp.broadcast_to(
             self.param(name, nn.initializers.zeros, size), (rows, *size)
         )
@@ -155,10 +173,10 @@ class DrawNet(nn.Module):
             in_axes=(0, nn.broadcast, nn.broadcast),
         )
         how = (self.latents, self.hidden, *self._sizes(), self.dtype, history)
-        step = scanned(tuple(shape), image_of, *how, name="glimpse")
+        step = scanned(tuple(shape), self.image_of, *how, name="glimpse")
         start = (encoder, decoder, learned("canvas_start", tuple(shape)))
-        carry, (mean, log_std, *canvases) = step(start, noise, x, condition)
-        return (canvases[0] if history else carry[2]), mean, log_std
+        carry, (kl, ratio, *canvases) = step(start, noise, x, condition)
+        return (canvases[0] if history else carry[2]), kl.T, ratio.T
 
     def _sizes(self):
         return self.read_size, self.write_size

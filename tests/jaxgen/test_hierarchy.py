@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from jaxgen import hierarchy
+from jaxgen.likelihoods import bernoulli, discretized_logistic
+from jaxgen.nets.draw import DrawNet
 from jaxgen.nets.ladder import Ladder
 from tests.jaxgen.optimizers import adam
 
 KEY = jax.random.key(0)
 SHAPE = (4, 4, 1)
 NET = Ladder(patch=2, widths=(8,), groups=(1,), latents=(1,), top=2, blocks=1)
+DRAW = DrawNet(glimpses=3, latents=2, hidden=8, read_size=2, write_size=3)
 
 
 def make_batch(count=6, seed=0):
@@ -29,9 +32,42 @@ def make_task(net=NET, **kwargs):
         "image": jax.ShapeDtypeStruct(SHAPE, np.uint8),
         "label": jax.ShapeDtypeStruct((), np.int32),
     }
-    task = hierarchy.ladder(net, adam(1e-2), example, **kwargs)
+    task = hierarchy.hierarchical_vae(net, adam(1e-2), example, **kwargs)
     names = ("init", "train_step", "eval_step", "score_step", "sample", "complete", "interpolate")
     return task._replace(**{name: jax.jit(getattr(task, name)) for name in names})
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Two groups of one latent at all images of 2 x 2, and log p(x) of each by quadrature."""
+    model = hierarchy.Model(DrawNet(2, 1, 4), bernoulli(), (2, 2, 1), 0)
+    bits = ((np.arange(16)[:, None] >> np.arange(4)) & 1).reshape(16, 2, 2, 1)
+    batch = make_batch(16) | {"image": (bits * 255).astype(np.uint8)}
+    params = jax.jit(partial(hierarchy.init_params, model))(KEY, batch)
+    noise = jax.random.normal(jax.random.key(5), (1000,))
+    params = jax.tree.map(lambda x: x + 0.7 * noise[: x.size].reshape(x.shape), params)
+    points, weights = np.polynomial.hermite_e.hermegauss(60)
+    grid = np.stack(np.meshgrid(points, points), -1).reshape(-1, 2).astype(np.float32)
+    weights = np.outer(weights, weights).reshape(-1) / (2 * np.pi)
+    apply = jax.jit(partial(model.net.apply, {"params": params}, shape=model.outputs))
+    canvas = apply(noise=grid)[0]
+    log_prob = jax.vmap(lambda x: model.likelihood.log_prob(x[None], canvas))
+    exact = np.log(np.exp(np.float64(log_prob(bits.astype(np.float32)))) @ weights)
+    return model, params, batch, exact
+
+
+def test_the_bound_lies_below_the_likelihood_and_importance_samples_close_the_gap(tiny):
+    model, params, batch, exact = tiny
+    assert np.exp(exact).sum() == pytest.approx(1, abs=1e-5)
+    assert np.ptp(exact) > 1
+    keys = jax.random.split(KEY, 400)
+    loss = lambda key: hierarchy.elbo_loss(model, params, batch, key)["loss"]
+    elbo = -np.asarray(jax.jit(jax.vmap(loss))(keys), np.float64)
+    error = elbo.std(0) / np.sqrt(len(keys))
+    assert (elbo.mean(0) < exact + 3 * error).all()
+    assert (exact - elbo.mean(0)).mean() > 0.1
+    estimate = jax.jit(partial(hierarchy.negative_log_likelihood, model, samples=20_000))
+    np.testing.assert_allclose(-estimate(params, batch, KEY), exact, atol=0.03)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +95,7 @@ def test_importance_samples_close_the_gap_of_the_bound(trained):
 def test_the_estimate_is_the_mean_over_the_prior(trained):
     """-log p(x) = -log E_p(z)[p(x | z)], by latents of the prior in place of the posterior."""
     _, state, batch = trained
-    model = hierarchy.Model(NET, hierarchy.bernoulli(), SHAPE, 2)
+    model = hierarchy.Model(NET, bernoulli(), SHAPE, 2)
     one = {name: leaf[:2] for name, leaf in batch.items()}
     estimate = jax.jit(partial(hierarchy.negative_log_likelihood, model, samples=2000))
     nll = estimate(state.params, one, KEY)
@@ -114,7 +150,7 @@ def test_free_bits_are_the_least_that_a_group_costs():
 def test_noise_does_not_depend_on_the_batch():
     task, batch = make_task(), make_batch()
     state = task.init(KEY, batch)
-    model = hierarchy.Model(NET, hierarchy.bernoulli(), SHAPE, 0)
+    model = hierarchy.Model(NET, bernoulli(), SHAPE, 0)
     some = np.array([4, 1])
     part = {name: leaf[some] for name, leaf in batch.items()}
     whole = hierarchy.elbo_loss(model, state.params, batch, KEY)["loss"]
@@ -128,8 +164,47 @@ def test_noise_does_not_depend_on_the_batch():
         ({"nll_samples": 0}, "nll_samples=0"),
         ({"free_bits": -1.0}, "free_bits=-1.0"),
         ({"net": Ladder(patch=3)}, "multiples of 3"),
+        ({"net": DrawNet(glimpses=0)}, "glimpses=0"),
     ],
 )
 def test_what_cannot_work_is_refused(kwargs, words):
     with pytest.raises(ValueError, match=words):
         make_task(**kwargs)
+
+
+def test_draw_trains_by_its_glimpses_and_shows_them():
+    task = make_task(DRAW, likelihood=discretized_logistic(), classes=2, nll_samples=25)
+    batch, losses = make_batch(16), []
+    state = task.init(KEY, batch)
+    for step in range(60):
+        state, sums = task.train_step(state, batch, jax.random.fold_in(KEY, step))
+        losses.append(task.finish(jax.device_get(sums))["loss"])
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1.0
+    found = task.finish(jax.device_get(task.score_step(state, batch, KEY)))
+    assert found["kl"] == pytest.approx(sum(found[f"kl_{n}"] for n in range(3)), rel=1e-5)
+    assert found["nll_bits_per_dim"] == pytest.approx(found["nll"] / (16 * np.log(2)))
+    figures = jax.device_get(jax.jit(task.figures)(state, batch, KEY))
+    assert figures["canvases"].shape == (8, 3, *SHAPE)
+    np.testing.assert_allclose(figures["canvases"][:, -1], figures["samples"][:8], atol=1e-5)
+    # Of more than ten glimpses, ten are shown.
+    task = make_task(DRAW.clone(glimpses=12))
+    shapes = jax.eval_shape(task.figures, jax.eval_shape(task.init, KEY, batch), batch, KEY)
+    assert shapes["canvases"].shape == (8, 10, *SHAPE)
+
+
+def test_an_image_of_so_far_is_that_of_the_likelihood():
+    """DRAW reads the difference between the image and what the likelihood makes of the canvas."""
+    batch, likelihood = make_batch(), discretized_logistic()
+    task = make_task(DRAW, likelihood=likelihood)
+    state = task.init(KEY, batch)
+    net = DRAW.clone(image_of=likelihood.mean)
+    model = hierarchy.Model(net, likelihood, SHAPE, 0)
+    wanted = hierarchy.reconstruct(model, state.params, batch, KEY)
+    np.testing.assert_allclose(task.complete(state, batch, KEY), wanted, atol=1e-6)
+
+
+def test_a_class_out_of_range_never_trains_silently():
+    task = make_task(DRAW, classes=2)
+    batch = make_batch() | {"label": np.full(6, 2, np.int32)}
+    state = task.init(KEY, make_batch())
+    assert np.isnan(task.train_step(state, batch, KEY)[1]["loss"])

@@ -1,4 +1,4 @@
-"""Ladders and auto-encoders on several devices: the same losses as on one."""
+"""Hierarchical VAEs and auto-encoders on several devices: the same losses as on one."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.launch.engine.test_compiled_steps import losses
 
 HERE = "tests.launch.test_rnn_program"
 LADDER = {
-    "task": {"name": "jaxgen.hierarchy:ladder"},
+    "task": {"name": "jaxgen.hierarchy:hierarchical_vae"},
     "model": {
         "name": "jaxgen.nets:Ladder",
         **{
@@ -20,6 +20,13 @@ LADDER = {
             "top": 4,
             "blocks": 1,
         },
+    },
+}
+DRAW = {
+    "task": {"name": "jaxgen.hierarchy:hierarchical_vae"},
+    "model": {
+        "name": "jaxgen.nets:DrawNet",
+        **{"glimpses": 2, "latents": 2, "hidden": 32, "read_size": 2, "write_size": 3},
     },
 }
 AUTO = {
@@ -45,7 +52,7 @@ def config_of(parts, **changes):
     return config
 
 
-@pytest.mark.parametrize("parts", [LADDER, AUTO], ids=["ladder", "autoencoder"])
+@pytest.mark.parametrize("parts", [LADDER, DRAW, AUTO], ids=["ladder", "draw", "autoencoder"])
 def test_several_devices_give_the_losses_of_one(parts):
     wanted, _ = losses(config_of(parts), steps=4)
     assert np.ptp(wanted) > 1e-3
