@@ -66,11 +66,11 @@ def test_many_large_images_are_scaled_until_the_time_goes_over_them_often_enough
 
 
 def test_images_of_several_sizes_keep_their_scale_and_are_cut_and_cropped():
-    values = decided(CELLS, minutes=8.0)
+    values = decided(CELLS)
     assert values["data.kwargs.scale"] == 1.0
     assert values["data.kwargs.size"] == (347, 463)  # thirds of 1040 x 1388
     warp = values["data.augment"][0]
-    assert (warp["crop"], warp["balance"], warp["turns"]) == ((192, 192), 0.33, 1)
+    assert (warp["crop"], warp["balance"], warp["turns"]) == ((192, 192), 0.33, 4)
 
 
 def test_images_are_resampled_and_recoloured_only_where_they_are_seen_often():
@@ -79,7 +79,7 @@ def test_images_are_resampled_and_recoloured_only_where_they_are_seen_often():
     warp, colour = decided(few)["data.augment"]
     assert (warp["share"], warp["rotate"], warp["turns"], colour["share"]) == (0.2, 10.0, 1, 0.2)
     # Right angles blur nothing, so it begins sooner where up and down look alike.
-    assert len(decided(VESSELS, minutes=4.0)["data.augment"]) == 1
+    assert len(decided(VESSELS, minutes=1.0)["data.augment"]) == 1
     for found in (VESSELS, CELLS):
         warp, _ = decided(found)["data.augment"]
         assert (warp["rotate"], warp["turns"]) == (180.0, 4)
