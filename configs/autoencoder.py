@@ -1,9 +1,11 @@
-"""Auto-encoders with small maps of latents, for flows of them (configs/flow.py:latent).
+"""Auto-encoders with small maps of latents, for flows of the latents (configs/flow.py:latent) and
+PixelCNNs of the codes (configs/rnn.py:codes).
 
   python -m launch.train --config=configs/autoencoder.py         8 x 8 digits, in the package
   python -m launch.train --config=configs/autoencoder.py:mnist --config.data.data_dir=DIR
 
-Variants: (none), normal latents; fsq: latents on a grid; mnist, mnist_fsq: on MNIST, 7 x 7 latents.
+Variants: (none), normal latents; fsq: codes, which are latents on a grid; mnist, mnist_fsq: on
+MNIST, 7 x 7 latents.
 """
 
 from ml_collections import ConfigDict

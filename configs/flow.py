@@ -59,7 +59,7 @@ def digits():
         "likelihood": None,
         # {"name": "jaxgen.flows:mean_flow"}: also the mean velocity, for samples in one step.
         "mean_flow": None,
-        # {"name": "launch.inference.codecs:codec", "run": DIR}: of an auto-encoder's latents.
+        # {"name": "launch.inference.codecs:codec", "run": "DIR:STEP"}: of latents, not of pixels.
         "codec": None,
         # Above 0: launch.sample --condition remakes whole images from this time.
         "start": 0.0,

@@ -6,10 +6,10 @@
 
 Variants: (none), a Diagonal BiLSTM; row_lstm, diagonal_bilstm, pixelcnn, draw: one net
 each; conditional: on the class; softmax, mixture: grey levels in place of black and
-white; folder: your own images; codes: of the codes of --config.task.codec.run=
-runs/autoencoder:2000 (configs/autoencoder.py:fsq); mnist, mnist_row_lstm, mnist_diagonal_bilstm,
-mnist_pixelcnn, mnist_draw, mnist_codes: on MNIST, for two cores; gpu_pixelcnn,
-gpu_diagonal_bilstm: on MNIST, for a GPU.
+white; folder: your own images; codes: of the codes that an auto-encoder makes of images
+(configs/autoencoder.py:fsq), with --config.task.codec.run=runs/fsq:2000; mnist, mnist_row_lstm,
+mnist_diagonal_bilstm, mnist_pixelcnn, mnist_draw, mnist_codes: on MNIST, for two cores;
+gpu_pixelcnn, gpu_diagonal_bilstm: on MNIST, for a GPU.
 """
 
 from ml_collections import ConfigDict

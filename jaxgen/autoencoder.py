@@ -15,8 +15,8 @@ import optax
 
 from jaxgen.batches import ema_params, image_shape, masked_sums, unit_range
 from jaxgen.losses.bounds import gaussian_kl
-from jaxgen.noise import per_example
-from jaxgen.quantisation import code_of, digits_of, grid_of, quantised
+from jaxgen.noise import normal
+from jaxgen.quantisation import code_of, grid_index, grid_value, quantised
 from jaxgen.task import Task
 
 STEEPEST = 6.0  # of the logarithm of a standard deviation
@@ -61,23 +61,23 @@ class Codec(NamedTuple):
     """A trained auto-encoder, for models of its latents.
 
     Attributes:
-      of: (H, W, C) of an image.
+      image_shape: (H, W, C) of an image.
       shape: (h, w, L) of its latents.
       encode: (images uint8 [B, H, W, C]) -> latents [B, h, w, L], each channel with mean 0 and
         deviation 1.
       decode: (latents [B, h, w, L]) -> images [B, H, W, C] in [0, 1].
-      levels: of each channel with FSQ; () without.
-      codes: (images uint8) -> the levels of an image's codes int32 [B, h, w, L], with FSQ.
-      image_of: (the levels of codes int32 [B, h, w, L]) -> images as of `decode`, with FSQ.
+      levels: how many each channel has, with FSQ; () without.
+      codes: (images uint8) -> places among the levels int32 [B, h, w, L]; None without FSQ.
+      image_of: (such places) -> images as of `decode`; None without FSQ.
     """
 
-    of: tuple[int, int, int]
+    image_shape: tuple[int, int, int]
     shape: tuple[int, int, int]
     encode: Callable
     decode: Callable
-    levels: tuple[int, ...]
-    codes: Callable
-    image_of: Callable
+    levels: tuple[int, ...] = ()
+    codes: Callable | None = None
+    image_of: Callable | None = None
 
 
 def autoencoder(
@@ -108,10 +108,7 @@ def autoencoder(
     Raises:
       ValueError: an argument outside its range, nets that do not fit, an example without images.
     """
-    shape = image_shape(example, "an auto-encoder")
-    model = Model(encoder, decoder, shape, kl, tuple(levels))
-    if kl < 0.0 or any(level < 2 for level in model.levels):
-        raise ValueError(f"kl={kl} must not be negative, levels={levels} at least 2 each")
+    model = model_of(encoder, decoder, example, kl, levels)
     with_ema = lambda function: (
         lambda state, *rest: function(model, ema_params(state.opt_state, state.params), *rest)
     )
@@ -125,6 +122,34 @@ def autoencoder(
         given="image",
         accumulates=False,  # the statistics of micro-batches are not those of the batch
     )
+
+
+def model_of(
+    encoder,
+    decoder,
+    example: dict[str, jax.ShapeDtypeStruct],
+    kl: float = 1e-3,
+    levels: tuple[int, ...] = (),
+) -> Model:
+    """The model of an auto-encoder; its arguments are those of `autoencoder`.
+
+    Args:
+      encoder: the module.
+      decoder: the module.
+      example: shape and dtype of each array of one example.
+      kl: weight of the KL.
+      levels: of each channel, for FSQ.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      ValueError: an argument outside its range, an example without images.
+    """
+    shape = image_shape(example, "an auto-encoder")
+    if kl < 0.0 or any(level < 2 for level in levels):
+        raise ValueError(f"kl={kl} must not be negative, levels={levels} at least 2 each")
+    return Model(encoder, decoder, shape, kl, tuple(levels))
 
 
 def init(model: Model, optimizer: optax.GradientTransformation, rng: jax.Array, batch: dict):
@@ -208,7 +233,7 @@ def terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> tuple[dict
     """
     x = scaled(batch["image"])
     shape = jax.eval_shape(partial(encode, model), params, x)[0].shape[1:]
-    noise = per_example(lambda key: jax.random.normal(key, shape), rng, batch["index"])
+    noise = normal(rng, batch["index"], shape)
     z, kl, mean = _encoded(model, params, x, noise)
     error = jnp.mean((decode(model, params, z) - x) ** 2, (1, 2, 3))
     loss = error + model.kl * kl / float(np.prod(model.shape))
@@ -323,12 +348,16 @@ def codec(model: Model, state: State) -> Codec:
         return shown(quantised(z, model.levels, bounded=True) if model.levels else z)
 
     one = jax.ShapeDtypeStruct((1, *model.shape), jnp.uint8)
-    return Codec(
-        of=model.shape,
+    trained = Codec(
+        image_shape=model.shape,
         shape=jax.eval_shape(latents, one).shape[1:],
         encode=lambda image: (latents(image) - mean) / std,
         decode=to_images,
+    )
+    if not model.levels:
+        return trained
+    return trained._replace(
         levels=model.levels,
-        codes=lambda image: digits_of(latents(image), model.levels),
-        image_of=lambda digits: shown(grid_of(digits, model.levels)),
+        codes=lambda image: grid_index(latents(image), model.levels),
+        image_of=lambda index: shown(grid_value(index, model.levels)),
     )

@@ -7,7 +7,6 @@ in which the nets cache their features of earlier pixels.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,35 +15,19 @@ import optax
 
 from jaxgen import likelihood_training
 from jaxgen.autoencoder import Codec
-from jaxgen.batches import image_shape, masked_sums, one_hot_classes, unit_range
+from jaxgen.batches import (
+    image_shape,
+    masked_sums,
+    one_hot_classes,
+    seeds_to_show,
+    unit_range,
+)
+from jaxgen.figures import completions
 from jaxgen.likelihoods.images import bits_per_dim
-from jaxgen.likelihoods.pixels import PixelLikelihood, binary, codes
-from jaxgen.likelihoods.pixels import draw as draw_value
-from jaxgen.nets.masked import write
+from jaxgen.likelihoods.pixels import PixelLikelihood, binary, codes, level_of
 from jaxgen.noise import per_example
+from jaxgen.pixelwise import Model, conditionals, draw
 from jaxgen.task import Task
-
-
-class Model(NamedTuple):
-    """The net and what it models; the first argument of every function below.
-
-    Attributes:
-      net: see `jaxgen.nets.pixelrnn`.
-      likelihood: p(x_i | x before i).
-      shape: (H, W, C) of an image; (h, w, L) of its codes with a codec.
-      classes: number of classes that the net is conditioned on; 0 for none.
-      given_rows: rows at the top of an image that `complete` keeps.
-      cached: whether the net can be called at one pixel, see `jaxgen.nets.masked`.
-      codec: whose codes are modelled; None for the values of images.
-    """
-
-    net: Any
-    likelihood: PixelLikelihood
-    shape: tuple[int, int, int]
-    classes: int
-    given_rows: int
-    cached: bool
-    codec: Codec | None = None
 
 
 def pixel_rnn(
@@ -76,7 +59,7 @@ def pixel_rnn(
 
     Returns:
       A `Task`. Metrics: loss and nll, both -log p(image) in nats, and its
-      nll_bits_per_dim. With a codec nll is that of the image's codes, and code_bits the bits of
+      nll_bits_per_dim. With a codec p is that of the image's codes, and code_bits are the bits of
       one code, to compare with their entropy one by one, the auto-encoder's code_bits.
 
     Raises:
@@ -84,7 +67,9 @@ def pixel_rnn(
     """
     shape = image_shape(example, "a PixelRNN", classes)
     if codec:
-        likelihood, shape = _of_codes(codec, shape, likelihood), codec.shape
+        if likelihood or given_rows:
+            raise ValueError("codec: codes have their own likelihood, and nothing is completed")
+        likelihood, shape = _of_codes(codec, shape), codec.shape
     rows = shape[0] // 2 if given_rows is None else given_rows
     if not 0 <= rows < shape[0]:
         raise ValueError(f"given_rows must be 0 to {shape[0] - 1} of {shape[0]}, got {given_rows}")
@@ -108,23 +93,20 @@ def pixel_rnn(
         figures=with_ema(figures),
         sample=with_ema(sample),
         complete=None if codec else with_ema(complete),
-        given=None if codec else "image",
+        given="" if codec else "image",
         log_prob=with_ema(log_prob),
         conditionals=None if codec else with_ema(of_batch),
     )
 
 
-def _of_codes(codec, shape, likelihood):
+def _of_codes(codec, shape):
     """The likelihood of a codec's codes, after a check that it fits."""
-    if likelihood:
-        raise ValueError("codec: codes have a likelihood of their own; give none")
     if not codec.levels:
+        raise ValueError("codec: the auto-encoder has no codes; train one with `levels`")
+    if codec.image_shape != shape:
         raise ValueError(
-            "codec: the auto-encoder has no codes; train one with levels "
-            "(configs/autoencoder.py:fsq)"
+            f"codec: the auto-encoder is for images {codec.image_shape}; these are {shape}"
         )
-    if codec.of != shape:
-        raise ValueError(f"codec: the auto-encoder is for images {codec.of}; these are {shape}")
     return codes(codec.levels, codec.codes)
 
 
@@ -145,25 +127,8 @@ def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:
     return model.net.init(rng, x, condition, mutable=["params"])["params"]
 
 
-def conditionals(
-    model: Model, params: dict, x: jax.Array, condition: jax.Array | None
-) -> jax.Array:
-    """Computes the conditional distributions of all values.
-
-    Args:
-      model: the model.
-      params: of the net.
-      x: the observed variable [B, H, W, C].
-      condition: [B, classes], or None.
-
-    Returns:
-      Parameters [B, H, W, C, K] of p(x_i | x before i).
-    """
-    return model.likelihood.parameters(x, model.net.apply({"params": params}, x, condition))
-
-
 def log_prob(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
-    """The exact log p(image) of the observed variable.
+    """The exact log p of the observed variable: of the image, or of its codes.
 
     Args:
       model: the model.
@@ -236,8 +201,10 @@ def sample(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array
     x, shown = draw(model, params, x, rows=0, condition=condition, uniform=uniform)
     if not model.codec:
         return shown
-    most = max(model.codec.levels)
-    return model.codec.image_of(jnp.round((x + 1.0) * ((most - 1) / 2.0)).astype(jnp.int32))
+    images = model.codec.image_of(level_of(x, max(model.codec.levels)))
+    # A class that does not exist gives NaN, which no whole number can be.
+    real = jnp.all(jnp.isfinite(x), axis=(1, 2, 3))
+    return jnp.where(real[:, None, None, None], images, jnp.nan)
 
 
 def complete(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
@@ -274,78 +241,6 @@ def noise(model: Model, rng: jax.Array, index: jax.Array) -> jax.Array:
     return per_example(lambda key: jax.random.uniform(key, model.shape), rng, index)
 
 
-def draw(
-    model: Model,
-    params: dict,
-    x: jax.Array,
-    rows: int,
-    condition: jax.Array | None,
-    uniform: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Draws the values that follow the first rows of images.
-
-    Args:
-      model: the model; its `cached` selects the loop.
-      params: of the net.
-      x: [B, H, W, C], of which the first `rows` rows are kept.
-      rows: number of rows to keep.
-      condition: [B, classes], or None.
-      uniform: [B, H, W, C], see `noise`.
-
-    Returns:
-      x with the values that were drawn, and the grey levels to show, [B, H, W, C] each.
-    """
-    x = x.at[:, rows:].set(0.0)
-    loop = _draw_cached if model.cached else _draw_uncached
-    return loop(model, params, x, rows, condition, uniform)
-
-
-def _draw_cached(model, params, x, rows, condition, uniform):
-    """Computes the given rows in one pass, then one pixel after another from the cache."""
-    height, width, channels = model.shape
-    likelihood, apply = model.likelihood, partial(model.net.apply, mutable=["cache"])
-    _, state = apply({"params": params}, x, condition)
-
-    def net(cache, at):
-        outputs, state = apply({"params": params, "cache": cache}, None, condition, at)
-        return outputs, state["cache"]
-
-    def pixel(row, cache, column):
-        number, uniform = column
-        at, value = (row, number), jnp.zeros_like(uniform)
-        for channel in range(channels):
-            if channel == 0 or not likelihood.joint:
-                outputs, cache = net(cache, at)
-            parameters = likelihood.parameters(value, outputs)
-            level = draw_value(likelihood, parameters[:, channel], uniform[:, channel])
-            value = value.at[:, channel].set(level)
-            cache = cache | {"x": write(cache["x"], value, at)}
-        return cache, (value, likelihood.show(value, parameters))
-
-    def one_row(cache, item):
-        row, uniform = item
-        _, cache = net(cache, (row, None))
-        return jax.lax.scan(partial(pixel, row), cache, (jnp.arange(width), uniform))
-
-    places = jnp.arange(rows, height), jnp.moveaxis(uniform, 0, 2)[rows:]
-    _, (values, shown) = jax.lax.scan(one_row, state["cache"], places)
-    return tuple(x.at[:, rows:].set(jnp.moveaxis(part, 2, 0)) for part in (values, shown))
-
-
-def _draw_uncached(model, params, x, rows, condition, uniform):
-    """Computes the whole image for each value: slow, for nets without a cache."""
-    size = int(np.prod(model.shape[1:]))
-
-    def value(number, carry):
-        x, shown = carry
-        at = (slice(None), *jnp.unravel_index(number, model.shape))
-        parameters = conditionals(model, params, x, condition)[at]
-        x = x.at[at].set(draw_value(model.likelihood, parameters, uniform[at]))
-        return x, shown.at[at].set(model.likelihood.show(x[at], parameters))
-
-    return jax.lax.fori_loop(rows * size, model.shape[0] * size, value, (x, x))
-
-
 def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
     """Makes the images that training writes beside its metrics.
 
@@ -359,20 +254,12 @@ def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str
       samples [64, H, W, C]; and, without a codec, completions [N, 8, H, W, C], N at most 8: in
       each row the given part of an image, six completions of it, and the image.
     """
-    index = jnp.arange(64)
-    seeds = {"index": index, "label": index % max(model.classes, 1)}
+    samples = sample(model, params, seeds_to_show(model.classes), rng)
     if model.codec:
-        return {"samples": sample(model, params, seeds, rng)}
+        return {"samples": samples}
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
-    image = unit_range(first["image"])
-    below = jnp.arange(model.shape[0])[:, None, None] >= model.given_rows
-    completed = [
-        complete(model, params, first, jax.random.fold_in(rng, number)) for number in range(6)
-    ]
-    return {
-        "samples": sample(model, params, seeds, rng),
-        "completions": jnp.stack([jnp.where(below, 0.5, image), *completed, image], axis=1),
-    }
+    completed = completions(partial(complete, model, params), first, model.given_rows, rng)
+    return {"samples": samples, "completions": completed}
 
 
 def finish(model: Model, sums: dict) -> dict[str, float]:

@@ -90,3 +90,9 @@ def ema_params(opt_state: optax.OptState, params: Any) -> Any:
       A tree of the structure of `params`.
     """
     return optax.tree.get(opt_state, "ema", params)
+
+
+def seeds_to_show(classes: int) -> dict[str, jax.Array]:
+    """The batch whose samples a figure shows: `index` 0 to 63, `label` the classes in turn."""
+    index = jnp.arange(64)
+    return {"index": index, "label": index % max(classes, 1)}

@@ -97,22 +97,12 @@ def flow(
     Raises:
       ValueError: an argument outside its range, or an example without images or labels.
     """
-    shape = image_shape(example, "a flow", classes)
-    if codec:
-        _check_codec(codec, shape, levels, likelihood)
-        shape = codec.shape
-    rows = shape[0] // 2 if given_rows is None else given_rows
-    parametrisation = parametrisation or parametrisations.clean()
-    grid = samplers.even_times(20) if grid is None else np.asarray(grid)
-    _check(parametrisation, levels, draws)
-    _check_guidance(classes, class_dropout, guidance, interval, autoguidance)
-    _check_completion(shape, rows, grid)
-    if likelihood and levels == 2:
-        raise ValueError("likelihood: black and white pixels have no density; take levels=0 or 256")
+    image = image_shape(example, "a flow", classes)
+    shape = codec.shape if codec else image
     model = Model(
         net=model,
         shape=shape,
-        parametrisation=parametrisation,
+        parametrisation=parametrisation or parametrisations.clean(),
         density=density or paths.logit_normal(),
         weight=weight or weights.velocity(),
         classes=classes,
@@ -121,18 +111,16 @@ def flow(
         draws=draws,
         likelihood=likelihood,
         sampler=sampler or samplers.heun(),
-        grid=grid,
+        grid=samplers.even_times(20) if grid is None else np.asarray(grid),
         guidance=guidance,
         interval=tuple(interval),
-        given_rows=rows,
+        given_rows=shape[0] // 2 if given_rows is None else given_rows,
         start=start,
         mean_flow=mean_flow,
         codec=codec,
     )
-    if not 0.0 <= start < 1.0:
-        raise ValueError(f"start={start} must be in [0, 1); at 1 an image stays as it is")
-    if model.sampler.leaps and not mean_flow:
-        raise ValueError("leap is for a mean flow; take another sampler, or train with mean_flow")
+    _check_model(model, image)
+    _check_sampling(model, autoguidance)
     with_ema = lambda function: likelihood_training.with_ema(function, model)
     drawn = partial(guided_by_state, model) if autoguidance else with_ema
     return Task(
@@ -185,22 +173,31 @@ def train_terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict
     Returns:
       {"loss": [B]}, and by time "loss_by_time" and "count_by_time" [B, 10].
     """
-    keys, index = [jax.random.fold_in(rng, number) for number in range(3)], batch["index"]
-    u = per_example(jax.random.uniform, keys[1], index)
-    drop = None
+    keys, index = [jax.random.fold_in(rng, number) for number in range(4)], batch["index"]
+    t, drop = model.density.of(per_example(jax.random.uniform, keys[1], index)), None
     if model.classes and model.class_dropout:
         drop = per_example(jax.random.uniform, keys[2], index) < model.class_dropout
-    t = model.density.of(u)
     if not model.mean_flow:
         return loss_at(model, params, batch, keys[0], t, drop)
-    u = per_example(lambda key: jax.random.uniform(key, (2,)), jax.random.fold_in(rng, 3), index)
+    u = per_example(lambda key: jax.random.uniform(key, (2,)), keys[3], index)
     other = model.density.of(u[:, 0])
     t, until = mean_velocity.second_times(model.mean_flow, t, other, u[:, 1])
-    x = observe(model, batch, jax.random.fold_in(keys[0], 0))
-    noise = noise_of(model, jax.random.fold_in(keys[0], 1), index)
+    x, noise = ends(model, batch, keys[0])
     condition = condition_of(model, batch, drop)
     clean = lambda z, t, until: denoise(model, params, z, t, condition, until)
     return by_time(mean_velocity.loss(model.mean_flow, clean, x, noise, t, until), t)
+
+
+def ends(model: Model, batch: dict, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both ends of the path: images or latents, and noise, [B, H, W, C] each.
+
+    Args:
+      model: the model.
+      batch: see `jaxgen.task.Task`.
+      rng: key of binarisation and noise.
+    """
+    x = observe(model, batch, jax.random.fold_in(rng, 0))
+    return x, noise_of(model, jax.random.fold_in(rng, 1), batch["index"])
 
 
 def loss_at(
@@ -224,8 +221,8 @@ def loss_at(
     Returns:
       As `train_terms`.
     """
-    x = observe(model, batch, jax.random.fold_in(rng, 0))
-    z = paths.noisy(x, noise_of(model, jax.random.fold_in(rng, 1), batch["index"]), t)
+    x, noise = ends(model, batch, rng)
+    z = paths.noisy(x, noise, t)
     guess = denoise(model, params, z, t, condition_of(model, batch, drop))
     return by_time(weights.weighted(model.weight, model.density, x, guess, t), t)
 
@@ -281,27 +278,33 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
     return means
 
 
-def _check_codec(codec, shape, levels, likelihood):
-    if levels or likelihood:
-        raise ValueError("codec: latents have no bits per dimension; take levels=0, no likelihood")
-    if codec.of != shape:
-        raise ValueError(f"codec: the auto-encoder is for images {codec.of}; these are {shape}")
-
-
-def _check(parametrisation, levels, draws):
+def _check_model(model, image):
+    """Refuses what no training can use; `image` is the shape of the examples."""
+    levels, codec, dropout = model.levels, model.codec, model.class_dropout
     if levels not in (0, *likelihoods.ENDS):
         raise ValueError(f"levels must be 0 (none), 2 or 256, got {levels}")
-    if parametrisation.levels not in (0, levels):
+    if model.parametrisation.levels not in (0, levels):
         raise ValueError(
-            f"levels={levels}: this parametrisation is for {parametrisation.levels} levels"
+            f"levels={levels}: this parametrisation is for {model.parametrisation.levels} levels"
         )
-    if draws < 1:
-        raise ValueError(f"draws={draws} must be at least 1")
-
-
-def _check_guidance(classes, dropout, guidance, interval, autoguidance):
+    if model.draws < 1:
+        raise ValueError(f"draws={model.draws} must be at least 1")
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"class_dropout={dropout} must be in [0, 1)")
+    if model.likelihood and levels == 2:
+        raise ValueError("likelihood: black and white pixels have no density; take levels=0 or 256")
+    if codec and (levels or model.likelihood):
+        raise ValueError("codec: latents have no bits per dimension; take levels=0, no likelihood")
+    if codec and codec.image_shape != image:
+        raise ValueError(
+            f"codec: the auto-encoder is for images {codec.image_shape}; these are {image}"
+        )
+
+
+def _check_sampling(model, autoguidance):
+    """Refuses guidance, times and rows that cannot work."""
+    guidance, interval, grid = model.guidance, model.interval, model.grid
+    classes, dropout = model.classes, model.class_dropout
     if guidance != 1.0 and not (classes and dropout) and not autoguidance:
         raise ValueError(
             f"guidance={guidance} needs classes, and a net that also trained without them "
@@ -309,11 +312,12 @@ def _check_guidance(classes, dropout, guidance, interval, autoguidance):
         )
     if guidance < 0.0 or len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
         raise ValueError(f"guidance={guidance}, interval={interval}: needs 0 <= from <= to <= 1")
-
-
-def _check_completion(shape, rows, grid):
-    if not 0 <= rows < shape[0]:
-        raise ValueError(f"given_rows must be 0 to {shape[0] - 1}, got {rows}")
+    if not 0 <= model.given_rows < model.shape[0]:
+        raise ValueError(f"given_rows must be 0 to {model.shape[0] - 1}, got {model.given_rows}")
+    if not 0.0 <= model.start < 1.0:
+        raise ValueError(f"start={model.start} must be in [0, 1); at 1 an image stays as it is")
+    if model.sampler.leaps and not model.mean_flow:
+        raise ValueError("leap is for a mean flow; take another sampler, or train with mean_flow")
     rises = grid.ndim == 1 and len(grid) > 1 and np.all(np.diff(grid) > 0)
     if not rises or grid[0] < 0 or grid[-1] != 1:
         raise ValueError(f"grid must rise from 0 or more to 1, see `even_times`; got {grid}")

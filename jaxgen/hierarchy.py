@@ -17,10 +17,16 @@ import numpy as np
 import optax
 
 from jaxgen import likelihood_training, vae
-from jaxgen.batches import image_shape, masked_sums, one_hot_classes, unit_range
+from jaxgen.batches import (
+    image_shape,
+    masked_sums,
+    one_hot_classes,
+    seeds_to_show,
+    unit_range,
+)
 from jaxgen.likelihoods.images import Likelihood, bernoulli
 from jaxgen.losses import bounds
-from jaxgen.noise import per_example, slerp
+from jaxgen.noise import normal, slerp
 from jaxgen.task import Task
 
 # Importance samples that are drawn at a time when the NLL is estimated. The key of a sample
@@ -69,7 +75,8 @@ def hierarchical_vae(
     Args:
       model: a module with the signature and the `size` of `jaxgen.nets.ladder.Ladder`. One that
         looks at what it has drawn so far has an attribute `image_of`, which is set here to the
-        mean of the likelihood; `jaxgen.nets.draw.DrawNet` does.
+        mean of the likelihood, and may have a method `canvases`, which is shown then; see
+        `jaxgen.nets.draw.DrawNet`.
       optimizer: an optax transformation. Where its state holds a moving average
         of the parameters under the name `ema`, evaluation and samples use it.
       example: shape and dtype of each array of one example; `image` must be
@@ -81,7 +88,7 @@ def hierarchical_vae(
       nll_samples: k of the importance-weighted NLL that `score_step` estimates.
 
     Returns:
-      A `Task` with the metrics of `jaxgen.vae.vae`, and the KL of each group: kl_0, kl_1, ...
+      A `Task` with the metrics of `jaxgen.vae.vae`, and the KL of each group: kl/0, kl/1, ...
 
     Raises:
       ValueError: an argument outside its range, an example without images or labels, or one that
@@ -148,22 +155,6 @@ def observe(model: Model, batch: dict, rng: jax.Array) -> tuple[jax.Array, jax.A
     return x, one_hot_classes(batch, model.classes)
 
 
-def latent_noise(model: Model, rng: jax.Array, index: jax.Array, count: int = 1) -> jax.Array:
-    """Draws standard normal noise per example.
-
-    Args:
-      model: the model.
-      rng: key of this step and purpose.
-      index: int32 [B], the example of each row.
-      count: number of draws for each row.
-
-    Returns:
-      [count, B, size].
-    """
-    draw = lambda key: jax.random.normal(key, (count, model.size))
-    return per_example(draw, rng, index).swapaxes(0, 1)
-
-
 def infer(model: Model, params: dict, x: jax.Array, condition, noise: jax.Array) -> tuple:
     """Infers the latents of images, and decodes them.
 
@@ -213,7 +204,7 @@ def elbo_loss(
       In nats, reconstruction [B], kl [B], kl_by_group [B, groups]; and loss [B].
     """
     x, condition = observe(model, batch, rng)
-    noise = latent_noise(model, jax.random.fold_in(rng, 1), batch["index"])[0]
+    noise = normal(jax.random.fold_in(rng, 1), batch["index"], (model.size,))
     parameters, kl, _ = infer(model, params, x, condition, noise)
     reconstruction = -model.likelihood.log_prob(x, parameters)
     loss = reconstruction + jnp.maximum(kl, free_bits).sum(1)
@@ -243,7 +234,8 @@ def negative_log_likelihood(
         return model.likelihood.log_prob(x, parameters) + ratio.sum(1)
 
     def log_weights(key, count):
-        return jax.vmap(log_weight)(latent_noise(model, key, batch["index"], count))
+        noise = normal(key, batch["index"], (count, model.size))
+        return jax.vmap(log_weight, 1)(noise)
 
     key = jax.random.fold_in(rng, 2)
     return bounds.estimated_nll(log_weights, key, rows=len(x), samples=samples, chunk=NLL_CHUNK)
@@ -261,7 +253,7 @@ def sample(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array
     Returns:
       Images [B, H, W, C] in [0, 1]. Image i depends on (rng, index[i], label[i]).
     """
-    noise = latent_noise(model, rng, batch["index"])[0]
+    noise = normal(rng, batch["index"], (model.size,))
     return generate(model, params, noise, one_hot_classes(batch, model.classes))
 
 
@@ -294,7 +286,7 @@ def interpolate(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.
     Returns:
       Strips [B, steps, H, W, C] in [0, 1] from the sample of seed `index` to that of `end`.
     """
-    first, last = (latent_noise(model, rng, batch[key])[0] for key in ("index", "end"))
+    first, last = (normal(rng, batch[key], (model.size,)) for key in ("index", "end"))
     condition = one_hot_classes(batch, model.classes)
     image = lambda noise: generate(model, params, noise, condition)
     return jax.lax.map(image, slerp(first, last)).swapaxes(0, 1)
@@ -311,16 +303,15 @@ def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str
 
     Returns:
       reconstructions [2, N, H, W, C], images above and their reconstructions below, N at most
-      16; samples [64, H, W, C]; interpolation [8, steps, H, W, C]; and, of a net with glimpses,
-      canvases [8, glimpses, H, W, C], in each row one image at up to 10 of them.
+      16; samples [64, H, W, C]; interpolation [8, steps, H, W, C]; and, of a net with `canvases`,
+      these [8, N, H, W, C], in each row one image at up to 10 of them.
     """
     first = jax.tree.map(lambda leaf: leaf[:16], batch)
-    index = jnp.arange(64)
-    seeds = {"index": index, "label": index % max(model.classes, 1)}
+    seeds = seeds_to_show(model.classes)
     few = jax.tree.map(lambda leaf: leaf[:8], seeds)
     rebuilt = reconstruct(model, params, first, rng)
     canvases = {}
-    if hasattr(model.net, "glimpses"):
+    if hasattr(model.net, "canvases"):
         canvases["canvases"] = _canvases(model, params, few, rng)
     return canvases | {
         "reconstructions": jnp.stack([unit_range(first["image"]), rebuilt]),
@@ -331,10 +322,10 @@ def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str
 
 def _canvases(model, params, batch, rng):
     """Images [B, up to 10, H, W, C] as they are drawn, at even distances and the last."""
-    noise = latent_noise(model, rng, batch["index"])[0]
+    noise = normal(rng, batch["index"], (model.size,))
     condition = one_hot_classes(batch, model.classes)
-    drawn = partial(model.net.apply, {"params": params}, history=True)
-    canvases, *_ = drawn(noise, model.outputs, None, condition)
+    apply = partial(model.net.apply, {"params": params}, method="canvases")
+    canvases = apply(noise, model.outputs, condition)
     shown = np.unique(np.linspace(0, len(canvases) - 1, 10).round().astype(int))
     return model.likelihood.mean(canvases[shown]).swapaxes(0, 1)
 
@@ -347,8 +338,8 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
       sums: of one or more batches, numpy float64.
 
     Returns:
-      The metrics of `jaxgen.vae.finish`, and the KL of each group in nats: kl_0, kl_1, ...
+      The metrics of `jaxgen.vae.finish`, and the KL of each group in nats: kl/0, kl/1, ...
     """
     scalars = {name: value for name, value in sums.items() if name != "kl_by_group"}
     groups = sums["kl_by_group"] / sums["count"]
-    return vae.finish(model, scalars) | {f"kl_{n}": float(kl) for n, kl in enumerate(groups)}
+    return vae.finish(model, scalars) | {f"kl/{n}": float(kl) for n, kl in enumerate(groups)}

@@ -24,6 +24,11 @@ def per_example(draw: Callable, rng: jax.Array, index: jax.Array) -> jax.Array:
     return jax.vmap(lambda i: draw(jax.random.fold_in(rng, i)))(index)
 
 
+def normal(rng: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal noise float32 [B, *shape] of examples; arguments as of `per_example`."""
+    return per_example(lambda key: jax.random.normal(key, shape), rng, index)
+
+
 def coin_flips(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Uniform float32 numbers in [0, 1) with 16 random bits each.
 

@@ -36,8 +36,8 @@ def quantised(z: jax.Array, levels: Sequence[int], bounded: bool = False) -> jax
     return whole / width
 
 
-def digits_of(z: jax.Array, levels: Sequence[int]) -> jax.Array:
-    """The level of each channel.
+def grid_index(z: jax.Array, levels: Sequence[int]) -> jax.Array:
+    """The place of each channel's value among the channel's levels.
 
     Args:
       z: [..., L] from `quantised`.
@@ -50,10 +50,10 @@ def digits_of(z: jax.Array, levels: Sequence[int]) -> jax.Array:
     return jnp.round(z * half.astype(jnp.float32)).astype(jnp.int32) + half
 
 
-def grid_of(digits: jax.Array, levels: Sequence[int]) -> jax.Array:
-    """The values of the grid [..., L] that have these levels [..., L]: `digits_of` undone."""
-    half = _row(np.array(levels) // 2, digits)
-    return (digits - half).astype(jnp.float32) / half.astype(jnp.float32)
+def grid_value(index: jax.Array, levels: Sequence[int]) -> jax.Array:
+    """The values of the grid [..., L] at these places [..., L]: `grid_index` undone."""
+    half = _row(np.array(levels) // 2, index)
+    return (index - half).astype(jnp.float32) / half.astype(jnp.float32)
 
 
 def code_of(z: jax.Array, levels: Sequence[int]) -> jax.Array:
@@ -67,7 +67,7 @@ def code_of(z: jax.Array, levels: Sequence[int]) -> jax.Array:
       int32 [...], from 0 to the product of the levels less 1.
     """
     basis = np.concatenate([[1], np.cumprod(np.array(levels)[:-1])])
-    return jnp.sum(digits_of(z, levels) * _row(basis, z), -1)
+    return jnp.sum(grid_index(z, levels) * _row(basis, z), -1)
 
 
 def _row(values, like):

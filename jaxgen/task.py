@@ -44,7 +44,7 @@ class Task(NamedTuple):
       given: the key of the batch that `complete` starts from.
       interpolate: (state, batch, rng) -> strips [B, steps, H, W, C], from the sample
         of seed index[i] to the sample of seed end[i].
-      log_prob: (state, batch, rng) -> [B], the exact log p(image) in nats.
+      log_prob: (state, batch, rng) -> [B], the exact log p(image) in nats, or log p of its codes.
       evidence: (state, batch, rng) -> [B], an estimate or a bound of log p(image | label) in
         nats, to compare labels by: it may lack terms that are the same for all labels, and its
         noise depends on (rng, index[i]) alone. Not needed beside `log_prob`.

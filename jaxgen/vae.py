@@ -16,10 +16,16 @@ import optax
 from jax.lax import stop_gradient
 
 from jaxgen import likelihood_training
-from jaxgen.batches import image_shape, masked_sums, one_hot_classes, unit_range
+from jaxgen.batches import (
+    image_shape,
+    masked_sums,
+    one_hot_classes,
+    seeds_to_show,
+    unit_range,
+)
 from jaxgen.likelihoods.images import Likelihood, bernoulli, bits_per_dim
 from jaxgen.losses import bounds
-from jaxgen.noise import per_example, slerp
+from jaxgen.noise import normal, slerp
 from jaxgen.task import Task
 
 # Importance samples that are decoded at a time when the NLL is estimated. The key of a
@@ -150,22 +156,6 @@ def decode(model: Model, params: dict, z: jax.Array, condition: jax.Array | None
     return flat.reshape(*z.shape[:-1], *outputs)
 
 
-def latent_noise(rng: jax.Array, index: jax.Array, count: int, size: int) -> jax.Array:
-    """Draws standard normal noise per example.
-
-    Args:
-      rng: key of this step and purpose.
-      index: int32 [B], the example of each row.
-      count: number of draws for each row.
-      size: number of latents.
-
-    Returns:
-      [count, B, size].
-    """
-    draw = per_example(lambda key: jax.random.normal(key, (count, size)), rng, index)
-    return draw.swapaxes(0, 1)
-
-
 def draw_latents(
     mean: jax.Array, log_std: jax.Array, rng: jax.Array, index: jax.Array, count: int
 ) -> jax.Array:
@@ -181,7 +171,7 @@ def draw_latents(
     Returns:
       z [count, B, L].
     """
-    noise = latent_noise(rng, index, count, mean.shape[-1])
+    noise = normal(rng, index, (count, mean.shape[-1])).swapaxes(0, 1)
     return mean[None] + jnp.exp(log_std)[None] * noise
 
 
@@ -293,7 +283,7 @@ def sample(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array
     Returns:
       Images [B, H, W, C] in [0, 1]. Image i depends on (rng, index[i], label[i]).
     """
-    z = latent_noise(rng, batch["index"], 1, latent_size(model, params))[0]
+    z = normal(rng, batch["index"], (latent_size(model, params),))
     return model.likelihood.mean(decode(model, params, z, one_hot_classes(batch, model.classes)))
 
 
@@ -326,7 +316,7 @@ def interpolate(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.
       Strips [B, steps, H, W, C] in [0, 1] from the sample of seed `index` to that of `end`.
     """
     size, condition = latent_size(model, params), one_hot_classes(batch, model.classes)
-    first, last = (latent_noise(rng, batch[key], 1, size)[0] for key in ("index", "end"))
+    first, last = (normal(rng, batch[key], (size,)) for key in ("index", "end"))
     strips = model.likelihood.mean(decode(model, params, slerp(first, last), condition))
     return strips.swapaxes(0, 1)
 
@@ -348,8 +338,7 @@ def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str
     first = jax.tree.map(lambda leaf: leaf[:16], batch)
     _, condition, mean, _ = encode(model, params, first, rng)
     rebuilt = model.likelihood.mean(decode(model, params, mean, condition))
-    index = jnp.arange(64)
-    seeds = {"index": index, "label": index % max(model.classes, 1)}
+    seeds = seeds_to_show(model.classes)
     weights = jnp.linspace(0.0, 1.0, 10)[:, None, None]
     path = (1.0 - weights) * mean[None, :8] + weights * jnp.roll(mean, -1, axis=0)[None, :8]
     strips = decode(model, params, path, None if condition is None else condition[:8])

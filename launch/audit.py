@@ -132,7 +132,7 @@ def audit(factory: ModelFactory, group: distributed.Group = distributed.ALONE) -
 def _causality(factory: ModelFactory, own: AuditedModel) -> Finding:
     """The check of causality, at a smaller size for large images."""
     if own.task.conditionals is None:
-        why = "not autoregressive: the task has no conditionals()"
+        why = "the task has no conditionals()"
         return Finding("causality", own.title, NONE, why)
     height, width, channels = own.shape
     if height * width * channels <= MOST_VALUES:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.flows import paths
+from jaxgen.noise import normal
 
 
 def bound_terms(
@@ -35,7 +36,7 @@ def bound_terms(
       {"prior", "reconstruction", "diffusion", "negative_elbo": [B]}; the last is their sum.
     """
     low, high = ends
-    noise = paths.normal(jax.random.fold_in(rng, 0), index, x.shape[1:])
+    noise = normal(jax.random.fold_in(rng, 0), index, x.shape[1:])
     terms = {
         "prior": _prior(x, low),
         "reconstruction": _reconstruction(x, noise, levels, high),
@@ -66,7 +67,7 @@ def diffusion(
     def one(total, number):
         u = paths.van_der_corput(index) + (number.astype(jnp.float32) + shift) / draws
         t = density.of(u % 1.0)
-        noise = paths.normal(jax.random.fold_in(rng, number), index, x.shape[1:])
+        noise = normal(jax.random.fold_in(rng, number), index, x.shape[1:])
         error = jnp.sum((denoise(paths.noisy(x, noise, t), t) - x) ** 2, (1, 2, 3))
         return total + 0.5 * (high - low) * (t / (1.0 - t)) ** 2 * error, None
 

@@ -101,8 +101,8 @@ def loss(
     """The error of the mean velocity, by the identity u = v + (s - t) du/dt.
 
     du/dt is the derivative along the flow, one product of the net's Jacobian with (v, 1, 0); no
-    gradient goes through the target (Geng et al. 2025, whose time runs the other way). It is
-    multiplied by 1 - t here, so that nothing grows without bounds where t nears 1:
+    gradient goes through the target (Geng et al. 2025, whose time runs the other way). The
+    identity is multiplied by 1 - t here, so that nothing grows without bounds where t nears 1:
     g = x_hat - z = (1 - t) u = (1 - t) v + (s - t) dg/dt + (s - t) / (1 - t) g.
 
     Args:
@@ -117,11 +117,10 @@ def loss(
       [B]: squared errors, weighted.
     """
     v, z = x - noise, noisy(x, noise, t)
-
     tangents = v, jnp.ones_like(t), jnp.zeros_like(until)
     g, slope = jax.jvp(lambda z, *times: denoise(z, *times) - z, (z, t, until), tangents)
     left, span = like(1.0 - t, z), like(until - t, z)
-    target = left * v + span * slope + span / jnp.maximum(left, 1e-6) * g
+    target = left * v + span * slope + span / jnp.maximum(left, 1e-12) * g
     error = (g - jax.lax.stop_gradient(target)) / jnp.maximum(left, NEAREST)
     error = jnp.mean(error**2, axis=(1, 2, 3))
     weight = (jax.lax.stop_gradient(error) + SMALL) ** -options.power

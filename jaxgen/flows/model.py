@@ -11,10 +11,11 @@ from jaxgen.batches import one_hot_classes
 from jaxgen.flows.mean_velocity import MeanFlow, ahead
 from jaxgen.flows.ode import Density
 from jaxgen.flows.parametrisations import Parametrisation
-from jaxgen.flows.paths import Times, normal
+from jaxgen.flows.paths import Times
 from jaxgen.flows.samplers import Sampler
 from jaxgen.flows.weights import Weight
 from jaxgen.likelihoods.images import bernoulli
+from jaxgen.noise import normal
 
 
 class Model(NamedTuple):

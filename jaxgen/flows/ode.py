@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.flows.paths import heun_step, velocity
 from jaxgen.noise import per_example
 
 LAST = 1e-3  # of 1 - t where the integration begins: less than half a grey level of noise
@@ -64,26 +65,21 @@ def log_density(
     Returns:
       log p(x) [B] in nats, and z_0 [B, H, W, C].
     """
-    velocity = _velocity(denoise)
+    way = velocity(denoise)
     probes = _probes(options, x, rng, index)
 
-    def slope(z, t):
-        value = velocity(z, t)
+    def slope(state, t):
+        z, _ = state
 
         def one(total, probe):
-            _, change = jax.jvp(lambda z: velocity(z, t), (z,), (probe,))
+            _, change = jax.jvp(lambda z: way(z, t), (z,), (probe,))
             return total + jnp.sum(probe * change, (1, 2, 3)), None
 
         divergence, _ = jax.lax.scan(one, jnp.zeros(len(z)), probes)
-        return value, divergence / max(options.probes, 1)
+        return way(z, t), divergence / max(options.probes, 1)
 
-    def step(carry, ends):
-        z, total = carry
-        t, s = ends
-        first, before = slope(z, t)
-        second, after = slope(z + (s - t) * first, s)
-        change = 0.5 * (s - t)
-        return (z + change * (first + second), total + change * (before + after)), None
+    def step(state, ends):
+        return heun_step(slope, state, *ends), None
 
     times = _times(options.steps, options.last)
     # Going back, s - t is negative: the sum is minus the integral from 0 to 1.
@@ -103,18 +99,9 @@ def image_of(options: Density, denoise: Callable, noise: jax.Array) -> jax.Array
     Returns:
       x [B, H, W, C].
     """
-    velocity, times = _velocity(denoise), _times(options.steps, options.last)[::-1]
-
-    def step(z, ends):
-        t, s = ends
-        first = velocity(z, t)
-        return z + 0.5 * (s - t) * (first + velocity(z + (s - t) * first, s)), None
-
+    times = _times(options.steps, options.last)[::-1]
+    step = lambda z, ends: (heun_step(velocity(denoise), z, *ends), None)
     return jax.lax.scan(step, noise, (times[:-1], times[1:]))[0]
-
-
-def _velocity(denoise):
-    return lambda z, t: (denoise(z, t) - z) / (1.0 - t)
 
 
 def _times(steps, last):

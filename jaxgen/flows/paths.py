@@ -1,14 +1,12 @@
 """The path from noise to image, and densities of the time on it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
-
-from jaxgen.noise import per_example
 
 # Uniform numbers stay this far from 0 and 1, whose times would be infinitely far out.
 MARGIN = 1e-6
@@ -100,18 +98,30 @@ def noisy(x: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
     return t * x + (1.0 - t) * noise
 
 
-def normal(rng: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Draws standard normal noise per example.
+def velocity(denoise: Callable) -> Callable:
+    """The velocity of the flow, (z, t) -> dz/dt = (x_hat - z) / (1 - t).
 
     Args:
-      rng: the key of this step and purpose.
-      index: int32 [B], which example each row is.
-      shape: of one example's noise.
+      denoise: (z [B, H, W, C], t, a scalar below 1) -> x_hat.
+    """
+    return lambda z, t: (denoise(z, t) - z) / (1.0 - t)
+
+
+def heun_step(slope: Callable, state: Any, t: jax.Array, s: jax.Array) -> Any:
+    """Goes from time t to s by the mean of the slopes at both ends.
+
+    Args:
+      slope: (state, t) -> the state's derivative by time.
+      state: an array, or a tree of arrays.
+      t: a scalar.
+      s: a scalar.
 
     Returns:
-      float32 [B, *shape].
+      The state at time s.
     """
-    return per_example(lambda key: jax.random.normal(key, shape), rng, index)
+    first = slope(state, t)
+    second = slope(jax.tree.map(lambda a, d: a + (s - t) * d, state, first), s)
+    return jax.tree.map(lambda a, d, e: a + 0.5 * (s - t) * (d + e), state, first, second)
 
 
 def like(t: jax.Array, x: jax.Array) -> jax.Array:

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.flows.paths import normal
+from jaxgen.flows.paths import heun_step, velocity
+from jaxgen.noise import normal
 
 
 class Sampler(NamedTuple):
@@ -67,10 +68,7 @@ def heun() -> Sampler:
     """Steps along the mean of the velocities at their start and end (Karras et al. 2022)."""
 
     def step(denoise, z, memory, t, s, noise):
-        first = (denoise(z, t) - z) / (1.0 - t)
-        there = z + (s - t) * first
-        second = (denoise(there, s) - there) / (1.0 - s)
-        return z + 0.5 * (s - t) * (first + second), memory
+        return heun_step(velocity(denoise), z, t, s), memory
 
     return Sampler(lambda z: (), step)
 

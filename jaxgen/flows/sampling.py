@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.batches import unit_range
+from jaxgen.batches import seeds_to_show, unit_range
+from jaxgen.figures import completions
 from jaxgen.flows import samplers
 from jaxgen.flows.model import Model, condition_of, denoise, noise_of, observe, shown
 from jaxgen.flows.paths import noisy
@@ -153,8 +154,6 @@ def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str
       completions [N, 8, H, W, C]: the given part of an image, six completions of it, and the
       image.
     """
-    index = jnp.arange(64)
-    seeds = {"index": index, "label": index % max(model.classes, 1)}
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
     image, condition = unit_range(first["image"]), condition_of(model, first)
     x, noise = observe(model, first, rng), noise_of(model, rng, first["index"])
@@ -166,12 +165,10 @@ def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str
             shown(model, denoise(model, params, z, jnp.float32(t), condition)),
         ]
     found = {
-        "samples": sample(model, params, seeds, rng),
+        "samples": sample(model, params, seeds_to_show(model.classes), rng),
         "denoised": jnp.stack([*pairs, image], axis=1),
     }
     if model.codec:
         return found
-    below = jnp.arange(model.shape[0])[:, None, None] >= model.given_rows
-    completed = [complete(model, params, first, jax.random.fold_in(rng, n)) for n in range(6)]
-    completions = jnp.stack([jnp.where(below, 0.5, image), *completed, image], axis=1)
-    return found | {"completions": completions}
+    given = partial(complete, model, params), first, model.given_rows, rng
+    return found | {"completions": completions(*given)}

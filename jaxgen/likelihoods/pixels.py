@@ -99,6 +99,16 @@ def binary() -> PixelLikelihood:
     )
 
 
+def value_of(level: jax.Array, count: int) -> jax.Array:
+    """The values in [-1, 1] of levels 0 to count - 1."""
+    return level * (2.0 / (count - 1)) - 1.0
+
+
+def level_of(x: jax.Array, count: int) -> jax.Array:
+    """The levels int32 of values, `value_of` undone."""
+    return jnp.round((x + 1.0) * ((count - 1) / 2.0)).astype(jnp.int32)
+
+
 def softmax(levels: int = 256) -> PixelLikelihood:
     """Grey levels as classes without an order (van den Oord et al. 2016).
 
@@ -116,11 +126,10 @@ def softmax(levels: int = 256) -> PixelLikelihood:
 
     def observe(image, rng, index):
         del rng, index
-        image = jnp.asarray(image, jnp.float32)
-        return jnp.floor(image * (levels / 256.0)) * (2.0 / (levels - 1)) - 1.0
+        return value_of(jnp.floor(jnp.asarray(image, jnp.float32) * (levels / 256.0)), levels)
 
     def log_prob(x, parameters):
-        level = jnp.round((x + 1.0) * ((levels - 1) / 2.0)).astype(jnp.int32)
+        level = level_of(x, levels)
         # On CPUs a gather is slower here. A product would be NaN at a logit of -inf.
         true = jax.nn.one_hot(level, levels, dtype=bool)
         logit = jnp.sum(jnp.where(true, parameters, 0.0), axis=-1)
@@ -143,18 +152,19 @@ def codes(levels: Sequence[int], codes_of: Callable) -> PixelLikelihood:
     """The codes of a quantised auto-encoder in place of grey levels, as classes.
 
     Args:
-      levels: of each channel of the codes.
-      codes_of: (images uint8 [B, H, W, C]) -> the level of each channel int32 [B, h, w, L].
+      levels: how many each channel of the codes has.
+      codes_of: (images uint8 [B, H, W, C]) -> each channel's level int32 [B, h, w, L].
 
     Returns:
-      The likelihood; a channel's level k has the value 2 k / (K - 1) - 1, where K is the largest
-      number of levels of a channel. Levels that a channel lacks have no probability. `show`
-      gives the value.
+      The likelihood; its values are `value_of` the largest number of levels of a channel. Levels
+      that a channel lacks have no probability. `show` gives the value itself: a code is no grey
+      level.
     """
     most = max(levels)
-    scale = 2.0 / (most - 1)
 
     def parameters(x, outputs):
+        if x.shape[-1] != len(levels):
+            raise ValueError(f"codes of {len(levels)} channels; these have {x.shape[-1]}")
         logits = outputs.reshape(*x.shape, most)
         there = np.arange(most) < np.array(levels)[:, None]
         there = there.reshape((1,) * (logits.ndim - 2) + there.shape)
@@ -162,7 +172,7 @@ def codes(levels: Sequence[int], codes_of: Callable) -> PixelLikelihood:
 
     return softmax(most)._replace(
         outputs=lambda channels: channels * most,
-        observe=lambda image, rng, index: codes_of(image).astype(jnp.float32) * scale - 1.0,
+        observe=lambda image, rng, index: value_of(codes_of(image).astype(jnp.float32), most),
         parameters=parameters,
         show=lambda x, parameters: x,
     )

@@ -59,7 +59,8 @@ class Glimpse(nn.Module):
         """
         encoder, decoder, canvas = carry
         extra = [] if condition is None else [condition]
-        z, kl, ratio = noise, *[jnp.zeros(len(noise))] * 2
+        z = noise
+        kl = ratio = jnp.zeros(len(noise))
         if x is not None:
             before = decoder[1]
             patch = self._read(x, x - self.image_of(canvas), before)
@@ -177,6 +178,16 @@ class DrawNet(nn.Module):
         start = (encoder, decoder, learned("canvas_start", tuple(shape)))
         carry, (kl, ratio, *canvases) = step(start, noise, x, condition)
         return (canvases[0] if history else carry[2]), kl.T, ratio.T
+
+    def canvases(self, noise, shape, condition=None):
+        """The canvas after each glimpse [glimpses, B, *shape], of latents from the prior.
+
+        Args:
+          noise: standard normal [B, glimpses * latents].
+          shape: (H, W, C) of the canvas.
+          condition: [B, K], or None.
+        """
+        return self(noise, shape, None, condition, history=True)[0]
 
     def _sizes(self):
         return self.read_size, self.write_size

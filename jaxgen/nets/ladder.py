@@ -142,7 +142,8 @@ class Group(nn.Module):
         before = block("before")(h)
         out = dense(2 * self.latents + h.shape[-1], "prior")(nn.silu(before))
         p_mean, p_std = _moments(out, self.latents)  # stds are logarithms
-        h, kl, ratio = h + out[..., 2 * self.latents :], *[jnp.zeros(len(h))] * 2
+        h = h + out[..., 2 * self.latents :]
+        kl = ratio = jnp.zeros(len(h))
         if features is None:
             z = p_mean + jnp.exp(p_std) * noise
         else:

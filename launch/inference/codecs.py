@@ -1,12 +1,12 @@
 """Trained auto-encoders as parts of configs.
 
-{"name": "launch.inference.codecs:codec", "run": DIR} is the auto-encoder of the run in DIR.
+{"name": "launch.inference.codecs:codec", "run": "DIR:STEP"} is the auto-encoder of the run in DIR.
 """
 
 import functools
 
-from jaxgen.autoencoder import Codec, Model
-from jaxgen.autoencoder import codec as codec_of
+from jaxgen import autoencoder
+from jaxgen.autoencoder import Codec
 from launch import checkpoints
 from launch.config import run_config
 from launch.config.errors import UserError
@@ -27,8 +27,9 @@ def codec(run: str) -> Codec:
     """
     if not run:
         raise UserError(
-            "config.task.codec.run: give the folder of a trained auto-encoder, as of\n"
-            "python -m launch.train --config=configs/autoencoder.py --workdir=runs/autoencoder"
+            "config.task.codec.run: give a trained auto-encoder as DIR:STEP, such as of\n"
+            "python -m launch.train --config=configs/autoencoder.py --workdir=runs/autoencoder\n"
+            "(a model of codes needs one with codes, configs/autoencoder.py:fsq)"
         )
     workdir, step = trained_runs.place(run)
     if not isinstance(step, int):
@@ -50,6 +51,6 @@ def _of(workdir, step):
         experiments.make_net(config.model[key], f"config.model.{key}", config.dtype)
         for key in ("encoder", "decoder")
     )
-    task, shape = config.task, restored.experiment.example["image"].shape
-    model = Model(encoder, decoder, shape, task.get("kl", 0.0), tuple(task.get("levels", ())))
-    return codec_of(model, restored.state)
+    arguments = {key: value for key, value in config.task.items() if key != "name"}
+    model = autoencoder.model_of(encoder, decoder, restored.experiment.example, **arguments)
+    return autoencoder.codec(model, restored.state)

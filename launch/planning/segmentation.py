@@ -27,9 +27,10 @@ SCALES = (1.0, 0.75, 0.5, 1 / 3, 0.25, 0.125)
 EPOCHS = 15  # that should fit into the time
 SMALLEST_CROP, WIDTHS = 128, 16  # pixels; how many widths of a class a crop spans
 THINNEST = 2.5  # pixels that the lines of a class keep after scaling
-# Where training goes over the images more often than this, they are also turned, and a share is
-# scaled, rotated and recoloured. Before, that costs more than it gives: resampling blurs, and
-# there is more to learn. It is sooner where images have no up and down: right angles blur nothing.
+# Where training goes over the images more often than this, a share is scaled, rotated and
+# recoloured, and images without up and down are turned by right angles. Before, that costs more
+# than it gives: resampling blurs, and there is more to learn. Without up and down it pays sooner,
+# in most plans that do not end within a few minutes (CHASE_DB1: docs/own-data.md).
 OFTEN, OFTEN_TURNED, SHARE = 50, 15, 0.2
 LEAST_STD = 0.01  # of a channel: less would make noise of an empty one
 

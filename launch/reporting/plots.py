@@ -1,4 +1,4 @@
-"""Plots of a run as PNG: curves of its metrics, and bars of metrics by class."""
+"""Plots of a run as PNG: curves of its metrics, and bars of metrics by class or other part."""
 
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ def curves(path: Path, out: Path, best: str = "") -> None:
     """Draws every metric of a metrics.jsonl over the steps, a panel each.
 
     Args:
-      path: the metrics.jsonl; metrics by class ("iou/wall") are left to `bars`.
+      path: the metrics.jsonl; metrics by part ("iou/wall") are left to `bars`.
       out: the PNG.
       best: `config.checkpoint.best`: the metric whose best step is marked, "-name" if larger
         is better; "" for none.
@@ -59,11 +59,11 @@ def curves(path: Path, out: Path, best: str = "") -> None:
 
 
 def bars(metrics: dict[str, float], out: Path) -> None:
-    """Draws the metrics that are given by class, such as "iou/wall", as bars.
+    """Draws the metrics that are given by part, such as "iou/wall" or "kl/0", as bars.
 
     Args:
-      metrics: name -> value; a class without a score has a bar of no length.
-      out: the PNG; not written where no metric is by class.
+      metrics: name -> value; a part without a score has a bar of no length.
+      out: the PNG; not written where no metric is by part.
     """
     groups = {}
     for name, value in metrics.items():

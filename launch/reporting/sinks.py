@@ -140,7 +140,7 @@ class FigureSink(Sink):
         """Draws the bars of an evaluation, and now and then the curves."""
         if split == "train" or not self._folder.is_dir():
             return
-        plots.bars(metrics, self._folder / "figures" / f"classes-{step:08d}.png")
+        plots.bars(metrics, self._folder / "figures" / f"bars-{step:08d}.png")
         if time.perf_counter() >= self._next_curves:
             self._draw_curves()
 

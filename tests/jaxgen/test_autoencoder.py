@@ -90,8 +90,9 @@ def test_a_codec_gives_normalised_latents_and_the_images_back(fixture, request):
     np.testing.assert_allclose(z.std((0, 1, 2)), 1, atol=0.1)
     wanted = task.complete(state, batch, KEY)
     np.testing.assert_allclose(codec.decode(z), wanted, atol=1e-4)
-    assert codec.of == SHAPE
+    assert codec.image_shape == SHAPE
     assert codec.levels == levels
+    assert (codec.codes is None) == (codec.image_of is None) == (not levels)
     if levels:
         codes = codec.codes(batch["image"])
         assert codes.shape == (8, 2, 2, 2)

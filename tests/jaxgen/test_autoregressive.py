@@ -308,10 +308,13 @@ def test_examples_without_labels_are_refused():
         pixel_rnn(NETS["row"], optax.sgd(1.0), example, classes=3)
 
 
-@pytest.mark.parametrize("likelihood", ["binary", "softmax", "mixture"])
+@pytest.mark.parametrize("likelihood", ["binary", "softmax", "mixture", "codes"])
 def test_no_image_is_drawn_of_a_class_that_does_not_exist(likelihood):
-    task = make_task(NETS["row"], likelihood=LIKELIHOODS[likelihood], classes=2)
-    state = far_from_zero(task, make_batch())
+    shape = (4, 4, 1)
+    kwargs = {"likelihood": LIKELIHOODS.get(likelihood)}
+    kwargs |= {"codec": make_codec()} if likelihood == "codes" else {}
+    task = make_task(NETS["row"], shape, classes=2, **kwargs)
+    state = far_from_zero(task, make_batch(8, shape))
     seeds = {"index": np.arange(3, dtype=np.int32), "label": np.array([0, 2, 1], np.int32)}
     images = np.asarray(task.sample(state, seeds, KEY))
     assert np.isnan(images[1]).any()
@@ -348,7 +351,7 @@ def test_the_probabilities_of_all_codes_sum_to_one():
     levels, shape = (3, 2), (4, 4, 1)
     one = list(product(*map(range, levels)))
     codes = np.array(list(product(one, repeat=4)), np.int32).reshape(-1, 2, 2, 2)
-    # The "image" is the number of a row of all codes.
+    # Whatever the images are, their codes are all that there can be.
     codec = make_codec(levels)._replace(codes=lambda image: jnp.asarray(codes)[: len(image)])
     task, batch = make_task(NETS["cnn"], shape, codec=codec), make_batch(len(codes), shape)
     state = far_from_zero(task, batch)
@@ -362,7 +365,8 @@ def test_the_probabilities_of_all_codes_sum_to_one():
 
 def test_samples_of_codes_are_images_of_codes_that_exist():
     codec, shape = make_codec(), (4, 4, 1)
-    task = make_task(NETS["cnn"], shape, codec=codec._replace(image_of=lambda codes: codes))
+    as_they_are = codec._replace(image_of=lambda codes: codes.astype(jnp.float32))
+    task = make_task(NETS["cnn"], shape, codec=as_they_are)
     batch = make_batch(32, shape)
     state = far_from_zero(task, batch)
     drawn = np.asarray(task.sample(state, batch, KEY))
@@ -371,17 +375,18 @@ def test_samples_of_codes_are_images_of_codes_that_exist():
     np.testing.assert_array_equal(drawn.max((0, 1, 2)), (2, 1))
     assert task.complete is None
     images = make_task(NETS["cnn"], shape, codec=codec).sample(state, batch, KEY)
-    np.testing.assert_allclose(images, codec.image_of(drawn), atol=1e-5)
+    np.testing.assert_allclose(images, codec.image_of(drawn.astype(np.int32)), atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("levels", "shape", "likelihood", "words"),
+    ("levels", "shape", "options", "words"),
     [
-        ((), (4, 4, 1), None, "has no codes"),
-        ((3, 2), (4, 3, 1), None, r"for images \(4, 4, 1\); these are \(4, 3, 1\)"),
-        ((3, 2), (4, 4, 1), binary(), "a likelihood of their own"),
+        ((), (4, 4, 1), {}, "has no codes"),
+        ((3, 2), (4, 3, 1), {}, r"for images \(4, 4, 1\); these are \(4, 3, 1\)"),
+        ((3, 2), (4, 4, 1), {"likelihood": binary()}, "their own likelihood"),
+        ((3, 2), (4, 4, 1), {"given_rows": 1}, "nothing is completed"),
     ],
 )
-def test_a_codec_that_does_not_fit_is_refused(levels, shape, likelihood, words):
+def test_a_codec_that_does_not_fit_is_refused(levels, shape, options, words):
     with pytest.raises(ValueError, match=words):
-        make_task(NETS["cnn"], shape, likelihood, codec=make_codec(levels))
+        make_task(NETS["cnn"], shape, codec=make_codec(levels), **options)

@@ -54,3 +54,10 @@ def test_sums_leave_out_padding_whatever_it_holds():
 def test_the_average_where_there_is_one():
     params = {"w": np.ones(2)}
     assert batches.ema_params(optax.adam(1.0).init(params), params) is params
+
+
+def test_samples_show_all_classes_in_turn():
+    found = batches.seeds_to_show(3)
+    np.testing.assert_array_equal(found["index"], np.arange(64))
+    np.testing.assert_array_equal(found["label"], np.arange(64) % 3)
+    assert not batches.seeds_to_show(0)["label"].any()

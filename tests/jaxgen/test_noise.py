@@ -14,6 +14,15 @@ def test_rows_depend_on_their_index_alone():
     assert len(np.unique(np.asarray(whole))) == 30
 
 
+def test_normal_noise_belongs_to_its_example():
+    index = np.array([4, 9, 4], np.int32)
+    found = noise.normal(jax.random.key(0), index, (50, 40))
+    np.testing.assert_array_equal(found[0], found[2])
+    alone = jax.random.normal(jax.random.fold_in(jax.random.key(0), 9), (50, 40))
+    np.testing.assert_array_equal(found[1], alone)
+    assert stats.kstest(np.ravel(found[:2]), "norm").pvalue > 1e-3
+
+
 @pytest.mark.parametrize("shape", [(4000,), (33, 121), (1,)])
 def test_coin_flips_are_uniform(shape):
     flips = np.asarray(noise.coin_flips(jax.random.key(0), shape))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.quantisation import code_of, digits_of, grid_of, quantised
+from jaxgen.quantisation import code_of, grid_index, grid_value, quantised
 
 
 @pytest.mark.parametrize("levels", [(5,), (4,), (2,), (3, 4), (8, 5, 5)])
@@ -26,9 +26,9 @@ def test_every_code_has_its_own_number():
     z = np.array(list(itertools.product(*grid)), np.float32)
     codes = np.asarray(code_of(z, levels))
     assert sorted(codes) == list(range(60))
-    digits = np.asarray(digits_of(z, levels))
-    np.testing.assert_array_equal(digits, list(itertools.product(*map(range, levels))))
-    np.testing.assert_array_equal(grid_of(digits, levels), z)
+    index = np.asarray(grid_index(z, levels))
+    np.testing.assert_array_equal(index, list(itertools.product(*map(range, levels))))
+    np.testing.assert_array_equal(grid_value(index, levels), z)
     np.testing.assert_array_equal(quantised(z, levels, bounded=True), z)
     # Values near a code, as another model gives them, become that code.
     moved = z + np.random.default_rng(0).uniform(-0.2, 0.2, z.shape).astype(np.float32) / 2

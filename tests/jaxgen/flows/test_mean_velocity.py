@@ -58,8 +58,13 @@ def test_the_loss_stays_small_up_to_the_image():
     """Where t nears 1 a net that gives the image itself errs by little."""
     t, x = jnp.array([0.9, 0.99, 0.999999, 1.0]), 0.3 * start(4)
     net = lambda z, t, until: x + 0.1
-    found = mean_velocity.loss(mean_velocity.mean_flow(power=0.0), net, x, start(4), t, t)
+    options = mean_velocity.mean_flow(power=0.0)
+    found = mean_velocity.loss(options, net, x, start(4), t, t)
     np.testing.assert_allclose(found, [1.0, 4.0, 4.0, 4.0], rtol=1e-4)
+    # Up to the image itself, one that gives any fixed image agrees with its own slope.
+    found = mean_velocity.loss(options, net, x, start(4), t, jnp.ones(4))
+    np.testing.assert_allclose(found[:3], 0.0, atol=1e-4)
+    assert found[3] == pytest.approx(4.0, rel=1e-4)
 
 
 def test_the_derivative_along_the_flow_is_that_of_small_steps():

@@ -1,4 +1,3 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -58,10 +57,10 @@ def test_an_empty_density_is_refused(make):
         make()
 
 
-def test_normal_noise_belongs_to_its_example():
-    index = np.array([4, 9, 4], np.int32)
-    found = paths.normal(jax.random.key(0), index, (50, 40))
-    np.testing.assert_array_equal(found[0], found[2])
-    alone = jax.random.normal(jax.random.fold_in(jax.random.key(0), 9), (50, 40))
-    np.testing.assert_array_equal(found[1], alone)
-    assert stats.kstest(np.ravel(found[:2]), "norm").pvalue > 1e-3
+def test_heun_steps_follow_a_tree_of_curves():
+    """d(a, b)/dt = (1 - t, a): the step is exact for a, and of third order for b."""
+    slope = lambda state, t: (1.0 - t, state[0])
+    found = paths.heun_step(slope, (2.0, 1.0), 0.0, 0.1)
+    assert found[0] == pytest.approx(2.0 + 0.1 - 0.005)
+    assert found[1] == pytest.approx(1.0 + 0.2 + 0.005, abs=2e-4)
+    assert paths.velocity(lambda z, t: 3.0 * z)(2.0, 0.5) == 8.0

@@ -31,7 +31,6 @@ MODELS = {
     "binary": compiled(binary()),
     "3 levels": compiled(softmax(3)),
     "256 levels": compiled(softmax()),
-    "codes": compiled(codes((4, 4, 4), lambda image: image)),
     "mixture": compiled(logistic_mixture(3)),
     "one logistic": compiled(logistic_mixture(1)),
 }
@@ -263,3 +262,24 @@ def test_a_floor_keeps_a_certain_mixture_finite():
         model = pixels.logistic_mixture(1, *options)
         parameters = model.parameters(np.zeros(1), np.array([0.0, 0.1, -50.0], np.float32))
         assert parameters[0, -1] == floor
+
+
+def test_codes_are_classes_of_as_many_levels_as_their_channel_has():
+    model, levels = codes((5, 4, 2), lambda image: image), (5, 4, 2)
+    x = model.observe(np.array([[4, 3, 1], [0, 0, 0]], np.int32), KEY, np.arange(2))
+    np.testing.assert_allclose(x, [[1, 0.5, -0.5], [-1, -1, -1]], atol=1e-6)
+    np.testing.assert_array_equal(pixels.level_of(x, 5), [[4, 3, 1], [0, 0, 0]])
+    outputs = normal(2, model.outputs(3))
+    parameters = model.parameters(x, outputs)
+    masses = np.exp(model.log_masses(parameters))
+    np.testing.assert_allclose(masses.sum(-1), 1, rtol=1e-5)
+    for channel, count in enumerate(levels):
+        assert (masses[:, channel, count:] == 0).all()
+        wanted = log_softmax(outputs.reshape(2, 3, 5)[:, channel, :count], -1)
+        found = [model.log_prob(x, parameters)[row, channel] for row in (0, 1)]
+        np.testing.assert_allclose(found, [wanted[0, count - 1], wanted[1, 0]], rtol=1e-5)
+    uniform = np.full((2, 3), 0.999999, np.float32)
+    last = pixels.level_of(pixels.draw(model, parameters, uniform), 5)
+    np.testing.assert_array_equal(last, [[4, 3, 1]] * 2)
+    with pytest.raises(ValueError, match="codes of 3 channels; these have 1"):
+        model.parameters(x[:, :1], outputs[:, :5])

@@ -90,6 +90,9 @@ def test_generation_takes_the_noise_as_latents(params, inputs):
     noise, _, condition = inputs
     canvases, _, _ = reference(params, noise, None, condition)
     drawn, kl, ratio = apply(params, noise, None, condition, history=True)
+    net = DrawNet(GLIMPSES, LATENTS, HIDDEN)
+    shown = net.apply({"params": params}, noise, SHAPE, condition, method="canvases")
+    np.testing.assert_allclose(shown, drawn, rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(drawn, canvases, rtol=2e-5, atol=2e-5)
     assert not kl.any()
     assert not ratio.any()

@@ -55,7 +55,7 @@ def test_a_pixelcnn_of_the_codes_trains_and_makes_images(tmp_path, capsys):
 
 
 def test_what_is_no_auto_encoder_is_refused(tmp_path):
-    with pytest.raises(UserError, match="give the folder of a trained auto-encoder"):
+    with pytest.raises(UserError, match="give a trained auto-encoder as DIR:STEP"):
         codecs.codec("")
     with pytest.raises(UserError, match="give the step too, as runs/autoencoder:2000"):
         codecs.codec(str(tmp_path / "nothing"))

@@ -78,7 +78,7 @@ def test_figures_are_written_under_their_name_and_step(tmp_path):
     sink.close()
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     pictures = [f"samples-{step:08d}.png" for step in (10, 20, 30)]
-    assert names == ["classes-00000030.png", *pictures, "samples.webp"]
+    assert names == ["bars-00000030.png", *pictures, "samples.webp"]
     with Image.open(tmp_path / "figures" / "samples.webp") as animation:
         assert animation.n_frames == 3
 
