@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from launch.data import classes, image_formats, images, sources
+from launch.data import classes, image_formats, images, mask_files, sources
 from launch.data.folders import examples, masks
 from launch.inference.members import Files
 
@@ -87,7 +87,7 @@ def read_numbers(segmenter, item: Files, shape: tuple[int, int]) -> np.ndarray |
     """
     if item.mask is None:
         return None
-    numbers, orientation = images.read_stored_mask(item.mask)
+    numbers, orientation = mask_files.read_stored_mask(item.mask)
     if not (segmenter.reading and segmenter.reading.stored):
         numbers = images.upright(numbers, orientation)
     _check_size(item.mask, numbers, item.image, shape)

@@ -276,7 +276,7 @@ def test_the_number_of_classes_and_their_names_come_from_the_data(run):
     assert lines[-1]["split"] == "test"
     assert lines[-1]["mean_iou"] > 0.9
     names = {path.name for path in (workdir / "figures").iterdir()}
-    assert names == {"curves.png", "classes-00000030.png", "predictions-00000030.png"}
+    assert names == {"curves.png", "bars-00000030.png", "predictions-00000030.png"}
 
 
 def test_a_run_goes_on_though_its_config_does_not_say_how_many_classes(run):

@@ -12,7 +12,7 @@ import pillow_heif
 import tifffile
 from PIL import Image
 
-from launch.data import image_formats, images
+from launch.data import image_formats, images, mask_files
 from launch.data.folders import masks
 from tests.tools import fuzz, fuzz_changes
 
@@ -114,9 +114,9 @@ def _files(chance, templates, root):
     """Files of pixels alone, by every reader; quicker than in folders."""
     del templates
     readers = [image_formats.read_size, images.read_image, images.read_pixels, images.read_depth]
-    readers += [functools.partial(images.read_image, own_range=True), images.has_alpha_labels]
-    readers += [functools.partial(images.read_mask, values=values) for values in masks.VALUES]
-    readers += [functools.partial(images.read_mask, colours={(0, 0, 0): 1, (1, 1, 1): 2})]
+    readers += [functools.partial(images.read_image, own_range=True), mask_files.has_alpha_labels]
+    readers += [functools.partial(mask_files.read_mask, values=values) for values in masks.VALUES]
+    readers += [functools.partial(mask_files.read_mask, colours={(0, 0, 0): 1, (1, 1, 1): 2})]
     codes = set()
     for number in range(8):
         name = chance.choice(sorted(pictures()))

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from launch.data import classes as labels
-from launch.data import images
+from launch.data import images, mask_files
 from launch.data.bad_file import BadFile
 from launch.data.folders import masks
 from launch.data.folders.borders import border_weights
@@ -83,7 +83,7 @@ def _labels(pair, rule, how, ids):
         return np.where(ids[..., None] == VOID["labels"], VOID["labels"], marks).astype(np.uint8)
     marks = np.zeros((*ids.shape, count - 1), np.uint8)
     for path, number in zip(pair.masks, pair.ids, strict=True):
-        marks[..., number - 1] |= images.read_mask(path, None, rule.values or "ids") != 0
+        marks[..., number - 1] |= mask_files.read_mask(path, None, rule.values or "ids") != 0
     return marks
 
 

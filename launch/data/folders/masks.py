@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-from launch.data import images
+from launch.data import images, mask_files
 from launch.data.bad_file import BadFile, pixel
 from launch.data.classes import IGNORED
 from launch.data.folders.pairs import Pair
@@ -19,7 +19,7 @@ class MaskRule:
     """How masks are read.
 
     Attributes:
-      values: one of VALUES, see `images.read_mask`; "" for ids that may be doubted.
+      values: one of VALUES, see `mask_files.read_mask`; "" for ids that may be doubted.
       colours: ((red, green, blue), id) of masks in colour.
       ids: (id in the file, class), all other ids being void; () where ids are classes.
     """
@@ -53,7 +53,7 @@ def read(pair: Pair, rule: MaskRule, size: tuple[int, int] | None) -> tuple[np.n
     if pair.ids:
         return _combined(pair, rule), 1
     colours = dict(rule.colours)
-    ids, orientation = images.read_stored_mask(pair.mask, colours, rule.values or "ids")
+    ids, orientation = mask_files.read_stored_mask(pair.mask, colours, rule.values or "ids")
     if not rule.ids:
         return ids, orientation
     table = np.full(max(int(ids.max(initial=0)), *(number for number, _ in rule.ids)) + 1, IGNORED)
@@ -88,7 +88,7 @@ def read_objects(pair: Pair, ignore: int = IGNORED) -> np.ndarray:
     if pair.ids:
         numbered = dataclasses.replace(pair, ids=tuple(range(1, len(pair.masks) + 1)))
         return _combined(numbered, MaskRule()).astype(np.int32)
-    numbers = images.read_stored_mask(pair.mask)[0].astype(np.int32)
+    numbers = mask_files.read_stored_mask(pair.mask)[0].astype(np.int32)
     if (wrong := (numbers < 0) & (numbers != ignore)).any():
         where = pixel(wrong.argmax(), numbers)
         raise BadFile(
@@ -113,7 +113,7 @@ def read_one_class(path, values: str = "") -> tuple[np.ndarray, int]:
     Raises:
       BadFile: the file cannot be read, or holds more than one value beside 0.
     """
-    part, orientation = images.read_stored_mask(path, None, values or "ids")
+    part, orientation = mask_files.read_stored_mask(path, None, values or "ids")
     found = np.unique(part)
     if len(found) > 2 or (len(found) == 2 and found[0] != 0):
         some = ", ".join(map(str, found[:5]))

@@ -24,7 +24,7 @@ class Options:
       seed: changes how a folder without splits is divided.
       layout: the kind to take where several fit.
       masks: the endings or folders of the masks to take, separated by commas.
-      values: the meaning of the masks' values, see `images.read_mask`; "" to find out.
+      values: the meaning of the masks' values, see `mask_files.read_mask`; "" to find out.
       orientation: "upright" turns images as their EXIF orientation says, "stored" does not;
         "" where sizes tell.
       channels: of the images; 0 to find out.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from launch.data import images
+from launch.data import images, mask_files
 from launch.data.bad_file import BadFile
 from launch.data.folders import masks
 from launch.data.folders.pairs import Pair
@@ -148,7 +148,7 @@ def _read_image(pair, contents, how):
 
 def _read_mask(pair, contents, how):
     if pair.outlines is None and not pair.ids:
-        contents.alpha_labels = how.values == "" and images.has_alpha_labels(pair.mask)
+        contents.alpha_labels = how.values == "" and mask_files.has_alpha_labels(pair.mask)
     ids, contents.mask_orientation = masks.read(pair, how, contents.size)
     contents.mask_size = ids.shape
     if ids.dtype == np.uint8:  # counting is many times as quick as sorting
