@@ -100,7 +100,6 @@ def lite0(config):
         "decoder": {"name": "jaxseg.nets.decoders:UNetDecoder", "widths": (128, 64, 32, 16)},
         # The decoder's last map has few channels: the loss falls twice as fast as with 1.
         "head": 3,
-        "subpixel": True,  # outlines of thin classes, although that map has half the size
     }
     rate = config.optimizer.learning_rate
     config.optimizer = {
