@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen import gan_training
+from jaxgen import gan_players, gan_training
 from jaxgen.batches import image_shape, one_hot_classes
 from jaxgen.losses import adversarial
 from jaxgen.noise import slerp
@@ -76,7 +76,7 @@ def gan(
         one = jax.tree.map(lambda leaf: leaf[:1], batch)
         z, condition = jnp.zeros((1, latents)), one_hot_classes(one, classes)
         rngs = jax.random.split(rng)
-        images = gan_training.normalise(one)
+        images = gan_players.normalise(one)
         return {
             "generator": generator.init(rngs[0], _concatenate(z, condition), shape)["params"],
             "discriminator": discriminator.init(rngs[1], images, condition)["params"],
@@ -88,7 +88,7 @@ def gan(
     def discriminate(params, x, condition):
         return discriminator.apply({"params": params}, x, condition)
 
-    setup = gan_training.GANSetup(
+    setup = gan_players.GANSetup(
         init=init,
         condition=partial(one_hot_classes, classes=classes),
         generate=generate,
@@ -102,7 +102,7 @@ def gan(
         spectral_norm=spectral_norm,
         augmentations=tuple(augmentations),
     )
-    gan_training.check(setup)
+    gan_players.check(setup)
     if latents < 1:
         raise ValueError(f"latents must be at least 1, got {latents}")
     optimizers = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
@@ -121,7 +121,7 @@ def gan(
 
 
 def interpolate(
-    setup: gan_training.GANSetup, state: gan_training.State, batch: dict, rng: jax.Array
+    setup: gan_players.GANSetup, state: gan_players.State, batch: dict, rng: jax.Array
 ) -> jax.Array:
     """Generates images from noise interpolated spherically between that of two seeds.
 
@@ -134,14 +134,14 @@ def interpolate(
     Returns:
       Strips [B, steps, H, W, C] in [0, 1] from the sample of seed `index` to that of `end`.
     """
-    path = slerp(*(gan_training.noise(setup, batch, rng, key) for key in ("index", "end")))
-    params, condition = gan_training.ema_generator(state), setup.condition(batch)
+    path = slerp(*(gan_players.noise(setup, batch, rng, key) for key in ("index", "end")))
+    params, condition = gan_players.ema_generator(state), setup.condition(batch)
     strips = jax.vmap(lambda z: setup.generate(params, condition, z))(path)
-    return gan_training.as_image(strips).swapaxes(0, 1)
+    return gan_players.as_image(strips).swapaxes(0, 1)
 
 
 def figures(
-    setup: gan_training.GANSetup, classes: int, state: gan_training.State, batch: dict, rng
+    setup: gan_players.GANSetup, classes: int, state: gan_players.State, batch: dict, rng
 ) -> dict:
     """Generates the images that training writes beside its metrics.
 

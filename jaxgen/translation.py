@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen import gan_training
+from jaxgen import gan_players, gan_training
 from jaxgen.batches import image_shape, unit_range
 from jaxgen.losses import adversarial
 from jaxgen.task import Task
@@ -78,7 +78,7 @@ def translation(
 
     def condition(batch):
         if given == "image":
-            return degrade(gan_training.normalise(batch))
+            return degrade(gan_players.normalise(batch))
         return one_hot_map(batch["segmentation"], classes, ignore)
 
     def init(rng, batch):
@@ -95,7 +95,7 @@ def translation(
     def discriminate(params, x, condition):
         return discriminator.apply({"params": params}, _concatenate(x, condition))
 
-    setup = gan_training.GANSetup(
+    setup = gan_players.GANSetup(
         init=init,
         condition=condition,
         generate=generate,
@@ -109,9 +109,9 @@ def translation(
         penalty_every=penalty_every,
         spectral_norm=spectral_norm,
     )
-    gan_training.check(setup)
+    gan_players.check(setup)
     optimizers = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
-    show = gan_training.as_image if given == "image" else partial(_colours, classes=classes)
+    show = gan_players.as_image if given == "image" else partial(_colours, classes=classes)
     return Task(
         init=partial(gan_training.init, setup, optimizers),
         train_step=partial(gan_training.train_step, setup, optimizers),
@@ -126,7 +126,7 @@ def translation(
 
 
 def figures(
-    setup: gan_training.GANSetup, show: Callable, state: gan_training.State, batch: dict, rng
+    setup: gan_players.GANSetup, show: Callable, state: gan_players.State, batch: dict, rng
 ) -> dict:
     """Makes the images that training writes beside its metrics.
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen import gan_training, translation
+from jaxgen import gan_players, gan_training, translation
 from jaxgen.nets.translation import PatchDiscriminator, UNetGenerator
 from tests.jaxgen.optimizers import adam
 
@@ -83,7 +83,7 @@ def test_distance_is_weighed_on_images_of_minus_one_to_one():
         return jax.tree.map(jnp.subtract, state.params["generator"], after.params["generator"])
 
     def error(params):
-        fake = setup.generate(params, setup.condition(batch), gan_training.noise(setup, batch, KEY))
+        fake = setup.generate(params, setup.condition(batch), gan_players.noise(setup, batch, KEY))
         return 7.0 * jnp.abs(fake - (batch["image"] / 127.5 - 1.0)).mean()
 
     wanted = jax.jit(jax.grad(error))(state.params["generator"])
