@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgen.flows.paths import like, noisy
 
-NEAREST = 0.05  # of 1 - t, by which errors are divided, as of `weights.velocity`
+NEAREST = 0.05  # of 1 - t, by which velocities are divided, as of `weights.velocity`
 SMALL = 1e-3  # added to errors that weigh by their own inverse
 WAVES = 8
 
@@ -90,6 +90,24 @@ def second_times(options: MeanFlow, t: jax.Array, other: jax.Array, u: jax.Array
     return first, jnp.where(apart, last, t)
 
 
+def bounded(x: jax.Array, z: jax.Array, t: jax.Array) -> jax.Array:
+    """The end of the line from z along the velocity (x - z) / max(1 - t, 0.05).
+
+    That is x itself but where t is above 0.95: there (x - z) / (1 - t) would make much of a net's
+    small errors. Training and sampling both see this end, so they mean the same velocity.
+
+    Args:
+      x: what the net gives, [B, H, W, C].
+      z: [B, H, W, C].
+      t: [B].
+
+    Returns:
+      [B, H, W, C].
+    """
+    left = like(1.0 - t, z)
+    return z + left / jnp.maximum(left, NEAREST) * (x - z)
+
+
 def loss(
     options: MeanFlow,
     denoise: Callable,
@@ -101,27 +119,25 @@ def loss(
     """The error of the mean velocity, by the identity u = v + (s - t) du/dt.
 
     du/dt is the derivative along the flow, one product of the net's Jacobian with (v, 1, 0); no
-    gradient goes through the target (Geng et al. 2025, whose time runs the other way). The
-    identity is multiplied by 1 - t here, so that nothing grows without bounds where t nears 1:
-    g = x_hat - z = (1 - t) u = (1 - t) v + (s - t) dg/dt + (s - t) / (1 - t) g.
+    gradient goes through the target (Geng et al. 2025, whose time runs the other way).
 
     Args:
       options: its `power` is used.
-      denoise: (z [B, H, W, C], t [B], until [B]) -> x_hat, so that u = (x_hat - z) / (1 - t).
+      denoise: (z [B, H, W, C], t [B], until [B]) -> x_hat, so that u = (x_hat - z) / (1 - t);
+        `bounded`, for t near 1.
       x: images [B, H, W, C].
       noise: [B, H, W, C].
-      t: [B].
+      t: [B], below 1.
       until: [B].
 
     Returns:
       [B]: squared errors, weighted.
     """
     v, z = x - noise, noisy(x, noise, t)
+    velocity = lambda z, t, until: (denoise(z, t, until) - z) / like(1.0 - t, z)
     tangents = v, jnp.ones_like(t), jnp.zeros_like(until)
-    g, slope = jax.jvp(lambda z, *times: denoise(z, *times) - z, (z, t, until), tangents)
-    left, span = like(1.0 - t, z), like(until - t, z)
-    target = left * v + span * slope + span / jnp.maximum(left, 1e-12) * g
-    error = (g - jax.lax.stop_gradient(target)) / jnp.maximum(left, NEAREST)
-    error = jnp.mean(error**2, axis=(1, 2, 3))
+    u, slope = jax.jvp(velocity, (z, t, until), tangents)
+    target = jax.lax.stop_gradient(v + like(until - t, z) * slope)
+    error = jnp.mean((u - target) ** 2, axis=(1, 2, 3))
     weight = (jax.lax.stop_gradient(error) + SMALL) ** -options.power
     return weight * error

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgen.autoencoder import Codec
 from jaxgen.batches import one_hot_classes
-from jaxgen.flows.mean_velocity import MeanFlow, ahead
+from jaxgen.flows.mean_velocity import MeanFlow, ahead, bounded
 from jaxgen.flows.ode import Density
 from jaxgen.flows.parametrisations import Parametrisation
 from jaxgen.flows.paths import Times
@@ -163,9 +163,9 @@ def denoise(
     t = jnp.broadcast_to(t, z.shape[:1])
     condition = _with_time(model, condition, t, until)
     scaled = model.parametrisation.scale(z, t)
-    return model.parametrisation.image(
-        model.net.apply({"params": params}, scaled, t, condition), z, t
-    )
+    out = model.net.apply({"params": params}, scaled, t, condition)
+    x = model.parametrisation.image(out, z, t)
+    return x if model.mean_flow is None else bounded(x, z, t)
 
 
 def _with_time(model, condition, t, until):

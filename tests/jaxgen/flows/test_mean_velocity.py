@@ -54,17 +54,22 @@ def test_the_exact_mean_velocity_has_the_least_loss(power, times, span):
         assert float(jnp.mean(mean_velocity.loss(options, away, x, noise, t, until))) > loss(0.0)
 
 
-def test_the_loss_stays_small_up_to_the_image():
-    """Where t nears 1 a net that gives the image itself errs by little."""
-    t, x = jnp.array([0.9, 0.99, 0.999999, 1.0]), 0.3 * start(4)
-    net = lambda z, t, until: x + 0.1
+def test_velocities_near_the_image_are_bounded_in_training_and_sampling():
+    t, x = jnp.array([0.5, 0.94, 0.98, 0.9999]), 0.3 * start(4)
     options = mean_velocity.mean_flow(power=0.0)
-    found = mean_velocity.loss(options, net, x, start(4), t, t)
-    np.testing.assert_allclose(found, [1.0, 4.0, 4.0, 4.0], rtol=1e-4)
-    # Up to the image itself, one that gives any fixed image agrees with its own slope.
-    found = mean_velocity.loss(options, net, x, start(4), t, jnp.ones(4))
-    np.testing.assert_allclose(found[:3], 0.0, atol=1e-4)
-    assert found[3] == pytest.approx(4.0, rel=1e-4)
+    off = lambda z, t, until: mean_velocity.bounded(x + 0.1, z, t)
+    found = mean_velocity.loss(options, off, x, start(4), t, t)
+    # Of a net that is off by 0.1 the velocity is; near the image it also falls short of x - e.
+    v, left = x - start(4), like(1 - t, x)
+    error = jnp.where(left < 0.05, (0.1 + left * v) / 0.05 - v, 0.1 / left)
+    np.testing.assert_allclose(found, (error**2).mean((1, 2, 3)), rtol=2e-3)
+    # A net that is trained for such velocities leads to the image, however short the last step is.
+    exact = lambda z, t, until: z + like(jnp.maximum(1 - t, 0.05), z) * (x - start(4))
+    bounded = lambda z, t, until: mean_velocity.bounded(exact(z, t, until), z, jnp.full(4, t))
+    for times in ([0.0, 1.0], [0.0, 0.5, 0.98, 0.998, 1.0]):
+        grid = jnp.asarray(times, jnp.float32)
+        image = samplers.run(samplers.leap(), bounded, start(4), grid, KEY, jnp.arange(4))
+        np.testing.assert_allclose(image, x, atol=1e-4)
 
 
 def test_the_derivative_along_the_flow_is_that_of_small_steps():
@@ -100,19 +105,19 @@ def test_a_second_time_that_is_the_first_shows_nothing():
 
 @pytest.mark.parametrize("classes", [0, 2])
 def test_a_task_samples_in_one_step(classes):
-    kwargs = {"mean_flow": mean_velocity.mean_flow(share=0.5), "sampler": samplers.leap()}
+    options = mean_velocity.mean_flow(share=0.5)
+    kwargs = {"mean_flow": options, "sampler": samplers.leap()}
     kwargs |= {"density": paths.logit_normal(-0.4, 1.6), "grid": samplers.karras_times(1)}
     task = make_task(adam(1e-2), classes=classes, **kwargs)
     batch = make_batch(16)
     batch["image"] = np.where(batch["image"][:1] > 127, 255, 0).repeat(16, 0).astype(np.uint8)
-    state, losses = task.init(KEY, batch), []
+    state, seeds = task.init(KEY, batch), {"index": np.arange(4), "label": np.zeros(4, int)}
+    # The loss has a target of its own making, so it is no measure; the images are.
+    error = lambda state: np.abs(task.sample(state, seeds, KEY) - batch["image"][:4] / 255).mean()
+    assert error(state) > 0.45
     for step in range(400):
-        state, sums = task.train_step(state, batch, jax.random.fold_in(KEY, step))
-        losses.append(task.finish(jax.device_get(sums))["loss"])
-    assert np.mean(losses[-20:]) < np.mean(losses[:5])
-    image = task.sample(state, {"index": np.arange(4), "label": np.zeros(4, int)}, KEY)
-    assert image.shape == (4, *batch["image"].shape[1:])
-    assert float(np.abs(image - batch["image"][:4] / 255).mean()) < 0.3
+        state, _ = task.train_step(state, batch, jax.random.fold_in(KEY, step))
+    assert error(state) < 0.3
 
 
 def test_what_cannot_work_is_refused():
