@@ -67,7 +67,7 @@ def pixel_rnn(
     """
     shape = image_shape(example, "a PixelRNN", classes)
     if codec:
-        if likelihood or given_rows:
+        if likelihood or given_rows is not None:
             raise ValueError("codec: codes have their own likelihood, and nothing is completed")
         likelihood, shape = _of_codes(codec, shape), codec.shape
     rows = shape[0] // 2 if given_rows is None else given_rows

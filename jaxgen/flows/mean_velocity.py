@@ -127,14 +127,16 @@ def loss(
         `bounded`, for t near 1.
       x: images [B, H, W, C].
       noise: [B, H, W, C].
-      t: [B], below 1.
+      t: [B].
       until: [B].
 
     Returns:
       [B]: squared errors, weighted.
     """
     v, z = x - noise, noisy(x, noise, t)
-    velocity = lambda z, t, until: (denoise(z, t, until) - z) / like(1.0 - t, z)
+    # A wide density gives t = 1 after rounding, where both are 0.
+    left = lambda t: like(jnp.maximum(1.0 - t, 1e-6), z)
+    velocity = lambda z, t, until: (denoise(z, t, until) - z) / left(t)
     tangents = v, jnp.ones_like(t), jnp.zeros_like(until)
     u, slope = jax.jvp(velocity, (z, t, until), tangents)
     target = jax.lax.stop_gradient(v + like(until - t, z) * slope)

@@ -63,6 +63,9 @@ def test_velocities_near_the_image_are_bounded_in_training_and_sampling():
     v, left = x - start(4), like(1 - t, x)
     error = jnp.where(left < 0.05, (0.1 + left * v) / 0.05 - v, 0.1 / left)
     np.testing.assert_allclose(found, (error**2).mean((1, 2, 3)), rtol=2e-3)
+    net = lambda c: lambda z, t, until: mean_velocity.bounded(x + c, z, t)
+    at_one = lambda c: mean_velocity.loss(options, net(c), x, start(4), *jnp.ones((2, 4))).sum()
+    assert np.isfinite(jax.value_and_grad(at_one)(0.1)).all()
     # A net that is trained for such velocities leads to the image, however short the last step is.
     exact = lambda z, t, until: z + like(jnp.maximum(1 - t, 0.05), z) * (x - start(4))
     bounded = lambda z, t, until: mean_velocity.bounded(exact(z, t, until), z, jnp.full(4, t))
