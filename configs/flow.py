@@ -9,8 +9,9 @@ conditional: on the class, and guided by it; shortcut: the same on digits whose 
 class in training, but not in the test, for launch.classify; edm: EDM's recipe; vdm: the bound on
 -log p of binarised images; folder: your own images; mnist, mnist_conditional, mnist_vdm: on MNIST,
 for two cores; mnist_gpu, cifar10: for a GPU; meanflow: samples in one step, from scratch or, with
---config.init_from=runs/flow, from a trained flow; latent, mnist_latent: of the latents of
---config.task.codec.run=runs/autoencoder:2000 (configs/autoencoder.py).
+--config.init_from=runs/flow, from a trained flow; latent, mnist_latent: of the maps of latents of
+--config.task.codec.run=runs/autoencoder:2000 (configs/autoencoder.py); vector, mnist_vector: of the
+vectors of latents of --config.task.codec.run=runs/vae:30000 (configs/vae.py).
 """
 
 from ml_collections import ConfigDict
@@ -29,6 +30,8 @@ def get_config(variant=""):
         "meanflow": meanflow,
         "latent": latent,
         "mnist_latent": latent,
+        "vector": vector,
+        "mnist_vector": vector,
         "mnist": lambda config: None,
         "mnist_conditional": conditional,
         "mnist_vdm": vdm,
@@ -133,6 +136,15 @@ def latent(config):
     """Of the latents of a trained auto-encoder (configs/autoencoder.py) in place of pixels."""
     config.task.codec = {"name": "launch.inference.codecs:codec", "run": ""}
     config.model.patch = 1
+
+
+def vector(config):
+    """Of the latents of a trained VAE (configs/vae.py), whose prior it replaces."""
+    latent(config)
+    # One patch: the blocks are a fully connected net.
+    config.model.update(width=256, layers=4)
+    config.data.update(batch_size=256, resident=True)
+    config.train.update(steps=20_000, steps_per_dispatch=50)
 
 
 def edm(config):

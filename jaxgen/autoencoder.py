@@ -4,7 +4,6 @@ Its latents are normal variables with a little noise, kept near the standard nor
 by a KL term; or, with `levels`, whole numbers on a grid (finite scalar quantisation, FSQ).
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from jaxgen.batches import ema_params, image_shape, masked_sums, unit_range
 from jaxgen.losses.bounds import gaussian_kl
 from jaxgen.noise import normal
 from jaxgen.quantisation import code_of, grid_index, grid_value, quantised
-from jaxgen.task import Task
+from jaxgen.task import Codec, Task
 
 STEEPEST = 6.0  # of the logarithm of a standard deviation
 REMEMBERED = 0.99  # of the statistics of latents, from step to step
@@ -57,29 +56,6 @@ class Model(NamedTuple):
     levels: tuple[int, ...]
 
 
-class Codec(NamedTuple):
-    """A trained auto-encoder, for models of its latents.
-
-    Attributes:
-      image_shape: (H, W, C) of an image.
-      shape: (h, w, L) of its latents.
-      encode: (images uint8 [B, H, W, C]) -> latents [B, h, w, L], each channel with mean 0 and
-        deviation 1.
-      decode: (latents [B, h, w, L]) -> images [B, H, W, C] in [0, 1].
-      levels: how many each channel has, with FSQ; () without.
-      codes: (images uint8) -> places among the levels int32 [B, h, w, L]; None without FSQ.
-      image_of: (such places) -> images as of `decode`; None without FSQ.
-    """
-
-    image_shape: tuple[int, int, int]
-    shape: tuple[int, int, int]
-    encode: Callable
-    decode: Callable
-    levels: tuple[int, ...] = ()
-    codes: Callable | None = None
-    image_of: Callable | None = None
-
-
 def autoencoder(
     encoder,
     decoder,
@@ -108,7 +84,10 @@ def autoencoder(
     Raises:
       ValueError: an argument outside its range, nets that do not fit, an example without images.
     """
-    model = model_of(encoder, decoder, example, kl, levels)
+    shape = image_shape(example, "an auto-encoder")
+    if kl < 0.0 or any(level < 2 for level in levels):
+        raise ValueError(f"kl={kl} must not be negative, levels={levels} at least 2 each")
+    model = Model(encoder, decoder, shape, kl, tuple(levels))
     with_ema = lambda function: (
         lambda state, *rest: function(model, ema_params(state.opt_state, state.params), *rest)
     )
@@ -120,36 +99,9 @@ def autoencoder(
         figures=with_ema(figures),
         complete=with_ema(reconstruct),
         given="image",
+        codec=partial(codec, model),
         accumulates=False,  # the statistics of micro-batches are not those of the batch
     )
-
-
-def model_of(
-    encoder,
-    decoder,
-    example: dict[str, jax.ShapeDtypeStruct],
-    kl: float = 1e-3,
-    levels: tuple[int, ...] = (),
-) -> Model:
-    """The model of an auto-encoder; its arguments are those of `autoencoder`.
-
-    Args:
-      encoder: the module.
-      decoder: the module.
-      example: shape and dtype of each array of one example.
-      kl: weight of the KL.
-      levels: of each channel, for FSQ.
-
-    Returns:
-      A `Model`.
-
-    Raises:
-      ValueError: an argument outside its range, an example without images.
-    """
-    shape = image_shape(example, "an auto-encoder")
-    if kl < 0.0 or any(level < 2 for level in levels):
-        raise ValueError(f"kl={kl} must not be negative, levels={levels} at least 2 each")
-    return Model(encoder, decoder, shape, kl, tuple(levels))
 
 
 def init(model: Model, optimizer: optax.GradientTransformation, rng: jax.Array, batch: dict):
@@ -351,7 +303,7 @@ def codec(model: Model, state: State) -> Codec:
     trained = Codec(
         image_shape=model.shape,
         shape=jax.eval_shape(latents, one).shape[1:],
-        encode=lambda image: (latents(image) - mean) / std,
+        encode=lambda image, rng, index: (latents(image) - mean) / std,
         decode=to_images,
     )
     if not model.levels:

@@ -14,7 +14,6 @@ import numpy as np
 import optax
 
 from jaxgen import likelihood_training
-from jaxgen.autoencoder import Codec
 from jaxgen.batches import (
     image_shape,
     masked_sums,
@@ -27,7 +26,7 @@ from jaxgen.likelihoods.images import bits_per_dim
 from jaxgen.likelihoods.pixels import PixelLikelihood, binary, codes, level_of
 from jaxgen.noise import per_example
 from jaxgen.pixelwise import Model, conditionals, draw
-from jaxgen.task import Task
+from jaxgen.task import Codec, Task
 
 
 def pixel_rnn(

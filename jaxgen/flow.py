@@ -12,7 +12,6 @@ import numpy as np
 import optax
 
 from jaxgen import likelihood_training
-from jaxgen.autoencoder import Codec
 from jaxgen.batches import ema_params, image_shape, masked_sums
 from jaxgen.flows import (
     likelihoods,
@@ -27,7 +26,7 @@ from jaxgen.flows import (
 from jaxgen.flows.model import Model, condition_of, denoise, init_params, noise_of, observe
 from jaxgen.likelihoods.images import bits_per_dim
 from jaxgen.noise import per_example
-from jaxgen.task import Task
+from jaxgen.task import Codec, Task
 
 BINS = 10  # of time, of which the loss is shown
 

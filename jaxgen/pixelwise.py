@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.autoencoder import Codec
 from jaxgen.likelihoods.pixels import PixelLikelihood
 from jaxgen.likelihoods.pixels import draw as draw_value
 from jaxgen.nets.masked import write
+from jaxgen.task import Codec
 
 
 class Model(NamedTuple):

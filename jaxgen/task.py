@@ -9,6 +9,29 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
+class Codec(NamedTuple):
+    """The latents of a trained model, for models of them.
+
+    Attributes:
+      image_shape: (H, W, C) of an image.
+      shape: (h, w, L) of its latents.
+      encode: (images uint8 [B, H, W, C], rng, index int32 [B]) -> latents [B, h, w, L], each
+        channel with a mean of about 0 and a deviation of about 1.
+      decode: (latents [B, h, w, L]) -> images [B, H, W, C] in [0, 1].
+      levels: how many each channel has, with FSQ; () without.
+      codes: (images uint8) -> places among the levels int32 [B, h, w, L]; None without FSQ.
+      image_of: (such places) -> images as of `decode`; None without FSQ.
+    """
+
+    image_shape: tuple[int, int, int]
+    shape: tuple[int, int, int]
+    encode: Callable
+    decode: Callable
+    levels: tuple[int, ...] = ()
+    codes: Callable | None = None
+    image_of: Callable | None = None
+
+
 class Task(NamedTuple):
     """Pure functions that define one training problem.
 
@@ -58,6 +81,7 @@ class Task(NamedTuple):
       from_noise: (state, noise, batch, last=0.001) -> x [B, H, W, C], the way back.
       predict: (state, batch, rng) -> {name: [B, H, W, ...]}, predictions for images;
         the batch needs no ground truth.
+      codec: (state) -> a `Codec`, the latents that another model can generate.
       recover: (state) -> the state that training continues from after a return to a good
         checkpoint; where it is None, the state of the checkpoint itself.
       accumulates: whether adding the gradients of micro-batches gives the step of the
@@ -80,5 +104,6 @@ class Task(NamedTuple):
     density: Callable | None = None
     from_noise: Callable | None = None
     predict: Callable | None = None
+    codec: Callable | None = None
     recover: Callable | None = None
     accumulates: bool = True

@@ -26,7 +26,7 @@ from jaxgen.batches import (
 from jaxgen.likelihoods.images import Likelihood, bernoulli, bits_per_dim
 from jaxgen.losses import bounds
 from jaxgen.noise import normal, slerp
-from jaxgen.task import Task
+from jaxgen.task import Codec, Task
 
 # Importance samples that are decoded at a time when the NLL is estimated. The key of a
 # sample depends on this number, so it must not depend on the batch size or the device.
@@ -116,6 +116,7 @@ def vae(
         given="image",
         interpolate=with_ema(interpolate),
         evidence=with_ema(lambda *args: -negative_log_likelihood(*args, NLL_CHUNK)),
+        codec=None if classes else with_ema(codec),
     )
 
 
@@ -301,6 +302,30 @@ def reconstruct(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.
     """
     _, condition, mean, _ = encode(model, params, batch, rng)
     return model.likelihood.mean(decode(model, params, mean, condition))
+
+
+def codec(model: Model, params: dict) -> Codec:
+    """The latents, for a model of what the prior misses (two-stage VAE, Dai and Wipf 2019).
+
+    Args:
+      model: the model, without classes.
+      params: {"encoder": ..., "decoder": ...}.
+
+    Returns:
+      Draws from q(z | x), which together are nearly standard normal, as maps of 1 x 1.
+    """
+
+    def latents(image, rng, index):
+        _, _, mean, log_std = encode(model, params, {"image": image, "index": index}, rng)
+        z = draw_latents(mean, log_std, jax.random.fold_in(rng, 1), index, 1)
+        return z[0, :, None, None]
+
+    return Codec(
+        image_shape=model.shape,
+        shape=(1, 1, latent_size(model, params)),
+        encode=latents,
+        decode=lambda z: model.likelihood.mean(decode(model, params, z[:, 0, 0], None)),
+    )
 
 
 def interpolate(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:

@@ -55,6 +55,7 @@ class Task(NamedTuple):
       predict: (state, batch, rng) -> {name: [B, H, W, ...]}; needs no labels. A
         segmenter gives `probability` [B, H, W, K], an edge detector `strength`
         [B, H, W].
+      codec: (state) -> latents for another model; no task here has any.
       recover: (state) -> the state with which training goes on after it returns to a
         good checkpoint; where it is None, the checkpoint's own state.
       accumulates: whether adding the gradients of micro-batches gives the step of the
@@ -77,5 +78,6 @@ class Task(NamedTuple):
     density: Callable | None = None
     from_noise: Callable | None = None
     predict: Callable | None = None
+    codec: Callable | None = None
     recover: Callable | None = None
     accumulates: bool = True

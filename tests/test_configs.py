@@ -70,7 +70,7 @@ VARIANTS = {
     "flow": (
         *("", "unet", "conditional", "shortcut", "edm", "vdm", "folder", "cifar10"),
         *("mnist", "mnist_conditional", "mnist_vdm", "mnist_gpu", "meanflow"),
-        *("latent", "mnist_latent"),
+        *("latent", "mnist_latent", "vector", "mnist_vector"),
     ),
     "autoencoder": ("", "fsq", "mnist", "mnist_fsq"),
     "cnn": ("", "shortcut", "founding"),

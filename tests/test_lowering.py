@@ -63,7 +63,8 @@ SAME_OPERATIONS = (
     "configs/segment.py:lite0_probe",  # of segment.py:lite0
     *("configs/segment.py:labels", "configs/segment.py:objects"),  # of multilabel, instances
     "configs/multilabel.py:binary",  # of multilabel.py
-    "configs/flow.py:latent",  # of flow.py and autoencoder.py; it needs a trained run, as the next
+    # Of flow.py and autoencoder.py or vae.py; they need a trained run, as the next one does.
+    *("configs/flow.py:latent", "configs/flow.py:vector"),
     "configs/rnn.py:codes",  # of rnn.py:pixelcnn and autoencoder.py
 )
 DIFFERENT = [

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.autoencoder import Codec
 from jaxgen.batches import one_hot_classes
 from jaxgen.flows.mean_velocity import MeanFlow, ahead, bounded
 from jaxgen.flows.ode import Density
@@ -16,6 +15,7 @@ from jaxgen.flows.samplers import Sampler
 from jaxgen.flows.weights import Weight
 from jaxgen.likelihoods.images import bernoulli
 from jaxgen.noise import normal
+from jaxgen.task import Codec
 
 
 class Model(NamedTuple):
@@ -41,7 +41,7 @@ class Model(NamedTuple):
       mean_flow: how the mean velocity up to a later time is trained; None for no such flow. The
         condition's last 8 columns are that time's then, see `mean_velocity.ahead`.
       weaker: parameters of a weaker net to guide by, in place of no class; None for none.
-      codec: a `jaxgen.autoencoder.Codec`; None for a flow of the pixels.
+      codec: a `jaxgen.task.Codec`; None for a flow of the pixels.
     """
 
     net: Any
@@ -96,7 +96,7 @@ def observe(model: Model, batch: dict, rng: jax.Array) -> jax.Array:
     if model.levels == 2:
         return 2.0 * bernoulli().observe(batch["image"], rng, batch["index"]) - 1.0
     if model.codec:
-        return model.codec.encode(batch["image"])
+        return model.codec.encode(batch["image"], rng, batch["index"])
     return batch["image"].astype(jnp.float32) / 127.5 - 1.0
 
 

@@ -20,11 +20,13 @@ class Pixels(NamedTuple):
       values: [H, W, C] of any integers or floats; C = 1 for grey.
       alpha: whether the last channel may be transparency.
       orientation: of the EXIF tag, 1 to 8; 1 is upright.
+      unmeasured: the channels in which the file says of every pixel that nothing was measured.
     """
 
     values: np.ndarray
     alpha: bool
     orientation: int
+    unmeasured: tuple[int, ...] = ()
 
 
 def read_pixels(path, stored: bool = False, nodata: bool = False) -> Pixels:
@@ -59,7 +61,7 @@ def pixels_of(path, loaded: Loaded, stored: bool = False, nodata: bool = False) 
     Raises:
       BadFile: values that are not finite.
     """
-    values, alpha = loaded.values, False
+    values, alpha, unmeasured = loaded.values, False, ()
     if values is None:
         image = loaded.image
         if image.mode in ("P", "PA"):
@@ -78,7 +80,8 @@ def pixels_of(path, loaded: Loaded, stored: bool = False, nodata: bool = False) 
         if empty.any():
             largest = np.array(np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).max)
             least = values.min((0, 1), where=~empty, initial=largest.astype(values.dtype))
-            least[empty.all((0, 1))] = 0
+            unmeasured = tuple(np.flatnonzero(empty.all((0, 1))).tolist())
+            least[list(unmeasured)] = 0
             values = np.where(empty, least, values)
     if values.dtype.kind == "f" and (wrong := ~(np.abs(values) <= LARGEST)).any():
         index = wrong.any(-1).argmax()
@@ -87,7 +90,7 @@ def pixels_of(path, loaded: Loaded, stored: bool = False, nodata: bool = False) 
             problem = f"holds values beyond {LARGEST:g}"
         raise BadFile(path, problem, "Write a number there.", pixel(index, values))
     values = values if stored else upright(values, loaded.orientation)
-    return Pixels(np.ascontiguousarray(values), alpha, loaded.orientation)
+    return Pixels(np.ascontiguousarray(values), alpha, loaded.orientation, unmeasured)
 
 
 def is_nodata(values: np.ndarray, nodata: float) -> np.ndarray:
@@ -111,7 +114,7 @@ def read_image(path, own_range: bool = False) -> np.ndarray:
     Raises:
       BadFile: the file cannot be read, or holds another number of channels or more bits.
     """
-    values, alpha, _ = read_pixels(path)
+    values, alpha, *_ = read_pixels(path)
     values = values[..., :-1] if alpha else values
     if values.shape[-1] not in (1, 3):
         fix = "Save three of them as an image of 8 bits."
@@ -122,6 +125,21 @@ def read_image(path, own_range: bool = False) -> np.ndarray:
             raise BadFile(path, f"holds values of {values.dtype}, not of 8 bits", fix)
         values = to_uint8(values, value_range(values))
     return np.repeat(values, 3, -1) if values.shape[-1] == 1 else values
+
+
+def ranges_of(pixels: Pixels) -> tuple[tuple[float, float], ...]:
+    """What most values of each channel of a file lie between, see `value_range`.
+
+    Args:
+      pixels: of the file.
+
+    Returns:
+      (low, high) of each channel; (infinity, -infinity), which widens no range, of one in which
+      nothing was measured.
+    """
+    limits = value_range(pixels.values)
+    limits[list(pixels.unmeasured)] = np.inf, -np.inf
+    return tuple(map(tuple, limits.tolist()))
 
 
 def value_range(values: np.ndarray) -> np.ndarray:

@@ -35,6 +35,7 @@ class Task(NamedTuple):
     density: Callable | None = None
     from_noise: Callable | None = None
     predict: Callable | None = None
+    codec: Callable | None = None
     recover: Callable | None = None
     accumulates: bool = True
 

@@ -1,29 +1,26 @@
 """Trained auto-encoders as parts of configs.
 
-{"name": "launch.inference.codecs:codec", "run": "DIR:STEP"} is the auto-encoder of the run in DIR.
+{"name": "launch.inference.codecs:codec", "run": "DIR:STEP"} is the auto-encoder, or the VAE, of the
+run in DIR.
 """
 
 import functools
 
-from jaxgen import autoencoder
-from jaxgen.autoencoder import Codec
+from jaxgen.task import Codec
 from launch import checkpoints
-from launch.config import run_config
 from launch.config.errors import UserError
-from launch.engine import experiments, trained_runs
-
-TASK = "jaxgen.autoencoder:autoencoder"
+from launch.engine import trained_runs
 
 
 def codec(run: str) -> Codec:
     """The auto-encoder of a run.
 
     Args:
-      run: WORKDIR:STEP of a run of `jaxgen.autoencoder:autoencoder`. The step is part of it, so
-        that what is trained on the latents goes on with the same ones.
+      run: WORKDIR:STEP of a run whose task has a `codec`. The step is part of it, so that what is
+        trained on the latents goes on with the same ones.
 
     Raises:
-      UserError: no such run or step, or a run of another task.
+      UserError: no such run or step, or a run of a task without latents.
     """
     if not run:
         raise UserError(
@@ -41,16 +38,11 @@ def codec(run: str) -> Codec:
 
 @functools.cache  # a task is made several times
 def _of(workdir, step):
-    config = run_config.read_config(workdir)
-    if config.task.name != TASK:
-        raise UserError(
-            f"config.task.codec.run={workdir}: it trained {config.task.name}, not {TASK}"
-        )
     restored = trained_runs.restore(workdir, [], step, None, local=True)
-    encoder, decoder = (
-        experiments.make_net(config.model[key], f"config.model.{key}", config.dtype)
-        for key in ("encoder", "decoder")
-    )
-    arguments = {key: value for key, value in config.task.items() if key != "name"}
-    model = autoencoder.model_of(encoder, decoder, restored.experiment.example, **arguments)
-    return autoencoder.codec(model, restored.state)
+    if restored.experiment.task.codec is None:
+        raise UserError(
+            f"config.task.codec.run={workdir}: {restored.config.task.name} has no latents that "
+            "another model can generate; give a run of configs/autoencoder.py or configs/vae.py "
+            "(without classes, no ladder)"
+        )
+    return restored.experiment.task.codec(restored.state)

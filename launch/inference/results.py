@@ -111,7 +111,7 @@ def place_of(item: Files, out: Path, stored: bool) -> Place:
         return Place(out, item.title)
     empty = None
     if header.nodata is not None:
-        values, _, _ = images.read_pixels(item.image, stored, nodata=True)
+        values = images.read_pixels(item.image, stored, nodata=True).values
         values = values[..., :-1] if header.transparent else values
         empty = geotiff.empty_pixels(values, header.nodata)
     return Place(out, item.title, header, empty)

@@ -345,3 +345,22 @@ def test_completing_an_image_rebuilds_it():
     others = np.abs(rebuilt[::-1] - batch["image"] / 255.0).mean()
     assert error < 0.5 * others
     assert task.given == "image"
+
+
+def test_a_codec_draws_latents_of_the_posterior_and_decodes_them():
+    task, batch = make_task(), make_batch()
+    batch["image"] = np.where(batch["image"] > 128, 255, 0).astype(np.uint8)  # nothing to draw
+    state = task.init(KEY, batch)
+    codec = task.codec(state)
+    assert (codec.image_shape, codec.shape) == (SHAPE, (1, 1, 3))
+    draws = jnp.stack(
+        [codec.encode(batch["image"], jax.random.key(k), batch["index"]) for k in range(400)]
+    )
+    _, _, mean, log_std = vae.encode(MODEL, state.params, batch, KEY)
+    np.testing.assert_allclose(draws.mean(0)[:, 0, 0], mean, atol=0.25)
+    np.testing.assert_allclose(draws.std(0)[:, 0, 0], jnp.exp(log_std), rtol=0.2)
+    part = codec.encode(batch["image"][5:7], jax.random.key(3), batch["index"][5:7])
+    np.testing.assert_allclose(part, draws[3, 5:7], atol=1e-5)  # of (rng, index) alone
+    rebuilt = codec.decode(mean[:, None, None])
+    np.testing.assert_allclose(rebuilt, task.complete(state, batch, KEY), atol=1e-5)
+    assert make_task(classes=4).codec is None

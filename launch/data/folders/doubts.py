@@ -134,6 +134,10 @@ def _ranges(known, counts, channels, options):
     plain = dtype == "uint8" and channels in (1, 3)
     limits = np.array([one.ranges[: min(counts)] for _, one in known])
     low, high = limits[..., 0].min(), limits[..., 1].max()
+    if (never := ~np.isfinite(limits).any((0, 2))).any():
+        problem = f"no image holds a measured value in channel {never.argmax() + 1}"
+        fix = "All their pixels are marked as without data (GDAL_NODATA): export the images again."
+        return (), [BadFile(known[0][0].image, problem, fix)]
     if plain and high - low <= NARROW * 255:
         problem = f"the values of all images lie within {low:g} and {high:g} of 0 to 255"
         fix = f"Give intensity=({low:g}, {high:g}) to spread them, or intensity=(0, 255)."

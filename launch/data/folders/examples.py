@@ -1,7 +1,5 @@
 """Reads the files of an example, and fits it to the size of all examples."""
 
-import dataclasses
-
 import numpy as np
 from PIL import Image
 
@@ -33,25 +31,21 @@ def read_pair(pair: Pair, rule: masks.MaskRule, how: Reading) -> dict[str, np.nd
     """
     image = read_image(pair.image, how)
     size = image.shape[:2]
-    ids, orientation = masks.read(pair, rule, size)
-    ids = ids if how.stored else images.upright(ids, orientation)
-    # A number of an object that means void is not an id: all objects are class 1.
-    ignore = labels.IGNORED if how.values == "instances" else how.ignore
-    arrays = {
-        "image": image,
-        "segmentation": labels.check_ids(pair.mask, ids, len(how.classes), ignore, how.binary),
-    }
+    arrays = {"image": image}
     if how.values == "instances":
-        objects = masks.read_objects(pair, how.ignore)
-        objects = objects if how.stored else images.upright(objects, orientation)
+        objects = _turned(masks.read_objects(pair, size, how.ignore), how)
         void = objects < 0
-        arrays["segmentation"] = np.where(void, np.uint8(labels.IGNORED), arrays["segmentation"])
+        arrays["segmentation"] = _marked(objects)
         arrays["weight"] = border_weights(np.where(void, 0, objects))
         if how.target == "objects":
             numbers = _numbered(pair.mask, np.where(void, 0, objects))
             arrays["instances"] = np.where(void, np.uint16(VOID["instances"]), numbers)
-    elif how.target == "labels":
-        arrays["labels"] = _labels(pair, rule, how, arrays["segmentation"])
+    else:
+        ids, count = _turned(masks.read(pair, rule, size), how), len(how.classes)
+        ids = labels.check_ids(pair.mask, ids, count, how.ignore, how.binary)
+        arrays["segmentation"] = ids
+        if how.target == "labels":
+            arrays["labels"] = _labels(pair, rule, how, ids)
     if how.target:
         del arrays["segmentation"]
     if pair.depth:
@@ -63,6 +57,17 @@ def read_pair(pair: Pair, rule: masks.MaskRule, how: Reading) -> dict[str, np.nd
         if array.shape[:2] != size:
             raise images.wrong_size(path, array.shape, pair.image, size)
     return arrays
+
+
+def _turned(read, how):
+    """Ids and their EXIF orientation as ids that lie like the images."""
+    ids, orientation = read
+    return ids if how and how.stored else images.upright(ids, orientation)
+
+
+def _marked(objects):
+    """uint8 [H, W] of numbers of objects: 1 for any, 255 for void."""
+    return np.where(objects < 0, np.uint8(labels.IGNORED), (objects > 0).astype(np.uint8))
 
 
 def _numbered(path, objects):
@@ -100,7 +105,7 @@ def read_image(path, how: Reading) -> np.ndarray:
     Raises:
       BadFile: it cannot be read, or is of another kind.
     """
-    values, alpha, _ = images.read_pixels(path, how.stored)
+    values, alpha, *_ = images.read_pixels(path, how.stored)
     if alpha and values.shape[-1] != how.channels:
         values = values[..., :-1]
     if values.shape[-1] == 1 and how.channels == 3:
@@ -128,14 +133,11 @@ def read_ids(path, how: Reading | None, colours: dict | None) -> np.ndarray:
     Raises:
       BadFile: the file cannot be read.
     """
-    rule = masks.MaskRule(colours=tuple((colours or {}).items()))
-    if how:
-        rule = dataclasses.replace(rule, values=how.values, ids=how.ids)
-    pair = Pair("", path, (path,))
-    ids, orientation = masks.read(pair, rule, None)
+    pair, colours = Pair("", path, (path,)), tuple((colours or {}).items())
     if how and how.values == "instances":
-        ids = np.where(masks.read_objects(pair, how.ignore) < 0, labels.IGNORED, ids)
-    return ids if how and how.stored else images.upright(ids, orientation)
+        return _marked(_turned(masks.read_objects(pair, None, how.ignore), how))
+    known = {"values": how.values, "ids": how.ids} if how else {}
+    return _turned(masks.read(pair, masks.MaskRule(colours=colours, **known), None), how)
 
 
 def fit(

@@ -44,11 +44,7 @@ def read(pair: Pair, rule: MaskRule, size: tuple[int, int] | None) -> tuple[np.n
       BadFile: a file cannot be read, or masks of one image differ in size.
     """
     if pair.outlines is not None:
-        from launch.data import outlines  # few folders hold any
-
-        if size is None:
-            raise BadFile(pair.mask, "its image cannot be read", "Mend the image.")
-        ids = outlines.draw(pair.outlines, size)
+        ids = _drawn(pair, size)
         return (ids != 0).astype(np.uint8) if rule.values == "instances" else ids, 1
     if pair.ids:
         return _combined(pair, rule), 1
@@ -62,33 +58,34 @@ def read(pair: Pair, rule: MaskRule, size: tuple[int, int] | None) -> tuple[np.n
     return np.where(ids < 0, IGNORED, table[np.maximum(ids, 0)]).astype(np.uint8), orientation
 
 
-def read_objects(pair: Pair, ignore: int = IGNORED) -> np.ndarray:
+def read_objects(
+    pair: Pair, size: tuple[int, int] | None, ignore: int = IGNORED
+) -> tuple[np.ndarray, int]:
     """Reads the objects of a pair, as they are stored.
 
     Args:
       pair: the files: numbers of objects, a file for each object, or outlines, of which
         regions that touch are one object.
+      size: (height, width) of the image, for outlines; None where it is not known.
       ignore: a number that means void, beside 65535 in a file of 16 bits; 255 for none.
 
     Returns:
-      int32 [H, W], the number of each object, 0 for background, -1 for void.
+      int32 [H, W], the number of each object, 0 for background, -1 for void; and the EXIF
+      orientation of the mask.
 
     Raises:
       BadFile: a file cannot be read, or holds negative numbers.
     """
     if pair.outlines is not None:
-        from launch.data import outlines  # few folders hold any
-
-        with_class = outlines.draw(
-            pair.outlines, images.read_pixels(pair.image, True).values.shape[:2]
-        )
-        void = with_class == IGNORED
-        objects = ndimage.label((with_class != 0) & ~void, np.ones((3, 3)))[0]
-        return np.where(void, -1, objects).astype(np.int32)
+        classes = _drawn(pair, size)
+        void = classes == IGNORED
+        objects = ndimage.label((classes != 0) & ~void, np.ones((3, 3)))[0]
+        return np.where(void, -1, objects).astype(np.int32), 1
     if pair.ids:
         numbered = dataclasses.replace(pair, ids=tuple(range(1, len(pair.masks) + 1)))
-        return _combined(numbered, MaskRule()).astype(np.int32)
-    numbers = mask_files.read_stored_mask(pair.mask)[0].astype(np.int32)
+        return _combined(numbered, MaskRule()).astype(np.int32), 1
+    numbers, orientation = mask_files.read_stored_mask(pair.mask)
+    numbers = numbers.astype(np.int32)
     if (wrong := (numbers < 0) & (numbers != ignore)).any():
         where = pixel(wrong.argmax(), numbers)
         raise BadFile(
@@ -97,7 +94,7 @@ def read_objects(pair: Pair, ignore: int = IGNORED) -> np.ndarray:
     last = VOID["instances"]  # of 16 bits, as predictions are written
     void = (numbers == last) & (numbers.max(initial=0) == last)
     void |= (numbers == ignore) & (ignore != IGNORED)
-    return np.where(void, -1, numbers)
+    return np.where(void, -1, numbers), orientation
 
 
 def read_one_class(path, values: str = "") -> tuple[np.ndarray, int]:
@@ -120,6 +117,15 @@ def read_one_class(path, values: str = "") -> tuple[np.ndarray, int]:
         fix = 'Mark the class by one value on 0, or give values="threshold".'
         raise BadFile(path, f"a mask of one class with the values {some}", fix)
     return part, orientation
+
+
+def _drawn(pair, size):
+    """Ids [H, W] of the classes whose outlines a file holds."""
+    from launch.data import outlines  # few folders hold any
+
+    if size is None:
+        raise BadFile(pair.mask, "its image cannot be read", "Mend the image.")
+    return outlines.draw(pair.outlines, size)
 
 
 def _combined(pair, rule):

@@ -133,10 +133,11 @@ def read(pair: Pair, how: masks.MaskRule) -> Contents:
 
 def _read_image(pair, contents, how):
     del how
-    values, alpha, contents.orientation = images.read_pixels(pair.image, stored=True)
+    pixels = images.read_pixels(pair.image, stored=True)
+    values, alpha, contents.orientation = pixels.values, pixels.alpha, pixels.orientation
     contents.size, contents.dtype = values.shape[:2], str(values.dtype)
     contents.channels = values.shape[-1] - alpha
-    contents.ranges = tuple(map(tuple, images.value_range(values).tolist()))
+    contents.ranges = images.ranges_of(pixels)
     if alpha:
         transparency = values[..., -1]
         whole = transparency.min() == transparency.max()

@@ -48,16 +48,16 @@ def _read(pair):
     """The contents of an image, with an error if it cannot be read."""
     contents = Contents()
     try:
-        values, alpha, contents.orientation = images.read_pixels(pair.image)
+        pixels = images.read_pixels(pair.image)
     except BadFile as bad:
         contents.errors.append(bad)
         return contents
+    values, alpha, contents.orientation = pixels.values, pixels.alpha, pixels.orientation
     contents.size, contents.dtype = values.shape[:2], str(values.dtype)
     contents.channels = values.shape[-1] - alpha
     if alpha:
         whole = (values[..., -1] == opaque(values)).all()
         contents.alpha = "opaque" if whole else "varies"
-    limits = images.value_range(values[..., : contents.channels])
-    contents.ranges = tuple(map(tuple, limits.tolist()))
+    contents.ranges = images.ranges_of(pixels)[: contents.channels]
     contents.digest = hashlib.blake2b(values.data, digest_size=16).hexdigest()
     return contents

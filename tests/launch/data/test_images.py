@@ -344,3 +344,14 @@ def test_an_image_without_any_data_is_zero(tmp_path):
     values = np.full((3, 4), np.nan, np.float32)
     tifffile.imwrite(tmp_path / "a.tif", values, extratags=[(42113, "s", 0, "nan", True)])
     assert not images.read_pixels(tmp_path / "a.tif").values.any()
+
+
+def test_a_channel_without_any_data_has_no_range(tmp_path):
+    values = np.random.default_rng(0).integers(5000, 6000, (6, 5, 2)).astype(np.int16)
+    values[..., 0] = -9999
+    look = {"photometric": "minisblack", "planarconfig": "contig"}
+    tags = [(42113, "s", 0, "-9999", True)]
+    tifffile.imwrite(tmp_path / "a.tif", values, metadata=None, extratags=tags, **look)
+    empty, (low, high) = images.ranges_of(images.read_pixels(tmp_path / "a.tif"))
+    assert empty == (np.inf, -np.inf)
+    assert 5000 <= low < high < 6000

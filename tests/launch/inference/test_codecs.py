@@ -54,6 +54,18 @@ def test_a_pixelcnn_of_the_codes_trains_and_makes_images(tmp_path, capsys):
     assert '"code_bits"' in capsys.readouterr().out
 
 
+def test_a_flow_of_the_latents_of_a_vae_trains_and_makes_images(tmp_path):
+    widths = [f"--config.model.{net}.widths=(16,)" for net in ("encoder", "decoder")]
+    flags = [*SMALL.split(), "--config.train.steps_per_dispatch=10"]
+    train.main(["--config=configs/vae.py", *flags, *widths, f"--workdir={tmp_path / 'vae'}"])
+    flags += [f"--config.task.codec.run={tmp_path / 'vae'}:20", f"--workdir={tmp_path / 'flow'}"]
+    small = ["--config.model.width=16", "--config.model.layers=1"]
+    train.main(["--config=configs/flow.py:vector", *flags, *small])
+    out = tmp_path / "images.npy"
+    sample.main([f"--workdir={tmp_path / 'flow'}", f"--out={out}", "--seeds=0-2", "--steps=2"])
+    assert np.ptp(np.load(out)) > 0
+
+
 def test_what_is_no_auto_encoder_is_refused(tmp_path):
     with pytest.raises(UserError, match="give a trained auto-encoder as DIR:STEP"):
         codecs.codec("")
@@ -61,6 +73,10 @@ def test_what_is_no_auto_encoder_is_refused(tmp_path):
         codecs.codec(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="nothing"):
         codecs.codec(f"{tmp_path / 'nothing'}:20")
+    flags = [*SMALL.split(), "--config.model.width=16", f"--workdir={tmp_path / 'flow'}"]
+    train.main(["--config=configs/flow.py", "--config.model.layers=1", *flags])
+    with pytest.raises(UserError, match="flow:flow has no latents"):
+        codecs.codec(f"{tmp_path / 'flow'}:20")
 
 
 def test_a_step_is_part_of_a_codec(run):

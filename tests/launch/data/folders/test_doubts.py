@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from launch.data.folders import doubts, folder, open_folder
@@ -184,6 +185,24 @@ def test_sixteen_bits_are_scaled_from_their_own_range(tmp_path, low):
     fixed = folder("train", tmp_path, intensity=(0, 65_535))
     expected = image(number) / 257
     np.testing.assert_allclose(fixed[0]["image"][..., 0], expected, atol=0.51)
+
+
+def test_images_without_data_widen_no_range(tmp_path):
+    make(tmp_path, image=lambda n: np.full((24, 32), 7, np.int32), suffix=("tif", "png"))
+    tags = [(42113, "s", 0, "-9999", True)]
+    for number in range(6):
+        values = np.random.default_rng(number).integers(5000, 6000, (24, 32)).astype(np.int16)
+        values = np.full_like(values, -9999) if number == 2 else values
+        path = tmp_path / "images" / f"{number}.tif"
+        tifffile.imwrite(path, values, metadata=None, extratags=tags)
+    ((low, high),) = set(reading(tmp_path).ranges)
+    assert 4990 < low < high < 6010
+    for number in range(6):
+        path = tmp_path / "images" / f"{number}.tif"
+        tifffile.imwrite(path, np.full((24, 32), -9999, np.int16), metadata=None, extratags=tags)
+    said, fix = problem(tmp_path)
+    assert said == "no image holds a measured value in channel 1"
+    assert "GDAL_NODATA" in fix
 
 
 def test_eight_bits_of_a_tenth_of_the_range_are_doubted(tmp_path):

@@ -45,7 +45,7 @@ def test_masks_of_one_class_each_are_laid_over_each_other(tmp_path):
     found, orientation = masks.read(both, MaskRule(), None)
     np.testing.assert_array_equal(found, expected)
     assert orientation == 1
-    objects = masks.read_objects(pair(tmp_path, LEFT, TOP, ids=(1, 1)))
+    objects, _ = masks.read_objects(pair(tmp_path, LEFT, TOP, ids=(1, 1)), None)
     np.testing.assert_array_equal(objects, expected)
     full = pair(tmp_path, LEFT * 0 + 255, LEFT * 0, ids=(3, 4))
     assert (masks.read(full, MaskRule(), None)[0] == 3).all()
@@ -67,23 +67,23 @@ def test_a_mask_of_one_class_has_one_value(tmp_path):
 def test_numbers_of_objects(tmp_path):
     numbers = np.array([[0, 3, 3, 9]], np.uint16)
     one = pair(tmp_path, numbers)
-    np.testing.assert_array_equal(masks.read_objects(one), numbers)
+    np.testing.assert_array_equal(masks.read_objects(one, None)[0], numbers)
     assert masks.read(one, MaskRule("instances"), None)[0].tolist() == [[0, 1, 1, 1]]
 
 
 def test_void_between_objects(tmp_path):
     numbers = np.array([[0, 3, 65535, 9]], np.uint16)
     one = pair(tmp_path, numbers)
-    np.testing.assert_array_equal(masks.read_objects(one), [[0, 3, -1, 9]])
-    np.testing.assert_array_equal(masks.read_objects(one, ignore=9), [[0, 3, -1, -1]])
+    np.testing.assert_array_equal(masks.read_objects(one, None)[0], [[0, 3, -1, 9]])
+    np.testing.assert_array_equal(masks.read_objects(one, None, ignore=9)[0], [[0, 3, -1, -1]])
     path = tmp_path / "n.tif"
     in_32_bits = Pair("", path, (path,))
     Image.fromarray(np.array([[0, 65535, 65536]], np.int32)).save(path)
-    np.testing.assert_array_equal(masks.read_objects(in_32_bits), [[0, 65535, 65536]])
+    np.testing.assert_array_equal(masks.read_objects(in_32_bits, None)[0], [[0, 65535, 65536]])
     Image.fromarray(np.array([[0, 4, -2]], np.int32)).save(path)
     with pytest.raises(BadFile, match="holds negative numbers of objects"):
-        masks.read_objects(in_32_bits)
-    np.testing.assert_array_equal(masks.read_objects(in_32_bits, ignore=-2), [[0, 4, -1]])
+        masks.read_objects(in_32_bits, None)
+    np.testing.assert_array_equal(masks.read_objects(in_32_bits, None, ignore=-2)[0], [[0, 4, -1]])
 
 
 def test_id_0_can_be_mapped(tmp_path):
