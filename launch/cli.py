@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from absl import logging as absl_logging
 from tqdm import tqdm
@@ -138,9 +139,17 @@ def install_handler() -> None:
         logger.setLevel(logging.INFO)
 
 
-def parser(module: str, description: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one message, without a list of all flags."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints what is wrong and exits with 2."""
+        self.exit(2, f"{self.prog}: {message}\n(--help lists the flags)\n")
+
+
+def parser(module: str, description: str) -> Parser:
     """An argument parser for `python -m launch.<module>`."""
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"python -m launch.{module}",
         description=description,
         epilog="Commands with a config or a run take any key as --config.KEY=VALUE. Exit codes: "

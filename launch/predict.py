@@ -72,9 +72,10 @@ def _predict_files(workdirs, options, overrides, group):
     prior = segmenter.prior(options.prior, items)
     failed = predict(segmenter, items, options.out, prior, options.probabilities, runs)
     if failed:
+        rest = f"; the others are in {options.out}" if len(failed) < len(items) else ""
         raise UserError(
-            f"{len(failed)} of {len(items)} images could not be predicted; the others are in "
-            f"{options.out}:\n  " + "\n  ".join(failed)
+            f"{len(failed)} of {len(items)} images could not be predicted{rest}:\n  "
+            + "\n  ".join(failed)
         )
 
 

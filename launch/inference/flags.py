@@ -117,7 +117,7 @@ def out_folder(value: str) -> Path:
     path = Path(value)
     if path.suffix.lower() in FILE_ENDINGS or path.is_file():
         raise argparse.ArgumentTypeError(
-            f"{value} is a file, and several are written; give the name of a folder"
+            f"{value} is the name of a file, and several are written; give that of a folder"
         )
     return path
 

@@ -50,6 +50,16 @@ def test_bad_overrides_are_named(item, message):
         loading.override(loading.load("configs/vae.py"), [item])
 
 
+def test_a_mistake_in_the_flags_is_one_message(capsys):
+    arguments = cli.parser("train", "")
+    arguments.add_argument("--seed", type=int)
+    with pytest.raises(SystemExit) as error:
+        cli.parse(arguments, ["--seed=x"])
+    assert error.value.code == 2
+    said = "python -m launch.train: argument --seed: invalid int value: 'x'\n"
+    assert capsys.readouterr().err == said + "(--help lists the flags)\n"
+
+
 def test_both_ways_of_writing_an_override_are_one():
     arguments = cli.parser("train", "")
     arguments.add_argument("--workdir")

@@ -99,7 +99,7 @@ def test_a_folder_is_not_called_as_a_file_is(tmp_path):
     assert flags.out_folder("some/v1.2") == Path("some/v1.2")
     (tmp_path / "file").touch()
     for text in ("out.png", "out.JPG", "a/b.zip", str(tmp_path / "file")):
-        with pytest.raises(argparse.ArgumentTypeError, match="give the name of a folder"):
+        with pytest.raises(argparse.ArgumentTypeError, match="give that of a folder"):
             flags.out_folder(text)
 
 
