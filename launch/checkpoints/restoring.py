@@ -43,7 +43,7 @@ def restore(folder: Path, step: int, template: Any) -> Any:
 
 
 def restore_fitting(
-    folder: Path, step: int, template: dict[str, Any]
+    folder: Path, step: int, template: dict[str, Any], part: str = ""
 ) -> tuple[dict[str, Any], list[str]]:
     """Loads what fits of some fields of a step; the optimiser of that run does not matter.
 
@@ -51,18 +51,28 @@ def restore_fitting(
       folder: a run's checkpoints folder.
       step: a step that `newest_whole` or `check_whole` has checked.
       template: {field of the state: its arrays, as ShapeDtypeStructs with shardings}.
+      part: the start of the names of arrays in a field that are taken, such as "encoder/"; "" for
+        all.
 
     Returns:
       The fields, with the structure, shapes and shardings of the template, None in place of
       arrays that do not fit; and a line for each of these, and of what is not taken.
 
     Raises:
-      UserError: nothing fits.
+      UserError: nothing fits, or no name starts with `part`.
     """
     path, item = state_files.for_orbax(folder / str(step) / "state"), template
     with ocp.StandardCheckpointer() as reader:
         saved = _shapes(reader.metadata(path).item_metadata.tree)
-    here = _shapes(item)
+    every = _shapes(item)
+    chosen = lambda name: name.partition("/")[2].startswith(part)
+    here = {name: shape for name, shape in every.items() if chosen(name)}
+    if not here:
+        tops = dict.fromkeys(name.split("/")[1] + "/" for name in every)
+        raise UserError(
+            f"config.init_part={part}: no parameter's name starts so; they start with "
+            f"{', '.join(tops)}"
+        )
     lines = [
         f"{name} is {list(saved[name])} there and {list(shape)} here"
         if name in saved
@@ -72,10 +82,10 @@ def restore_fitting(
     ]
     if len(lines) == len(here):
         raise UserError(f"checkpoint {path} has no parameters that fit: {'; '.join(lines[:3])}")
-    names = {name for name in saved if name.partition("/")[0] in template}
+    names = {name for name in saved if name.partition("/")[0] in template and chosen(name)}
     lines += [f"{name} of that run is not used" for name in sorted(names - here.keys())]
     fits = jax.tree_util.tree_map_with_path(
-        lambda place, leaf: saved.get(_name(place)) == leaf.shape, item
+        lambda place, leaf: _name(place) in here and saved.get(_name(place)) == leaf.shape, item
     )
     fitting = jax.tree.map(lambda fit, leaf: leaf if fit else ocp.PLACEHOLDER, fits, item)
     wanted = ocp.checkpoint_utils.construct_restore_args(item)

@@ -11,7 +11,7 @@ from launch.config.schema import is_in
 OF_TRAINING = (
     *("train", "optimizer", "log", "collapse.action", "collapse.after", "collapse.times"),
     *("nonfinite", "eval.every", "checkpoint.every", "checkpoint.keep", "init_from", "encoder"),
-    "plan",
+    *("plan", "init_part"),
     *("data.batch_size", "data.augment", "data.resident", "data.resident_mib", "data.threads"),
     *("data.workers", "score.samples"),
 )
@@ -52,7 +52,13 @@ RULES = (
     Rule(
         ("encoder.weights",),
         lambda values, facts: "model.name" in values and "model.encoder.name" in values,
-        "config.model has no encoder. Take a config that has one, as configs/segment.py:lite0",
+        "config.model has no encoder. Take configs/segment.py, which takes the one that the "
+        "weights fit, or give config.model.encoder",
+    ),
+    Rule(
+        ("init_part",),
+        lambda values, facts: bool(values["init_from"]),
+        "There is no config.init_from to take parameters from",
     ),
     Rule(
         ("data.path",),

@@ -41,7 +41,8 @@ IDENTITY = (
     "optimizer",
     "dtype",
     "init_from",
-    "encoder",
+    "init_part",
+    "encoder.weights",
     "data.name",
     "data.split",
     "data.fold",
@@ -76,9 +77,13 @@ def defaults() -> ConfigDict:
             # Workdir (or WORKDIR:STEP) whose parameters this run starts from. Those of other
             # shapes, as of another number of classes, start fresh, and each is named.
             "init_from": "",
+            # The start of the names of parameters to take, such as "encoder/"; "" for all.
+            "init_part": "",
             # Pretrained weights of the net's encoder: a .safetensors, .npz or .pth file, or
             # the name of a package that holds them (see launch.weights.encoders).
-            "encoder": {"weights": ""},
+            # net: a function "pkg.mod:attr" that gives a config without an encoder the one that
+            # the weights fit, as {dotted key: value}; see launch.planning.pretrained.
+            "encoder": {"weights": "", "net": ""},
             "data": {
                 # TFDS name "mnist:3.0.1", or a function "my_pkg.mod:attr".
                 "name": "digits",

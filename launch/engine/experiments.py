@@ -223,12 +223,13 @@ def metric_names(experiment: Experiment) -> set[str]:
     return set(experiment.task.finish(jax.tree.map(lambda leaf: np.ones(leaf.shape), sums)))
 
 
-def initial_state(experiment: Experiment, init_from: str = "") -> Any:
+def initial_state(experiment: Experiment, init_from: str = "", init_part: str = "") -> Any:
     """A fresh state.
 
     Args:
       experiment: what to start.
       init_from: WORKDIR or WORKDIR:STEP of another run whose parameters are taken.
+      init_part: the start of the names of those that are; "" for all.
 
     Raises:
       UserError: no such run, or its parameters do not fit.
@@ -245,20 +246,27 @@ def initial_state(experiment: Experiment, init_from: str = "") -> Any:
         return state
     from launch.engine import trained_runs  # few runs start from another one
 
-    return trained_runs.with_params_of(init_from, state, experiment.compiled.template)
+    template = experiment.compiled.template
+    return trained_runs.with_params_of(init_from, state, template, init_part)
 
 
-def first_state(experiment: Experiment, folder: Path, step: int, init_from: str = "") -> Any:
+def first_state(
+    experiment: Experiment,
+    folder: Path,
+    step: int,
+    init_from: str = "",
+    init_part: str = "",
+) -> Any:
     """The state of a checkpoint to go on from, or a fresh one.
 
     Args:
       experiment: what to start or continue.
       folder: the run's checkpoints folder.
       step: the checkpoint; 0 for a fresh state.
-      init_from: as for `initial_state`.
+      init_from, init_part: as for `initial_state`.
     """
     if not step:
-        return initial_state(experiment, init_from)
+        return initial_state(experiment, init_from, init_part)
     from launch.checkpoints import restoring  # which a fresh run does without
 
     logger.info(f"going on from step {step:,} of {folder}")

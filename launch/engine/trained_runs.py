@@ -188,18 +188,14 @@ def place(source: str) -> tuple[Path, int | str]:
     return storage.path(path), int(step) if step.isdecimal() else step
 
 
-def with_params_of(source: str, state: Any, template: Any) -> Any:
-    """A state with the parameters of another run; those that do not fit stay as they are.
-
-    Statistics of batch norms come with them.
+def check_source(source: str) -> tuple[Path, int]:
+    """The checkpoints folder and the step that `config.init_from` names.
 
     Args:
       source: WORKDIR (its newest step) or WORKDIR:STEP, where STEP may be "best".
-      state: a fresh state with a field `params`.
-      template: the state as ShapeDtypeStructs with shardings.
 
     Raises:
-      UserError: no such run or step, or none of its parameters fits.
+      UserError: no such run or step.
     """
     workdir, step = place(source)
     folder = workdir / "checkpoints"
@@ -207,13 +203,30 @@ def with_params_of(source: str, state: Any, template: Any) -> Any:
     if not checkpoints.steps(folder):
         raise UserError(f"config.init_from: no checkpoints in {workdir}")
     best = "" if step == "newest" else run_config.read_config(workdir).checkpoint.best
-    step, _ = choose_step(folder, step, best)
+    return folder, choose_step(folder, step, best)[0]
+
+
+def with_params_of(source: str, state: Any, template: Any, part: str = "") -> Any:
+    """A state with the parameters of another run; those that do not fit stay as they are.
+
+    Statistics of batch norms come with them.
+
+    Args:
+      source: as of `check_source`.
+      state: a fresh state with a field `params`.
+      template: the state as ShapeDtypeStructs with shardings.
+      part: the start of the names of parameters to take; "" for all.
+
+    Raises:
+      UserError: no such run or step, or none of its parameters fits.
+    """
+    folder, step = check_source(source)
     if not hasattr(template, "params"):
         raise UserError("config.init_from needs a task whose state has a field `params`")
     logger.info(f"parameters from step {step} of {folder.parent}")
     fields = ("params", "batch_stats") if getattr(template, "batch_stats", None) else ("params",)
     wanted = {field: getattr(template, field) for field in fields}
-    taken, others = restoring.restore_fitting(folder, step, wanted)
+    taken, others = restoring.restore_fitting(folder, step, wanted, part)
     for line in others:
         logger.warning(f"config.init_from: {line}")
     choose = lambda fresh, other: fresh if other is None else other

@@ -54,6 +54,11 @@ def train(
         group.share_compilation_cache(workdir)
         group.check_same("the config", run_config.shared_keys(config.to_dict()))
         config = run_config.check_continues(workdir, config)
+        if config.init_from and not checkpoints.steps(workdir / "checkpoints"):
+            from launch.engine import trained_runs  # few runs start from another one
+
+            find = partial(trained_runs.check_source, config.init_from)
+            group.on_process_zero("config.init_from", find)
         make_plan = partial(planned.values, config)
         config = planned.filled(config, group.on_process_zero("the plan", make_plan))
         held_out, void = config.eval.split, config.task.get("ignore", 255)
@@ -165,7 +170,9 @@ def train_attempt(
             run_loop(
                 experiment,
                 experiment.compiled.load(
-                    experiments.first_state(experiment, folder, start, config.init_from)
+                    experiments.first_state(
+                        experiment, folder, start, config.init_from, config.init_part
+                    )
                 ),
                 start,
                 schedule=schedule,

@@ -104,12 +104,12 @@ def _check_classes(opened, known, seen, train, held_out):
       BadFile: what training misses.
     """
     how = opened.reading
-    if how.target == "objects":
-        return  # their masks number objects
     if np.count_nonzero(known) < 2:
         only = ", ".join(name for name, many in zip(how.classes, known, strict=True) if many)
         fix = "There is nothing to learn: check the masks and the class list."
-        problem = f"all masks of {train!r} hold the class {only or 'void'} alone"
+        problem = f"all masks of {train!r} hold {only or 'void'} alone"
+        if how.target == "objects":
+            problem = f"no mask of {train!r} numbers an object"
         raise BadFile(opened.root, problem, fix)
     alone = [name for name, a, b in zip(how.classes, known, seen, strict=True) if b and not a]
     if alone:
@@ -155,15 +155,21 @@ class _Look(NamedTuple):
 
 def _look(pair, opened):
     """Reads an example, whatever it is trained for."""
-    count = len(opened.reading.classes)
-    how = dataclasses.replace(opened.reading, target="")  # an id a pixel
-    example = examples.read_pair(pair, opened.rule, how)
-    ids, image = example["segmentation"], example["image"] / np.float32(255)
-    half = np.array_split(ids, 2)
-    count_of = lambda part: np.bincount(np.minimum(part, count).ravel(), minlength=count + 1)
-    halves = [count_of(part)[:count] for part in half]
+    classes, how = range(len(opened.reading.classes)), opened.reading
+    if how.target == "labels":
+        example = examples.read_pair(pair, opened.rule, how)
+        marks = np.moveaxis(example["labels"], -1, 0)
+        planes = [~marks.any(0), *(marks == 1)]  # void is 255
+        widths = [widths_of(plane.astype(np.uint8), 2)[1] for plane in planes]
+    else:
+        how = dataclasses.replace(how, target="")  # an id a pixel
+        example = examples.read_pair(pair, opened.rule, how)
+        planes = [example["segmentation"] == k for k in classes]
+        widths = widths_of(example["segmentation"], len(classes))
+    image = example["image"] / np.float32(255)
+    halves = [[half.sum() for half in np.array_split(plane, 2)] for plane in planes]
     moments = [np.mean(part, (0, 1), np.float64) for part in (image, image**2)]
-    return _Look(widths_of(ids, count), np.array(halves), np.array(moments))
+    return _Look(np.array(widths), np.array(halves).T, np.array(moments))
 
 
 def _median_of_known(values):

@@ -47,12 +47,15 @@ def plan_steps(draft: Draft, minutes: float, memory_mib: int) -> dict[str, Any]:
     per_evaluation = REPORTING + EVALUATING * measured.step * parts
     compiling = measured.drawing + (_compilations(draft.config) + COMPILING) * measured.compiling
     left = 60 * minutes - STARTING - compiling - timing.SECONDS - spent
-    evaluations = max(1, min(EVALUATIONS, int(EVALUATED * 60 * minutes / per_evaluation)))
-    left -= evaluations * per_evaluation
     stride = draft.config.train.steps_per_dispatch
+    evaluations = max(1, min(EVALUATIONS, int(EVALUATED * 60 * minutes / per_evaluation)))
+    fits = lambda count: count * (per_evaluation + stride * measured.step) <= left
+    evaluations = next((count for count in range(evaluations, 1, -1) if fits(count)), 1)
+    left -= evaluations * per_evaluation
     steps = int(left / measured.step) // stride * stride
     if steps < evaluations * stride:
-        least = 60 * minutes - left + evaluations * stride * measured.step
+        # A little more, as the clock has a say in it.
+        least = 60 * minutes - left + 1.1 * stride * measured.step
         raise UserError(
             f"config.plan.minutes={minutes:g}: too short. A step takes {measured.step:.2g} s and "
             f"compiling {compiling:.0f} s; {math.ceil(least / 6) / 10:g} minutes would do"

@@ -106,7 +106,7 @@ def machine() -> str:
 
 def _key(plain, data):
     """Changes with all that the time of a step depends on."""
-    for key in ("seed", "plan", "checkpoint", "log", "init_from"):
+    for key in ("seed", "plan", "checkpoint", "log", "init_from", "init_part"):
         plain.pop(key, None)
     plain["train"] = {k: v for k, v in plain["train"].items() if k != "steps"}
     plain["eval"] = plain["eval"]["batch_size"]

@@ -202,7 +202,10 @@ def mask_values(
 
 def _nothing_marked(root, contents, options):
     """Masks that all hold one value or void."""
-    marked = set().union(*(one.counts for one in contents)) - {options.ignore}
+    marked = set()
+    for one in contents:
+        marked |= {value for value, many in one.pixels(options.target).items() if many}
+    marked -= {options.ignore}
     if len(marked) > 1 or (
         options.ignore == 255 and any({0, 255} <= one.counts.keys() for one in contents)
     ):

@@ -97,6 +97,26 @@ def read_objects(
     return np.where(void, -1, numbers), orientation
 
 
+def marked(pair: Pair, rule: MaskRule) -> dict[int, int]:
+    """Counts the pixels of masks that each mark one class; where they overlap, for each of them.
+
+    Args:
+      pair: the files, with `ids`.
+      rule: how masks are read.
+
+    Returns:
+      {class: pixels}.
+
+    Raises:
+      BadFile: a file cannot be read.
+    """
+    found = {}
+    for path, number in zip(pair.masks, pair.ids, strict=True):
+        part = images.upright(*read_one_class(path, rule.values)) != 0
+        found[number] = found.get(number, np.zeros_like(part)) | part
+    return {number: int(part.sum()) for number, part in found.items()}
+
+
 def read_one_class(path, values: str = "") -> tuple[np.ndarray, int]:
     """Reads a mask that marks one class, as it is stored.
 

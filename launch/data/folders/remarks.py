@@ -1,5 +1,6 @@
 """What may be intended in a folder but is worth a look: the warnings of `launch.check`."""
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
@@ -50,9 +51,10 @@ def pixels(opened: OpenedFolder, pairs: Iterable[Pair]) -> Counter:
     """
     by_pair = dict(zip(opened.layout.pairs, opened.contents, strict=True))
     binary = opened.reading is not None and opened.reading.binary
+    target = opened.reading.target if opened.reading else ""
     result = Counter()
     for pair in pairs:
-        for value, many in by_pair[pair].counts.items():
+        for value, many in by_pair[pair].pixels(target).items():
             result[min(value, 1) if binary else value] += many
     return result
 
@@ -110,7 +112,8 @@ def _vanishing(opened):
     """Objects of which no pixel is left where images are scaled down to the examples' size."""
     if opened.reading.scale == 1 or opened.problems:
         return
-    before, lost, how = Counter(), Counter(), opened.reading
+    before, lost = Counter(), Counter()
+    how = dataclasses.replace(opened.reading, target="")  # an id a pixel
     chosen = opened.layout.pairs[:: -(-len(opened.layout.pairs) // LOOKED_AT)]
     for pair in chosen:
         ids = examples.read_pair(pair, opened.rule, how)["segmentation"]

@@ -38,6 +38,8 @@ class Contents:
       orientation: of the image by EXIF, 1 to 8.
       digest: a hash of the image's values.
       counts: {id: pixels} of the mask; empty if it cannot be read.
+      marked: {class: pixels} of masks that mark one class each, as far as they lie over each
+        other; empty for other masks.
       mask_size: (height, width) of the mask as stored.
       mask_orientation: of the mask by EXIF.
       objects: whether each id of the mask but 0 is a connected region; None for fewer than
@@ -56,12 +58,23 @@ class Contents:
     orientation: int = 1
     digest: str = ""
     counts: dict[int, int] = dataclasses.field(default_factory=dict)
+    marked: dict[int, int] = dataclasses.field(default_factory=dict)
     mask_size: tuple[int, int] | None = None
     mask_orientation: int = 1
     objects: bool | None = None
     alpha_labels: bool = False
     depth: tuple[float, float, float] | None = None
     errors: list[BadFile] = dataclasses.field(default_factory=list)
+
+    def pixels(self, target: str) -> dict[int, int]:
+        """{id: pixels} of the mask; with the target "labels" a pixel counts for all its classes.
+
+        Args:
+          target: what is learnt, see `Reading`.
+        """
+        if target != "labels" or not self.marked:
+            return self.counts
+        return {0: self.counts.get(0, 0)} | self.marked
 
 
 def survey(pairs: Sequence[Pair], how: masks.MaskRule, cache: Path, stamp: str) -> list[Contents]:
@@ -78,7 +91,8 @@ def survey(pairs: Sequence[Pair], how: masks.MaskRule, cache: Path, stamp: str) 
     Returns:
       The contents of each pair.
     """
-    key = hashlib.sha256(repr((stamp, how, len(pairs))).encode()).hexdigest()[:16]
+    fields = [field.name for field in dataclasses.fields(Contents)]
+    key = hashlib.sha256(repr((stamp, how, len(pairs), fields)).encode()).hexdigest()[:16]
     return read_all(pairs, lambda pair: read(pair, how), cache / f"survey-{key}.json", "pairs")
 
 
@@ -159,6 +173,8 @@ def _read_mask(pair, contents, how):
     else:
         values, counts = np.unique(ids, return_counts=True)
     contents.counts = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    if len(set(pair.ids or ())) > 1:
+        contents.marked = masks.marked(pair, how)
     if 2 < len(values[values > 0]) <= MANY and values[0] >= 0:
         contents.objects = _are_objects(ids)
 
@@ -193,6 +209,7 @@ def _kept(path, number):
         return None
     for one in kept:
         one.counts = {int(value): many for value, many in one.counts.items()}
+        one.marked = {int(value): many for value, many in one.marked.items()}
         one.size, one.mask_size = tuple(one.size), one.mask_size and tuple(one.mask_size)
         one.ranges = tuple(map(tuple, one.ranges))
         one.depth = tuple(one.depth) if one.depth else None

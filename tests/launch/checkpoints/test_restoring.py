@@ -57,3 +57,16 @@ def test_parameters_that_do_not_fit_are_left_out_and_said(saved):
     found, others = fitting(net | {"kernel": wider})
     assert others == ["params/net/kernel is [30, 4] there and [30, 5] here"]
     assert found["params"]["net"]["kernel"] is None
+
+
+def test_chosen_parts_alone_are_taken(saved):
+    fitting = lambda part: restoring.restore_fitting(saved, 10, {"params": template().params}, part)
+    found, others = fitting("net/ker")
+    assert others == []  # what was not asked for is no news
+    kernel = state_of(10).params["net"]["kernel"]
+    np.testing.assert_array_equal(found["params"]["net"]["kernel"], kernel)
+    rest = {key: leaf for key, leaf in found["params"]["net"].items() if key != "kernel"}
+    assert rest
+    assert set(rest.values()) == {None}
+    with pytest.raises(UserError, match=r"init_part=head/: no .* they start with net/"):
+        fitting("head/")

@@ -206,3 +206,10 @@ def test_a_workdir_that_is_taken_away_ends_the_run_in_one_message(small, tmp_pat
     if how == "renamed":  # what was saved goes on there
         found = checkpoints.newest_whole(tmp_path / "other" / "checkpoints")
         assert found == 10
+
+
+def test_a_mistaken_source_of_parameters_leaves_no_run_behind(small_config, tmp_path):
+    wrong = schema.with_values(small_config, {"init_from": str(tmp_path / "typo")})
+    with pytest.raises(UserError, match=r"config\.init_from: no checkpoints in .*typo"):
+        training.train(wrong, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()

@@ -56,7 +56,7 @@ def test_facts_of_a_folder(opened):
 
 @pytest.mark.parametrize(
     ("only_in_val", "message"),
-    [(2, "wire: pixels in 'val', none in 'train'"), (1, "hold the class road alone")],
+    [(2, "wire: pixels in 'val', none in 'train'"), (1, "hold road alone")],
 )
 def test_refuses_what_training_does_not_show(tmp_path, monkeypatch, only_in_val, message):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -68,4 +68,36 @@ def test_refuses_what_training_does_not_show(tmp_path, monkeypatch, only_in_val,
     (tmp_path / "d" / "classes.txt").write_text("road\npole\nwire\n")
     opened = opening.usable(opening.open_folder(tmp_path / "d", Options()))
     with pytest.raises(BadFile, match=message):
+        facts.of_folder(opened, "train", "val")
+
+
+def test_classes_that_lie_over_each_other_are_all_seen(tmp_path, monkeypatch):
+    """Cells within tissue: each class counts where it lies, whichever mask is read last."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    masks = {"cell": np.zeros((20, 30), np.uint8), "tissue": np.zeros((20, 30), np.uint8)}
+    masks["cell"][4:10, 5:9] = 255
+    masks["tissue"][:12] = 255
+    for number in range(6):
+        folder = tmp_path / "d" / ("val" if number > 3 else "train")
+        image = np.full((20, 30, 3), 40 * number + 1, np.uint8)
+        for name, array in {"images": image, **{f"masks/{k}": v for k, v in masks.items()}}.items():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(folder / name / f"{number}.png")
+    options = Options(target="labels")
+    opened = opening.usable(opening.open_folder(tmp_path / "d", options))
+    assert opened.reading.classes[1:] == ("cell", "tissue")
+    found = facts.of_folder(opened, "train", "val")
+    np.testing.assert_allclose(found.shares, np.array([240, 24, 360]) / 624)
+    assert found.widths[1] == pytest.approx(2 * 24 / 16)
+    assert found.upright == pytest.approx(0.8)  # (0, 24, 300) above, (240, 0, 60) below
+
+
+def test_objects_in_training_are_needed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number in range(6):
+        mask = np.zeros((20, 30))
+        mask[5:9, 4:8], mask[5:9, 8:12] = 2 * (number > 3), 3 * (number > 3)
+        _write(tmp_path / "d", "val" if number > 3 else "train", number, mask)
+    opened = opening.usable(opening.open_folder(tmp_path / "d", Options(target="objects")))
+    with pytest.raises(BadFile, match="no mask of 'train' numbers an object"):
         facts.of_folder(opened, "train", "val")

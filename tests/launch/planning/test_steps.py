@@ -1,5 +1,7 @@
 """Steps, evaluations and batches: what time and memory allow; messages where nothing fits."""
 
+import re
+
 import pytest
 
 from launch.config.errors import UserError
@@ -95,3 +97,17 @@ def test_a_batch_that_surely_does_not_fit_is_not_tried(root, by_image, caplog, m
 def test_what_does_not_fit_is_refused(root, by_image, flags, words):
     with pytest.raises(UserError, match=words):
         plan(root, *flags)
+
+
+@pytest.mark.parametrize(("step", "compiling"), [(0.1, 30.0), (1.0, 5.0), (0.02, 40.0)])
+@pytest.mark.parametrize("evaluated", [1, 8])
+def test_the_time_that_would_do_does(root, monkeypatch, step, compiling, evaluated):
+    took = TOOK._replace(step=step, compiling=compiling)
+    monkeypatch.setattr(timing, "measure", lambda *_: took)
+    flags = f"--config.eval.batch_size={evaluated}", "--config.plan.minutes="
+    with pytest.raises(UserError, match="would do") as short:
+        plan(root, flags[0], flags[1] + "0.2")
+    minutes = re.search(r"([\d.]+) minutes would do", str(short.value))[1]
+    assert plan(root, flags[0], flags[1] + minutes).train.steps > 0
+    with pytest.raises(UserError, match="would do"):
+        plan(root, flags[0], f"{flags[1]}{float(minutes) - 0.2}")

@@ -210,6 +210,17 @@ def test_objects_that_vanish_where_images_are_scaled_down(tmp_path):
     assert bad.fix == "Give a larger limit or size, or scale=1, which cuts the images into tiles."
 
 
+@pytest.mark.parametrize("target", ["objects", "labels"])
+def test_vanishing_objects_are_found_whatever_is_learnt(tmp_path, target):
+    for split in ("train", "val"):
+        mask = np.zeros((40, 60), np.uint8)
+        mask[2:22, 2:30], mask[30, 1] = 1, 2
+        image = np.random.default_rng(len(split)).integers(0, 256, (40, 60, 3), np.uint8)
+        add(tmp_path / "d", split, "a", image=image, mask=mask)
+    bad = warnings(tmp_path / "d", limit=15, target=target)[-1]
+    assert bad.problem.startswith("objects vanish where images are scaled down by 0.25")
+
+
 def test_fifty_masks_are_looked_at(tmp_path):
     ids = np.zeros((8, 8), np.uint8)
     ids[2, 2], ids[4:, 4:] = 1, 1
