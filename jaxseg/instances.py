@@ -15,8 +15,7 @@ import optax
 from jaxseg import examples, instance_targets, pictures, segmenter, training
 from jaxseg.inference import instances as watershed
 from jaxseg.inference import posterior
-from jaxseg.instance_targets import VOID
-from jaxseg.metrics import instance_scores, pixel_scores
+from jaxseg.metrics import example_scores, instance_scores, pixel_scores
 from jaxseg.task import Task
 
 
@@ -142,7 +141,8 @@ def eval_step(model: Model, state: training.State, batch: dict, rng: jax.Array) 
       rng: a key; without effect, as dropout is off.
 
     Returns:
-      {"loss", "count"}, and those of `instance_scores.instance_sums`.
+      {"loss", "count"}, those of `instance_scores.instance_sums`, and "example_scores",
+      {"ap50": [N, 2]}, see `metrics.example_scores`.
     """
     variables = training.ema_variables(state)
     logits = segmenter.apply(model, variables, batch, rng)[0][0]
@@ -151,6 +151,10 @@ def eval_step(model: Model, state: training.State, batch: dict, rng: jax.Array) 
     counts = jax.vmap(instance_scores.instance_sums)(guess, batch["instances"][..., 0])
     rows = batch["mask"].astype(jnp.float32)
     sums = {name: jnp.tensordot(rows, leaf, 1) for name, leaf in counts.items()}
+    matched = counts["matched"][:, :1]
+    union = counts["true"][:, None] + counts["predicted"][:, :1] - matched
+    score = jnp.where(batch["mask"], example_scores.mean_ratio(matched, union), jnp.nan)
+    sums["example_scores"] = {"ap50": example_scores.table(score, batch["index"])}
     return sums | pixel_scores.loss_sums(terms, batch["mask"])
 
 
@@ -241,38 +245,33 @@ def predict(
 def figures(
     model: Model, state: training.State, batch: dict, rng: jax.Array
 ) -> dict[str, jax.Array]:
-    """Shows image, true objects, predicted objects and distance of the first eight examples.
+    """Gives image, true and predicted objects of the first eight examples, to be drawn.
 
     Args:
       model: the model.
       state: the state.
-      batch: as of `train_step`; rows that only fill up the batch are black.
+      batch: as of `train_step`.
       rng: a key; without effect, as dropout is off.
 
     Returns:
-      {"objects": uint8 [min(B, 8), 4, H, W, 3]}.
+      {"predictions/image": uint8 [N, H, W, 3]; "predictions/true objects" and
+      "predictions/predicted objects": numbers, float32 [N, H, W, 1]} with N = min(B, 8); 0 is
+      background, and in the truth 65535 void.
     """
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
     maps = predict(model, state, first, rng)
-    guess = jax.vmap(model.divide)(maps["foreground"], maps["distance"])
-    image = pictures.rgb(first["image"])
-    grey = pictures.rgb(jnp.round(255.0 * maps["distance"]).astype(jnp.uint8)[..., None])
-    columns = image, _overlay(image, first["instances"][..., 0]), _overlay(image, guess), grey
-    rows = jnp.stack(columns, axis=1)
-    return {"objects": rows * first["mask"][:, None, None, None, None].astype(rows.dtype)}
+    guess = jax.vmap(model.divide)(maps["foreground"], maps["distance"])[..., None]
+    return {
+        "predictions/image": pictures.rgb(first["image"]),
+        "predictions/true objects": first["instances"].astype(jnp.float32),
+        "predictions/predicted objects": guess.astype(jnp.float32),
+    }
 
 
 def _maps(logits):
     """Foreground and distance, float32 [B, H, W] each, of logits [B, H, W, 2]."""
     values = jax.nn.sigmoid(logits.astype(jnp.float32))
     return values[..., 0], values[..., 1]
-
-
-def _overlay(image, numbers):
-    """Colours each object; 254 colours are used again, and void is grey."""
-    numbers = numbers.astype(jnp.int32)
-    ids = jnp.where(numbers == 0, 0, 1 + (numbers - 1) % 254)
-    return pictures.overlay(image, jnp.where(numbers == VOID, 255, ids))
 
 
 def _check_example(example):

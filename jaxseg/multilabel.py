@@ -16,7 +16,7 @@ import optax
 from jaxseg import examples, losses, multilabel_losses, pictures, segmenter, training
 from jaxseg.inference import posterior
 from jaxseg.labels import IGNORE
-from jaxseg.metrics import multilabel_scores, pixel_scores
+from jaxseg.metrics import example_scores, multilabel_scores, pixel_scores
 from jaxseg.task import Task
 
 
@@ -153,14 +153,19 @@ def eval_step(model: Model, state: training.State, batch: dict, rng: jax.Array) 
       rng: a key; without effect, as dropout is off.
 
     Returns:
-      The sums of `train_step`, and {"positive", "negative"} [K, 256].
+      The sums of `train_step`, {"positive", "negative"} [K, 256], and "example_scores",
+      {"mean_iou": [N, 2]}, see `metrics.example_scores`.
     """
     logits = segmenter.apply(model, training.ema_variables(state), batch, rng)[0][0]
     terms = supervised_loss(model, (logits,), batch)
     target, probability = truth(model, batch), jax.nn.sigmoid(logits)
-    counts = multilabel_scores.counts(probability, target, model.thresholds)
-    counts |= multilabel_scores.histograms(probability, target)
-    return counts | pixel_scores.loss_sums(terms, batch["mask"])
+    count = partial(multilabel_scores.counts, thresholds=model.thresholds)
+    counts = jax.vmap(count)(probability, target)
+    sums = {name: jnp.sum(leaf, 0) for name, leaf in counts.items()}
+    sums |= multilabel_scores.histograms(probability, target)
+    score = example_scores.mean_ratio(counts["hit"], sum(counts.values()))  # over the union
+    sums["example_scores"] = {"mean_iou": example_scores.table(score, batch["index"])}
+    return sums | pixel_scores.loss_sums(terms, batch["mask"])
 
 
 def supervised_loss(model: Model, outputs: tuple[jax.Array, ...], batch: dict) -> jax.Array:
@@ -240,38 +245,29 @@ def predict(
 def figures(
     model: Model, state: training.State, batch: dict, rng: jax.Array
 ) -> dict[str, jax.Array]:
-    """Shows image, truth, prediction and errors of the first eight examples.
+    """Gives image, truth and prediction of the first eight examples, to be drawn side by side.
 
     Args:
       model: the model.
       state: the state.
-      batch: as of `train_step`; rows that only fill up the batch are black.
+      batch: as of `train_step`.
       rng: a key; without effect, as dropout is off.
 
     Returns:
-      {"predictions": uint8 [min(B, 8), 4, H, W, 3]}.
+      {"predictions/image": uint8 [N, H, W, 3]; "predictions/true classes" and
+      "predictions/predicted classes": uint8 [N, K, H, W, 1] of 0, 1, and 2 where void} with
+      N = min(B, 8).
     """
     first = jax.tree.map(lambda leaf: leaf[:8], batch)
     presence = predict(model, state, first, rng)["presence"]
     guess = presence >= jnp.asarray(model.thresholds, jnp.float32)[None, None, None]
-    true, void = first["labels"] == 1, first["labels"] == model.ignore
-    wrong = jnp.any((guess != true) & ~void, -1)[..., None]
-    errors = jnp.where(wrong, jnp.uint8(pictures.WRONG), jnp.uint8(pictures.RIGHT))
-    errors = jnp.where(jnp.all(void, -1)[..., None], jnp.uint8(pictures.IGNORED), errors)
-    image = pictures.rgb(first["image"])
-    columns = image, _overlay(image, true), _overlay(image, guess), errors
-    rows = jnp.stack(columns, axis=1)
-    return {"predictions": rows * first["mask"][:, None, None, None, None].astype(rows.dtype)}
-
-
-def _overlay(image, present):
-    """Blends the mean colour of the classes that are present over the image."""
-    colours = jnp.asarray(pictures.palette(present.shape[-1] + 1)[1:], jnp.float32)
-    share = present.astype(jnp.float32)
-    number = jnp.sum(share, -1, keepdims=True)
-    mean = jnp.einsum("...k,kc->...c", share, colours) / jnp.maximum(number, 1.0)
-    picture = image.astype(jnp.float32)
-    return jnp.round(jnp.where(number > 0, 0.5 * (picture + mean), picture)).astype(jnp.uint8)
+    target = truth(model, first)
+    maps = {"true": jnp.where(target.valid > 0, target.target, 2), "predicted": guess}
+    image = {"predictions/image": pictures.rgb(first["image"])}
+    return image | {
+        f"predictions/{name} classes": jnp.moveaxis(leaf, -1, 1)[..., None].astype(jnp.uint8)
+        for name, leaf in maps.items()
+    }
 
 
 def _check_options(classes, ignore, names, thresholds):

@@ -1,4 +1,4 @@
-"""Label maps as images for people."""
+"""Colours and images for people."""
 
 import colorsys
 from collections.abc import Sequence
@@ -35,40 +35,6 @@ def palette(classes: int = 256, given: Sequence[tuple[int, int, int]] = ()) -> n
     table[255:256] = IGNORED
     table[: len(given)] = np.reshape(given, (-1, 3))[:classes]
     return table
-
-
-def coloured(labels: jax.Array, ignore: int = 255) -> jax.Array:
-    """Colours label maps with `palette`; ids above 255 reuse the colours.
-
-    Args:
-      labels: integer ids [..., H, W].
-      ignore: id of pixels that become grey.
-
-    Returns:
-      uint8 [..., H, W, 3].
-    """
-    colours = jnp.asarray(palette())[labels.astype(jnp.int32) % 256]
-    return jnp.where((labels == ignore)[..., None], jnp.uint8(IGNORED), colours)
-
-
-def overlay(
-    image: jax.Array, labels: jax.Array, ignore: int = 255, alpha: float = 0.5
-) -> jax.Array:
-    """Blends label maps over their images; class 0 shows the image unchanged.
-
-    Args:
-      image: uint8 [..., H, W, C].
-      labels: integer ids [..., H, W].
-      ignore: id of pixels that become grey.
-      alpha: opacity of the labels, in [0, 1].
-
-    Returns:
-      uint8 [..., H, W, 3].
-    """
-    picture = rgb(image).astype(jnp.float32)
-    shown = ((labels > 0).astype(jnp.float32) * alpha)[..., None]
-    colours = coloured(labels, ignore).astype(jnp.float32)
-    return jnp.round(picture * (1 - shown) + shown * colours).astype(jnp.uint8)
 
 
 def rgb(image: jax.Array) -> jax.Array:

@@ -33,8 +33,11 @@ class Task(NamedTuple):
       finish: (sums as numpy float64) -> {name: float}, with a "loss".
       figures: (state, batch, rng) -> {name: images}, images [N, H, W, C], or
         [rows, columns, H, W, C] for a fixed layout; uint8, or float in [0, 1]. Images by
-        the names "NAME/COLUMN" become one picture with titles; its columns truth and
-        prediction are ids, K where void.
+        the names "NAME/COLUMN" become one picture with titles. Three sets of columns are
+        drawn as labels over the column "image", with their errors: truth and prediction,
+        ids [N, H, W, 1], K where void; "true classes" and "predicted classes" that may
+        overlap, [N, K, H, W, 1] of 0, 1, and 2 where void; "true objects" and "predicted
+        objects", numbers [N, H, W, 1], 0 for background, 65535 where void.
 
     Optional; None where a task does not have the function:
       score_step: like eval_step but thorough, for the evaluation of a finished run;

@@ -21,9 +21,21 @@ def mean_iou(counts: jax.Array) -> jax.Array:
       float32 [B]; NaN where no pixel is labelled.
     """
     hit = jnp.diagonal(counts, axis1=1, axis2=2)
-    union = jnp.sum(counts, 1) + jnp.sum(counts, 2) - hit
-    iou = jnp.where(union > 0, hit / jnp.where(union > 0, union, 1.0), jnp.nan)
-    return jnp.nanmean(iou, -1)
+    return mean_ratio(hit, jnp.sum(counts, 1) + jnp.sum(counts, 2) - hit)
+
+
+def mean_ratio(part: jax.Array, whole: jax.Array) -> jax.Array:
+    """Computes the mean of part / whole of each example over the classes with a whole above 0.
+
+    Args:
+      part: float [B, K].
+      whole: float [B, K].
+
+    Returns:
+      float32 [B]; NaN where no class has a whole above 0.
+    """
+    ratio = jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), jnp.nan)
+    return jnp.nanmean(ratio, -1)
 
 
 def table(scores: jax.Array, index: jax.Array) -> jax.Array:

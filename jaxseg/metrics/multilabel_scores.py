@@ -14,7 +14,7 @@ def counts(probability: jax.Array, truth, thresholds: tuple[float, ...]) -> dict
     """Counts hits and mistakes of each class. Exact up to 2^24 pixels in a call.
 
     Args:
-      probability: float [B, H, W, K].
+      probability: float [..., H, W, K].
       truth: a `jaxseg.multilabel_losses.Labels` of the same pixels.
       thresholds: the least probability at which a pixel is taken to be of the class, K.
 
@@ -22,10 +22,10 @@ def counts(probability: jax.Array, truth, thresholds: tuple[float, ...]) -> dict
       {"hit", "extra", "missed"}: true positives, false positives and false negatives,
       float32 [K] each; NaN for a class with a label outside the contract.
     """
-    guess = (probability >= jnp.asarray(thresholds, jnp.float32)[None, None, None]).astype(
-        jnp.float32
-    )
-    add = lambda values: jnp.sum(values * truth.valid, (0, 1, 2))
+    axes = tuple(range(probability.ndim - 1))
+    least = jnp.expand_dims(jnp.asarray(thresholds, jnp.float32), axes)
+    guess = (probability >= least).astype(jnp.float32)
+    add = lambda values: jnp.sum(values * truth.valid, axes)
     return {
         "hit": add(guess * truth.target),
         "extra": add(guess * (1.0 - truth.target)),

@@ -44,8 +44,11 @@ def draw(
         rows.append(row_tiles(*cut, colours, background))
         for ids in cut[1:]:
             seen += np.bincount(ids.ravel(), minlength=count + 1)
-    classes_legend = _legend_of_classes(classes, colours, seen, background)
-    return rows, (classes_legend, _legend_of_errors(classes, background, void=seen[count] > 0))
+    thing, confused = classes[1] if count == 2 else "an object", "wrong class" if count > 2 else ""
+    missed, false = f"missed: {thing}, called {classes[0]}", f"false: {classes[0]}, called {thing}"
+    words = (missed, false, confused) if background else ("", "", confused)
+    classes_legend = legend_of_classes(classes, colours, seen, background)
+    return rows, (classes_legend, legend_of_errors(*words, void=seen[count] > 0))
 
 
 def has_background(classes: Sequence[str]) -> bool:
@@ -71,7 +74,12 @@ def class_colours(count: int, background: bool, given: Sequence[Colour] = ()) ->
 
 
 def row_tiles(
-    image: np.ndarray, truth: np.ndarray, guess: np.ndarray, colours: np.ndarray, background: bool
+    image: np.ndarray,
+    truth: np.ndarray,
+    guess: np.ndarray,
+    colours: np.ndarray,
+    background: bool,
+    compared: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, ...]:
     """Draws image, truth, prediction and errors at the size at which a sheet shows them.
 
@@ -81,6 +89,8 @@ def row_tiles(
       guess: ids [H, W].
       colours: uint8 [K + 1, 3].
       background: whether class 0 is the background.
+      compared: ids [H, W] of the truth and of the prediction whose differences are the errors;
+        `truth` and `guess` unless given.
 
     Returns:
       Four images uint8 [h, w, 3].
@@ -90,7 +100,7 @@ def row_tiles(
         image,
         labelled(image, truth, colours, background),
         labelled(image, guess, colours, background),
-        errors(image, truth, guess, background),
+        errors(image, *(compared or (truth, guess)), background),
     )
     image, *maps = (sheets.scaled(tile) for tile in tiles)
     lines = sheets.scaled(void)
@@ -159,8 +169,17 @@ def grey_levels(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32) @ np.float32([[0.299], [0.587], [0.114]])
 
 
-def _legend_of_classes(classes, colours, seen, background):
-    """Of the classes that occur, the most frequent ones, in the order of their ids."""
+def legend_of_classes(
+    classes: Sequence[str], colours: np.ndarray, seen: np.ndarray, background: bool
+) -> sheets.Legend:
+    """Names the classes that occur, the most frequent ones, in the order of their ids.
+
+    Args:
+      classes: the names of the K classes.
+      colours: uint8 [K + 1, 3].
+      seen: integers [K + 1], the pixels of each id; K is void.
+      background: whether class 0 is the background, which is not coloured.
+    """
     present = np.flatnonzero(seen[:-1])
     named = np.sort(present[np.argsort(-seen[present], kind="stable")][:MOST_NAMED])
     entries = []
@@ -170,19 +189,26 @@ def _legend_of_classes(classes, colours, seen, background):
         else:
             entries.append((sheets.swatch(colours[number]), classes[number]))
     if more := len(present) - len(named):
-        entries.append((np.full((sheets.SWATCH, 1, 3), 255, np.uint8), f"and {more} more"))
+        entries.append(note(f"and {more} more"))
     return sheets.Legend("classes", tuple(entries))
 
 
-def _legend_of_errors(classes, background, void):
-    entries, thing = [], classes[1] if len(classes) == 2 else "an object"
-    if background:
-        entries.append((sheets.swatch(MISSED), f"missed: {thing}, called {classes[0]}"))
-        entries.append((sheets.swatch(FALSE), f"false: {classes[0]}, called {thing}"))
-    if len(classes) > 2:
-        entries.append((sheets.swatch(CONFUSED), "wrong class"))
+def legend_of_errors(missed: str, false: str, confused: str, void: bool) -> sheets.Legend:
+    """Says what the colours of errors mean.
+
+    Args:
+      missed, false, confused: the meaning of each colour; "" for one that does not occur.
+      void: whether some pixels do not count.
+    """
+    meanings = {MISSED: missed, FALSE: false, CONFUSED: confused}
+    entries = [(sheets.swatch(colour), words) for colour, words in meanings.items() if words]
     if void:
         square, side = sheets.swatch(VOID), sheets.SWATCH - 2
         square[1:-1, 1:-1] = hatched(square[1:-1, 1:-1], np.ones((side, side), bool))
         entries.append((square, "void: does not count"))
     return sheets.Legend("errors", tuple(entries))
+
+
+def note(words: str) -> tuple[np.ndarray, str]:
+    """An entry of a legend without a colour."""
+    return np.full((sheets.SWATCH, 1, 3), 255, np.uint8), words

@@ -5,10 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from launch.reporting import comparisons, sheets
+from launch.reporting import comparisons, objects, overlapping, sheets
 
 WORST, TYPICAL, BEST = 3, 3, 2  # rows of a figure
-COMPARED = ("image", "truth", "prediction")
+# How columns of labels are drawn: (image, truth, prediction, classes, colours) -> tiles, legends.
+COMPARED = {
+    ("image", "truth", "prediction"): comparisons.draw,
+    ("image", "true classes", "predicted classes"): overlapping.draw,
+    ("image", "true objects", "predicted objects"): objects.draw,
+}
 
 
 class Chosen(NamedTuple):
@@ -60,7 +65,7 @@ def choose(table: np.ndarray, size: int, name: str) -> list[Chosen]:
 
 def words(name: str) -> str:
     """The name of a metric as people write it: "mean_iou" is "mean IoU"."""
-    return name.replace("_", " ").replace("iou", "IoU")
+    return name.replace("_", " ").replace("iou", "IoU").replace("ap50", "AP50")
 
 
 def join(
@@ -75,11 +80,10 @@ def join(
     """Joins the parts of figures, each a column with its name as title, to one picture a figure.
 
     Args:
-      parts: {"NAME/COLUMN": uint8 or float in [0, 1] [N, H, W, C]}. Where the columns are image,
-        truth and prediction, the latter two hold ids, from K on void: they are drawn as labels
-        over the image, with their errors beside them and legends below. Other columns are
-        images: "image" is the first, "prediction" the last.
-        {"NAME": images} stays as it is.
+      parts: {"NAME/COLUMN": uint8 or float in [0, 1] [N, H, W, C]}. Where the columns are those
+        of labels, see `jaxseg.task.Task.figures`, they are drawn over the image, with their
+        errors beside them and legends below. Other columns are images: "image" is the first,
+        "prediction" the last. {"NAME": images} stays as it is.
       chosen: the example of each row; rows beyond are left out.
       classes: the names of the K classes.
       heading: written above.
@@ -99,11 +103,13 @@ def join(
             for name, array in parts.items()
             if name.startswith(f"{figure}/")
         }
-        if set(columns) == set(COMPARED):
-            titles = (*COMPARED, "errors")
-            tiles, legends = comparisons.draw(*map(columns.get, COMPARED), classes, colours)
+        # Compiled functions return the keys of a dict in the order of the alphabet.
+        compared = next((names for names in COMPARED if set(names) == set(columns)), None)
+        if compared:
+            titles = (*compared, "errors")
+            arrays = map(columns.get, compared)
+            tiles, legends = COMPARED[compared](*arrays, classes, colours)
         else:
-            # Compiled functions return the keys of a dict in the order of the alphabet.
             titles = sorted(columns, key=lambda name: (name == "prediction") - (name == "image"))
             tiles, legends = _tiles([columns[name] for name in titles]), ()
         rows = [sheets.Row(*row) for row in zip(headings, tiles, strict=True)]

@@ -11,11 +11,29 @@ LEFT_OUT = ("step", "images_per_second", "data_wait")
 COLUMNS = 3
 MOST_BARS = 60
 DECADES = 2.0  # a positive loss that spans more is drawn on a logarithmic axis
-# Units by the name of a metric, or its last word; other metrics are numbers without a unit.
+NATS, SCORE = "nats per image", "0 to 1"
 UNITS = {
-    **dict.fromkeys(("nll", "kl", "reconstruction", "negative_elbo"), "nats per image"),
-    **dict.fromkeys(("iou", "dice", "accuracy", "f1", "precision", "recall"), "share, 0 to 1"),
-    **{"dim": "bits per dimension", "hausdorff95": "pixels", "error": "0 to 1"},
+    **dict.fromkeys(("nll", "negative_elbo", "kl", "prior", "reconstruction", "diffusion"), NATS),
+    **dict.fromkeys(("ap", "ap50", "ap75", "pq", "sq", "rq", "edge_f", "edge_threshold"), SCORE),
+    **dict.fromkeys(("calibration_error", "codes_used", "class_coverage"), SCORE),
+    **dict.fromkeys(("least_class_share", "most_class_share"), SCORE),
+    **dict.fromkeys(("d_real", "d_fake", "gap"), "logit"),
+    "bits_per_dim": "bits per dimension",
+    "nll_bits_per_dim": "bits per dimension",
+    "code_bits": "bits per code",
+    "psnr": "dB",
+    "hausdorff95": "pixels",
+    "count_error": "objects per image",
+    "distance": "pixel values in -1 to 1",
+    "penalty": "squared gradient",
+    "fid": "squared distance of features",
+    "feature_variance": "ratio to that of real images",
+    "learning_rate": "no unit",
+}
+# Of other metrics, by their last word: "mean_iou".
+LAST_WORDS = {
+    **dict.fromkeys(("iou", "dice", "accuracy", "f1", "precision", "recall"), SCORE),
+    "loss": "loss",
 }
 
 
@@ -38,7 +56,7 @@ def curves(path: Path, out: Path, best: str = "") -> None:
             axis.plot(steps, values, label=split, marker="." if len(steps) < 20 else "", lw=1.2)
         axis.set_title(name.replace("_", " ").replace("iou", "IoU"), fontsize=10)
         axis.set_xlabel("step", fontsize=8)
-        axis.set_ylabel(UNITS.get(name, UNITS.get(name.rpartition("_")[2], "")), fontsize=8)
+        axis.set_ylabel(unit(name), fontsize=8)
         axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
         axis.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
         axis.tick_params(labelsize=8)
@@ -56,6 +74,12 @@ def curves(path: Path, out: Path, best: str = "") -> None:
     for axis in axes[len(series) :]:
         axis.set_visible(False)
     _save(figure, out)
+
+
+def unit(name: str) -> str:
+    """What a metric is measured in, for its axis; "" for one that no task of this package has."""
+    last = name.partition("_t0.")[0].rpartition("_")[2]  # "loss_t0.3" of a flow is a loss
+    return UNITS.get(name, LAST_WORDS.get(last, ""))
 
 
 def bars(metrics: dict[str, float], out: Path) -> None:

@@ -84,16 +84,29 @@ def test_predictions_need_no_truth(trained):
     assert np.asarray(maps["foreground"])[inside].mean() > 0.9
 
 
-def test_the_figure_colours_objects(trained):
+def test_figures_are_image_true_and_predicted_objects(trained):
     task, state, _, _ = trained
-    batch = make_batch(mask=np.array([True, True, True, False]))
-    rows = np.asarray(task.figures(state, batch, KEY)["objects"])
-    assert rows.shape == (4, 4, SIDE, SIDE, 3)
-    assert not rows[3].any()
-    np.testing.assert_array_equal(rows[0, 0], batch["image"][0].repeat(3, -1))
-    numbers = batch["instances"][0, ..., 0]
-    colours = [{tuple(c) for c in rows[0, 1][numbers == n]} for n in (5, 9)]
-    assert not colours[0] & colours[1]
+    batch = make_batch()
+    shown = jax.device_get(task.figures(state, batch, KEY))
+    np.testing.assert_array_equal(shown["predictions/image"], batch["image"].repeat(3, -1))
+    true, guess = (shown[f"predictions/{kind} objects"] for kind in ("true", "predicted"))
+    np.testing.assert_array_equal(true, batch["instances"])
+    assert (true.dtype, guess.dtype, guess.shape) == (np.float32, np.float32, true.shape)
+    assert [len(np.unique(numbers)) for numbers in guess] == [3] * 4  # background and two objects
+
+
+def test_an_evaluation_gives_the_ap50_of_each_example(trained):
+    task, state, _, _ = trained
+    numbers = make_batch()["instances"]
+    numbers[1, numbers[1] == 5] = 9  # the two are one object
+    numbers[2] = 65535
+    batch = make_batch(
+        instances=numbers, index=np.array([5, 0, 2, 9], np.int32), mask=np.arange(4) < 3
+    )
+    table = np.asarray(task.eval_step(state, batch, KEY)["example_scores"]["ap50"])
+    assert table[[5, 2, 9]].tolist() == [[1, 1], [0, 0], [0, 0]]  # right, all void, no example
+    assert table[0, 0] in (0, 0.5)
+    assert table[0, 1] == 1
 
 
 @pytest.fixture(scope="module")

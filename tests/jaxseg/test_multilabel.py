@@ -75,17 +75,30 @@ def test_predictions_need_no_labels_and_are_independent(trained):
     assert presence[(labels == 1).all(-1)].sum(-1).mean() > 1.5  # both at once
 
 
-def test_the_figure_shows_truth_prediction_and_errors(trained):
+def test_figures_are_image_truth_and_prediction_of_each_class(trained):
     task, state, _, _ = trained
-    batch = make_batch(mask=np.array([True, True, True, False]))
-    rows = np.asarray(task.figures(state, batch, KEY)["predictions"])
-    assert rows.shape == (4, 4, SIDE, SIDE, 3)
-    assert rows.dtype == np.uint8
-    np.testing.assert_array_equal(rows[0, 0], batch["image"][0])
-    assert not rows[3].any()
-    neither = (batch["labels"][0] == 0).all(-1)
-    np.testing.assert_array_equal(rows[0, 1][neither], batch["image"][0][neither])
-    assert (rows[0, 3] == module.pictures.RIGHT).all(-1).mean() > 0.8
+    batch = make_batch()
+    shown = jax.device_get(task.figures(state, batch, KEY))
+    assert {name: (leaf.shape, leaf.dtype) for name, leaf in shown.items()} == {
+        "predictions/image": ((4, SIDE, SIDE, 3), np.uint8),
+        "predictions/true classes": ((4, K, SIDE, SIDE, 1), np.uint8),
+        "predictions/predicted classes": ((4, K, SIDE, SIDE, 1), np.uint8),
+    }
+    by_class = lambda maps: np.moveaxis(np.asarray(maps), -1, 1)[..., None]
+    labels = by_class(batch["labels"])
+    wanted = np.where(labels == 255, 2, labels)
+    np.testing.assert_array_equal(shown["predictions/true classes"], wanted)
+    guess = by_class(task.predict(state, batch, KEY)["presence"]) >= 0.5
+    np.testing.assert_array_equal(shown["predictions/predicted classes"], guess)
+
+
+def test_an_evaluation_gives_the_mean_iou_of_each_example(trained):
+    task, state, _, _ = trained
+    batch = make_batch(index=np.array([5, 0, 2, 9], np.int32), mask=np.arange(4) < 3)
+    table = np.asarray(task.eval_step(state, batch, KEY)["example_scores"]["mean_iou"])
+    assert np.flatnonzero(table[:, 1]).tolist() == [0, 2, 5]
+    alone = task.eval_step(state, batch | {"mask": np.arange(4) == 1}, KEY)
+    assert table[0, 0] == pytest.approx(task.finish(jax.device_get(alone))["mean_iou"], abs=1e-6)
 
 
 def test_one_class_is_binary_with_one_logit():

@@ -19,6 +19,13 @@ def test_an_example_without_a_labelled_pixel_has_no_score():
     assert np.isnan(example_scores.mean_iou(np.zeros((1, 3, 3), np.float32)))[0]
 
 
+def test_classes_without_a_whole_are_left_out_of_the_mean():
+    part, whole = np.array([[1.0, 0, 3], [0, 0, 0]]), np.array([[2.0, 0, 3], [0, 0, 0]])
+    found = example_scores.mean_ratio(part, whole)
+    assert found[0] == 0.75
+    assert np.isnan(found[1])
+
+
 def test_tables_of_batches_add_up_and_padding_adds_nothing():
     scores = np.array([0.5, 0.0, np.nan, 0.25, 0.75], np.float32)
     index = np.array([3, 0, 1, 4, 2], np.int32)

@@ -83,6 +83,22 @@ def test_parts_become_one_picture_and_whole_figures_stay(monkeypatch):
     assert [legend.title for legend in legends] == ["classes", "errors"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "legends"),
+    [("classes", (2, 3, 9, 8, 1), ["classes", "errors"]), ("objects", (2, 9, 8, 1), ["objects"])],
+)
+def test_columns_of_labels_are_compared(monkeypatch, kind, shape, legends):
+    drawn = []
+    monkeypatch.setattr(sheets, "draw", lambda *given: drawn.append(given) or np.zeros((4, 5, 3)))
+    columns = {"image": np.ones((2, 9, 8, 3), np.uint8)}
+    columns |= {f"{word} {kind}": np.ones(shape, np.float32) for word in ("predicted", "true")}
+    joined({f"predictions/{name}": column for name, column in columns.items()}, [Chosen(0)])
+    ((_, titles, ((_, tiles),), found),) = drawn
+    assert titles == ("image", f"true {kind}", f"predicted {kind}", "errors")
+    assert [tile.shape for tile in tiles] == [(35 * 9, 35 * 8, 3)] * 4
+    assert [legend.title for legend in found][: len(legends)] == legends
+
+
 def test_other_columns_are_images(monkeypatch):
     drawn = []
     monkeypatch.setattr(sheets, "draw", lambda *given: drawn.append(given) or np.zeros((4, 5, 3)))

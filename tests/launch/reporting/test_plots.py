@@ -1,10 +1,14 @@
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgen import autoencoder, autoregressive, flow, gan_training, vae
+from jaxgen.metrics import frechet
+from jaxseg import classification, edge_detection, instances, multilabel, segmentation
 from launch.reporting import plots
 
 
@@ -95,17 +99,62 @@ def test_nothing_is_marked_before_the_first_evaluation(tmp_path, drawn):
 
 def test_axes_have_units(tmp_path, drawn):
     names = {
-        "mean_iou": "share, 0 to 1",
+        "mean_iou": "0 to 1",
         "nll": "nats per image",
         "nll_bits_per_dim": "bits per dimension",
         "hausdorff95": "pixels",
-        "gap": "",
+        "count_error": "objects per image",
+        "loss_t0.3": "loss",
+        "error": "",  # of a user's own task: nobody knows
     }
     plots.curves(write(tmp_path, [{"step": 1, "split": "t"} | dict.fromkeys(names, 0.5)]), None)
-    found = {axis.get_title(): axis.get_ylabel() for axis in drawn[0].axes[:5]}
+    found = {axis.get_title(): axis.get_ylabel() for axis in drawn[0].axes[: len(names)]}
     assert found == {
         name.replace("_", " ").replace("iou", "IoU"): unit for name, unit in names.items()
     }
+
+
+def metrics_of_the_tasks():
+    """What `finish` of each shipped task gives of sums of ones."""
+    two, bins = np.ones((2, 2)), np.ones(15)
+    one = dict.fromkeys(("loss", "count"), 1.0)
+    pixels = one | {
+        "confusion": two,
+        "calibration": dict.fromkeys(("pixels", "confidence", "correct"), bins),
+    }
+    contours = dict.fromkeys(("f1", "f1_images", "hausdorff95", "hausdorff95_images"), np.ones(2))
+    labels = dict.fromkeys(("hit", "extra", "missed"), np.ones(2)) | {
+        "positive": two,
+        "negative": two,
+    }
+    sizes = dict.fromkeys(("true", "iou", "dice", "count_error"), 1.0)
+    sizes |= dict.fromkeys(("true_pixels", "predicted_pixels", "both_pixels"), 1.0)
+    objects = one | sizes | dict.fromkeys(("matched", "predicted"), np.ones(10))
+    edges = one | dict.fromkeys(("found", "drawn", "right", "predicted"), np.ones(19))
+    named, offset = SimpleNamespace(names=("a", "b")), SimpleNamespace(offset_bits=0.0)
+    image = SimpleNamespace(shape=(2, 2, 1), likelihood=offset, levels=(), codec=None)
+    codes = SimpleNamespace(shape=(2, 2, 1), levels=(2,), codec=object())
+    bound = dict.fromkeys(("negative_elbo", "prior", "reconstruction", "diffusion", "nll"), 1.0)
+    times = {"count_by_time": np.ones(10), "loss_by_time": np.ones(10)}
+    players = ("discriminator_loss", "d_real", "d_fake", "d_accuracy", "distance", "penalty")
+    coded = one | {"error": 1.0, "kl": 1.0, "codes": np.ones(2)}
+    yield segmentation.finish(named, pixels | {"contours": contours})
+    yield classification.finish(named, pixels)
+    yield multilabel.finish(named, one | labels)
+    yield instances.finish(objects)
+    yield edge_detection.finish(edges)
+    yield vae.finish(image, one | dict.fromkeys(("reconstruction", "kl", "nll"), 1.0))
+    yield flow.finish(image, one | bound | times)
+    yield gan_training.finish(one | dict.fromkeys((*players, "generated", "penalised"), 1.0))
+    yield from (autoencoder.finish(model, coded) for model in (image, codes))
+    yield from (autoregressive.finish(model, one) for model in (image, codes))
+    yield frechet.class_shares(np.ones(2))
+
+
+def test_every_metric_of_the_tasks_has_a_unit():
+    names = {name for metrics in metrics_of_the_tasks() for name in metrics if "/" not in name}
+    assert len(names) > 50
+    assert [name for name in sorted(names) if not plots.unit(name)] == []
 
 
 @pytest.mark.parametrize(
