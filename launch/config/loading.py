@@ -15,7 +15,15 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from launch.config import effects
 from launch.config.errors import UserError
-from launch.config.schema import OPEN, check_values, defaults, flatten, unknown_key, with_text_keys
+from launch.config.schema import (
+    OPEN,
+    check_values,
+    defaults,
+    flatten,
+    unknown_key,
+    with_text_keys,
+    with_values,
+)
 
 
 def load(spec: str) -> ConfigDict:
@@ -143,6 +151,9 @@ def _fill(tree, default, prefix, where):
 def override(config: ConfigDict, overrides: list[str], trained: bool = False) -> ConfigDict:
     """A copy of a config with other values; see `overrides.apply`.
 
+    Where `config.encoder.weights` is given to a net without an encoder, `config.encoder.net`
+    first gives one; so the other values can be arguments of that.
+
     Args:
       config: a complete config, which stays as it is.
       overrides: "--config.KEY=VALUE" arguments; values take the types of the config's own.
@@ -153,9 +164,10 @@ def override(config: ConfigDict, overrides: list[str], trained: bool = False) ->
         effect.
     """
     standard = flatten((config if trained else defaults()).to_dict())
-    config = copy.deepcopy(config)
     pairs = (item.split("config.", 1)[1].partition("=") for item in overrides)
     items = {key: text for key, _, text in pairs}
+    net = {} if trained else _net_values(config.encoder, config.model, items)
+    config = with_values(config, net)
     if items:
         from launch.config import overrides as flags
 
@@ -167,3 +179,15 @@ def override(config: ConfigDict, overrides: list[str], trained: bool = False) ->
     given = {key for key, text in items.items() if text}
     effects.check(flatten(config.to_dict()), standard, given)
     return config
+
+
+def _net_values(encoder, model, items):
+    """What `config.encoder.net` gives for the weights: {} without them, or for another net."""
+    weights = items.get("encoder.weights", encoder.weights)
+    function = items.get("encoder.net", encoder.net)
+    chosen = {"model", "model.name", "model.encoder", "model.encoder.name"} & items.keys()
+    if not weights or not function or chosen or model.get("encoder"):
+        return {}
+    from launch.config import by_name  # few configs have weights and no encoder
+
+    return by_name.resolve(function, "config.encoder.net")(weights)

@@ -5,7 +5,9 @@ import hashlib
 import importlib.metadata
 import logging
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -113,11 +115,28 @@ def check(path: Path, model: Mapping) -> None:
     if not spec:
         raise UserError(f"config.encoder.weights: {model.get('name')} has no encoder")
     encoder = experiments.make_net(spec, "config.model.encoder")
+    _fitting(path, encoder, template_of(encoder), say=lambda _: None)  # `read` says it again
+
+
+def template_of(encoder: Any) -> Any:
+    """What `read` needs of a state, for an encoder of images with three channels.
+
+    Args:
+      encoder: the module.
+
+    Returns:
+      `params` and `batch_stats`, as ShapeDtypeStructs under "encoder".
+    """
     side = 2 * math.lcm(*encoder.strides)
-    image, index = jnp.zeros((1, side, side, 3)), jnp.zeros(1, jnp.int32)
-    shapes = jax.eval_shape(encoder.init, jax.random.key(0), image, index)
+
+    def init():
+        image, index = jnp.zeros((1, side, side, 3)), jnp.zeros(1, jnp.int32)
+        return encoder.init(jax.random.key(0), image, index)
+
+    # No device is used: processes of a group must find one another before.
+    shapes = jax.eval_shape(init)
     trees = {name: {"encoder": shapes.get(name, {})} for name in COLLECTIONS}
-    _fitting(path, encoder, SimpleNamespace(**trees))
+    return SimpleNamespace(**trees)
 
 
 def load(path: Path, model: Mapping, template: Any) -> Callable[[Any], Any]:
@@ -152,24 +171,39 @@ def read(path: Path, encoder: Any, template: Any) -> dict[str, np.ndarray]:
     Raises:
       UserError: the file is damaged, or of another architecture.
     """
-    name, found = type(encoder).__name__, _fitting(path, encoder, template)
+    name, found = type(encoder).__name__, _fitting(path, encoder, template, logger.info)
     logger.info(f"{path.name}: {len(found.variables):,} variables of {name} ({found.naming} names)")
     for note in found.notes:
         logger.info(f"  {note}")
     if found.unused:
-        more = f" and {len(found.unused) - 3:,} more" if len(found.unused) > 3 else ""
-        logger.info(f"  not used: {', '.join(found.unused[:3])}{more}")
+        logger.info(f"  not used: {folded(found.unused)}")
     return found.variables
 
 
-def _fitting(path, encoder, template):
+def folded(keys: Sequence[str]) -> str:
+    """All keys in few words: those that differ in their numbers alone are one, with their count.
+
+    Args:
+      keys: such as "bn1.count", "bn2.count", "fc.bias".
+
+    Returns:
+      "bn*.count (2), fc.bias".
+    """
+    patterns = {key: re.sub(r"\d+", "*", key) for key in keys}
+    counts = Counter(patterns.values())
+    names = (key if counts[pattern] == 1 else pattern for key, pattern in patterns.items())
+    several = lambda name: f" ({counts[name]:,})" if counts[name] > 1 else ""
+    return ", ".join(f"{name}{several(name)}" for name in dict.fromkeys(names))
+
+
+def _fitting(path, encoder, template, say):
     """What a file holds for an encoder, by the encoder's names."""
     name = type(encoder).__name__
     if not hasattr(encoder, "namings"):
         raise UserError(f"config.encoder.weights: {name} has no `namings` to read weights by")
-    shapes = {key: leaf.shape for key, leaf in _variables(template).items()}
+    shapes = shapes_of(template)
     try:
-        return adapt(files.read(path), shapes, encoder.namings, encoder.image_kernel)
+        return adapt(files.read(path, say), shapes, encoder.namings, encoder.image_kernel)
     except ValueError as error:
         raise UserError(f"{path} does not fit {name}: {error}")
 
@@ -195,11 +229,18 @@ def put(state: Any, variables: Mapping[str, np.ndarray]) -> Any:
     return state
 
 
-def _variables(template):
-    """{"params/stem/kernel": leaf} of the encoder."""
+def shapes_of(template: Any) -> dict[str, tuple[int, ...]]:
+    """The variables of an encoder.
+
+    Args:
+      template: as for `read`.
+
+    Returns:
+      {"params/stem/kernel": shape}.
+    """
     found = {}
     for collection in COLLECTIONS:
         tree = getattr(template, collection, {}).get("encoder", {})
         flat = traverse_util.flatten_dict(tree, sep="/")
-        found |= {f"{collection}/{key}": leaf for key, leaf in flat.items()}
+        found |= {f"{collection}/{key}": leaf.shape for key, leaf in flat.items()}
     return found

@@ -7,7 +7,9 @@ The parser of .safetensors files is `launch.exported.loader.tensors`. That modul
 inside exported archives and can import nothing of ours, so this module imports it.
 """
 
+import functools
 import io
+import logging
 import math
 import pickle
 import pickletools
@@ -15,6 +17,7 @@ import struct
 import tokenize
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +26,8 @@ from jax.numpy import bfloat16
 
 from launch.config.errors import UserError
 from launch.exported import loader
+
+logger = logging.getLogger("segen")
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first number of PyTorch's format before 1.6
 
@@ -44,11 +49,15 @@ STORAGE_TYPES = {
 DAMAGE = (*loader.DAMAGE, pickle.UnpicklingError, SyntaxError, tokenize.TokenError)
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
+def read(path: Path, say: Callable[[str], None] = logger.info) -> dict[str, np.ndarray]:
     """Reads all tensors of a file.
+
+    In a .pth file they may lie in a mapping of their own, as under "state_dict" of a training's
+    checkpoint.
 
     Args:
       path: a .npz, .safetensors, .pth or .pt file.
+      say: takes a message about a mapping that was opened, and about entries that are no tensors.
 
     Returns:
       {name: array}, of the shapes and dtypes in the file.
@@ -56,7 +65,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: there is no such file, its kind is unknown, or it is damaged.
     """
-    readers = {".npz": _npz, ".safetensors": _safetensors, ".pth": _pth, ".pt": _pth}
+    pth = functools.partial(_pth, say=say)
+    readers = {".npz": _npz, ".safetensors": _safetensors, ".pth": pth, ".pt": pth}
     if path.suffix not in readers:
         raise UserError(f"{path}: weights are read from {', '.join(readers)} files")
     if not path.is_file():
@@ -122,7 +132,15 @@ class _Tensor(NamedTuple):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Accepts the names of tensors and of ordered dictionaries, and refuses all others."""
+    """Accepts the names of tensors and of ordered dictionaries, and refuses all others.
+
+    Attributes:
+      dtypes: {key of a storage: its dtype}, of all storages that the pickle names.
+    """
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        self.dtypes = {}
 
     def find_class(self, module, name):
         if (module, name) == ("collections", "OrderedDict"):
@@ -141,14 +159,15 @@ class _Unpickler(pickle.Unpickler):
         kind, dtype, key, *_ = identifier
         if kind != "storage":
             raise pickle.UnpicklingError(f"it holds a {kind}, and not only tensors")
+        self.dtypes[str(key)] = dtype
         return _Storage(str(key), dtype)
 
 
-def _pth(path):
-    return _zipped(path) if zipfile.is_zipfile(path) else _unzipped(path)
+def _pth(path, say):
+    return (_zipped if zipfile.is_zipfile(path) else _unzipped)(path, say)
 
 
-def _zipped(path):
+def _zipped(path, say):
     """PyTorch's format since 1.6: a ZIP with one pickle and one file for each storage."""
     with zipfile.ZipFile(path) as archive:
         loader.check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
@@ -157,7 +176,7 @@ def _zipped(path):
             raise ValueError("it has no file data.pkl")
         content = archive.read(pickled)
         _check_pickle(content)
-        tensors = _tensors(_Unpickler(io.BytesIO(content)).load(), path)
+        tensors = _tensors(_Unpickler(io.BytesIO(content)).load(), path, say)
         folder = pickled.removesuffix("data.pkl") + "data/"
         values = {
             storage.key: np.frombuffer(archive.read(folder + storage.key), storage.dtype)
@@ -166,21 +185,22 @@ def _zipped(path):
     return {name: tensor.array(values[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
-def _unzipped(path):
+def _unzipped(path, say):
     """PyTorch's format before 1.6: five pickles, then the length and numbers of each storage."""
     with path.open("rb") as stream:
-        parts = []
+        parts, dtypes = [], {}
         for _ in range(5):
             start = stream.tell()
             _check_pickle(stream)
             stream.seek(start)
-            parts.append(_Unpickler(stream).load())
+            unpickler = _Unpickler(stream)
+            parts.append(unpickler.load())
+            dtypes |= unpickler.dtypes
         magic, _, _, content, keys = parts
         if magic != MAGIC:
             raise ValueError("its first number is not that of PyTorch")
-        tensors = _tensors(content, path)
-        dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in tensors.values()}
-        values = {}
+        tensors = _tensors(content, path, say)
+        used, values = {tensor.storage.key for tensor in tensors.values()}, {}
         for key in map(str, keys):
             if key not in dtypes:  # only tensors tell the size of a storage's numbers
                 raise ValueError(f"no tensor uses storage {key}")
@@ -188,7 +208,10 @@ def _unzipped(path):
             size, left = count * dtypes[key].itemsize, path.stat().st_size - stream.tell()
             if not 0 <= size <= left:
                 raise ValueError(f"storage {key} has {count:,} numbers in {left:,} bytes")
-            values[key] = np.frombuffer(stream.read(size), dtypes[key])
+            if key in used:
+                values[key] = np.frombuffer(stream.read(size), dtypes[key])
+            else:  # as of an optimiser
+                stream.seek(size, io.SEEK_CUR)
     return {name: tensor.array(values[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
@@ -203,11 +226,37 @@ def _check_pickle(source):
             raise pickle.UnpicklingError(f"its object {argument:,} is at byte {place:,}")
 
 
-def _tensors(content, path):
+def _tensors(content, path, say):
     """The tensors of a pickle by name; several may share the numbers of a storage."""
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not tensors by name")
-    tensors = {name: value for name, value in content.items() if isinstance(value, _Tensor)}
+    tensors, unused = _named(content)
+    # A net's tensors may lie in a mapping of their own, beside a single one such as a loss.
+    inner = [key for key in unused if len(_named(content[key])[0]) > len(tensors)]
+    if len(inner) > 1:
+        raise ValueError(f"which tensors: those of {_text(inner)}? Keep one of these alone")
+    if inner:
+        (place,) = inner
+        say(f"{path.name}: its tensors are those of {place!r}")
+        tensors, unused = _named(content[place])
+        unused = [key for key in content if key != place] + [f"{place}.{key}" for key in unused]
+    if not tensors:
+        raise ValueError(f"it holds no tensors by name; its keys are {_text(content)}")
+    if unused:
+        say(f"{path.name}: not used, as no tensors of a net: {_text(unused)}")
     sizes = (math.prod(each.shape) * each.storage.dtype.itemsize for each in tensors.values())
     loader.check_unpacked(path, sum(sizes))
     return tensors
+
+
+def _named(content):
+    """The tensors of a mapping by name, and the keys of all else; none of what is no mapping."""
+    if not isinstance(content, dict):
+        return {}, []
+    is_tensor = lambda key: isinstance(key, str) and isinstance(content[key], _Tensor)
+    tensors = {key: value for key, value in content.items() if is_tensor(key)}
+    return tensors, [key for key in content if key not in tensors]
+
+
+def _text(keys):
+    return ", ".join(map(str, keys)) or "none"

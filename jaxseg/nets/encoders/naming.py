@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 # Tools that wrap a net put these before its names.
-PREFIX = r"(?:(?:module|model|encoder|backbone)\.)*"
+PREFIX = r"(?:(?:module|_orig_mod|model|net|teacher|student|encoder|backbone)\.)*"
 
 
 class Rule(NamedTuple):
@@ -82,8 +82,7 @@ def adapt(
       ValueError: the tensors are of another architecture; the message names keys of the file
         without a place, variables that stay empty, and shapes that differ.
     """
-    naming = max(namings, key=lambda naming: len(_placed(tensors, naming)))
-    placed = _placed(tensors, naming)
+    naming, placed = nearest(tensors, namings)
     if not placed:
         titles, keys = "; ".join(naming.title for naming in namings), ", ".join([*tensors][:3])
         raise ValueError(f"no key is known here. Known are names of {titles}; got {keys or 'none'}")
@@ -111,6 +110,23 @@ def adapt(
         more = f"; {len(wrong) - 5:,} more" if len(wrong) > 5 else ""
         raise ValueError(f"by the names of {naming.title}: {'; '.join(wrong[:5])}{more}")
     return Adapted(filled, naming.title, unused, tuple(notes))
+
+
+def nearest(
+    tensors: Mapping[str, np.ndarray], namings: tuple[Naming, ...]
+) -> tuple[Naming, dict[str, tuple[Rule, str]]]:
+    """The naming that fits the most keys of a file.
+
+    Args:
+      tensors: {key of the file: array}.
+      namings: those that an encoder knows.
+
+    Returns:
+      The naming, and {key: (rule, variable)} of the keys that it fits.
+    """
+    placed = [_placed(tensors, naming) for naming in namings]
+    best = max(range(len(namings)), key=lambda number: len(placed[number]))
+    return namings[best], placed[best]
 
 
 def fit_channels(kernel: np.ndarray, channels: int) -> np.ndarray:

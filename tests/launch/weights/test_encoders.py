@@ -103,6 +103,12 @@ def test_a_truncated_file_is_refused(file):
         encoders.read(file, encoder, template_of(state_of(encoder)))
 
 
+def test_keys_that_are_not_used_are_all_named_in_few_words():
+    keys = ["bn1.count", "layer1.0.bn1.count", "layer1.1.bn2.count", "fc.1.bias"]
+    assert encoders.folded(keys) == "bn1.count, layer*.*.bn*.count (2), fc.1.bias"
+    assert encoders.folded([]) == ""
+
+
 def test_names_are_files_or_packages(file, monkeypatch, tmp_path):
     assert encoders.find(str(file)) == file
     with pytest.raises(UserError, match=r"no file nothing\.pth; packages are efficientnet-lite0"):

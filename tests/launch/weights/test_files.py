@@ -3,8 +3,10 @@
 import base64
 import contextlib
 import io
+import itertools
 import json
 import pickle
+import pickletools
 import struct
 import zipfile
 import zlib
@@ -60,6 +62,58 @@ def test_files_of_pytorch_are_read_without_it(content, tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) - 200])
     with pytest.raises(UserError, match=r"weights.pth is not a .pth weights file, or damaged"):
+        files.read(path)
+
+
+def legacy_parts(whole):
+    """The five pickles of a file of the format before 1.6, and what follows them."""
+    stream, places = io.BytesIO(whole), [0]
+    for _ in range(5):
+        list(pickletools.genops(stream))
+        places.append(stream.tell())
+    return [whole[first:last] for first, last in itertools.pairwise([*places, len(whole)])]
+
+
+def mapping(**items):
+    """The pickle of a mapping, protocol 2, whose values are pickles already."""
+    text = lambda key: b"X" + struct.pack("<I", len(key)) + key.encode()
+    pairs = (text(key) + value[2:-1] for key, value in items.items())
+    return b"\x80\x02}(" + b"".join(pairs) + b"u."
+
+
+def checkpoint(tensors, names, others):
+    """The pickle of a training's checkpoint: tensors under some names, those of an optimiser."""
+    state = mapping(state=mapping(mean=others))
+    return mapping(epoch=b"\x80\x02K\x03.", optimizer=state, **dict.fromkeys(names, tensors))
+
+
+def write_checkpoint(path, zipped, names):
+    whole = zlib.decompress(base64.b85decode(ZIPPED if zipped else UNZIPPED))
+    if not zipped:  # the optimiser's storages lie behind the others
+        *before, content, keys, numbers = legacy_parts(whole)
+        content = checkpoint(content, names, content.replace(b"940766", b"140766"))
+        keys = pickle.loads(keys)
+        keys += [key.replace("940766", "140766") for key in keys]
+        path.write_bytes(b"".join([*before, content, pickle.dumps(keys), numbers, numbers]))
+        return
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            pickled = name.endswith("data.pkl")
+            new.writestr(name, checkpoint(content, names, content) if pickled else content)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_below_a_name_are_found_and_all_else_is_named(tmp_path, zipped):
+    path, said = tmp_path / "net.pth", []
+    write_checkpoint(path, zipped, ["state_dict"])
+    check(files.read(path, said.append))
+    assert said == [
+        "net.pth: its tensors are those of 'state_dict'",
+        "net.pth: not used, as no tensors of a net: epoch, optimizer",
+    ]
+    write_checkpoint(path, zipped, ["model", "model_ema"])
+    with pytest.raises(UserError, match=r"which tensors: those of model, model_ema\? Keep one"):
         files.read(path)
 
 
@@ -142,9 +196,9 @@ def test_a_storage_is_not_mistaken_for_a_tensor():
     storage = files._Storage("0", np.dtype("f4"))
     tensor = files._Tensor(storage, 0, (), ())
     path = Path(__file__)
-    assert files._tensors({"a": tensor, "b": storage, "c": 3}, path) == {"a": tensor}
+    assert files._tensors({"a": tensor, "b": storage, "c": 3}, path, print) == {"a": tensor}
     with pytest.raises(ValueError, match="it holds a list, not tensors by name"):
-        files._tensors([tensor], path)
+        files._tensors([tensor], path, print)
 
 
 def test_a_pickle_of_another_format_is_refused(tmp_path):
@@ -152,7 +206,12 @@ def test_a_pickle_of_another_format_is_refused(tmp_path):
     path.write_bytes(b"".join(pickle.dumps(part) for part in (7, 1, {}, {}, [])))
     with pytest.raises(UserError, match="its first number is not that of PyTorch"):
         files.read(path)
-    path.write_bytes(b"".join(pickle.dumps(part) for part in (files.MAGIC, 1, {}, {}, ["5"])))
+    path.write_bytes(b"".join(pickle.dumps(part) for part in (files.MAGIC, 1, {}, {}, [])))
+    with pytest.raises(UserError, match="it holds no tensors by name; its keys are none"):
+        files.read(path)
+    whole = zlib.decompress(base64.b85decode(UNZIPPED))
+    *before, _, _ = legacy_parts(whole)
+    path.write_bytes(b"".join([*before, pickle.dumps(["5"])]))
     with pytest.raises(UserError, match="no tensor uses storage 5"):
         files.read(path)
 
@@ -286,7 +345,11 @@ def test_a_small_file_that_unpacks_to_much_is_refused_before_it_is_unpacked(
         with pytest.raises(UserError, match=r"unpacks to 3,\d+,\d+; if .*SEGEN_UNPACKED_MIB=4"):
             files.read(path)
     monkeypatch.setenv("SEGEN_UNPACKED_MIB", "4")
-    assert len(files.read(path)) == (name == "w.npz")
+    if name == "w.npz":
+        assert len(files.read(path)) == 1
+    else:
+        with pytest.raises(UserError, match="it holds no tensors by name; its keys are none"):
+            files.read(path)
     monkeypatch.setenv("SEGEN_UNPACKED_MIB", "much")
     with pytest.raises(UserError, match=r"SEGEN_UNPACKED_MIB=much in the environment is not"):
         files.read(path)
@@ -303,9 +366,9 @@ def test_tensors_that_share_a_storage_count_each(tmp_path, monkeypatch):
     tensor = files._Tensor(files._Storage("0", np.dtype("f4")), 0, (2**17,), (1,))
     path = tmp_path / "w.pth"
     path.write_bytes(bytes(10))
-    assert len(files._tensors({"a": tensor, "b": tensor}, path)) == 2
+    assert len(files._tensors({"a": tensor, "b": tensor}, path, print)) == 2
     with pytest.raises(ValueError, match=r"unpacks to 1,572,864"):
-        files._tensors({"a": tensor, "b": tensor, "c": tensor}, path)
+        files._tensors({"a": tensor, "b": tensor, "c": tensor}, path, print)
 
 
 def test_a_stride_of_0_does_not_repeat_numbers():
