@@ -1,7 +1,7 @@
 """A segmentation net of two parts: any encoder, any decoder."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -53,6 +53,9 @@ class EncoderDecoder(nn.Module):
     subpixel: bool = False
     dropout: float = 0.0
     dtype: Any = jnp.float32
+
+    # Their modules are the blocks of which `config.train.remat` keeps the inputs alone.
+    parts: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
 
     def __post_init__(self):
         for key in ("encoder", "decoder"):

@@ -114,6 +114,11 @@ def _plan_examples(draft, found: Facts, minutes, platform):
     reason = f"{pixels / 1e6:,.0f} million pixels, classes are {width:.2g} pixels wide (median)"
     draft.settle("scale", reason, {"data.kwargs.scale": scale})
     scale = draft.config.data.kwargs.scale  # the user's, where one is given
+    if scale <= 0:
+        raise UserError(
+            f"config.data.kwargs.scale={scale:g} fits each image to a canvas by its own scale, and "
+            "a plan needs one for all: give a scale above 0, or leave it out"
+        )
     sides = [max(1, round(side * scale)) for side in found.largest]
     most = 256 if platform == "cpu" else 512
     field = _field(width * scale, most) if platform == "cpu" else most

@@ -58,6 +58,45 @@ def test_two_devices_give_the_losses_of_one():
     np.testing.assert_allclose(other.class_frequencies, state.class_frequencies, atol=1e-5)
 
 
+ENCODERS = {
+    "batch norm": {
+        "name": "jaxseg.nets.encoders:EfficientNetLite0",
+        "stem": 4,
+        "widths": (4,) * 7,
+        "repeats": (1,) * 7,
+    },
+    "layer norm": {
+        "name": "jaxseg.nets.encoders:ConvNeXt",
+        "widths": (4, 4, 4, 4),
+        "depths": (1, 1, 1, 1),
+        "stochastic_depth": 0.2,
+    },
+}
+
+
+def with_encoder(norm, **changes):
+    """A net of an encoder and a decoder, without augmentation."""
+    config = config_of(**changes, **{"data.augment": []})
+    with config.unlocked():
+        config.model = {
+            "name": "jaxseg.nets:EncoderDecoder",
+            "encoder": ENCODERS[norm],
+            "decoder": {"name": "jaxseg.nets.decoders:FPN", "width": 8},
+            "dropout": 0.2,
+        }
+    return config
+
+
+# By pmap each device normalises its half of a batch by itself.
+@pytest.mark.parametrize(
+    ("norm", "layout"), [("batch norm", {"mesh.data": 1, "mesh.fsdp": 2}), ("layer norm", PMAP)]
+)
+def test_an_encoder_with_a_decoder_trains_alike_on_any_layout(norm, layout):
+    wanted, _ = losses(with_encoder(norm), steps=2)
+    found, _ = losses(with_encoder(norm, **layout), steps=2)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
 def test_scores_are_exact_for_any_batch_size_and_device_count():
     def evaluate(devices, rows):
         config = config_of(**{"mesh.data": devices})

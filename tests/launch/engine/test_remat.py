@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from jaxseg.nets import EncoderDecoder
+from jaxseg.nets.decoders import FPN
+from jaxseg.nets.encoders import ResNet
 from launch.config import loading, schema
 from launch.config.errors import UserError
 from launch.engine import experiments, remat
@@ -112,6 +115,16 @@ def test_blocks_of_parts_are_those_below_the_parts():
     (blocks,) = nets.values()
     assert {(kind, path[0]) for kind, path in blocks} == {(Wide, "encoder")}
     assert len(blocks) == 6
+
+
+def test_blocks_of_an_encoder_with_a_decoder_are_those_of_both():
+    net = EncoderDecoder(ResNet(18, width=4), FPN(width=8), classes=2)
+    x, index = jax.ShapeDtypeStruct((2, 32, 32, 3), np.float32), np.arange(2)
+    variables = jax.eval_shape(net.init, jax.random.key(0), x, index)
+    nets, _ = remat._find(lambda *arguments: net.apply(*arguments, index), (variables, x))
+    blocks = [block for found in nets.values() for block in found]
+    assert sum(kind.__name__ == "ResNetBlock" for kind, _ in blocks) == 8
+    assert all(len(path) == 2 for _, path in blocks)
 
 
 class Wide(nn.Module):

@@ -164,6 +164,11 @@ def test_a_class_that_training_does_not_show_is_refused(root):
         plan(root)
 
 
+def test_images_scaled_each_by_its_own_are_refused(root):
+    with pytest.raises(UserError, match=r"config.data.kwargs.scale=0 .* give a scale above 0"):
+        plan(root, "--config.data.kwargs.scale=0")
+
+
 def test_no_folder_is_refused():
     with pytest.raises(UserError, match=r"config.data.path is missing"):
         planned.values(loading.load(SEGMENT))
