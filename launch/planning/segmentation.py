@@ -133,6 +133,7 @@ def _plan_examples(draft, found: Facts, minutes, platform):
     )
     size = draft.config.data.kwargs.size  # the user's, where one is given
     size = (size, size) if isinstance(size, int) else size
+    _say_windows(draft.config.predict.window, size)
     crop = tuple(map(min, crop, size)) if any(size) else crop
     cropped = () if whole and len({found.size, found.largest}) == 1 else crop
     by_class = not draft.config.data.kwargs.get("target", "")
@@ -144,6 +145,12 @@ def _plan_examples(draft, found: Facts, minutes, platform):
     _plan_augmentation(draft, found, cropped, by_class, epochs, why)
     reason = f"{'CPUs' if platform == 'cpu' else 'accelerators'} take as many at a time"
     draft.settle("batch", reason, {"data.batch_size": batch, "eval.batch_size": batch})
+
+
+def _say_windows(side, size):
+    """The windows of prediction, which nothing in the data changes."""
+    window, why = ((side, side), "given") if side else (size, "the size of the examples")
+    logger.info(f"plan: windows        {window[1]} x {window[0]} at prediction  ({why})")
 
 
 def _plan_augmentation(draft, found, cropped, by_class, epochs, why):
