@@ -91,7 +91,8 @@ def flow(
     Returns:
       A `Task`. Metrics: loss; loss_t0.0 to loss_t0.9, its mean in a tenth of the times; and in
       evaluation, with `levels`, negative_elbo, prior, reconstruction and diffusion in nats per
-      image and bits_per_dim; from score_step, with `likelihood`, nll in nats and nll_bits_per_dim.
+      image and bits_per_dim; from score_step, with `likelihood`, nll in nats, nll_bits_per_dim, and
+      noise_std, of the noise that images are taken to, 1 where nll can be trusted.
 
     Raises:
       ValueError: an argument outside its range, or an example without images or labels.
@@ -274,6 +275,7 @@ def finish(model: Model, sums: dict) -> dict[str, float]:
         means["bits_per_dim"] = float(bits_per_dim(means["negative_elbo"], values))
     if "nll" in means:
         means["nll_bits_per_dim"] = float(bits_per_dim(means["nll"], values, 8.0))
+        means["noise_std"] = float(np.sqrt(sums["noise_square"] / sums["count"]))
     return means
 
 
@@ -309,7 +311,8 @@ def _check_sampling(model, autoguidance):
             f"guidance={guidance} needs classes, and a net that also trained without them "
             f"(class_dropout above 0); there are classes={classes}, class_dropout={dropout}"
         )
-    if guidance < 0.0 or len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
+    ordered = len(interval) == 2 and 0.0 <= interval[0] <= interval[1] <= 1.0
+    if not 0.0 <= guidance < np.inf or not ordered:
         raise ValueError(f"guidance={guidance}, interval={interval}: needs 0 <= from <= to <= 1")
     if not 0 <= model.given_rows < model.shape[0]:
         raise ValueError(f"given_rows must be 0 to {model.shape[0] - 1}, got {model.given_rows}")
@@ -320,3 +323,9 @@ def _check_sampling(model, autoguidance):
     rises = grid.ndim == 1 and len(grid) > 1 and np.all(np.diff(grid) > 0)
     if not rises or grid[0] < 0 or grid[-1] != 1:
         raise ValueError(f"grid must rise from 0 or more to 1, see `even_times`; got {grid}")
+    times = model.start + (1.0 - model.start) * grid[:-1]  # of images that are guided
+    if guidance != 1.0 and not np.any((times >= interval[0]) & (times <= interval[1])):
+        raise ValueError(
+            f"guidance={guidance} acts at times {interval[0]:g} to {interval[1]:g}, where no step "
+            f"begins (of {len(times)}): take more steps, another interval, or guidance=1"
+        )

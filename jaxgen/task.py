@@ -74,11 +74,11 @@ class Task(NamedTuple):
       conditionals: (state, x, batch) -> [B, H, W, C, K], the parameters of
         p(x_i | all x before i) of an autoregressive model, differentiable in the
         observed variable x [B, H, W, C]; i counts rows, then columns, then channels.
-      density: (state, x, batch, rng, probes, last=0.001) -> log p(x) [B] in nats of x
+      density: (state, x, batch, rng, probes, last=0.01) -> log p(x) [B] in nats of x
         [B, H, W, C], with values from -1 to 1, and the noise [B, H, W, C] that it comes from;
         `probes` random vectors estimate the divergence, 0 is exact; `last` is the share of noise
         that x holds.
-      from_noise: (state, noise, batch, last=0.001) -> x [B, H, W, C], the way back.
+      from_noise: (state, noise, batch, last=0.01) -> x [B, H, W, C], the way back.
       predict: (state, batch, rng) -> {name: [B, H, W, ...]}, predictions for images;
         the batch needs no ground truth.
       codec: (state) -> a `Codec`, the latents that another model can generate.

@@ -43,7 +43,11 @@ def main(argv: list[str]) -> None:
     restored = trained_runs.restore(options.workdir, overrides, options.step, options.split)
     result = classify(restored, options)
     print(json.dumps(result), flush=True)
-    with replacing(options.workdir / "scores" / f"classify-{restored.step:08d}.json") as working:
+    given = ("split", "examples", "draws", "priors")
+    asked = {key: getattr(options, key) for key in given}
+    asked = {key: value for key, value in asked.items() if value not in (None, "", "uniform")}
+    stem = f"classify-{restored.step:08d}{flags.asked_for(asked)}"
+    with replacing(options.workdir / "scores" / f"{stem}.json") as working:
         working.write_text(json.dumps(result, indent=2) + "\n")
 
 
@@ -165,7 +169,7 @@ def _priors(restored, asked, classes, means) -> np.ndarray:
         raise UserError(
             f"--priors={asked}: write uniform, training, estimate, or {classes} numbers"
         )
-    if len(given) != classes or given.min() < 0 or given.sum() <= 0:
+    if len(given) != classes or not given.min() >= 0 or not 0 < given.sum() < np.inf:
         raise UserError(f"--priors={asked}: give {classes} numbers, none negative, not all 0")
     return given / given.sum()
 

@@ -7,7 +7,6 @@ or --segmenter: scores of images instead, with a card of all that the scores dep
 import argparse
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -61,7 +60,8 @@ def _grid(
         restored = trained_runs.restore(*arguments, group=group)
         for ema in averages.chosen(restored.config.optimizer, options.ema):
             one = averages.restored(restored, options.workdir, ema)
-            asked = {"guidance": guidance, "weaker": point.weaker, "ema": ema or None}
+            asked = {"sampler": options.sampler, "steps": options.steps, "guidance": guidance}
+            asked |= {"weaker": point.weaker, "ema": ema or None}
             asked = {key: value for key, value in asked.items() if value is not None}
             yield averages.guided(one, point.weaker), asked
 
@@ -76,13 +76,11 @@ def evaluate(
     Args:
       restored: the run.
       options: of the command.
-      asked: the guidance, the weaker run and the moving average that were asked for, for the
-        results.
+      asked: the sampler, its steps, the guidance, the weaker run and the moving average that were
+        asked for, for the results.
     """
     more = {"batch_size": options.batch_size or restored.config.eval.batch_size}
-    plain = lambda value: re.sub(r"[^\w.]+", "_", str(value))
-    named = "".join(f"-{key}-{plain(value)}" for key, value in asked.items())
-    more["stem"] = f"{restored.step:08d}{named}"  # of the names of files
+    more["stem"] = f"{restored.step:08d}{flags.asked_for(asked)}"  # of the names of files
     options = argparse.Namespace(**vars(options) | more)
     split = restored.data.split
     header = {"step": restored.step, "split": split.title, **asked}
@@ -153,7 +151,9 @@ def _check_effects(options: argparse.Namespace) -> None:
     """Refuses an option that acts only beside others which are not given."""
     by_features = KINDS[:3]
     needs = {"reals": KINDS, "inception": by_features, "force": by_features}
-    needs |= dict.fromkeys(("neighbours", "sampler", "steps", "guidance", "weaker"), ("samples",))
+    drawn = ("samples", "completions")
+    needs |= {"neighbours": ("samples",), "weaker": ("samples",)}
+    needs |= dict.fromkeys(("sampler", "steps", "guidance"), drawn)
     for name, kinds in needs.items():
         value = getattr(options, name)
         given = value is not None and value is not False  # 0 is a value too
@@ -317,7 +317,8 @@ def _show_neighbours(restored, options, figure) -> None:
 def _card(restored, options, count: int, floor: int | None) -> dict:
     """What scores by features depend on, beside the feature net."""
     task, experiment = restored.config.task.to_dict(), restored.experiment
-    by_steps = {key: task[key] for key in flags.SAMPLING if options.samples and key in task}
+    drawn = options.samples or options.completions
+    by_steps = {key: task[key] for key in flags.SAMPLING if drawn and key in task}
     return {
         **by_steps,
         "reals": count,

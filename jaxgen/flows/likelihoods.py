@@ -39,7 +39,7 @@ def terms(model: Model, params: dict, batch: dict, rng: jax.Array, thorough: boo
         is computed.
 
     Returns:
-      With `levels` those of `bounds.bound_terms`, and perhaps "nll", [B] each.
+      With `levels` those of `bounds.bound_terms`, and perhaps "nll" and "noise_square", [B] each.
     """
     clean, found = clean_of(model, params, batch), {}
     if model.levels:
@@ -48,15 +48,17 @@ def terms(model: Model, params: dict, batch: dict, rng: jax.Array, thorough: boo
         draws = model.draws if thorough else 1
         found |= bounds.bound_terms(clean, x, model.levels, ends, key, batch["index"], draws)
     if model.likelihood and thorough:
-        found["nll"] = negative_log_density(model, clean, batch, jax.random.fold_in(rng, 3))
+        key = jax.random.fold_in(rng, 3)
+        found["nll"], found["noise_square"] = negative_log_density(model, clean, batch, key)
     return found
 
 
 def evidence(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
-    """The part of the bound on log p(image | label) that depends on the label, by one draw.
+    """What compares labels by log p(image | label): the density, or a part of its bound.
 
-    Without `levels`, that of the times at which binarised images are drawn: what is finer
-    hardly depends on the class.
+    With the model's `likelihood` the density along its equation, the same probes for all labels.
+    Without, the part of the bound that depends on the label, by one draw; without `levels`, that of
+    the times at which binarised images are drawn: what is finer hardly depends on the class.
 
     Args:
       model: the model.
@@ -68,12 +70,16 @@ def evidence(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Arr
       [B], in nats.
     """
     clean = clean_of(model, params, batch)
+    if model.likelihood:
+        return -negative_log_density(model, clean, batch, rng)[0]
     x, key = observe(model, batch, jax.random.fold_in(rng, 1)), jax.random.fold_in(rng, 2)
     levels = model.levels or 2
     return -bounds.diffusion(clean, x, ENDS[levels], key, batch["index"], 1)
 
 
-def negative_log_density(model: Model, clean: Callable, batch: dict, rng: jax.Array) -> jax.Array:
+def negative_log_density(
+    model: Model, clean: Callable, batch: dict, rng: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """-log p of dequantised images in [0, 1], as `likelihoods.images.gaussian` has it.
 
     Args:
@@ -83,14 +89,16 @@ def negative_log_density(model: Model, clean: Callable, batch: dict, rng: jax.Ar
       rng: key of dequantisation and probes.
 
     Returns:
-      [B], in nats; in the mean at least -log P of the 256 levels (Theis et al. 2016).
+      [B] in nats, in the mean at least -log P of the 256 levels (Theis et al. 2016); and [B], the
+      mean square of the noise that the image is taken to, about 1 where the equation was solved.
     """
     index, keys = batch["index"], [jax.random.fold_in(rng, number) for number in (0, 1)]
     inside = per_example(lambda key: jax.random.uniform(key, model.shape), keys[0], index)
     x = (batch["image"].astype(jnp.float32) + inside) / 128.0 - 1.0
-    log_p, _ = ode.log_density(model.likelihood, clean, x, keys[1], index)
+    log_p, noise = ode.log_density(model.likelihood, clean, x, keys[1], index)
     # On [0, 1], which is half as wide as [-1, 1].
-    return -log_p - float(np.prod(model.shape)) * np.float32(np.log(2.0))
+    nll = -log_p - float(np.prod(model.shape)) * np.float32(np.log(2.0))
+    return nll, jnp.mean(noise**2, (1, 2, 3))
 
 
 def density_of(

@@ -13,7 +13,9 @@ import numpy as np
 from jaxgen.flows.paths import heun_step, velocity
 from jaxgen.noise import per_example
 
-LAST = 1e-3  # of 1 - t where the integration begins: less than half a grey level of noise
+# Of 1 - t where the integration begins, by which what a net errs is divided: a trained net's
+# equation is too steep nearer to the image to be solved in any few steps.
+LAST = 1e-2
 
 
 class Density(NamedTuple):
@@ -32,12 +34,14 @@ class Density(NamedTuple):
     last: float = LAST
 
 
-def density(steps: int = 50, probes: int = 1) -> Density:
+def density(steps: int = 50, probes: int = 1, last: float = LAST) -> Density:
     """How the density is computed; see `Density`.
 
     Args:
       steps: at least 1.
       probes: 0 for the exact divergence, for small images.
+      last: noise that the images are taken to hold, of values from -1 to 1; 0.01 is about a
+        level of 256.
 
     Returns:
       The options.
@@ -47,7 +51,9 @@ def density(steps: int = 50, probes: int = 1) -> Density:
     """
     if steps < 1 or probes < 0:
         raise ValueError(f"density: steps={steps} must be at least 1, probes={probes} at least 0")
-    return Density(steps, probes)
+    if not 0.0 < last < 1.0:
+        raise ValueError(f"density: last={last} must be between 0 and 1")
+    return Density(steps, probes, last)
 
 
 def log_density(

@@ -56,6 +56,11 @@ RULES = (
         "weights fit, or give config.model.encoder",
     ),
     Rule(
+        ("task.autoguidance",),
+        lambda values, facts: False,
+        "it is for launch.sample and launch.evaluate with --weaker",
+    ),
+    Rule(
         ("init_part",),
         lambda values, facts: bool(values["init_from"]),
         "There is no config.init_from to take parameters from",

@@ -104,7 +104,7 @@ def guided(run: trained_runs.Restored, source: str | None) -> trained_runs.Resto
         )
     workdir, step = trained_runs.place(source)
     weaker = trained_runs.restore(workdir, [], step, None, group=run.group)
-    ours, theirs = (_kind(one.config.task, one.config.model) for one in (run, weaker))
+    ours, theirs = (_kind(one) for one in (run, weaker))
     for key in sorted({*ours, *theirs}):
         if ours.get(key) != theirs.get(key):
             raise UserError(
@@ -116,9 +116,11 @@ def guided(run: trained_runs.Restored, source: str | None) -> trained_runs.Resto
     return run._replace(state=run.state._replace(params=params))
 
 
-def _kind(task, model):
-    """The keys of a config that say what a flow's parameters mean."""
-    values = {"task": task.to_dict(), "model": model.to_dict()}
+def _kind(run):
+    """The keys of a config that say what a flow's parameters mean, and the form of its images."""
+    config, image = run.config, run.experiment.example["image"]
+    values = {"task": config.task.to_dict(), "model": config.model.to_dict()}
+    values["data"] = {"name": config.data.name, "image": tuple(image.shape)}
     for key in (*flags.SAMPLING, "start", "given_rows"):
         values["task"].pop(key, None)
     return flatten(values)

@@ -1,6 +1,7 @@
 """Types of command-line arguments that several commands take."""
 
 import argparse
+import logging
 import math
 import re
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 
 from launch.config import by_name, run_config
 from launch.config.errors import UserError
+
+logger = logging.getLogger("segen")
 
 MOST_SEEDS = 10_000_000  # of one command; they lie in memory
 # Endings by which a name is that of a file, not of a folder.
@@ -77,6 +80,16 @@ def numbers(value: str) -> list[float]:
     return list(dict.fromkeys(found))
 
 
+def asked_for(asked: dict[str, Any]) -> str:
+    """What was asked for, as a part of the name of a file: "-guidance-1.5-steps-10".
+
+    Args:
+      asked: {flag: value}.
+    """
+    plain = lambda value: re.sub(r"[^\w.]+", "_", str(value))
+    return "".join(f"-{key}-{plain(value)}" for key, value in asked.items())
+
+
 def sampling(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a run's task that the options of `add_sampling` change.
 
@@ -102,7 +115,13 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
             flag = {"grid.steps": "steps", "autoguidance": "weaker"}.get(key, key)
             if not by_name.accepts(task.name, first, "config.task.name"):
                 raise UserError(f"--{flag}: {task.name} does not sample step by step")
-        if "grid.steps" in given and not task.get("grid"):
+        leaps = "leap" in str(task.get("sampler", {}).get("name", ""))
+        if leaps and options.sampler not in (None, "leap"):
+            # The grid of leaps has few steps, which are no steps for others.
+            count = given.pop("grid.steps", 20)
+            given["grid"] = {"name": "jaxgen.flows:even_times", "steps": count}
+            logger.info(f"--sampler={options.sampler}: {count} even steps, not the grid of leaps")
+        elif "grid.steps" in given and not task.get("grid"):
             steps = given.pop("grid.steps")
             given["grid"] = {"name": "jaxgen.flows:even_times", "steps": steps}
     return given

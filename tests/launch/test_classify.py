@@ -70,7 +70,8 @@ def test_priors_move_the_decision():
 
 
 @pytest.mark.parametrize(
-    ("priors", "words"), [("often", "write uniform"), ("1,2,3", "give 2 numbers"), ("-1,2", "none")]
+    ("priors", "words"),
+    [("often", "write uniform"), ("1,2,3", "give 2 numbers"), ("-1,2", "none"), ("nan,1", "none")],
 )
 def test_priors_that_are_none_are_refused(priors, words):
     with pytest.raises(UserError, match=words):
@@ -108,6 +109,9 @@ def test_the_command_prints_and_writes_its_scores(tmp_path, monkeypatch, capsys)
     assert asked == [(tmp_path, [], 4, "test")]
     printed = json.loads(capsys.readouterr().out)
     assert printed["examples"] == 6
-    assert json.loads((tmp_path / "scores" / "classify-00000004.json").read_text()) == printed
+    asked = "split-test-examples-6"  # other options leave this file alone
+    assert (
+        json.loads((tmp_path / "scores" / f"classify-00000004-{asked}.json").read_text()) == printed
+    )
     with pytest.raises(UserError, match="--draws must be at least 1"):
         classify.main([f"--workdir={tmp_path}", "--draws=0"])

@@ -2,17 +2,18 @@ import jax
 import numpy as np
 
 from jaxgen import flows
-from jaxgen.flows.likelihoods import negative_log_density
+from jaxgen.flows.likelihoods import clean_of, negative_log_density
 from tests.jaxgen.flows.small import KEY, SHAPE, far_from_zero, make_batch, make_task, model_of
 
 
 def test_a_flow_that_leaves_noise_as_it_is_has_the_density_of_noise():
     task, batch = make_task(likelihood=flows.density(steps=2, probes=0)), make_batch()
     model = model_of(task)
-    nll = negative_log_density(model, lambda z, t: z, batch, KEY)
+    nll, square = negative_log_density(model, lambda z, t: z, batch, KEY)
     x = batch["image"] / 127.5 - 1
     expected = np.sum(0.5 * x**2 + 0.5 * np.log(2 * np.pi) - np.log(2), (1, 2, 3))
     np.testing.assert_allclose(nll, expected, rtol=0.02)
+    np.testing.assert_allclose(square, np.mean(x**2, (1, 2, 3)), rtol=0.1, atol=0.01)
 
 
 def test_the_evidence_compares_classes_by_the_same_noise():
@@ -24,6 +25,15 @@ def test_the_evidence_compares_classes_by_the_same_noise():
     some = {name: leaf[[5, 2]] for name, leaf in batch.items()} | {"label": np.zeros(2, int)}
     np.testing.assert_allclose(evidence(state, some, KEY), first[np.array([5, 2])], rtol=1e-4)
     assert make_task().evidence is None
+
+
+def test_the_evidence_is_the_density_where_there_is_one():
+    task, batch = make_task(classes=2, likelihood=flows.density(steps=3)), make_batch()
+    state, label = far_from_zero(task, batch), {"label": np.ones(8, int)}
+    found = jax.jit(task.evidence)(state, batch | label, KEY)
+    model, params = model_of(task), state.params
+    clean = clean_of(model, params, batch | label)
+    np.testing.assert_allclose(found, -negative_log_density(model, clean, batch, KEY)[0], rtol=1e-3)
 
 
 def test_images_go_to_noise_and_come_back():

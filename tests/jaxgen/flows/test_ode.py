@@ -26,7 +26,7 @@ def images(count=16):
 def test_the_density_of_a_normal_distribution(probes):
     """Of independent values the divergence has no variance: each probe is exact."""
     noise, x = images()
-    found, z = ode.log_density(ode.density(100, probes), denoise, x, KEY, jnp.arange(16))
+    found, z = ode.log_density(ode.density(100, probes, last=1e-3), denoise, x, KEY, jnp.arange(16))
     expected = stats.norm(MEAN, STD).logpdf(np.asarray(x)).sum((1, 2, 3))
     np.testing.assert_allclose(found, expected, atol=0.06)
     np.testing.assert_allclose(z, noise, atol=0.02)
@@ -54,7 +54,7 @@ def test_random_probes_are_right_in_the_mean():
 
 def test_there_and_back_is_the_image():
     _, x = images()
-    _, z = ode.log_density(ode.density(100, 1), denoise, x, KEY, jnp.arange(16))
+    _, z = ode.log_density(ode.density(100, 1, last=1e-3), denoise, x, KEY, jnp.arange(16))
     times = jnp.asarray(samplers.even_times(100))
     back = samplers.run(samplers.heun(), denoise, z, times, KEY, jnp.arange(16))
     np.testing.assert_allclose(back, x, atol=0.02)
@@ -80,3 +80,8 @@ def test_the_way_back_ends_where_the_way_there_began():
     _, noise = ode.log_density(ode.density(200), squash, x, KEY, np.arange(3))
     assert np.abs(noise - x).max() > 0.1
     np.testing.assert_allclose(ode.image_of(ode.density(200), squash, noise), x, atol=2e-3)
+
+
+def test_noise_of_the_image_is_a_share():
+    with pytest.raises(ValueError, match=r"last=1\.0 must be between 0 and 1"):
+        ode.density(last=1.0)

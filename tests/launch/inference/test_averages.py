@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -84,10 +85,13 @@ def test_a_run_without_an_average_cannot_be_guided():
 
 
 def test_a_flow_of_another_kind_does_not_guide(monkeypatch):
-    def run(**task):
+    def run(side=8, **task):
         config = ConfigDict({"optimizer": ADAM | {"ema": 0.9}, "model": {"width": 8}})
         config.task = {"guidance": 2.0, "levels": 0, **task}
-        return averages.trained_runs.Restored(config, None, None, state_of(0.9)[1], 7)
+        config.data = {"name": "digits"}
+        image = jax.ShapeDtypeStruct((side, side, 1), np.uint8)
+        experiment = SimpleNamespace(example={"image": image})
+        return averages.trained_runs.Restored(config, None, experiment, state_of(0.9)[1], 7)
 
     weaker = run(guidance=1.0, sampler={"name": "jaxgen.flows:sde"})
     monkeypatch.setattr(averages.trained_runs, "restore", lambda *_, **__: weaker)
@@ -96,5 +100,7 @@ def test_a_flow_of_another_kind_does_not_guide(monkeypatch):
     np.testing.assert_array_equal(found.state.params["w"], wanted["w"])
     with pytest.raises(UserError, match=r"its config.task.levels is 0, that of the run 256"):
         averages.guided(run(levels=256), "runs/weaker")
+    with pytest.raises(UserError, match=r"its config.data.image is \(8, 8, 1\), .* \(16, 16, 1\)"):
+        averages.guided(run(side=16), "runs/weaker")
     with pytest.raises(UserError, match="autoguidance needs --weaker"):
         averages.guided(run(autoguidance=True), None)
