@@ -156,7 +156,7 @@ def read(path, how: Reading) -> np.ndarray:
 
 def _colours(path, loaded, how):
     """The colours of an image: uint8 [H, W, 3]."""
-    values, alpha, _ = images.pixels_of(path, loaded)
+    values, alpha, *_ = images.pixels_of(path, loaded)
     colour = values[..., : values.shape[-1] - alpha]
     colour = np.repeat(colour, 3, -1) if colour.shape[-1] == 1 else colour
     if how.ranges:
