@@ -250,6 +250,22 @@ def initial_state(experiment: Experiment, init_from: str = "", init_part: str = 
     return trained_runs.with_params_of(init_from, state, template, init_part)
 
 
+def check_source(init_from: str, workdir: Path) -> None:
+    """Checks `config.init_from` of a run that has not begun, before its folder is written to.
+
+    Args:
+      init_from: as for `initial_state`.
+      workdir: the run's folder.
+
+    Raises:
+      UserError: no such run or step.
+    """
+    if init_from and not (workdir / "checkpoints").is_dir():
+        from launch.engine import trained_runs  # few runs start from another one
+
+        trained_runs.check_source(init_from)
+
+
 def first_state(
     experiment: Experiment,
     folder: Path,

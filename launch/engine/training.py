@@ -54,11 +54,8 @@ def train(
         group.share_compilation_cache(workdir)
         group.check_same("the config", run_config.shared_keys(config.to_dict()))
         config = run_config.check_continues(workdir, config)
-        if config.init_from and not checkpoints.steps(workdir / "checkpoints"):
-            from launch.engine import trained_runs  # few runs start from another one
-
-            find = partial(trained_runs.check_source, config.init_from)
-            group.on_process_zero("config.init_from", find)
+        source = partial(experiments.check_source, config.init_from, workdir)
+        group.on_process_zero("config.init_from", source)
         make_plan = partial(planned.values, config)
         config = planned.filled(config, group.on_process_zero("the plan", make_plan))
         held_out, void = config.eval.split, config.task.get("ignore", 255)
@@ -83,8 +80,8 @@ def train(
             experiment = experiment._replace(pretrained=group.on_all("the encoder's weights", load))
         record = run_config.to_json(config, batches.facts(data))
         group.on_process_zero("config.json", partial(run_config.write, workdir, record))
-        devices = sharding.describe(experiment.mesh, group.processes)
-        logger.info(f"{data.split.title}: {data.split.size:,} examples; {devices}")
+        on = sharding.describe(experiment.mesh, group.processes)
+        logger.info(f"{data.split.title}: {data.split.size:,} examples; {on}")
         rest = {"place": place, "monitor": monitor, "group": group, "began": began}
         attempt = partial(train_attempt, config, experiment, data, held_out, **rest)
         while True:
@@ -125,8 +122,8 @@ def train_attempt(
     folder, rule, best = place.path / "checkpoints", config.collapse.rule, config.checkpoint.best
     seed = order.order_seed(config.seed, counters["rollbacks"])
     steps, stride = config.train.steps, config.train.steps_per_dispatch
-    every = config.log.every, config.eval.every, config.checkpoint.every
-    schedule, checks = Schedule(steps, stride, *every), {}
+    first = partial(experiments.first_state, experiment, folder, start)
+    every, checks = (config.log.every, config.eval.every, config.checkpoint.every), {}
 
     def keep_batch(step: int | None) -> None:
         if group.is_process_zero and step:
@@ -169,13 +166,9 @@ def train_attempt(
         try:
             run_loop(
                 experiment,
-                experiment.compiled.load(
-                    experiments.first_state(
-                        experiment, folder, start, config.init_from, config.init_part
-                    )
-                ),
+                experiment.compiled.load(first(config.init_from, config.init_part)),
                 start,
-                schedule=schedule,
+                schedule=Schedule(steps, stride, *every),
                 feed=batches.feed(data, config.data, seed, start, stride),
                 evaluate=evaluate,
                 checkpoint_writer=writer,

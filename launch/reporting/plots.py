@@ -14,6 +14,7 @@ DECADES = 2.0  # a positive loss that spans more is drawn on a logarithmic axis
 NATS, SCORE = "nats per image", "0 to 1"
 UNITS = {
     **dict.fromkeys(("nll", "negative_elbo", "kl", "prior", "reconstruction", "diffusion"), NATS),
+    "noise_std": "1 is right",
     **dict.fromkeys(("ap", "ap50", "ap75", "pq", "sq", "rq", "edge_f", "edge_threshold"), SCORE),
     **dict.fromkeys(("calibration_error", "codes_used", "class_coverage"), SCORE),
     **dict.fromkeys(("least_class_share", "most_class_share"), SCORE),

@@ -135,6 +135,7 @@ def metrics_of_the_tasks():
     image = SimpleNamespace(shape=(2, 2, 1), likelihood=offset, levels=(), codec=None)
     codes = SimpleNamespace(shape=(2, 2, 1), levels=(2,), codec=object())
     bound = dict.fromkeys(("negative_elbo", "prior", "reconstruction", "diffusion", "nll"), 1.0)
+    bound["noise_square"] = 1.0
     times = {"count_by_time": np.ones(10), "loss_by_time": np.ones(10)}
     players = ("discriminator_loss", "d_real", "d_fake", "d_accuracy", "distance", "penalty")
     coded = one | {"error": 1.0, "kl": 1.0, "codes": np.ones(2)}
