@@ -81,6 +81,15 @@ def test_options_of_samplers_change_the_task(monkeypatch):
         assert by_name.instantiate({"name": f"jaxgen.flows:{name}"}, "here")
 
 
+def test_the_few_steps_of_leaps_are_for_no_other_sampler(monkeypatch):
+    leaps = {"name": "jaxgen.flow:flow", "sampler": {"name": "jaxgen.flows:leap"}}
+    leaps["grid"] = {"name": "jaxgen.flows:karras_times", "steps": 1, "low": 0.5}
+    even = lambda steps: {"name": "jaxgen.flows:even_times", "steps": steps}
+    assert sampling("--sampler=heun", monkeypatch, leaps)["grid"] == even(20)
+    assert sampling("--sampler=heun --steps=7", monkeypatch, leaps)["grid"] == even(7)
+    assert sampling("--steps=2", monkeypatch, leaps) == {"grid.steps": 2}
+
+
 def test_lists_of_numbers():
     assert flags.numbers("1,1.5, 2,1") == [1.0, 1.5, 2.0]
     for text in ("", "1,,2", "1;2", "two"):
