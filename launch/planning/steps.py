@@ -54,7 +54,7 @@ def plan_steps(draft: Draft, minutes: float, memory_mib: int) -> dict[str, Any]:
     left -= evaluations * per_evaluation
     steps = int(left / measured.step) // stride * stride
     if steps < evaluations * stride:
-        # A little more, as the clock has a say in it.
+        # A tenth of a step more than the least, so that rounding down leaves one.
         least = 60 * minutes - left + 1.1 * stride * measured.step
         raise UserError(
             f"config.plan.minutes={minutes:g}: too short. A step takes {measured.step:.2g} s and "

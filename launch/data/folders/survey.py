@@ -38,8 +38,8 @@ class Contents:
       orientation: of the image by EXIF, 1 to 8.
       digest: a hash of the image's values.
       counts: {id: pixels} of the mask; empty if it cannot be read.
-      marked: {class: pixels} of masks that mark one class each, as far as they lie over each
-        other; empty for other masks.
+      marked: {class: pixels} of masks that mark one class each, where a pixel counts for every
+        class that marks it; empty for other masks.
       mask_size: (height, width) of the mask as stored.
       mask_orientation: of the mask by EXIF.
       objects: whether each id of the mask but 0 is a connected region; None for fewer than
