@@ -106,8 +106,8 @@ def mnist(config):
     """60,000 images of 28 x 28."""
     config.data.update(name="mnist", data_dir="", batch_size=128)
     config.model.update(patch=4, width=128, layers=4)
-    config.optimizer.learning_rate.peak_value = 1e-3
-    config.train.update(steps=6_000, steps_per_dispatch=1)
+    config.optimizer.learning_rate.peak_value = 3e-3
+    config.train.update(steps=5_500, steps_per_dispatch=1)
     config.eval.update(batch_size=500)
 
 
@@ -117,6 +117,7 @@ def larger(config):
     config.model.update(width=256, layers=6)
     config.data.update(batch_size=256, resident=True)
     config.optimizer.ema = 0.9998
+    config.optimizer.learning_rate.peak_value = 1e-3
     config.train.update(steps=50_000, steps_per_dispatch=100)
     config.eval.every = config.checkpoint.every = 10_000
 
@@ -143,6 +144,7 @@ def vector(config):
     latent(config)
     # One patch: the blocks are a fully connected net.
     config.model.update(width=256, layers=4)
+    config.optimizer.learning_rate.peak_value = 1e-3
     config.data.update(batch_size=256, resident=True)
     config.train.update(steps=20_000, steps_per_dispatch=50)
 

@@ -70,7 +70,8 @@ class Task(NamedTuple):
       log_prob: (state, batch, rng) -> [B], the exact log p(image) in nats, or log p of its codes.
       evidence: (state, batch, rng) -> [B], an estimate or a bound of log p(image | label) in
         nats, to compare labels by: it may lack terms that are the same for all labels, and its
-        noise depends on (rng, index[i]) alone. Not needed beside `log_prob`.
+        noise depends on (rng, index[i]) alone. The batch also holds `draw` int32 [B], how many
+        estimates of the example came before. Not needed beside `log_prob`.
       conditionals: (state, x, batch) -> [B, H, W, C, K], the parameters of
         p(x_i | all x before i) of an autoregressive model, differentiable in the
         observed variable x [B, H, W, C]; i counts rows, then columns, then channels.

@@ -140,6 +140,7 @@ def _estimate(restored, function, images, batch_size) -> Callable:
                 "image": images[examples[rows]],
                 "index": examples[rows].astype(np.int32),
                 "label": labels[rows].astype(np.int32),
+                "draw": np.full(size, number, np.int32),
                 "mask": np.ones(size, bool),
             }
             values = run(

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.flows import bounds, ode
-from jaxgen.flows.model import Model, condition_of, denoise, observe
+from jaxgen.flows import bounds, ode, paths, weights
+from jaxgen.flows.model import Model, condition_of, denoise, noise_of, observe
 from jaxgen.noise import per_example
 
 # Log signal-to-noise ratios between which the bound's diffusion runs, by levels: before and
 # after, z tells nothing and all about such values.
 ENDS = {2: (-10.0, 4.0), 256: (-10.0, 13.0)}
+EDGE = 0.01  # share of the times of training, early and late, without evidence of the class
 
 
 def clean_of(model: Model, params: dict, batch: dict) -> Callable:
@@ -57,13 +58,14 @@ def evidence(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Arr
     """What compares labels by log p(image | label): the density, or a part of its bound.
 
     With the model's `likelihood` the density along its equation, the same probes for all labels.
-    Without, the part of the bound that depends on the label, by one draw; without `levels`, that of
-    the times at which binarised images are drawn: what is finer hardly depends on the class.
+    Without, the part of the bound between the rarest times of training, by one draw of time and
+    noise: at earlier times nothing is seen, and what is finer hardly depends on the class. The
+    times of an image's draws are spread evenly over the density of training.
 
     Args:
       model: the model.
       params: of the net.
-      batch: with `label`.
+      batch: with `label`, and `draw` int32 [B], the number of the draw.
       rng: key.
 
     Returns:
@@ -72,9 +74,12 @@ def evidence(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Arr
     clean = clean_of(model, params, batch)
     if model.likelihood:
         return -negative_log_density(model, clean, batch, rng)[0]
-    x, key = observe(model, batch, jax.random.fold_in(rng, 1)), jax.random.fold_in(rng, 2)
-    levels = model.levels or 2
-    return -bounds.diffusion(clean, x, ENDS[levels], key, batch["index"], 1)
+    x = observe(model, batch, jax.random.fold_in(rng, 1))
+    noise = noise_of(model, jax.random.fold_in(rng, 2), batch["index"])
+    u = (paths.van_der_corput(batch["index"]) + paths.van_der_corput(batch["draw"])) % 1.0
+    t = model.density.of(EDGE + (1.0 - 2.0 * EDGE) * u)
+    guess = clean(paths.noisy(x, noise, t), t)
+    return -weights.weighted(weights.bound(), model.density, x, guess, t)
 
 
 def negative_log_density(

@@ -1,5 +1,6 @@
 import jax
 import numpy as np
+from scipy.stats import norm
 
 from jaxgen import flows
 from jaxgen.flows.likelihoods import clean_of, negative_log_density
@@ -19,12 +20,32 @@ def test_a_flow_that_leaves_noise_as_it_is_has_the_density_of_noise():
 def test_the_evidence_compares_classes_by_the_same_noise():
     task, batch = make_task(classes=2), make_batch()
     state = far_from_zero(task, batch)
+    batch["draw"] = np.full(8, 3, np.int32)
     evidence = jax.jit(task.evidence)
     first, second = (evidence(state, batch | {"label": np.full(8, n)}, KEY) for n in (0, 1))
     assert np.abs(first - second).max() > 1e-3
     some = {name: leaf[[5, 2]] for name, leaf in batch.items()} | {"label": np.zeros(2, int)}
     np.testing.assert_allclose(evidence(state, some, KEY), first[np.array([5, 2])], rtol=1e-4)
     assert make_task().evidence is None
+
+
+def test_the_evidence_of_evenly_spread_draws_is_the_part_of_the_bound_that_they_cover():
+    """For a net that gives x_hat = 0, and so errors |x|^2 at all times."""
+    task, batch = make_task(classes=2), make_batch(4)
+    state = jax.tree.map(np.zeros_like, task.init(KEY, batch))
+    evidence, draws = jax.jit(task.evidence), 64
+    found = [
+        evidence(state, batch | {"draw": np.full(4, number, np.int32)}, KEY)
+        for number in range(draws)
+    ]
+    # 1/2 of the integral of |x|^2 / sigma^2 over gamma = -log SNR = -2 logit(t), where logit(t) has
+    # mean -0.8 and deviation 0.8, between its first and its last hundredth, by the same rule.
+    starts = np.array([0, 1 / 2, 1 / 4, 3 / 4]) + np.arange(draws)[:, None] / draws
+    logit = -0.8 + 0.8 * norm.ppf(0.01 + 0.98 * (starts % 1))
+    of_gamma = norm.pdf(logit, -0.8, 0.8) / 2
+    x = batch["image"] / 127.5 - 1
+    expected = 0.5 * np.mean(np.exp(2 * logit) / of_gamma, 0) * np.sum(x**2, (1, 2, 3))
+    np.testing.assert_allclose(np.mean(found, 0), -expected, rtol=1e-3)
 
 
 def test_the_evidence_is_the_density_where_there_is_one():
