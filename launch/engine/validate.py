@@ -71,7 +71,7 @@ def validate_task(task: Any, batch: dict, name: str) -> tuple[Task, Any]:
     _check_makers_of_images(task, name, state, batch, rng)
     for function in ("log_prob", "evidence"):
         if (call := getattr(task, function)) is not None:
-            shape = trace(name, function, call, state, batch, rng).shape
+            shape = trace(name, function, call, state, batch | {"draw": batch["index"]}, rng).shape
             if shape != batch["index"].shape:
                 raise UserError(f"{name}: {function}() gives {shape}; one number an image is due")
     if task.recover is not None:
