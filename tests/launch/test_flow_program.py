@@ -1,12 +1,16 @@
 """Flows on several devices: the same losses; and from a command line to an image."""
 
+import functools
 import json
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from launch import evaluate, sample, train
+from launch.checkpoints import restoring
+from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading
 from launch.config.errors import UserError
 from launch.data import batches
@@ -39,16 +43,53 @@ def config_of(**changes):
     return config
 
 
+STEPS = 4
+
+
+@functools.cache
+def reference():
+    """Losses and the last state on one device."""
+    return losses(config_of(), steps=STEPS)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"mesh.data": 2, "mesh.fsdp": 2}, {"mesh.data": 2, "parallel": "pmap"}],
     ids=["fsdp", "pmap"],
 )
 def test_several_devices_give_the_losses_of_one(changes):
-    wanted, _ = losses(config_of(), steps=4)
+    wanted, state = reference()
     assert np.ptp(wanted) > 0.01
-    found, _ = losses(config_of(**changes), steps=4)
+    found, other = losses(config_of(**changes), steps=STEPS)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    for one, two in zip(jax.tree.leaves(other.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-3)
+
+
+def test_a_run_goes_on_to_the_bit(tmp_path):
+    """Noise, times and dropped classes belong to the step; the moving average is saved too."""
+    wanted, whole = reference()
+    _, state = losses(config_of(), steps=2)
+    writer = CheckpointWriter(tmp_path / "checkpoints", 2, "")
+    writer.save(2, state, {}, {})
+    writer.close()
+    restore = lambda template: restoring.restore(tmp_path / "checkpoints", 2, template)
+    found, state = losses(config_of(), start=2, steps=STEPS - 2, state=restore)
+    np.testing.assert_array_equal(found, wanted[2:])
+    for one, two in zip(jax.tree.leaves(state), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_the_memory_of_a_step_does_not_grow():
+    """The new state lies where the old one did, the moving average and Adam's moments too."""
+    config = config_of()
+    data = batches.open_data(config.data, "train")
+    compiled = experiments.build(config, data).compiled
+    feed = compiled.put_feed(next(batches.feed(data, config.data, 0, 0, 1)))
+    program = compiled.lower_train(compiled.template, feed, 0).compile()
+    leaves = jax.tree.leaves(compiled.template)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    assert program.memory_analysis().alias_size_in_bytes == size
 
 
 def test_evaluation_is_exact_for_any_batch_size_and_device_count():
