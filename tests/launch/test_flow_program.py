@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from launch import evaluate, sample, train
 from launch.checkpoints import restoring
@@ -132,3 +133,30 @@ def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
         evaluate.main([f"--workdir={run}", "--ema=power:0.25"])
     with pytest.raises(UserError, match="steps=0: sampling needs at least 1"):
         sample.main([f"--workdir={run}", f"--out={out}", "--steps=0"])
+
+
+def test_bits_of_256_levels_of_colour_images(tmp_path, monkeypatch, caplog):
+    """As docs/generation.md compares a flow with a PixelCNN: on a folder, by the bound."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rng, folder = np.random.default_rng(0), tmp_path / "images"
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+        for number in range(4):
+            image = rng.integers(0, 256, (4, 4, 3), np.uint8)
+            Image.fromarray(image).save(folder / split / f"{number}.png")
+    flags = f"--config.data.path={folder} --config.data.kwargs.size=4 --config.data.batch_size=4"
+    flags += " --config.model.width=16 --config.model.layers=1 --config.mesh.data=1"
+    flags += " --config.task.levels=256 --config.task.weight.name=jaxgen.flows:bound"
+    flags += " --config.task.parametrisation.name=jaxgen.flows:preconditioned"
+    flags += " --config.task.density.name=jaxgen.flows:log_snr --config.task.density.high=13"
+    config = loading.override(loading.load("configs/flow.py:folder"), flags.split())
+    _, data = batches.open_splits(config.data, "test", tmp_path, config.task)
+    assert "256 levels" not in caplog.text
+    experiment = experiments.build(config, data, training=False)
+    state, step = experiments.initial_state(experiment), experiment.compiled.score_step
+    found = experiments.evaluate(experiment, state, data, 4, step)
+    parts = found["prior"] + found["reconstruction"] + found["diffusion"]
+    assert found["bits_per_dim"] == pytest.approx(parts / (48 * np.log(2)), rel=1e-5)
+    # An untrained net knows little: not far above 8 bits, where all levels are as likely.
+    assert 8 < found["bits_per_dim"] < 16
+    assert found["reconstruction"] < 0.1 * found["negative_elbo"]
