@@ -218,7 +218,8 @@ def cifar10(config):
     config.model.update(width=128, multiples=(1, 2, 2), blocks=2, attention=(16,))
     config.data.update(name="cifar10", data_dir="", batch_size=128)
     config.data.augment = [{"name": "jaxgen.augmentations:flip"}]
-    config.optimizer.learning_rate.peak_value = 2e-4
+    # Constant once it has risen, so that the run can be scored after any time.
+    config.optimizer.learning_rate.update(peak_value=2e-4, end_value=2e-4)
     config.optimizer.ema = 0.9999
     config.train.update(steps=100_000, steps_per_dispatch=100)
     config.eval.update(every=10_000, batch_size=500)

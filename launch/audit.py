@@ -16,6 +16,7 @@ from launch.audits.checks import FAIL, NONE, PASS, Finding
 from launch.audits.density import density
 from launch.audits.enumeration import total_probability
 from launch.audits.fixtures import AuditedModel, ModelFactory, first_that_fits, fit_for_audit
+from launch.audits.guidance import guidance
 from launch.config import loading, run_config
 from launch.config.errors import CommandExit, UserError
 from launch.data import batches
@@ -121,6 +122,7 @@ def audit(factory: ModelFactory, group: distributed.Group = distributed.ALONE) -
         *(lambda check=check: [check(own)] for check in CHECKS),
         partial(total_probability, factory, True, offset),
         partial(density, factory, own),
+        partial(guidance, factory, own),
     ]
     if factory.trained is not None:
         jobs.append(partial(total_probability, factory, False, offset))

@@ -16,11 +16,10 @@ import numpy as np
 from jaxgen.metrics import kernel_distance, neighbours, ssim
 from launch import cli, distributed
 from launch.config.errors import UserError
-from launch.data import batches
 from launch.engine import experiments, trained_runs
 from launch.inference import averages, flags
 from launch.reporting import image_files
-from launch.scoring import features, image_sets, nearest, sample_metrics, segmenter_metrics
+from launch.scoring import image_sets, nearest, reals, sample_metrics, segmenter_metrics
 from launch.storage.atomic import replacing
 
 logger = logging.getLogger("segen")
@@ -44,8 +43,9 @@ def main(argv: list[str]) -> None:
     if options.neighbours is None:
         options.neighbours = NEIGHBOURS
     with cli.together(options) as group:
+        measured = None  # the real images, by the first point of the grid for all
         for restored, asked in _grid(options, overrides, group):
-            evaluate(restored, options, asked)
+            measured = evaluate(restored, options, asked, measured)
 
 
 def _grid(
@@ -70,7 +70,8 @@ def evaluate(
     restored: trained_runs.Restored,
     options: argparse.Namespace,
     asked: dict[str, float | str],
-) -> None:
+    measured: reals.Reals | None = None,
+) -> reals.Reals | None:
     """Evaluates a run; of several processes, process 0 prints and writes the results.
 
     Args:
@@ -78,6 +79,10 @@ def evaluate(
       options: of the command.
       asked: the sampler, its steps, the guidance, the weaker run and the moving average that were
         asked for, for the results.
+      measured: what an earlier call with the same data returned; None for the first call.
+
+    Returns:
+      What scores by features compare with, for the next call; None where there are none.
     """
     more = {"batch_size": options.batch_size or restored.config.eval.batch_size}
     more["stem"] = f"{restored.step:08d}{flags.asked_for(asked)}"  # of the names of files
@@ -86,7 +91,7 @@ def evaluate(
     header = {"step": restored.step, "split": split.title, **asked}
     scored, draw = any(getattr(options, kind) for kind in KINDS), None
     if scored:
-        results, draw = _scores(restored, options)
+        results, draw, measured = _scores(restored, options, measured)
     else:
         experiment = restored.experiment
         metrics = experiments.evaluate(
@@ -104,6 +109,7 @@ def evaluate(
             _write(options, header | results)
     if draw:
         draw()
+    return measured
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -172,20 +178,32 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
 
 def _scores(
-    restored: trained_runs.Restored, options: argparse.Namespace
-) -> tuple[dict, Callable[[], None] | None]:
-    """All scores that the options ask for, with their card; and what draws a figure of them."""
+    restored: trained_runs.Restored, options: argparse.Namespace, measured: reals.Reals | None
+) -> tuple[dict, Callable[[], None] | None, reals.Reals | None]:
+    """All scores that the options ask for, with their card; what draws a figure of them; and what
+    they were compared with."""
     _check_task(restored, options)
     count = min(options.reals or restored.data.split.size, restored.data.split.size)
     results, card, draw = {}, {}, None
     if options.segmenter:
         results, card["segmenter"] = _segmenter_scores(restored, options, count)
     if options.samples or options.completions or options.floor:
-        feature_results, feature_card, draw = _feature_scores(restored, options, count)
-        results, card = results | feature_results, card | feature_card
+        measured = measured or reals.measure_reals(
+            restored,
+            _feature_net(options, restored.config.score.features),
+            batch_size=options.batch_size,
+            count=count,
+            samples=options.samples,
+            floor=options.floor,
+            neighbours=bool(options.samples and options.neighbours),
+            force=options.force,
+        )
+        feature_results, draw = _feature_scores(restored, options, count, measured)
+        results |= feature_results
+        card |= measured.net.card | _card(restored, options, count, measured.floor)
     # A device that rounds products (TF32 of NVIDIA GPUs) rounds the features too.
     card["device"] = restored.experiment.mesh.devices.flat[0].device_kind
-    return experiments.for_json(results) | {"card": card}, draw
+    return experiments.for_json(results) | {"card": card}, draw, measured
 
 
 def _check_task(restored: trained_runs.Restored, options: argparse.Namespace) -> None:
@@ -211,38 +229,22 @@ def _segmenter_scores(
 
 
 def _feature_scores(
-    restored: trained_runs.Restored, options: argparse.Namespace, count: int
-) -> tuple[dict, dict, Callable[[], None] | None]:
-    """Scores by features against the split's images, their card, and what draws a figure."""
-    config, experiment, data = restored.config, restored.experiment, restored.data
-    if options.samples:  # before a classifier is trained
-        sample_metrics.check_counts({"--samples": options.samples})
-    spec = _feature_net(options, config.score.features)
-    net = features.build(spec, config.data, config.eval.split, options.force, restored.group)
-    training = None
-    if options.floor or (options.samples and options.neighbours):
-        where = config.data, config.data.split, "config.data"
-        training = trained_runs.open_together(restored.group, *where)
-    floor = _floor_count(data, training, options.samples or count) if options.floor else None
-    reals = f"{data.split.title} (--reals, --split)"
-    sizes = {reals: count, "--samples": options.samples, "--floor": floor}
-    sample_metrics.check_counts({key: n for key, n in sizes.items() if n is not None}, net.size)
-    extract = sample_metrics.make_extractor(net, experiment.mesh)
-    images = image_sets.real_images(experiment, data, options.batch_size, count)
-    real = sample_metrics.measure(extract, images, count, "measuring real images")
-    results, draw = {"real/ms_ssim": sample_metrics.pairwise_ms_ssim(real, net.classes)}, None
-    for name, images, number in _image_sets(restored, options, training, count, floor):
-        measured = sample_metrics.measure(extract, images, number, name)
-        scores = sample_metrics.compare(real, measured, net.classes)
+    restored: trained_runs.Restored, options: argparse.Namespace, count: int, real: reals.Reals
+) -> tuple[dict, Callable[[], None] | None]:
+    """Scores by features against the split's images, and what draws a figure."""
+    results, draw, classes = dict(real.results), None, real.net.classes
+    for name, images, number in _image_sets(restored, options, count):
+        measured = sample_metrics.measure(real.extract, images, number, name)
+        scores = sample_metrics.compare(real.measured, measured, classes)
         prefix = "" if name == "samples" else f"{name}/"
         results |= {prefix + key: value for key, value in scores.items()}
         if name == "samples":
-            results |= _class_agreement(measured, net.classes, config.task.get("classes", 0))
+            results |= _class_agreement(measured, classes, restored.config.task.get("classes", 0))
             if options.neighbours:
-                searched = _neighbours(restored, options, extract, measured, real, training)
+                searched = _neighbours(options, measured, real)
                 results |= searched[0]
                 draw = partial(_show_neighbours, restored, options, searched[1])
-    return results, net.card | _card(restored, options, count, floor), draw
+    return results, draw
 
 
 def _feature_net(options: argparse.Namespace, spec: dict) -> dict:
@@ -252,19 +254,8 @@ def _feature_net(options: argparse.Namespace, spec: dict) -> dict:
     return {"name": "launch.scoring.features:inception", "weights": str(options.inception)}
 
 
-def _floor_count(data: batches.Data, training: batches.Data, count: int) -> int:
-    """How many training images are scored as if they were samples."""
-    if training.split.title == data.split.title:
-        raise UserError(f"--floor: {data.split.title} is the training split; give another --split")
-    return min(count, training.split.size)
-
-
 def _image_sets(
-    restored: trained_runs.Restored,
-    options: argparse.Namespace,
-    training: batches.Data | None,
-    count: int,
-    floor: int | None,
+    restored: trained_runs.Restored, options: argparse.Namespace, count: int
 ) -> Iterator[tuple]:
     """The sets of images to score: name, (images, mask) batch by batch, number of images."""
     experiment, size = restored.experiment, options.batch_size
@@ -277,8 +268,6 @@ def _image_sets(
         completed = image_sets.completed_images(*arguments)
         put = experiment.compiled.put_batch
         yield "completions", ((images, put(batch["mask"])) for images, batch in completed), count
-    if floor:
-        yield "floor", image_sets.real_images(experiment, training, size, floor), floor
 
 
 def _class_agreement(
@@ -291,17 +280,14 @@ def _class_agreement(
     return {"class_agreement": float((samples.classes == asked).mean())}
 
 
-def _neighbours(restored, options, extract, samples, real, training) -> tuple[dict, np.ndarray]:
+def _neighbours(options, samples, real: reals.Reals) -> tuple[dict, np.ndarray]:
     """The share of samples that copy training images, and the nearest ones of a few samples."""
     logger.info("looking for the nearest training images")
-    images = image_sets.real_images(
-        restored.experiment, training, options.batch_size, training.split.size
-    )
-    shown, sets = slice(options.neighbours), (samples.features, real.features)
+    shown, sets = slice(options.neighbours), (samples.features, real.measured.features)
     few = samples.images[shown], samples.features[shown]
-    figure, apart = nearest.nearest_training_images(extract, *few, images, np.concatenate(sets))
-    if training.split.title == restored.data.split.title:
-        return {}, figure  # the real images are the training images
+    figure, apart = nearest.nearest_training_images(*few, real.training, np.concatenate(sets))
+    if real.is_training:
+        return {}, figure
     generated, others = np.split(apart, [len(samples.features)])
     return {"copied": neighbours.copied(generated, others)}, figure
 

@@ -1,4 +1,5 @@
-"""python -m launch.benchmarks.accelerator --minutes=30 --data_dir=DIR --camvid=DIR --bsds=DIR
+"""python -m launch.benchmarks.accelerator --minutes=30 --data_dir=DIR --camvid=DIR --bsds=DIR \
+    --cifar10=DIR --inception=FILE
 
 Measures on a GPU or TPU what docs/results.md marks as not measured, in pieces: first whether it
 computes what a CPU computes, then throughput, then the runs of paper length. It ends after
@@ -17,7 +18,7 @@ from pathlib import Path
 from launch import cli
 from launch.benchmarks.measuring import children, plan, rows, work
 from launch.benchmarks.measuring.children import Clock
-from launch.benchmarks.measuring.plan import DATA, Piece
+from launch.benchmarks.measuring.plan import DATA, FILES, Piece
 from launch.benchmarks.measuring.record import Record
 from launch.benchmarks.measuring.work import Failed, Late, Setting
 from launch.config.errors import CommandExit, UserError
@@ -76,6 +77,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     add("--dry_run", action="store_true", help="every piece on the CPU, tiny, to try the machinery")
     for name, (flag, place) in DATA.items():
         add(flag, type=cli.workdir, dest=name, metavar="DIR", help=f"{name}: {place}")
+    for name, (flag, content) in FILES.items():
+        add(flag, type=Path, dest=name, metavar="FILE", help=content)
     options = cli.parse_alone(arguments, argv)
     if not (options.minutes > 0 and math.isfinite(options.minutes)):
         raise UserError(f"--minutes must be a number above 0, got {options.minutes:g}")
@@ -85,6 +88,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         folder = getattr(options, name)
         if folder and not folder.is_dir():
             raise UserError(f"{flag}={folder}: no such directory")
+    for name, (flag, _) in FILES.items():
+        file = getattr(options, name)
+        if file and not file.is_file():
+            raise UserError(f"{flag}={file}: no such file")
     return options
 
 
@@ -109,7 +116,7 @@ def prepare(options: argparse.Namespace) -> Setting:
             "segen[cuda] or segen[tpu] on a machine that has one; --dry_run tries everything on "
             "this CPU, at tiny sizes"
         )
-    data = {name: folder for name in DATA if (folder := getattr(options, name))}
+    data = {name: path for name in (*DATA, *FILES) if (path := getattr(options, name))}
     folder = options.workdir / "dry_run" if dry else options.workdir
     card = f"1 x {found['kind']}"
     return Setting(folder, card, found["platform"], data, dry, environment)
@@ -147,9 +154,8 @@ def perform(
     for piece in chosen:
         if record.get(piece) is not None and (piece not in again or piece.group == "runs"):
             continue
-        stand_in = setting.dry and piece.data in work.STOCK  # the package's digits
-        if piece.data and piece.data not in setting.data and not stand_in:
-            left[piece] = f"skipped: it needs {piece.data}"
+        if needed := work.missing(piece, setting):
+            left[piece] = f"skipped: it needs {' and '.join(needed)}"
             continue
         if clock.left() < piece.least:
             left[piece] = "no time left"
@@ -177,10 +183,10 @@ def remaining(left: dict[Piece, str], setting: Setting) -> list[str]:
     lines = [f"left to do ({len(left)} pieces):"]
     for piece, why in left.items():
         lines.append(f"  {piece.name}: {why}{_estimate(piece, setting)}")
-    for name in dict.fromkeys(piece.data for piece in left):
-        if name and name not in setting.data:
-            flag, place = DATA[name]
-            lines.append(f"  {name}: add {flag}=DIR to this command ({place})")
+    for name in dict.fromkeys(name for piece in left for name in work.missing(piece, setting)):
+        flag, place = (DATA | FILES)[name]
+        what = "DIR" if name in DATA else "FILE"
+        lines.append(f"  {name}: add {flag}={what} to this command ({place})")
     lines.append("the same command goes on")
     return lines
 
@@ -193,6 +199,8 @@ def _estimate(piece, setting):
     kept = setting.folder / "runs" / f"{work.folder_of(piece, setting).name}.json"
     parts = json.loads(kept.read_text()) if kept.is_file() else []
     steps, seconds = (sum(map(value, parts)) for value in (_steps_of, lambda x: x["seconds"]))
+    if piece.minutes:
+        return f" ({max(work.seconds_left(piece, parts), 0.0) / 60:.0f} min of training)"
     if not steps or step >= total:
         return f" ({total - step:,} steps)" if step < total else ""
     return f" ({total - step:,} steps, about {(total - step) * seconds / steps / 60:.0f} min)"

@@ -9,15 +9,16 @@ import dataclasses
 import itertools
 import logging
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import numpy as np
 
 from launch.config.errors import UserError
-from launch.data import cache, order
+from launch.data import cache, levels_check, order
 from launch.data.sources import DAMAGED, Split, open_split
 
 logger = logging.getLogger("segen")
@@ -85,8 +86,10 @@ def open_data(section, split: str, where: str = "config.data") -> Data:
     return Data(opened, arrays, example, reading, inventory, damaged, tally)
 
 
-def open_splits(section, held_out: str, workdir: Path, void: int = 255) -> tuple[Data, Data]:
-    """Opens the training split and the evaluation split of a run, and checks their masks.
+def open_splits(
+    section, held_out: str, workdir: Path, task: Mapping = MappingProxyType({})
+) -> tuple[Data, Data]:
+    """Opens the training split and the evaluation split of a run, and checks that they suit it.
 
     Says what has changed in the files since the run in `workdir` last started.
 
@@ -94,7 +97,10 @@ def open_splits(section, held_out: str, workdir: Path, void: int = 255) -> tuple
       section: `config.data`, with the training split.
       held_out: the evaluation split.
       workdir: the run's folder.
-      void: the id of pixels that neither train nor score.
+      task: `config.task`; its `ignore` is the id of pixels that neither train nor score.
+
+    Raises:
+      UserError: a split cannot be opened, its masks are void, or its images do not suit the task.
     """
     train = open_data(section, section.split, "config.data")
     if train.split.size < section.batch_size:
@@ -107,7 +113,8 @@ def open_splits(section, held_out: str, workdir: Path, void: int = 255) -> tuple
         from launch.data import labels_check  # of masks
 
         for data in (train, evaluation):
-            labels_check.check_labels(data.split, data.arrays, void)
+            labels_check.check_labels(data.split, data.arrays, task.get("ignore", 255))
+    levels_check.check_levels(task, train.split, train.arrays)
     inventories = {section.split: train.inventory, held_out: evaluation.inventory}
     if any(inventories.values()) and jax.process_index() == 0:
         from launch.data import inventory  # of files

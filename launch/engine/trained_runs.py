@@ -14,7 +14,7 @@ from launch import checkpoints, distributed, storage
 from launch.checkpoints import restoring, state_files
 from launch.config import copies, effects, loading, run_config, schema
 from launch.config.errors import UserError
-from launch.data import batches
+from launch.data import batches, levels_check
 from launch.engine import evaluation, experiments, sharding
 
 logger = logging.getLogger("segen")
@@ -79,6 +79,7 @@ def restore(
         data = batches.recorded(run_config.read(workdir)[0]["data"])
     else:
         data = open_together(group, config.data, split or config.eval.split, "config.eval")
+        levels_check.check_levels(config.task, data.split, data.arrays)
     experiment = experiments.build(config, data, training=False, local=local)
     facts = effects.Facts(predicts=experiment.task.predict is not None)
     effects.check(values, before, facts=facts)

@@ -58,8 +58,8 @@ def train(
         group.on_process_zero("config.init_from", source)
         make_plan = partial(planned.values, config)
         config = planned.filled(config, group.on_process_zero("the plan", make_plan))
-        held_out, void = config.eval.split, config.task.get("ignore", 255)
-        open_splits = partial(batches.open_splits, config.data, held_out, workdir, void)
+        splits = config.data, config.eval.split, workdir, config.task
+        open_splits = partial(batches.open_splits, *splits)
         data, held_out = group.on_all("the data", open_splits, distributed.DATA_SECONDS)
         group.check_same("the data", batches.facts(data) | {"size": data.split.size})
         config = experiments.with_classes(config, data.split)

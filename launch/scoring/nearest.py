@@ -1,6 +1,6 @@
 """Samples beside the training images nearest to them: shows whether a model copies."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -9,7 +9,6 @@ from jaxgen.metrics.neighbours import centre, nearest
 
 
 def nearest_training_images(
-    extract: Callable,
     samples: np.ndarray,
     features: np.ndarray,
     training: Iterable,
@@ -18,11 +17,9 @@ def nearest_training_images(
     """Finds the nearest of all training images to each sample.
 
     Args:
-      extract: from `launch.scoring.sample_metrics.make_extractor`.
       samples: uint8 [N, H, W, C].
       features: float [N, F], the features of the samples.
-      training: (images [B, H, W, C], mask bool [B]) batch by batch, as
-        `launch.scoring.image_sets.real_images` yields them.
+      training: images uint8 [B, H, W, C] with their features [B, F], batch by batch.
       measured: float [M, F], the features of images of which the distance alone is wanted.
 
     Returns:
@@ -35,9 +32,7 @@ def nearest_training_images(
     centres = {name: centre(query) for name, query in queries.items()}
     distances = {name: np.full(len(samples), np.inf) for name in queries}
     rows = {name: np.zeros_like(samples) for name in queries}
-    for images, mask in training:
-        batch = jax.device_get(extract(images, mask))
-        images, values = batch["images"][batch["mask"]], batch["features"][batch["mask"]]
+    for images, values in training:
         points = {"images": images.reshape(len(images), -1), "features": values}
         near_zero = [np.asarray(part - middle, np.float32) for part in (measured, values)]
         apart = np.minimum(apart, jax.device_get(nearest(*near_zero)[0]))

@@ -13,6 +13,8 @@ from jaxseg import task as segmentation
 from launch import evaluate, train
 from launch.config import schema
 from launch.config.errors import UserError
+from launch.engine import trained_runs
+from launch.scoring import reals
 from tests.launch.exported import families
 from tests.launch.scoring import stand_ins
 
@@ -159,6 +161,29 @@ def test_all_scores_with_their_card(run, runs):
     assert written.items() <= found.items()
     with Image.open(runs["maker"] / "figures" / "neighbours-00000001.png") as picture:
         assert picture.size == ((5 * 9 - 1) * 6, (3 * 9 - 1) * 6)  # 5 samples, 3 rows
+
+
+def test_real_images_are_measured_once_for_a_grid(runs, monkeypatch, capsys):
+    """Two points: the second extracts the features of its samples and completions alone."""
+    calls, make, build = [], reals.sample_metrics.make_extractor, reals.features.build
+    monkeypatch.setattr(reals.features, "build", lambda *a: calls.append("net") or build(*a))
+
+    def counting(*arguments):
+        extract = make(*arguments)
+        return lambda *batch: calls.append(len(batch[1])) or extract(*batch)
+
+    monkeypatch.setattr(reals.sample_metrics, "make_extractor", counting)
+    restored = trained_runs.restore(runs["maker"], ["--config.mesh.data=1"], None, "")
+    grid = [(restored, {"guidance": value}) for value in (1.0, 2.0)]
+    monkeypatch.setattr(evaluate, "_grid", lambda *arguments: iter(grid))
+    flags = ["--samples=64", "--completions", "--floor", "--batch_size=64", "--neighbours=2"]
+    evaluate.main([f"--workdir={runs['maker']}", *flags])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    # 90 real images and 64 of the floor; 64 samples, 90 completions; 90 training images.
+    assert calls == ["net", *[64] * (2 + 1), *[64] * (1 + 2 + 2), *[64] * (1 + 2)]
+    for line, value in zip(lines, (1.0, 2.0), strict=True):
+        assert line.pop("guidance") == value
+    assert lines[0] == lines[1]
 
 
 def test_a_figure_or_a_file_that_fails_does_not_lose_the_scores(run, monkeypatch, capsys):

@@ -68,7 +68,7 @@ def compare(folder: Path, family: str, *arguments: str) -> dict:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--family", default="vae", choices=("vae", "gan", "rnn", "unet"))
+    parser.add_argument("--family", default="vae", choices=("vae", "gan", "rnn", "flow", "unet"))
     options, rest = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as place:
         print(json.dumps(compare(Path(place), options.family, *rest)))

@@ -1,15 +1,16 @@
 """One small config of each family, for tests and tools that start many runs.
 
---config=tests/tools/small.py:vae (or gan, rnn, unet). The nets are so small that the start
+--config=tests/tools/small.py:vae (or gan, rnn, flow, unet). The nets are so small that the start
 takes longer than the training. The learning rates do not depend on the number of steps, so
 that a run may be given more steps.
 """
 
-from configs import gan, rnn, unet, vae
+from configs import flow, gan, rnn, unet, vae
 
 
 def get_config(variant=""):
-    config = {"vae": small_vae, "gan": small_gan, "rnn": small_rnn, "unet": small_unet}[variant]()
+    families = {"vae": small_vae, "gan": small_gan, "rnn": small_rnn, "flow": small_flow}
+    config = (families | {"unet": small_unet})[variant]()
     config.data.update(batch_size=32, resident=False)
     config.train = {"steps": 20}
     config.eval.update(every=10, batch_size=64)
@@ -35,6 +36,14 @@ def small_rnn():
     config = rnn.get_config("row_lstm")
     config.model.update(features=16, layers=1)
     config.optimizer = {"name": "optax:adam", "learning_rate": 1e-3, "clip_norm": 1.0}
+    return config
+
+
+def small_flow():
+    config = flow.get_config("conditional")
+    config.model.update(width=32, layers=1)
+    config.task.grid.steps = 4
+    config.optimizer = {"name": "optax:adam", "learning_rate": 1e-3, "ema": 0.99}
     return config
 
 

@@ -109,11 +109,16 @@ def _runs(results):
             ", ".join(f"{name} **{_number(result, name)}**" for name in piece.metrics),
             piece.aim,
             f"{', '.join(result['trained_on'])}; {result['training_seconds'] / 60:.0f} min "
-            f"in {result['parts']} parts",
+            f"in {result['parts']} parts" + _steps(piece, result),
         )
         for piece, result in _of(results, "train")
     ]
     return _table(("run", "result", "aim", "trained on, time"), rows)
+
+
+def _steps(piece, result):
+    """The steps of a run that the clock has ended."""
+    return f", {result['step']:,} steps" if piece.minutes and "step" in result else ""
 
 
 def _gan_losses(results):

@@ -6,6 +6,7 @@ that of one piece, and an error ends that piece alone.
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -54,7 +55,7 @@ class Setting(NamedTuple):
       folder: for results, logs and runs.
       card: how many devices of which kind, "1 x NVIDIA H100".
       platform: "gpu", "tpu" or "cpu".
-      data: {key of `plan.DATA`: folder}, of the data sets that are given.
+      data: {key of `plan.DATA`: folder} and {key of `plan.FILES`: file}, of those that are given.
       dry: whether everything is tiny and on the CPU.
       environment: variables of every child process beside this process's own.
     """
@@ -77,6 +78,18 @@ def arguments(piece: Piece, setting: Setting) -> list[str]:
     elif piece.data in STOCK and setting.dry:
         found.append("--config.data.name=digits")
     return found
+
+
+def missing(piece: Piece, setting: Setting) -> list[str]:
+    """The data set and the file that a piece needs and that are not given.
+
+    Args:
+      piece: the piece.
+      setting: what all pieces share; a dry run takes the package's digits for a stock data set.
+    """
+    needed = [] if setting.dry and piece.data in STOCK else [piece.data]
+    needed += [] if setting.dry else [piece.file]
+    return [name for name in needed if name and name not in setting.data]
 
 
 def do(piece: Piece, setting: Setting, clock: Clock) -> dict:
@@ -180,13 +193,14 @@ def _train(piece: Piece, setting: Setting, clock: Clock) -> dict[str, Any]:
     command.append(f"--workdir={run}")
     first = run / "metrics.jsonl"
     interrupt = (lambda: first.is_file() and first.stat().st_size > 0) if setting.dry else None
-    while (step := newest(run)) < total:
+    while (step := newest(run)) < total and (rest := seconds_left(piece, done)) > 0:
         if clock.left() < piece.least:
             raise Late(f"{piece.name} stands at step {step:,} of {total:,}")
         # A dry run is stopped as soon as it trains, once: it shows that it goes on.
         options = {"stop_early": interrupt} if interrupt and not done else {}
         began = time.monotonic()
-        ended = _run(piece, setting, clock, command, name=str(len(done)), **options)
+        until = clock.within(rest)
+        ended = _run(piece, setting, until, command, name=str(len(done)), **options)
         took = time.monotonic() - began
         done.append({"card": setting.card, "from": step, "to": newest(run), "seconds": took})
         with replacing(parts) as working:
@@ -195,24 +209,45 @@ def _train(piece: Piece, setting: Setting, clock: Clock) -> dict[str, Any]:
         if unfinished or (ended.code not in (0, Interrupted.exit_code) and not ended.stopped):
             raise Failed(f"{piece.name}: exit code {ended.code}: {ended.last}")
         logger.info(f"  step {newest(run):,} of {total:,}")
-    if clock.left() < LEAST_SCORE:
-        raise Late(f"{piece.name} is trained; its score is not computed yet")
-    return _score(piece, setting, clock, run) | {
+    return _scores(piece, setting, clock, run) | {
         "parts": len(done),
         "trained_on": sorted({part["card"] for part in done}),
         "training_seconds": sum(part["seconds"] for part in done),
     }
 
 
-def _score(piece, setting, clock, run):
-    """The metrics of a trained run, as the command of the piece prints them."""
-    words = piece.small_score if setting.dry else piece.score
+def _scores(piece, setting, clock, run):
+    """The metrics of a trained run, as the commands of the piece print them; each runs once."""
     places = {"{run}": str(run), "{data}": str(setting.data.get(piece.data, ""))}
-    command = list(words)
-    for name, place in places.items():
-        command = [word.replace(name, place) for word in command]
-    ended = _checked(piece, _run(piece, setting, clock, command, name="score"))
-    return {key: value for key, value in ended.json().items() if key != "card"}
+    places["{file}"] = str(setting.data.get(piece.file, ""))
+    found = {}
+    for number, words in enumerate(piece.small_score if setting.dry else piece.score):
+        command = list(words)
+        for name, place in places.items():
+            command = [word.replace(name, place) for word in command]
+        path = run.with_name(f"{run.name}-score{number}.json")
+        kept = json.loads(path.read_text()) if path.is_file() else {}
+        if kept.get("command") != command:
+            if clock.left() < LEAST_SCORE:
+                raise Late(f"{piece.name} is trained; its score is not computed yet")
+            ended = _run(piece, setting, clock, command, name=f"score{number}")
+            kept = {"command": command, "result": _checked(piece, ended).json()}
+            with replacing(path) as working:
+                working.write_text(json.dumps(kept))
+        found |= {key: value for key, value in kept["result"].items() if key != "card"}
+    return found
+
+
+def seconds_left(piece: Piece, done: list[dict]) -> float:
+    """Seconds that a run may still train.
+
+    Args:
+      piece: the run.
+      done: its parts so far, each with its `seconds`.
+    """
+    if not piece.minutes:
+        return math.inf
+    return 60.0 * piece.minutes - sum(part["seconds"] for part in done)
 
 
 def folder_of(piece: Piece, setting: Setting) -> Path:

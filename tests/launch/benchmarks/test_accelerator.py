@@ -56,6 +56,7 @@ def test_a_machine_without_a_device_is_refused(monkeypatch, tmp_path):
         (["--minutes=nan"], r"--minutes must be a number above 0, got nan"),
         (["--pieces=speed"], r"no piece begins with 'speed'"),
         (["--camvid=/nowhere/at/all"], r"--camvid=/nowhere/at/all: no such directory"),
+        (["--inception=/nowhere.pth"], r"--inception=/nowhere\.pth: no such file"),
         (["--config.train.steps=3"], r"takes no config"),
     ],
 )
@@ -125,6 +126,18 @@ def test_the_time_that_a_run_still_needs(tmp_path):
     (tmp_path / "runs" / "pixelcnn" / "checkpoints" / "60000").mkdir()
     assert "no time left\n" in lines()
     assert accelerator.remaining({}, setting) == ["everything that was asked for is done"]
+
+
+def test_files_that_a_piece_needs_are_named(gpu, do, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "segen"):
+        call(tmp_path, "--pieces=runs/flow_cifar10", f"--cifar10={tmp_path}")
+    assert "runs/flow_cifar10: skipped: it needs inception (40 min of training)" in caplog.text
+    assert "inception: add --inception=FILE to this command (the weights of pub" in caplog.text
+    weights = tmp_path / "net.pth"
+    weights.touch()
+    do.answers["runs/flow_cifar10"] = {"parts": 1, "trained_on": [], "training_seconds": 1.0}
+    call(tmp_path, "--pieces=runs/flow_c", f"--cifar10={tmp_path}", f"--inception={weights}")
+    assert do.asked == ["runs/flow_cifar10"]
 
 
 def test_the_devices_are_looked_at_by_another_process(monkeypatch, tmp_path):

@@ -183,14 +183,16 @@ def test_masks_of_void_alone_are_refused(tmp_path, name):
     config.split = "nothing"
     with pytest.raises(UserError, match=message):
         batches.open_splits(config, "train", tmp_path)
-    assert len(batches.open_splits(config, "train", tmp_path, 254)) == 2  # 255 is a class there
+    assert (
+        len(batches.open_splits(config, "train", tmp_path, {"ignore": 254})) == 2
+    )  # 255 is a class there
 
 
 def test_the_id_of_void_is_the_tasks(tmp_path):
     config = data_config("", name=f"{__name__}:masks", split="train", kwargs={"void": 0})
-    assert len(batches.open_splits(config, "train", tmp_path, 0)) == 2
+    assert len(batches.open_splits(config, "train", tmp_path, {"ignore": 0})) == 2
     with pytest.raises(UserError, match=r"void \(id 0\)"):
-        batches.open_splits(config, "nothing", tmp_path, 0)
+        batches.open_splits(config, "nothing", tmp_path, {"ignore": 0})
 
 
 class Listed(list):

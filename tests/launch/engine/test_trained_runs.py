@@ -52,6 +52,15 @@ def test_the_newest_step_or_the_one_asked_for_is_restored(run):
     assert restored.config.mesh.data == 1
 
 
+def grey(split):
+    return {"image": np.full((8, 8, 8, 1), 128, np.uint8)}
+
+
+def test_images_that_do_not_suit_the_task_are_refused(run):
+    with pytest.raises(UserError, match=r"grey test: .*bernoulli draws each value as black or whi"):
+        trained_runs.restore(run[0], [f"--config.data.name={__name__}:grey"], 1, "")
+
+
 def test_arguments_of_the_task_can_change(run):
     restored = trained_runs.restore(run[0], ["--config.mesh.data=1"], 1, None, {"nll_samples": 3})
     assert restored.config.task.nll_samples == 3

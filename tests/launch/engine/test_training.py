@@ -3,12 +3,13 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from launch import checkpoints
 from launch.config import run_config, schema
 from launch.config.errors import Diverged, UserError
-from launch.engine import training
+from launch.engine import experiments, training
 from launch.engine.evaluation import Monitor
 from launch.reporting import metrics_file
 from tests.tools import runs
@@ -161,6 +162,19 @@ def test_a_run_goes_back_as_often_as_it_may(action, times, small, tmp_path, monk
     assert attempts == [(0, turn) for turn in range(allowed + 1)]
     said = [f"going back to step 0, and on in order {n + 1} of the data" for n in range(allowed)]
     assert [line for line in capsys.readouterr().err.splitlines() if "going" in line] == said
+
+
+def grey(split):
+    return {"image": np.full((8, 8, 8, 1), 128, np.uint8)}
+
+
+def test_images_that_do_not_suit_the_task_are_refused_before_anything_is_built(
+    small, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(experiments, "build", None)
+    small.data.name = f"{__name__}:grey"
+    with pytest.raises(UserError, match=r"grey train: .*bernoulli draws each value as black or wh"):
+        training.train(small, tmp_path)
 
 
 @pytest.mark.parametrize(("key", "value"), [("score.samples", 100), ("encoder.weights", "a.npz")])

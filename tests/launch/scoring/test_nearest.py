@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from launch.scoring import image_sets, nearest, sample_metrics
+from launch.scoring import image_sets, nearest, reals, sample_metrics
 from tests.launch.scoring import stand_ins
 
 
@@ -17,9 +17,10 @@ def test_the_nearest_of_all_batches_by_pixels_and_by_features():
     features = rng.uniform(0, 1, (5, 6)).astype(np.float32)
     features[0] = known[3] / 255
     extract = sample_metrics.make_extractor(net, experiment.mesh)
-    training = image_sets.real_images(experiment, data, 32, data.split.size)
+    batches = lambda: image_sets.real_images(experiment, data, 32, data.split.size)
+    training = reals.TrainingImages(extract, batches)
     queries = rng.uniform(0, 1, (40, 6)).astype(np.float32)
-    figure, apart = nearest.nearest_training_images(extract, samples, features, training, queries)
+    figure, apart = nearest.nearest_training_images(samples, features, training, queries)
     expected = np.linalg.norm(queries[:, None] - known / 255, axis=-1).min(1)
     np.testing.assert_allclose(apart, expected, rtol=1e-4)
     by_pixels = np.linalg.norm(samples.reshape(5, 1, -1) - pixels, axis=-1).argmin(1)
@@ -37,8 +38,6 @@ def test_of_training_images_that_are_equally_near_the_first_is_shown():
     images.reshape(64, -1)[np.arange(64), np.arange(64)] += np.uint8(1 + (np.arange(64) < 5))
     features = 3000.1 + np.float64(images.reshape(64, -1))[:, ::-1]
     queries = 3000.1 + np.float64(sample.reshape(1, -1))[:, ::-1]
-    extract = lambda images, mask: {"images": images, "mask": mask, "features": features}
-    training = [(images, np.ones(64, bool))] * 2
-    several = sample[None], queries, training, queries
-    figure, _ = nearest.nearest_training_images(extract, *several)
+    several = sample[None], queries, [(images, features)] * 2, queries
+    figure, _ = nearest.nearest_training_images(*several)
     np.testing.assert_array_equal(figure[:, 0], [sample, images[5], images[5]])

@@ -34,6 +34,7 @@ RESULTS = {
     one("throughput/pixelcnn"): {},
     one("throughput/gan-any-order"): {},
     one("runs/iwae"): RUN | {"nll": 84.777, "negative_elbo": 86.0},
+    one("runs/flow_cifar10"): RUN | {"fid": 4.5, "nll_bits_per_dim": 3.125, "step": 31_400},
     one("runs/gan_mnist-0"): RUN | {"fid": 1.0},
     one("runs/gan_mnist-1"): RUN | {"fid": 2.0},
     one("runs/gan_mnist_hinge-0"): RUN | {"fid": 9.0},
@@ -78,6 +79,13 @@ def test_runs_with_their_aims_and_cards():
         "84.8 nats",
         "1 x A, 1 x B; 20 min in 3 parts",
     ]
+
+
+def test_a_run_that_the_clock_ended_says_its_steps_beside_published_figures():
+    _, result, aim, time = row("`flow.py:cifar10`, U-Net")
+    assert result.startswith("fid **4.5**, nll_bits_per_dim **3.125**, noise_std **not known**")
+    assert aim.startswith("FID 1.97 (EDM), 2.07 (Meta's flow matching)")
+    assert time == "1 x A, 1 x B; 20 min in 3 parts, 31,400 steps"
 
 
 def test_the_losses_of_gans_are_compared_over_seeds():

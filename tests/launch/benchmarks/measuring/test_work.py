@@ -221,3 +221,62 @@ def test_the_places_of_the_score(monkeypatch, tmp_path):
     work.do(piece, given, soon())
     expected = [f"--data={tmp_path}/b", f"--workdir={tmp_path}/runs/edges"]
     assert asked[0][0] == ["launch.benchmarks.bsds", *expected]
+
+
+CIFAR = "runs/flow_cifar10"
+
+
+def cifar(folder):
+    return setting(folder, data={"cifar10": folder / "tfds", "inception": folder / "net.pth"})
+
+
+def test_a_run_may_end_by_the_clock_and_have_several_scores(monkeypatch, tmp_path):
+    """40 minutes are four parts of nine and the rest."""
+    now, given = [0.0], cifar(tmp_path)
+    monkeypatch.setattr(work.time, "monotonic", lambda: now[0])
+
+    def part(step):
+        def act():
+            now[0] += min(asked[-1][3], work.LONGEST)
+            (tmp_path / "runs" / "flow_cifar10" / "checkpoints" / str(step)).mkdir(parents=True)
+            return printed("", 75, stopped=True)
+
+        return act
+
+    scores = printed({"step": 500, "fid": 5.0}), printed({"nll_bits_per_dim": 3.1, "card": 1})
+    answers = [part(step) for step in range(100, 600, 100)]
+    asked = Children(monkeypatch, *answers, *scores).asked
+    found = work.do(one(CIFAR), given, Clock(100_000.0))
+    assert [round(left) for *_, left in asked[:5]] == [540, 540, 540, 540, 240]
+    assert found.pop("training_seconds") == 2400
+    assert found["parts"] == 5
+    assert (found["step"], found["fid"], found["nll_bits_per_dim"]) == (500, 5.0, 3.1)
+    first, second = (command for command, *_ in asked[5:])
+    assert f"--inception={tmp_path}/net.pth" in first
+    assert {"--split=train", "--samples=50000"} < set(first)
+    assert "--config.task.likelihood.name=jaxgen.flows:density" in second
+    assert first[:2] == second[:2]
+    assert f"--config.data.data_dir={tmp_path}/tfds" in asked[0][0]
+
+
+def test_a_score_that_is_there_is_not_computed_again(monkeypatch, tmp_path):
+    piece, given = one(CIFAR), cifar(tmp_path)
+    (tmp_path / "runs" / "flow_cifar10" / "checkpoints" / "100000").mkdir(parents=True)
+    Children(monkeypatch, printed({"fid": 5.0}), printed("", -15, stopped=True))
+    with pytest.raises(Late):
+        work.do(piece, given, soon())
+    asked = Children(monkeypatch, printed({"nll_bits_per_dim": 3.1})).asked
+    found = work.do(piece, given, soon())
+    assert (found["fid"], found["nll_bits_per_dim"], len(asked)) == (5.0, 3.1, 1)
+    other = given._replace(data=given.data | {"inception": tmp_path / "other.pth"})
+    Children(monkeypatch, printed({"fid": 6.0}))
+    assert work.do(piece, other, soon())["fid"] == 6.0
+
+
+def test_what_a_piece_lacks(tmp_path):
+    bare = setting(tmp_path)
+    assert work.missing(one(CIFAR), bare) == ["cifar10", "inception"]
+    assert work.missing(one(CIFAR), cifar(tmp_path)) == []
+    assert work.missing(one("runs/edges"), bare._replace(dry=True)) == ["bsds"]
+    assert work.missing(one(CIFAR), bare._replace(dry=True)) == []
+    assert work.missing(one("throughput/vae"), bare) == []
