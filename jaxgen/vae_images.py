@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.batches import one_hot_classes, seeds_to_show, unit_range
+from jaxgen.batches import one_hot_classes, seeds_to_show, unit_range, with_condition
 from jaxgen.likelihoods.images import Likelihood
 from jaxgen.noise import normal, slerp
 from jaxgen.task import Codec
@@ -228,19 +228,3 @@ def latent_size(model: Model, params: dict) -> int:
     condition = jax.ShapeDtypeStruct((1, model.classes), jnp.float32) if model.classes else None
     apply = partial(model.encoder.apply, {"params": params["encoder"]})
     return jax.eval_shape(apply, x, condition)[0].shape[-1]
-
-
-def with_condition(z: jax.Array, condition: jax.Array | None) -> jax.Array:
-    """Concatenates latents and their condition.
-
-    Args:
-      z: [..., B, L].
-      condition: [B, K], or None.
-
-    Returns:
-      [..., B, L + K]; z itself without a condition.
-    """
-    if condition is None:
-        return z
-    spread = jnp.broadcast_to(condition, (*z.shape[:-1], condition.shape[-1]))
-    return jnp.concatenate([z, spread], axis=-1)
