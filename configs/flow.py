@@ -9,9 +9,10 @@ conditional: on the class, and guided by it; shortcut: the same on digits whose 
 class in training, but not in the test, for launch.classify; edm: EDM's recipe; vdm: the bound on
 -log p of binarised images; folder: your own images; mnist, mnist_conditional, mnist_vdm: on MNIST,
 for two cores; mnist_gpu, cifar10: for a GPU; meanflow: samples in one step, from scratch or, with
---config.init_from=runs/flow, from a trained flow; latent, mnist_latent: of the maps of latents of
---config.task.codec.run=runs/autoencoder:2000 (configs/autoencoder.py); vector, mnist_vector: of the
-vectors of latents of --config.task.codec.run=runs/vae:30000 (configs/vae.py).
+--config.init_from=runs/flow, from a trained flow; distilled: the same, by the velocity of a trained
+flow, the teacher --config.task.mean_flow.teacher.run=runs/flow:6000; latent, mnist_latent: of the
+maps of latents of --config.task.codec.run=runs/autoencoder:2000 (configs/autoencoder.py); vector,
+mnist_vector: of the vectors of latents of --config.task.codec.run=runs/vae:30000 (configs/vae.py).
 """
 
 from ml_collections import ConfigDict
@@ -28,6 +29,7 @@ def get_config(variant=""):
         "folder": folder,
         "cifar10": cifar10,
         "meanflow": meanflow,
+        "distilled": distilled,
         "latent": latent,
         "mnist_latent": latent,
         "vector": vector,
@@ -165,6 +167,12 @@ def meanflow(config):
     config.task.grid = {"name": "jaxgen.flows:karras_times", "steps": 1, "low": 0.5}
     config.train.steps = 9_000
     config.task.density.std = 1.6
+
+
+def distilled(config):
+    """The mean velocity of a trained flow, which is the teacher."""
+    meanflow(config)
+    config.task.mean_flow.teacher = {"name": "launch.inference.teachers:teacher", "run": ""}
 
 
 def vdm(config):

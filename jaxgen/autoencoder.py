@@ -12,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.batches import ema_params, image_shape, masked_sums, unit_range
+from jaxgen import likelihood_training
+from jaxgen.batches import (
+    ema_params,
+    from_signed,
+    image_shape,
+    masked_sums,
+    signed_range,
+    unit_range,
+)
 from jaxgen.losses.bounds import gaussian_kl
 from jaxgen.noise import normal
 from jaxgen.quantisation import code_of, grid_index, grid_value, quantised
@@ -88,9 +96,7 @@ def autoencoder(
     if kl < 0.0 or any(level < 2 for level in levels):
         raise ValueError(f"kl={kl} must not be negative, levels={levels} at least 2 each")
     model = Model(encoder, decoder, shape, kl, tuple(levels))
-    with_ema = lambda function: (
-        lambda state, *rest: function(model, ema_params(state.opt_state, state.params), *rest)
-    )
+    with_ema = lambda function: likelihood_training.with_ema(function, model)
     return Task(
         init=partial(init, model, optimizer),
         train_step=partial(train_step, model, optimizer),
@@ -119,7 +125,7 @@ def init(model: Model, optimizer: optax.GradientTransformation, rng: jax.Array, 
     Raises:
       ValueError: the nets do not fit the levels, or each other.
     """
-    x, keys = scaled(batch["image"][:1]), jax.random.split(rng)
+    x, keys = signed_range(batch["image"][:1]), jax.random.split(rng)
     latents, encoder = model.encoder.init_with_output(keys[0], x)
     count = latents.shape[-1] if model.levels else latents.shape[-1] // 2
     if model.levels and count != len(model.levels):
@@ -133,11 +139,6 @@ def init(model: Model, optimizer: optax.GradientTransformation, rng: jax.Array, 
     return State(params, optimizer.init(params), stats)
 
 
-def scaled(image: jax.Array) -> jax.Array:
-    """Images uint8 as float32 in [-1, 1]."""
-    return 2.0 * unit_range(image) - 1.0
-
-
 def encode(model: Model, params: dict, x: jax.Array, noise: jax.Array | None = None):
     """The latents of images.
 
@@ -148,13 +149,9 @@ def encode(model: Model, params: dict, x: jax.Array, noise: jax.Array | None = N
       noise: standard normal [B, h, w, L] for normal latents; None for their means.
 
     Returns:
-      z [B, h, w, L], and the KL of each image [B] in nats, 0 with levels.
+      z [B, h, w, L]; the KL of each image [B] in nats, 0 with levels; and the means of the
+      latents [B, h, w, L].
     """
-    return _encoded(model, params, x, noise)[:2]
-
-
-def _encoded(model, params, x, noise):
-    """As `encode`, and the means of the latents."""
     out = model.encoder.apply({"params": params["encoder"]}, x)
     if model.levels:
         z = quantised(out, model.levels)
@@ -183,10 +180,10 @@ def terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> tuple[dict
       {"loss", "error" (squared, a mean over values), "kl": [B]}, with levels also "codes"
       [B, K], how often each code occurs; and the means of the latents [B, h, w, L].
     """
-    x = scaled(batch["image"])
+    x = signed_range(batch["image"])
     shape = jax.eval_shape(partial(encode, model), params, x)[0].shape[1:]
     noise = normal(rng, batch["index"], shape)
-    z, kl, mean = _encoded(model, params, x, noise)
+    z, kl, mean = encode(model, params, x, noise)
     error = jnp.mean((decode(model, params, z) - x) ** 2, (1, 2, 3))
     loss = error + model.kl * kl / float(np.prod(model.shape))
     found = {"loss": loss, "error": error, "kl": kl}
@@ -238,8 +235,8 @@ def reconstruct(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.
       [B, H, W, C] in [0, 1].
     """
     del rng
-    z, _ = encode(model, params, scaled(batch["image"]))
-    return jnp.clip(0.5 * (decode(model, params, z) + 1.0), 0.0, 1.0)
+    z, *_ = encode(model, params, signed_range(batch["image"]))
+    return from_signed(decode(model, params, z))
 
 
 def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str, jax.Array]:
@@ -292,8 +289,8 @@ def codec(model: Model, state: State) -> Codec:
     mean, square = state.batch_stats["mean"], state.batch_stats["square"]
     std = jnp.sqrt(jnp.maximum(square - mean**2, 1e-8))
     mean, std = mean[None, None, None], std[None, None, None]
-    latents = lambda image: encode(model, params, scaled(image))[0]
-    shown = lambda z: jnp.clip(0.5 * (decode(model, params, z) + 1.0), 0.0, 1.0)
+    latents = lambda image: encode(model, params, signed_range(image))[0]
+    shown = lambda z: from_signed(decode(model, params, z))
 
     def to_images(z):
         z = z * std + mean

@@ -55,9 +55,35 @@ def one_hot_classes(batch: dict, classes: int) -> jax.Array | None:
     return jnp.where(valid[:, None], jax.nn.one_hot(label, classes), jnp.nan)
 
 
+def with_condition(z: jax.Array, condition: jax.Array | None) -> jax.Array:
+    """Concatenates latents, or noise, and their condition.
+
+    Args:
+      z: [..., B, L].
+      condition: [B, K], or None.
+
+    Returns:
+      [..., B, L + K]; z itself without a condition.
+    """
+    if condition is None:
+        return z
+    spread = jnp.broadcast_to(condition, (*z.shape[:-1], condition.shape[-1]))
+    return jnp.concatenate([z, spread], axis=-1)
+
+
 def unit_range(image: jax.Array) -> jax.Array:
     """Scales uint8 images [...] to float32 in [0, 1]."""
     return jnp.asarray(image, jnp.float32) / 255.0
+
+
+def signed_range(image: jax.Array) -> jax.Array:
+    """Scales uint8 images [...] to float32 in [-1, 1]."""
+    return jnp.asarray(image, jnp.float32) / 127.5 - 1.0
+
+
+def from_signed(x: jax.Array) -> jax.Array:
+    """Scales values [...] from [-1, 1] to [0, 1]; those outside become the nearest inside."""
+    return jnp.clip(0.5 * (x + 1.0), 0.0, 1.0)
 
 
 def masked_sums(terms: dict, mask: jax.Array) -> dict:

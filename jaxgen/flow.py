@@ -14,6 +14,7 @@ import optax
 from jaxgen import likelihood_training
 from jaxgen.batches import ema_params, image_shape, masked_sums
 from jaxgen.flows import (
+    distillation,
     likelihoods,
     mean_velocity,
     ode,
@@ -140,6 +141,7 @@ def flow(
         evidence=with_ema(likelihoods.evidence) if classes else None,
         density=None if levels == 2 or codec else with_ema(likelihoods.density_of),
         from_noise=None if levels == 2 or codec else with_ema(likelihoods.image_of),
+        teacher=with_ema(distillation.teacher),
     )
 
 
@@ -185,7 +187,8 @@ def train_terms(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict
     x, noise = ends(model, batch, keys[0])
     condition = condition_of(model, batch, drop)
     clean = lambda z, t, until: denoise(model, params, z, t, condition, until)
-    return by_time(mean_velocity.loss(model.mean_flow, clean, x, noise, t, until), t)
+    loss = mean_velocity.loss(model.mean_flow, clean, x, noise, t, until, condition)
+    return by_time(loss, t)
 
 
 def ends(model: Model, batch: dict, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -300,6 +303,7 @@ def _check_model(model, image):
         raise ValueError(
             f"codec: the auto-encoder is for images {codec.image_shape}; these are {image}"
         )
+    distillation.check(model)
 
 
 def _check_sampling(model, autoguidance):

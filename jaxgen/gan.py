@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen import gan_players, gan_training
-from jaxgen.batches import image_shape, one_hot_classes
+from jaxgen.batches import image_shape, one_hot_classes, with_condition
 from jaxgen.losses import adversarial
 from jaxgen.noise import slerp
 from jaxgen.task import Task
@@ -78,12 +78,12 @@ def gan(
         rngs = jax.random.split(rng)
         images = gan_players.normalise(one)
         return {
-            "generator": generator.init(rngs[0], _concatenate(z, condition), shape)["params"],
+            "generator": generator.init(rngs[0], with_condition(z, condition), shape)["params"],
             "discriminator": discriminator.init(rngs[1], images, condition)["params"],
         }
 
     def generate(params, condition, z):
-        return jnp.tanh(generator.apply({"params": params}, _concatenate(z, condition), shape))
+        return jnp.tanh(generator.apply({"params": params}, with_condition(z, condition), shape))
 
     def discriminate(params, x, condition):
         return discriminator.apply({"params": params}, x, condition)
@@ -166,7 +166,3 @@ def figures(
         "samples": samples.reshape(8, columns, *samples.shape[1:]),
         "interpolation": interpolate(setup, state, ends, rng),
     }
-
-
-def _concatenate(z, condition):
-    return z if condition is None else jnp.concatenate([z, condition], axis=-1)

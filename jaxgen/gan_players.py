@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.batches import ema_params
+from jaxgen.batches import ema_params, signed_range
 from jaxgen.losses import adversarial
 from jaxgen.nets import spectral_norm
 from jaxgen.noise import normal, per_example
@@ -194,7 +194,7 @@ def noise(setup: GANSetup, batch: dict, rng: jax.Array, key: str = "index") -> j
 
 def normalise(batch: dict) -> jax.Array:
     """Scales `image` uint8 [B, H, W, C] of a batch to float32 in [-1, 1]."""
-    return batch["image"].astype(jnp.float32) / 127.5 - 1.0
+    return signed_range(batch["image"])
 
 
 def as_image(x: jax.Array) -> jax.Array:

@@ -83,6 +83,7 @@ class Task(NamedTuple):
       predict: (state, batch, rng) -> {name: [B, H, W, ...]}, predictions for images;
         the batch needs no ground truth.
       codec: (state) -> a `Codec`, the latents that another model can generate.
+      teacher: (state) -> a `flows.mean_velocity.Teacher`, a flow that another one learns from.
       recover: (state) -> the state that training continues from after a return to a good
         checkpoint; where it is None, the state of the checkpoint itself.
       accumulates: whether adding the gradients of micro-batches gives the step of the
@@ -106,5 +107,6 @@ class Task(NamedTuple):
     from_noise: Callable | None = None
     predict: Callable | None = None
     codec: Callable | None = None
+    teacher: Callable | None = None
     recover: Callable | None = None
     accumulates: bool = True

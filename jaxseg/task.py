@@ -59,6 +59,7 @@ class Task(NamedTuple):
         segmenter gives `probability` [B, H, W, K], an edge detector `strength`
         [B, H, W].
       codec: (state) -> latents for another model; no task here has any.
+      teacher: (state) -> a trained flow for another one; no task here is one.
       recover: (state) -> the state with which training goes on after it returns to a
         good checkpoint; where it is None, the checkpoint's own state.
       accumulates: whether adding the gradients of micro-batches gives the step of the
@@ -82,5 +83,6 @@ class Task(NamedTuple):
     from_noise: Callable | None = None
     predict: Callable | None = None
     codec: Callable | None = None
+    teacher: Callable | None = None
     recover: Callable | None = None
     accumulates: bool = True

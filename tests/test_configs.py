@@ -69,7 +69,7 @@ VARIANTS = {
     ),
     "flow": (
         *("", "unet", "conditional", "shortcut", "edm", "vdm", "folder", "cifar10"),
-        *("mnist", "mnist_conditional", "mnist_vdm", "mnist_gpu", "meanflow"),
+        *("mnist", "mnist_conditional", "mnist_vdm", "mnist_gpu", "meanflow", "distilled"),
         *("latent", "mnist_latent", "vector", "mnist_vector"),
     ),
     "autoencoder": ("", "fsq", "mnist", "mnist_fsq"),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.batches import one_hot_classes
+from jaxgen.batches import from_signed, one_hot_classes, signed_range
 from jaxgen.flows.mean_velocity import MeanFlow, ahead, bounded
 from jaxgen.flows.ode import Density
 from jaxgen.flows.parametrisations import Parametrisation
@@ -99,7 +99,7 @@ def observe(model: Model, batch: dict, rng: jax.Array) -> jax.Array:
         return 2.0 * bernoulli().observe(batch["image"], rng, batch["index"]) - 1.0
     if model.codec:
         return model.codec.encode(batch["image"], rng, batch["index"])
-    return batch["image"].astype(jnp.float32) / 127.5 - 1.0
+    return signed_range(batch["image"])
 
 
 def shown(model: Model, x: jax.Array) -> jax.Array:
@@ -114,7 +114,7 @@ def shown(model: Model, x: jax.Array) -> jax.Array:
     """
     if model.codec:
         return model.codec.decode(x)
-    return jnp.clip(0.5 * (x + 1.0), 0.0, 1.0)
+    return from_signed(x)
 
 
 def condition_of(model: Model, batch: dict, drop: jax.Array | None = None) -> jax.Array | None:

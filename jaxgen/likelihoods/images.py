@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.batches import from_signed, signed_range
 from jaxgen.noise import coin_flips, per_example
 
 
@@ -129,7 +130,7 @@ def discretized_logistic(min_log_scale: float = -7.0) -> Likelihood:
 
     def observe(image, rng, index):
         del rng, index
-        return image.astype(jnp.float32) / 127.5 - 1.0
+        return signed_range(image)
 
     def log_prob(x, outputs):
         mean, log_scale = jnp.split(outputs, 2, axis=-1)
@@ -137,7 +138,7 @@ def discretized_logistic(min_log_scale: float = -7.0) -> Likelihood:
         return _sum_pixels(logistic_log_mass(_like(x, mean), mean, log_scale))
 
     def mean(outputs):
-        return jnp.clip((jnp.split(outputs, 2, axis=-1)[0] + 1.0) / 2.0, 0.0, 1.0)
+        return from_signed(jnp.split(outputs, 2, axis=-1)[0])
 
     return Likelihood(2, observe, log_prob, mean)
 

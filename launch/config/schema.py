@@ -7,7 +7,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from launch.config import fold
 from launch.config.errors import UserError
 
 FLOAT32 = 3.4028234e38  # the largest number
@@ -194,7 +193,10 @@ def check_values(config: ConfigDict) -> None:
         raise UserError(f"config.seed must be in [0, 2^31), got {config.seed}")
     if config.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config.dtype must be float32 or bfloat16, got {config.dtype!r}")
-    fold.parse(config.data.fold)
+    if config.data.fold:
+        from launch.config import fold  # few runs leave a part of the data out
+
+        fold.parse(config.data.fold)
     if not 0 <= config.data.damaged < 1:
         raise UserError(f"config.data.damaged is a share in [0, 1), got {config.data.damaged}")
     if config.nonfinite.action not in ("stop", "skip", "rollback"):

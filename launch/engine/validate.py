@@ -36,6 +36,7 @@ class Task(NamedTuple):
     from_noise: Callable | None = None
     predict: Callable | None = None
     codec: Callable | None = None
+    teacher: Callable | None = None
     recover: Callable | None = None
     accumulates: bool = True
 

@@ -61,3 +61,20 @@ def test_samples_show_all_classes_in_turn():
     np.testing.assert_array_equal(found["index"], np.arange(64))
     np.testing.assert_array_equal(found["label"], np.arange(64) % 3)
     assert not batches.seeds_to_show(0)["label"].any()
+
+
+def test_images_as_numbers_and_back():
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_allclose(batches.unit_range(levels), np.linspace(0, 1, 256), atol=1e-6)
+    np.testing.assert_allclose(batches.signed_range(levels), np.linspace(-1, 1, 256), atol=1e-6)
+    back = batches.from_signed(batches.signed_range(levels))
+    np.testing.assert_allclose(back, batches.unit_range(levels), atol=1e-6)
+    np.testing.assert_array_equal(batches.from_signed(np.array([-1.5, 2.0])), [0.0, 1.0])
+
+
+def test_a_condition_is_beside_every_draw_of_latents():
+    z, condition = np.zeros((5, 2, 3), np.float32), np.eye(2, dtype=np.float32)
+    found = batches.with_condition(z, condition)
+    assert found.shape == (5, 2, 5)
+    np.testing.assert_array_equal(found[3, :, 3:], condition)
+    assert batches.with_condition(z, None) is z

@@ -8,7 +8,7 @@ import pytest
 from jaxgen.flows import mean_velocity, paths, samplers
 from jaxgen.flows.paths import like
 from tests.jaxgen.flows.small import KEY, make_batch, make_task
-from tests.jaxgen.flows.test_samplers import MEAN, STD, start
+from tests.jaxgen.flows.test_samplers import MEAN, STD, denoise, start
 from tests.jaxgen.optimizers import adam
 
 
@@ -52,6 +52,53 @@ def test_the_exact_mean_velocity_has_the_least_loss(power, times, span):
     if span > 0.1:  # another second time is told from this one
         away = lambda z, t, until: exact(z, t, t + 0.2)
         assert float(jnp.mean(mean_velocity.loss(options, away, x, noise, t, until))) > loss(0.0)
+
+
+SHAPE = (2, 2, 1)
+TEACHER = mean_velocity.Teacher(lambda z, t, condition: denoise(z, like(t, z)), SHAPE)
+
+
+def test_by_an_exact_teacher_the_exact_mean_velocity_has_no_loss():
+    # Any images and noise: an exact velocity is that of z, whatever pair z comes from.
+    x, noise = 2.0 * start(64), jax.random.uniform(KEY, (64, *SHAPE))
+    t = jnp.linspace(0.02, 0.94, 64)
+    until = 0.5 * (t + 1.0)
+    moved = lambda wrong: lambda z, t, until: exact(z, t, until) + wrong * like(1.0 - t, z)
+    loss = lambda wrong, teacher: mean_velocity.loss(
+        mean_velocity.mean_flow(power=0.0, teacher=teacher), moved(wrong), x, noise, t, until
+    )
+    np.testing.assert_allclose(loss(0.0, TEACHER), np.zeros(64), atol=1e-6)
+    np.testing.assert_allclose(loss(0.3, TEACHER), np.full(64, 0.09), rtol=1e-3)
+    assert float(loss(0.0, None).min()) > 0.01
+
+
+def test_a_teacher_gives_the_velocity_but_near_the_image():
+    x, noise = start(4), jax.random.normal(KEY, (4, *SHAPE))
+    t, condition = jnp.array([0.0, 0.7, 0.94, 0.97]), jnp.arange(8.0).reshape(4, 2)
+    teacher = TEACHER._replace(denoise=lambda z, t, condition: z * like(condition[:, 1] + t, z))
+    z = like(t, x) * x + like(1.0 - t, x) * noise
+    found = mean_velocity.velocity(teacher, x, noise, z, t, condition)
+    wanted = (z * np.array([1.0, 3.7, 5.94, 0.0])[:, None, None, None] - z) / like(1.0 - t, z)
+    np.testing.assert_allclose(found[:3], wanted[:3], rtol=1e-5)
+    np.testing.assert_array_equal(found[3], (x - noise)[3])
+    far = TEACHER._replace(denoise=lambda z, t, condition: jnp.full_like(z, jnp.inf))
+    assert np.isfinite(mean_velocity.velocity(far, x, noise, z, jnp.full(4, 0.96), None)).all()
+    np.testing.assert_array_equal(
+        mean_velocity.velocity(None, x, noise, z, t, condition), x - noise
+    )
+
+
+def test_no_gradient_reaches_a_teacher():
+    t, until = jnp.array([0.1, 0.5]), jnp.array([0.4, 1.0])
+    x, noise = start(2), jax.random.normal(KEY, (2, *SHAPE))
+
+    def loss(weight):
+        teacher = TEACHER._replace(denoise=lambda z, t, condition: weight * z)
+        options = mean_velocity.mean_flow(teacher=teacher, power=0.0)
+        return mean_velocity.loss(options, exact, x, noise, t, until).sum()
+
+    assert float(abs(loss(0.5) - loss(0.6))) > 1e-3
+    assert float(jax.grad(loss)(0.5)) == 0.0
 
 
 def test_velocities_near_the_image_are_bounded_in_training_and_sampling():

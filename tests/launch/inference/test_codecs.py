@@ -4,7 +4,7 @@ import pytest
 
 from launch import evaluate, sample, train
 from launch.config.errors import UserError
-from launch.inference import codecs
+from launch.inference import codecs, teachers
 
 SMALL = "--config.train.steps=20 --config.eval.every=20 --config.checkpoint.every=20"
 
@@ -36,6 +36,8 @@ def test_a_flow_of_latents_trains_and_makes_images(run, tmp_path, capsys):
     assert np.ptp(images) > 0
     evaluate.main([f"--workdir={tmp_path}"])
     assert "loss_t0.5" in capsys.readouterr().out
+    # Of a teacher of latents and its student it is one codec.
+    assert teachers.teacher(f"{tmp_path}:20").codec is codec
 
 
 def test_a_pixelcnn_of_the_codes_trains_and_makes_images(tmp_path, capsys):
