@@ -318,7 +318,7 @@ def _card(restored, options, count: int, floor: int | None) -> dict:
     """What scores by features depend on, beside the feature net."""
     task, experiment = restored.config.task.to_dict(), restored.experiment
     drawn = options.samples or options.completions
-    by_steps = {key: task[key] for key in flags.SAMPLING if drawn and key in task}
+    by_steps = {"sampling": task["sampling"]} if drawn and "sampling" in task else {}
     return {
         **by_steps,
         "reals": count,

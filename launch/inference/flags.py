@@ -17,8 +17,6 @@ MOST_SEEDS = 10_000_000  # of one command; they lie in memory
 # Endings by which a name is that of a file, not of a folder.
 FILE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".json", ".npy", ".npz", ".pdf", ".png")
 FILE_ENDINGS += (".tif", ".tiff", ".webp", ".zip")
-# Arguments of a task that scores depend on.
-SAMPLING = ("sampler", "grid", "guidance", "interval", "autoguidance")
 SAMPLERS = ("ddim", "dpm_solver", "euler", "heun", "leap", "sde")  # of jaxgen.flows
 
 
@@ -53,10 +51,10 @@ def add_sampling(add: Callable[..., argparse.Action], several: bool = False) -> 
       add: `add_argument` of a parser.
       several: whether --ema and --guidance take lists, and each of their values is used.
     """
-    add("--sampler", choices=SAMPLERS, help="of a flow (default: config.task.sampler)")
-    add("--steps", type=int, help="of the sampler (default: config.task.grid.steps)")
+    add("--sampler", choices=SAMPLERS, help="of a flow (default: config.task.sampling.sampler)")
+    add("--steps", type=int, help="of the sampler (default: config.task.sampling.grid.steps)")
     lists, kind = ("; or several, as 1,1.5,2", numbers) if several else ("", float)
-    text = f"by the class (default: config.task.guidance; 1: none){lists}"
+    text = f"by the class (default: config.task.sampling.guidance; 1: none){lists}"
     add("--guidance", type=kind, help=text)
     add("--weaker", help="RUN or RUN:STEP of a weaker flow that --guidance leads away from")
     lists = "; or several, or all" if several else ""
@@ -108,23 +106,26 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
     given["start"] = getattr(options, "start", None)  # of launch.sample alone
     given["autoguidance"] = True if options.weaker else None
     given = {key: value for key, value in given.items() if value is not None}
-    if given:
-        task = run_config.read_config(options.workdir).task
-        for key in given:
-            first = key.partition(".")[0]
-            flag = {"grid.steps": "steps", "autoguidance": "weaker"}.get(key, key)
-            if not by_name.accepts(task.name, first, "config.task.name"):
-                raise UserError(f"--{flag}: {task.name} does not sample step by step")
-        leaps = "leap" in str(task.get("sampler", {}).get("name", ""))
-        if leaps and options.sampler not in (None, "leap"):
-            # The grid of leaps has few steps, which are no steps for others.
-            count = given.pop("grid.steps", 20)
-            given["grid"] = {"name": "jaxgen.flows:even_times", "steps": count}
-            logger.info(f"--sampler={options.sampler}: {count} even steps, not the grid of leaps")
-        elif "grid.steps" in given and not task.get("grid"):
-            steps = given.pop("grid.steps")
-            given["grid"] = {"name": "jaxgen.flows:even_times", "steps": steps}
-    return given
+    if not given:
+        return {}
+    task = run_config.read_config(options.workdir).task
+    if not by_name.accepts(task.name, "sampling", "config.task.name"):
+        first = next(iter(given))
+        flag = {"grid.steps": "steps", "autoguidance": "weaker"}.get(first, first)
+        raise UserError(f"--{flag}: {task.name} does not sample step by step")
+    now = task.get("sampling") or {}
+    leaps = "leap" in str((now.get("sampler") or {}).get("name", ""))
+    if leaps and options.sampler not in (None, "leap"):
+        # The grid of leaps has few steps, which are no steps for others.
+        count = given.pop("grid.steps", 20)
+        given["grid"] = {"name": "jaxgen.flows:even_times", "steps": count}
+        logger.info(f"--sampler={options.sampler}: {count} even steps, not the grid of leaps")
+    elif "grid.steps" in given and not now.get("grid"):
+        steps = given.pop("grid.steps")
+        given["grid"] = {"name": "jaxgen.flows:even_times", "steps": steps}
+    if not now:
+        return {"sampling": {"name": "jaxgen.flows:step_by_step", **given}}
+    return {f"sampling.{key}": value for key, value in given.items()}
 
 
 def out_folder(value: str) -> Path:

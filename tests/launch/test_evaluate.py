@@ -257,13 +257,13 @@ def test_classes_are_asked_for_by_turns():
 
 
 def test_the_card_says_how_images_were_sampled():
-    restored = families.restored_of("flow", **{"task.guidance": 3.0})
+    restored = families.restored_of("flow", **{"task.sampling.guidance": 3.0})
     options = SimpleNamespace(samples=8, completions=False)
-    card = evaluate._card(restored, options, 8, None)
-    assert (card["guidance"], card["grid"]["steps"]) == (3.0, 3)
-    assert card["sampler"] == {"name": "jaxgen.flows:heun"}
+    sampling = evaluate._card(restored, options, 8, None)["sampling"]
+    assert (sampling["guidance"], sampling["grid"]["steps"]) == (3.0, 3)
+    assert sampling["sampler"] == {"name": "jaxgen.flows:heun"}
     options.samples = None
-    assert "sampler" not in evaluate._card(restored, options, 8, None)
+    assert "sampling" not in evaluate._card(restored, options, 8, None)
     gan = families.restored_of("gan")
     options.samples = 8
-    assert "sampler" not in evaluate._card(gan, options, 8, None)
+    assert "sampling" not in evaluate._card(gan, options, 8, None)

@@ -23,7 +23,10 @@ def config_of(**changes):
                 "name": "jaxgen.flow:flow",
                 "classes": 2,
                 "levels": 256,
-                "grid": {"name": "jaxgen.flows:even_times", "steps": 3},
+                "sampling": {
+                    "name": "jaxgen.flows:step_by_step",
+                    "grid": {"name": "jaxgen.flows:even_times", "steps": 3},
+                },
             },
             "model": {
                 "name": "jaxgen.nets:ImageTransformer",
@@ -67,7 +70,7 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
 
 def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
     run, flags = tmp_path / "run", "--config.train.steps=8 --config.data.batch_size=8"
-    flags += " --config.model.width=16 --config.model.layers=1 --config.task.grid.steps=3"
+    flags += " --config.model.width=16 --config.model.layers=1 --config.task.sampling.grid.steps=3"
     flags += " --config.train.steps_per_dispatch=1 --config.data.resident=False"
     flags += " --config.optimizer.learning_rate.peak_value=0.02 --config.optimizer.ema=0.4,0.1"
     flags += " --config.optimizer.power_ema=0.05,0.1"

@@ -33,7 +33,7 @@ def sample(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array
 
 def first_noise(model: Model, rng: jax.Array, index: jax.Array) -> jax.Array:
     """The noise [B, H, W, C] of seeds [B], as much as there is at the grid's first time."""
-    return (1.0 - jnp.float32(model.grid[0])) * noise_of(model, rng, index)
+    return (1.0 - jnp.float32(model.sampling.grid[0])) * noise_of(model, rng, index)
 
 
 def from_noise(model: Model, params: dict, z: jax.Array, batch: dict, rng: jax.Array, **kept):
@@ -50,9 +50,9 @@ def from_noise(model: Model, params: dict, z: jax.Array, batch: dict, rng: jax.A
     Returns:
       Images [B, H, W, C] in [0, 1].
     """
-    grid = jnp.asarray(model.grid, jnp.float32)
+    sampler, grid = model.sampling.sampler, jnp.asarray(model.sampling.grid, jnp.float32)
     rng, guided = jax.random.fold_in(rng, 1), partial(guided_image, model, params, batch)
-    x = samplers.run(model.sampler, guided, z, grid, rng, batch["index"], **kept)
+    x = samplers.run(sampler, guided, z, grid, rng, batch["index"], **kept)
     return shown(model, x)
 
 
@@ -77,8 +77,8 @@ def guided_image(
     Returns:
       x_hat [B, H, W, C].
     """
-    condition = condition_of(model, batch)
-    if model.guidance == 1.0:
+    condition, sampling = condition_of(model, batch), model.sampling
+    if sampling.guidance == 1.0:
         return denoise(model, params, z, t, condition, until)
     if model.weaker is not None:
         x = denoise(model, params, z, t, condition, until)
@@ -87,14 +87,14 @@ def guided_image(
         none = condition_of(model, batch, jnp.ones(len(z), bool))
         twice = jnp.tile(z, (2, 1, 1, 1)), t, jnp.concatenate([condition, none]), until
         x, worse = jnp.split(denoise(model, params, *twice), 2)
-    acts = (t >= model.interval[0]) & (t <= model.interval[1])
-    return worse + jnp.where(acts, model.guidance, 1.0) * (x - worse)
+    acts = (t >= sampling.interval[0]) & (t <= sampling.interval[1])
+    return worse + jnp.where(acts, sampling.guidance, 1.0) * (x - worse)
 
 
 def complete(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Array:
     """Completes images from their first `given_rows` rows, which take the path of their noise.
 
-    With the model's `start` above 0, remakes them from their noisy selves at that time.
+    With a `start` above 0, remakes them from their noisy selves at that time.
 
     Args:
       model: the model.
@@ -107,11 +107,12 @@ def complete(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Arr
     """
     noise = noise_of(model, rng, batch["index"])
     x = observe(model, batch, jax.random.fold_in(rng, 2))
-    if model.start:
-        grid = model.start + (1.0 - model.start) * np.asarray(model.grid, np.float32)
-        z = noisy(x, noise, grid[0])
-        return from_noise(model._replace(grid=grid), params, z, batch, rng)
-    given = (jnp.arange(model.shape[0]) < model.given_rows)[None, :, None, None]
+    start, rows = model.sampling.start, model.sampling.given_rows
+    if start:
+        grid = start + (1.0 - start) * np.asarray(model.sampling.grid, np.float32)
+        model = model._replace(sampling=model.sampling._replace(grid=grid))
+        return from_noise(model, params, noisy(x, noise, grid[0]), batch, rng)
+    given = (jnp.arange(model.shape[0]) < rows)[None, :, None, None]
     keep = lambda z, t: jnp.where(given, t * x + (1.0 - t) * noise, z)
     first = first_noise(model, rng, batch["index"])
     images = from_noise(model, params, first, batch, rng, keep=keep)
@@ -170,5 +171,5 @@ def figures(model: Model, params: dict, batch: dict, rng: jax.Array) -> dict[str
     }
     if model.codec:
         return found
-    given = partial(complete, model, params), first, model.given_rows, rng
+    given = partial(complete, model, params), first, model.sampling.given_rows, rng
     return found | {"completions": completions(*given)}

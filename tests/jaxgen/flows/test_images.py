@@ -1,7 +1,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from jaxgen import flows
 from jaxgen.likelihood_training import State
@@ -32,8 +31,6 @@ def test_guidance_of_one_is_none_and_acts_in_its_interval_alone():
         make_task(classes=2, guidance=3.0, interval=ends) for ends in ((0.5, 1), (0.0, 0.4))
     )
     assert np.abs(late.sample(state, seeds, KEY) - early.sample(state, seeds, KEY)).max() > 1e-3
-    with pytest.raises(ValueError, match=r"acts at times 0.9\d* to 0.95, where no step begins"):
-        make_task(classes=2, guidance=3.0, interval=(0.91, 0.95), grid=flows.even_times(4))
     strong = make_task(classes=2, guidance=3.0, interval=(0.0, 1.0)).sample(state, seeds, KEY)
     assert np.abs(strong - images).max() > 1e-2
 
