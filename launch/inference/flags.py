@@ -4,7 +4,7 @@ import argparse
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def add_step(add: Callable[..., argparse.Action]) -> None:
 
 def add_sampling(add: Callable[..., argparse.Action], several: bool = False) -> None:
     """Adds what samples depend on: --ema, and of models that sample step by step --sampler,
-    --steps, --guidance, --weaker.
+    --steps, --guidance, --interval, --weaker.
 
     Args:
       add: `add_argument` of a parser.
@@ -56,6 +56,8 @@ def add_sampling(add: Callable[..., argparse.Action], several: bool = False) -> 
     lists, kind = ("; or several, as 1,1.5,2", numbers) if several else ("", float)
     text = f"by the class (default: config.task.sampling.guidance; 1: none){lists}"
     add("--guidance", type=kind, help=text)
+    text = "FROM,TO: times between which --guidance acts, from 0, noise, to 1, the image (default: "
+    add("--interval", type=interval, help=f"{text}config.task.sampling.interval)")
     add("--weaker", help="RUN or RUN:STEP of a weaker flow that --guidance leads away from")
     lists = "; or several, or all" if several else ""
     text = "which moving average of the parameters: one of the decays of config.optimizer.ema, "
@@ -78,13 +80,44 @@ def numbers(value: str) -> list[float]:
     return list(dict.fromkeys(found))
 
 
+def interval(value: str) -> tuple[float, float]:
+    """The argument type of --interval: two times, "0.2,0.8".
+
+    Raises:
+      ArgumentTypeError: the value has another form, or times outside 0 to 1.
+    """
+    try:
+        first, last = map(float, value.split(","))
+    except ValueError:
+        first = last = math.nan
+    if not 0.0 <= first <= last <= 1.0:
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is no interval; write two times from 0 to 1, the earlier one first: 0.2,0.8"
+        )
+    return first, last
+
+
+def check_interval(times: tuple[float, float] | None, task: Mapping[str, Any]) -> None:
+    """Refuses --interval where no guidance acts.
+
+    Args:
+      times: of --interval; None where it is not given.
+      task: `config.task` of the run as it is used.
+
+    Raises:
+      UserError: the guidance is 1.
+    """
+    if times and (task.get("sampling") or {}).get("guidance", 1.0) == 1.0:
+        raise UserError("--interval has no effect with a guidance of 1; give another --guidance")
+
+
 def asked_for(asked: dict[str, Any]) -> str:
-    """What was asked for, as a part of the name of a file: "-guidance-1.5-steps-10".
+    """What was asked for, as a part of the name of a file: "-guidance-1.5-interval-0.2_0.8".
 
     Args:
       asked: {flag: value}.
     """
-    plain = lambda value: re.sub(r"[^\w.]+", "_", str(value))
+    plain = lambda value: re.sub(r"[^\w.]+", "_", str(value)).strip("_")
     return "".join(f"-{key}-{plain(value)}" for key, value in asked.items())
 
 
@@ -92,8 +125,8 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a run's task that the options of `add_sampling` change.
 
     Args:
-      options: with `workdir`, `sampler`, `steps`, `guidance` (one), `weaker` and perhaps
-        `start`.
+      options: with `workdir`, `sampler`, `steps`, `guidance` (one), `interval`, `weaker` and
+        perhaps `start`.
 
     Returns:
       {key below config.task: value}, for `trained_runs.restore`.
@@ -103,6 +136,7 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
     """
     sampler = options.sampler and {"name": f"jaxgen.flows:{options.sampler}"}
     given = {"sampler": sampler, "grid.steps": options.steps, "guidance": options.guidance}
+    given["interval"] = options.interval
     given["start"] = getattr(options, "start", None)  # of launch.sample alone
     given["autoguidance"] = True if options.weaker else None
     given = {key: value for key, value in given.items() if value is not None}

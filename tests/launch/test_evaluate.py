@@ -202,6 +202,8 @@ def test_scores_of_completions_alone(run, runs):
         ("maker", ("--floor", "--neighbours=5"), "--neighbours has no effect without --samples$"),
         ("maker", ("--neighbours=0",), "--neighbours has no effect without --samples$"),
         ("maker", ("--inception=no.pth",), "--inception has no effect without --samples"),
+        ("maker", ("--floor", "--interval=0,1"), "--interval has no effect without --samples or"),
+        ("maker", ("--samples=64", "--interval=0,1"), "--interval: .*maker does not sample step"),
         ("maker", ("--samples=64", "--force", "--inception=no.pth"), "--force has no effect with"),
         ("maker", ("--samples=64", "--inception=no.pth"), "no such weights file: no.pth"),
         ("maker", ("--floor", "--split=train"), "train is the training split; give another"),

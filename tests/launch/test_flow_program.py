@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from launch import evaluate, sample, train
+from launch import distributed, evaluate, sample, train
 from launch.config import loading
 from launch.config.errors import UserError
 from launch.data import batches
 from launch.engine import experiments
 from tests.launch.engine.test_compiled_steps import losses
 
+FLAGS = ("--steps=3", "--steps=5", "--sampler=sde", "--guidance=1", "--interval=0.5,1", "--ema=0.1")
 HERE = "tests.launch.test_rnn_program"
 
 
@@ -77,7 +78,7 @@ def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
     train.main(["--config=configs/flow.py:conditional", f"--workdir={run}", *flags.split()])
     images = {}
     itself = f"--guidance=3 --weaker={run}"  # which leads nowhere
-    for flag in ("--steps=3", "--steps=5", "--sampler=sde", "--guidance=1", "--ema=0.1", itself):
+    for flag in (*FLAGS, itself):
         out = tmp_path / "images.npy"
         sample.main([f"--workdir={run}", f"--out={out}", "--seeds=5,7", *flag.split()])
         images[flag] = np.load(out)
@@ -90,7 +91,15 @@ def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["ema"] for row in rows] == ["0.4", "0.1", "none", "power:0.1"]
     assert len({row["loss"] for row in rows}) == 4
+    command = [f"--workdir={run}", "--samples=40", "--guidance=1,2", "--interval=0.5,1"]
+    points = list(evaluate._grid(evaluate._arguments().parse_args(command), [], distributed.ALONE))
+    asked = [named for _, named in points]
+    assert asked == [{"guidance": 1.0}, {"guidance": 2.0, "interval": (0.5, 1.0)}]
+    found = [tuple(point.config.task.sampling.interval) for point, _ in points]
+    assert found == [(0.1, 1.0), (0.5, 1.0)]
     with pytest.raises(UserError, match=r"mixed from 2 averages of 1 checkpoints"):
         evaluate.main([f"--workdir={run}", "--ema=power:0.25"])
+    with pytest.raises(UserError, match="--interval has no effect with a guidance of 1"):
+        sample.main([f"--workdir={run}", f"--out={out}", "--guidance=1", "--interval=0.5,1"])
     with pytest.raises(UserError, match="steps=0: sampling needs at least 1"):
         sample.main([f"--workdir={run}", f"--out={out}", "--steps=0"])

@@ -80,10 +80,11 @@ def test_options_of_samplers_change_the_task(monkeypatch):
         "sampling.guidance": 1.5,
     }
     assert sampling("--weaker=runs/x:9", monkeypatch) == {"sampling.autoguidance": True}
-    arguments = argparse.Namespace(sampler=None, steps=None, guidance=None, start=0.4, weaker="")
-    assert flags.sampling(argparse.Namespace(**vars(arguments), workdir=Path("x"))) == {
-        "sampling.start": 0.4
-    }
+    found = sampling("--interval=0.2,0.8", monkeypatch)
+    assert found == {"sampling.interval": (0.2, 0.8)}
+    none = dict.fromkeys(("sampler", "steps", "guidance", "interval", "weaker"))
+    options = argparse.Namespace(**none, start=0.4, workdir=Path("x"))
+    assert flags.sampling(options) == {"sampling.start": 0.4}
     grid = {"name": "jaxgen.flows:even_times", "steps": 4}
     assert sampling("--steps=4", monkeypatch, flow_with(grid=None)) == {"sampling.grid": grid}
     plain = {"name": "jaxgen.flow:flow"}
@@ -111,7 +112,29 @@ def test_lists_of_numbers():
             flags.numbers(text)
 
 
-@pytest.mark.parametrize("flag", ["--sampler=heun", "--steps=3", "--guidance=2", "--weaker=x"])
+def test_an_interval_has_two_times_from_0_to_1():
+    assert flags.interval("0.2, 1") == (0.2, 1.0)
+    for text in ("", "0.5", "0.8,0.2", "-0.1,0.5", "0,1.1", "0,0.5,1", "a,b", "nan,1"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"two times .* first: 0\.2,0\.8"):
+            flags.interval(text)
+
+
+def test_an_interval_needs_guidance():
+    flags.check_interval((0.2, 0.8), flow_with(guidance=2.0))
+    flags.check_interval(None, {})
+    for task in ({}, {"sampling": None}, flow_with(), flow_with(guidance=1.0)):
+        with pytest.raises(UserError, match="--interval has no effect with a guidance of 1"):
+            flags.check_interval((0.2, 0.8), task)
+
+
+def test_a_file_is_named_after_what_was_asked_for():
+    asked = {"guidance": 1.5, "interval": (0.2, 0.8), "ema": "power:0.1"}
+    assert flags.asked_for(asked) == "-guidance-1.5-interval-0.2_0.8-ema-power_0.1"
+
+
+@pytest.mark.parametrize(
+    "flag", ["--sampler=heun", "--steps=3", "--guidance=2", "--interval=0,1", "--weaker=x"]
+)
 def test_models_without_steps_refuse_them(flag, monkeypatch):
     name = flag.partition("=")[0]
     with pytest.raises(UserError, match=f"{name}: jaxgen.gan:gan does not sample step by"):
