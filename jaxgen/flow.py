@@ -106,6 +106,7 @@ def flow(
         sample=drawn(images.sample),
         complete=drawn(images.complete) if sampling.start or not codec else None,
         given="image",
+        keeps_pixels=not codec and not sampling.start,
         interpolate=drawn(images.interpolate),
         evidence=with_ema(likelihoods.evidence) if classes else None,
         density=None if levels == 2 or codec else with_ema(likelihoods.density_of),

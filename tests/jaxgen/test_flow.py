@@ -82,6 +82,11 @@ def test_the_density_is_a_metric_of_scores_alone():
     assert found["nll_bits_per_dim"] == pytest.approx(found["nll"] / 16 / np.log(2) + 8)
 
 
+def test_pixels_are_kept_unless_whole_images_are_remade():
+    assert make_task().keeps_pixels
+    assert not make_task(start=0.5).keeps_pixels
+
+
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [
