@@ -66,12 +66,17 @@ def digits():
         "mean_flow": None,
         # {"name": "launch.inference.codecs:codec", "run": "DIR:STEP"}: of latents, not of pixels.
         "codec": None,
-        # Above 0: launch.sample --condition remakes whole images from this time.
-        "start": 0.0,
-        "sampler": {"name": "jaxgen.flows:heun"},
-        "grid": {"name": "jaxgen.flows:even_times", "steps": 20},
-        "guidance": 1.0,
-        "interval": (0.1, 1.0),
+        # How images are made; another way needs no other training.
+        "sampling": {
+            "name": "jaxgen.flows:step_by_step",
+            "sampler": {"name": "jaxgen.flows:heun"},
+            "grid": {"name": "jaxgen.flows:even_times", "steps": 20},
+            # By the class, above 1; between these times.
+            "guidance": 1.0,
+            "interval": (0.1, 1.0),
+            # Above 0: launch.sample --condition remakes whole images from this time.
+            "start": 0.0,
+        },
     }
     config.model = {
         "name": "jaxgen.nets:ImageTransformer",
@@ -126,7 +131,8 @@ def larger(config):
 
 def conditional(config):
     """On the class, and guided by it."""
-    config.task.update(classes=10, guidance=1.5)
+    config.task.classes = 10
+    config.task.sampling.guidance = 1.5
 
 
 def shortcut(config):
@@ -156,15 +162,15 @@ def edm(config):
     config.task.parametrisation = {"name": "jaxgen.flows:preconditioned", "sigma_data": 0.5}
     config.task.density.update(mean=1.2, std=1.2)
     config.task.weight = {"name": "jaxgen.flows:edm", "sigma_data": 0.5}
-    config.task.grid = {"name": "jaxgen.flows:karras_times", "steps": 18}
+    config.task.sampling.grid = {"name": "jaxgen.flows:karras_times", "steps": 18}
 
 
 def meanflow(config):
     """The mean velocity beside the velocity (MeanFlow, Geng et al. 2025): samples in one step."""
     config.task.mean_flow = {"name": "jaxgen.flows:mean_flow", "share": 0.5, "ends": 0.5}
-    config.task.sampler = {"name": "jaxgen.flows:leap"}
+    config.task.sampling.sampler = {"name": "jaxgen.flows:leap"}
     # From nearly pure noise, and with more steps up to half noise: times that training sees.
-    config.task.grid = {"name": "jaxgen.flows:karras_times", "steps": 1, "low": 0.5}
+    config.task.sampling.grid = {"name": "jaxgen.flows:karras_times", "steps": 1, "low": 0.5}
     config.train.steps = 9_000
     config.task.density.std = 1.6
 

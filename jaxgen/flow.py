@@ -15,16 +15,16 @@ from jaxgen import likelihood_training
 from jaxgen.batches import ema_params, image_shape, masked_sums
 from jaxgen.flows import (
     distillation,
+    images,
     likelihoods,
     mean_velocity,
     ode,
     parametrisations,
     paths,
-    samplers,
-    sampling,
     weights,
 )
 from jaxgen.flows.model import Model, condition_of, denoise, init_params, noise_of, observe
+from jaxgen.flows.sampling_options import Sampling, step_by_step
 from jaxgen.likelihoods.images import bits_per_dim
 from jaxgen.noise import per_example
 from jaxgen.task import Codec, Task
@@ -44,13 +44,7 @@ def flow(
     levels: int = 0,
     draws: int = 16,
     likelihood: ode.Density | None = None,
-    sampler: samplers.Sampler | None = None,
-    grid: np.ndarray | None = None,
-    guidance: float = 1.0,
-    interval: tuple[float, float] = (0.1, 1.0),
-    autoguidance: bool = False,
-    given_rows: int | None = None,
-    start: float = 0.0,
+    sampling: Sampling | None = None,
     mean_flow: mean_velocity.MeanFlow | None = None,
     codec: Codec | None = None,
 ) -> Task:
@@ -73,21 +67,11 @@ def flow(
       draws: of time and noise for each image when the bound is scored.
       likelihood: how `score_step` computes the exact density, see `jaxgen.flows.ode`; it does
         not unless given. Grey levels are spread evenly over their widths first.
-      sampler: see `jaxgen.flows.samplers`; Heun's by default.
-      grid: times of sampling, [steps + 1], see `samplers.even_times`; 20 steps by default.
-      guidance: x_hat = x_none + guidance (x_class - x_none) (Ho and Salimans 2022).
-      interval: times between which the guidance acts (Kynkäänniemi et al. 2024).
-      autoguidance: guides by a weaker net in place of no class: x_hat = x_weaker + guidance
-        (x_class - x_weaker) (Karras et al. 2024, "Guiding a diffusion model with a bad version of
-        itself"). Images are made by the optimiser's moving average, and the weaker net's
-        parameters are those of the state itself, where the caller puts them.
-      given_rows: rows at the top that `complete` keeps; half of them by default.
-      start: above 0, `complete` keeps no rows: it adds noise to the whole image, as much as there
-        is at this time, and samples from there (SDEdit, Meng et al. 2022).
+      sampling: how images are made, see `jaxgen.flows.step_by_step`; as its defaults say.
       mean_flow: also trains the mean velocity up to a later time, for samples in one step by
         `samplers.leap`; see `jaxgen.flows.mean_velocity`. Its loss is that of training alone.
       codec: of a trained auto-encoder, whose latents the flow models in place of pixels (Rombach
-        et al. 2022); images are completed by `start` alone then.
+        et al. 2022); images are completed by the `start` of `sampling` alone then.
 
     Returns:
       A `Task`. Metrics: loss; loss_t0.0 to loss_t0.9, its mean in a tenth of the times; and in
@@ -99,7 +83,9 @@ def flow(
       ValueError: an argument outside its range, or an example without images or labels.
     """
     image = image_shape(example, "a flow", classes)
-    shape = codec.shape if codec else image
+    shape, sampling = codec.shape if codec else image, sampling or step_by_step()
+    if sampling.given_rows is None:
+        sampling = sampling._replace(given_rows=shape[0] // 2)
     model = Model(
         net=model,
         shape=shape,
@@ -111,33 +97,26 @@ def flow(
         levels=levels,
         draws=draws,
         likelihood=likelihood,
-        sampler=sampler or samplers.heun(),
-        grid=samplers.even_times(20) if grid is None else np.asarray(grid),
-        guidance=guidance,
-        interval=tuple(interval),
-        given_rows=shape[0] // 2 if given_rows is None else given_rows,
-        start=start,
+        sampling=sampling,
         mean_flow=mean_flow,
         codec=codec,
     )
     _check_model(model, image)
-    _check_sampling(model, autoguidance)
+    _check_sampling(model)
     with_ema = lambda function: likelihood_training.with_ema(function, model)
-    drawn = partial(guided_by_state, model) if autoguidance else with_ema
+    drawn = partial(guided_by_state, model) if sampling.autoguidance else with_ema
     return Task(
         init=likelihood_training.init(optimizer, partial(init_params, model)),
         train_step=likelihood_training.train_step(optimizer, partial(train_terms, model)),
         eval_step=with_ema(evaluate),
         finish=partial(finish, model),
-        # Those of training know no weaker net.
-        figures=likelihood_training.with_ema(
-            sampling.figures, model._replace(guidance=1.0) if autoguidance else model
-        ),
+        figures=likelihood_training.with_ema(images.figures, _without_weaker(model)),
         score_step=with_ema(partial(evaluate, thorough=True)) if levels or likelihood else None,
-        sample=drawn(sampling.sample),
-        complete=drawn(sampling.complete) if start or not codec else None,
+        sample=drawn(images.sample),
+        complete=drawn(images.complete) if sampling.start or not codec else None,
         given="image",
-        interpolate=drawn(sampling.interpolate),
+        keeps_pixels=not codec and not sampling.start,
+        interpolate=drawn(images.interpolate),
         evidence=with_ema(likelihoods.evidence) if classes else None,
         density=None if levels == 2 or codec else with_ema(likelihoods.density_of),
         from_noise=None if levels == 2 or codec else with_ema(likelihoods.image_of),
@@ -306,30 +285,23 @@ def _check_model(model, image):
     distillation.check(model)
 
 
-def _check_sampling(model, autoguidance):
-    """Refuses guidance, times and rows that cannot work."""
-    guidance, interval, grid = model.guidance, model.interval, model.grid
-    classes, dropout = model.classes, model.class_dropout
-    if guidance != 1.0 and not (classes and dropout) and not autoguidance:
+def _check_sampling(model):
+    """Refuses guidance, rows and samplers that this flow cannot use."""
+    sampling, classes, dropout = model.sampling, model.classes, model.class_dropout
+    by_class = classes and dropout
+    if sampling.guidance != 1.0 and not by_class and not sampling.autoguidance:
         raise ValueError(
-            f"guidance={guidance} needs classes, and a net that also trained without them "
+            f"guidance={sampling.guidance} needs classes, and a net that also trained without them "
             f"(class_dropout above 0); there are classes={classes}, class_dropout={dropout}"
         )
-    ordered = len(interval) == 2 and 0.0 <= interval[0] <= interval[1] <= 1.0
-    if not 0.0 <= guidance < np.inf or not ordered:
-        raise ValueError(f"guidance={guidance}, interval={interval}: needs 0 <= from <= to <= 1")
-    if not 0 <= model.given_rows < model.shape[0]:
-        raise ValueError(f"given_rows must be 0 to {model.shape[0] - 1}, got {model.given_rows}")
-    if not 0.0 <= model.start < 1.0:
-        raise ValueError(f"start={model.start} must be in [0, 1); at 1 an image stays as it is")
-    if model.sampler.leaps and not model.mean_flow:
+    if not 0 <= sampling.given_rows < model.shape[0]:
+        raise ValueError(f"given_rows must be 0 to {model.shape[0] - 1}, got {sampling.given_rows}")
+    if sampling.sampler.leaps and not model.mean_flow:
         raise ValueError("leap is for a mean flow; take another sampler, or train with mean_flow")
-    rises = grid.ndim == 1 and len(grid) > 1 and np.all(np.diff(grid) > 0)
-    if not rises or grid[0] < 0 or grid[-1] != 1:
-        raise ValueError(f"grid must rise from 0 or more to 1, see `even_times`; got {grid}")
-    times = model.start + (1.0 - model.start) * grid[:-1]  # of images that are guided
-    if guidance != 1.0 and not np.any((times >= interval[0]) & (times <= interval[1])):
-        raise ValueError(
-            f"guidance={guidance} acts at times {interval[0]:g} to {interval[1]:g}, where no step "
-            f"begins (of {len(times)}): take more steps, another interval, or guidance=1"
-        )
+
+
+def _without_weaker(model):
+    """The model as figures of training use it, where there is no weaker net."""
+    if not model.sampling.autoguidance:
+        return model
+    return model._replace(sampling=model.sampling._replace(guidance=1.0))

@@ -65,6 +65,8 @@ class Task(NamedTuple):
         reconstruction, the rest of an image, an image for a label map. The batch holds
         the example's key `given`, `index` and `label`.
       given: the key of the batch that `complete` starts from.
+      keeps_pixels: whether the batch of `complete` may also hold `keep`, bool [B, H, W, 1]: the
+        pixels that the images have exactly as they are given; the others are made anew.
       interpolate: (state, batch, rng) -> strips [B, steps, H, W, C], from the sample
         of seed index[i] to the sample of seed end[i].
       log_prob: (state, batch, rng) -> [B], the exact log p(image) in nats, or log p of its codes.
@@ -99,6 +101,7 @@ class Task(NamedTuple):
     sample: Callable | None = None
     complete: Callable | None = None
     given: str = ""
+    keeps_pixels: bool = False
     interpolate: Callable | None = None
     log_prob: Callable | None = None
     evidence: Callable | None = None

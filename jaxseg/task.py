@@ -47,6 +47,7 @@ class Task(NamedTuple):
       complete: (state, batch, rng) -> images [B, H, W, C] made from the batch's array
         `given`. No task of this package completes images.
       given: name of the array that `complete` starts from.
+      keeps_pixels: whether `complete` can keep chosen pixels of it.
       interpolate: (state, batch, rng) -> [B, steps, H, W, C], images between two
         samples. No task of this package interpolates.
       log_prob, evidence: (state, batch, rng) -> [B], log p(image) in nats, exact or estimated.
@@ -75,6 +76,7 @@ class Task(NamedTuple):
     sample: Callable | None = None
     complete: Callable | None = None
     given: str = ""
+    keeps_pixels: bool = False
     interpolate: Callable | None = None
     log_prob: Callable | None = None
     evidence: Callable | None = None

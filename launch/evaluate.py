@@ -54,14 +54,15 @@ def _grid(
     """The run with each guidance and each average that the options name, and these names."""
     for guidance in options.guidance or [None]:
         leads = guidance != 1.0 or len(options.guidance) == 1  # in a grid 1 is for comparison
-        weaker = options.weaker if leads else None
-        point = argparse.Namespace(**vars(options) | {"guidance": guidance, "weaker": weaker})
+        more = {name: getattr(options, name) if leads else None for name in ("interval", "weaker")}
+        point = argparse.Namespace(**vars(options) | more | {"guidance": guidance})
         arguments = options.workdir, overrides, options.step, options.split, flags.sampling(point)
         restored = trained_runs.restore(*arguments, group=group)
+        flags.check_interval(point.interval, restored.config.task)
         for ema in averages.chosen(restored.config.optimizer, options.ema):
             one = averages.restored(restored, options.workdir, ema)
             asked = {"sampler": options.sampler, "steps": options.steps, "guidance": guidance}
-            asked |= {"weaker": point.weaker, "ema": ema or None}
+            asked |= {"interval": point.interval, "weaker": point.weaker, "ema": ema or None}
             asked = {key: value for key, value in asked.items() if value is not None}
             yield averages.guided(one, point.weaker), asked
 
@@ -69,7 +70,7 @@ def _grid(
 def evaluate(
     restored: trained_runs.Restored,
     options: argparse.Namespace,
-    asked: dict[str, float | str],
+    asked: dict[str, float | str | tuple],
     measured: reals.Reals | None = None,
 ) -> reals.Reals | None:
     """Evaluates a run; of several processes, process 0 prints and writes the results.
@@ -77,8 +78,8 @@ def evaluate(
     Args:
       restored: the run.
       options: of the command.
-      asked: the sampler, its steps, the guidance, the weaker run and the moving average that were
-        asked for, for the results.
+      asked: the sampler, its steps, the guidance, its interval, the weaker run and the moving
+        average that were asked for, for the results.
       measured: what an earlier call with the same data returned; None for the first call.
 
     Returns:
@@ -159,7 +160,7 @@ def _check_effects(options: argparse.Namespace) -> None:
     needs = {"reals": KINDS, "inception": by_features, "force": by_features}
     drawn = ("samples", "completions")
     needs |= {"neighbours": ("samples",), "weaker": ("samples",)}
-    needs |= dict.fromkeys(("sampler", "steps", "guidance"), drawn)
+    needs |= dict.fromkeys(("sampler", "steps", "guidance", "interval"), drawn)
     for name, kinds in needs.items():
         value = getattr(options, name)
         given = value is not None and value is not False  # 0 is a value too
@@ -304,7 +305,7 @@ def _card(restored, options, count: int, floor: int | None) -> dict:
     """What scores by features depend on, beside the feature net."""
     task, experiment = restored.config.task.to_dict(), restored.experiment
     drawn = options.samples or options.completions
-    by_steps = {key: task[key] for key in flags.SAMPLING if drawn and key in task}
+    by_steps = {"sampling": task["sampling"]} if drawn and "sampling" in task else {}
     return {
         **by_steps,
         "reals": count,

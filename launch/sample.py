@@ -47,6 +47,7 @@ def main(argv: list[str]) -> None:
             *(options.workdir, overrides, options.step, None, flags.sampling(options)),
             group=group,
         )
+        flags.check_interval(options.interval, restored.config.task)
         restored = averages.restored(restored, options.workdir, options.ema)
         sample(averages.guided(restored, options.weaker), options)
 

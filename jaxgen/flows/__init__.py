@@ -26,6 +26,7 @@ _MODULES = {
     "mean_flow": "mean_velocity",
     "preconditioned": "parametrisations",
     "sde": "samplers",
+    "step_by_step": "sampling_options",
     "uniform": "paths",
     "velocity": "weights",
 }

@@ -4,14 +4,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxgen.batches import from_signed, one_hot_classes, signed_range
 from jaxgen.flows.mean_velocity import MeanFlow, ahead, bounded
 from jaxgen.flows.ode import Density
 from jaxgen.flows.parametrisations import Parametrisation
 from jaxgen.flows.paths import Times
-from jaxgen.flows.samplers import Sampler
+from jaxgen.flows.sampling_options import Sampling
 from jaxgen.flows.weights import Weight
 from jaxgen.likelihoods.images import bernoulli
 from jaxgen.noise import normal
@@ -34,12 +33,7 @@ class Model(NamedTuple):
       levels: values that a pixel has, for the bound; 0 for none.
       draws: of time and noise for each image, in `score_step`.
       likelihood: how `score_step` computes the density along the flow's equation, or None.
-      sampler: from noise to image.
-      grid: its times.
-      guidance: weight of the class beside no class; 1 for the class alone.
-      interval: times between which the guidance acts.
-      given_rows: rows at the top of an image that `complete` keeps.
-      start: time from which `complete` remakes whole images; 0 for keeping rows.
+      sampling: how images are made; its `given_rows` is a number.
       mean_flow: how the mean velocity up to a later time is trained; None for no such flow. The
         condition's last 8 columns are that time's then, see `mean_velocity.ahead`.
       weaker: parameters of a weaker net to guide by, in place of no class; None for none.
@@ -56,12 +50,7 @@ class Model(NamedTuple):
     levels: int
     draws: int
     likelihood: Density | None
-    sampler: Sampler
-    grid: np.ndarray
-    guidance: float
-    interval: tuple[float, float]
-    given_rows: int
-    start: float = 0.0
+    sampling: Sampling
     mean_flow: MeanFlow | None = None
     weaker: Any = None
     codec: Codec | None = None

@@ -10,7 +10,7 @@ from launch.config.errors import UserError
 from launch.engine import experiments
 
 NAME = "guidance 1 equals none"
-ARGUMENT = "guidance"  # of the task
+ARGUMENT = "sampling"  # of the task
 ROWS = 4
 # The smallest number above 1. A flow leaves its formula out where the guidance is 1; with this one
 # it takes the formula, in whose float32 it is 1 again.
@@ -29,7 +29,7 @@ def guidance(factory: ModelFactory, own: AuditedModel) -> list[Finding]:
       own: the model at its own size.
 
     Returns:
-      One finding; none for a task without an argument `guidance` or without `sample`.
+      One finding; none for a task without an argument `sampling` or without `sample`.
     """
     task = factory.config.task
     if own.task.sample is None or not by_name.accepts(task.name, ARGUMENT, "config.task.name"):
@@ -50,11 +50,10 @@ def guidance(factory: ModelFactory, own: AuditedModel) -> list[Finding]:
 
 def _samples(factory, own, value):
     """Images of a few seeds by the parameters of a model, with a guidance at all times."""
-    name = factory.config.task.name
-    arguments = {ARGUMENT: value, "interval": (0.0, 1.0), "autoguidance": False}
-    taken = {k: v for k, v in arguments.items() if by_name.accepts(name, k, "config.task.name")}
+    arguments = {"guidance": value, "interval": (0.0, 1.0), "autoguidance": False}
+    given = factory.config.task.get(ARGUMENT) or {"name": "jaxgen.flows:step_by_step"}
     # The formula takes twice as many rows at a time, which bfloat16 rounds in another way.
-    values = {"dtype": "float32"} | {f"task.{key}": value for key, value in taken.items()}
+    values = {"dtype": "float32", f"task.{ARGUMENT}": dict(given) | arguments}
     config = schema.with_values(factory.config, values)
     task, _ = experiments.make_task(config, own.example, factory.data.split.classes)
     batch = {"index": np.arange(ROWS, dtype=np.int32), "label": examples(own, ROWS)["label"]}

@@ -56,7 +56,7 @@ RULES = (
         "weights fit, or give config.model.encoder",
     ),
     Rule(
-        ("task.autoguidance",),
+        ("task.sampling.autoguidance",),
         lambda values, facts: False,
         "it is for launch.sample and launch.evaluate with --weaker",
     ),

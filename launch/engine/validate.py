@@ -28,6 +28,7 @@ class Task(NamedTuple):
     sample: Callable | None = None
     complete: Callable | None = None
     given: str = ""
+    keeps_pixels: bool = False
     interpolate: Callable | None = None
     log_prob: Callable | None = None
     evidence: Callable | None = None
@@ -108,7 +109,13 @@ def _check_makers_of_images(task, name, state, batch, rng):
         "complete": seed | ({task.given: batch[task.given]} if task.given else {}),
         "interpolate": seed | {"end": index},
     }
-    for function, needed in inputs.items():
+    calls = list(inputs.items())
+    if task.keeps_pixels:
+        if task.complete is None or not task.given:
+            raise UserError(f"{name} has keeps_pixels, and lacks complete() or `given`")
+        keep = jax.ShapeDtypeStruct((*batch[task.given].shape[:-1], 1), np.bool_)
+        calls.append(("complete", inputs["complete"] | {"keep": keep}))
+    for function, needed in calls:
         if (call := getattr(task, function)) is not None:
             images = trace(name, function, call, state, needed, rng)
             _check_images(name, function, {"images": images})

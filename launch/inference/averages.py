@@ -13,7 +13,7 @@ from jaxgen.batches import ema_params
 from launch.config.errors import UserError
 from launch.config.schema import flatten
 from launch.engine import trained_runs
-from launch.inference import flags, power_averages
+from launch.inference import power_averages
 
 NONE, ALL = "none", "all"
 
@@ -84,18 +84,19 @@ def guided(run: trained_runs.Restored, source: str | None) -> trained_runs.Resto
     """A flow that is guided by a weaker one: another run, or an earlier step of the same.
 
     Args:
-      run: the run, opened with `task.autoguidance`.
+      run: the run, opened with `task.sampling.autoguidance`.
       source: WORKDIR (its newest step) or WORKDIR:STEP; None for none.
 
     Raises:
       UserError: no such run or step, a flow of another kind, a run without an average, or a
         guidance of 1.
     """
+    sampling = run.config.task.get("sampling") or {}
     if not source:
-        if run.config.task.get("autoguidance"):
-            raise UserError("config.task.autoguidance needs --weaker=RUN, a weaker flow")
+        if sampling.get("autoguidance"):
+            raise UserError("config.task.sampling.autoguidance needs --weaker=RUN, a weaker flow")
         return run
-    if run.config.task.guidance == 1.0:
+    if sampling.get("guidance", 1.0) == 1.0:
         raise UserError("--weaker has no effect with a guidance of 1; give another --guidance")
     if not names(run.config.optimizer)[:-1]:
         raise UserError(
@@ -121,8 +122,7 @@ def _kind(run):
     config, image = run.config, run.experiment.example["image"]
     values = {"task": config.task.to_dict(), "model": config.model.to_dict()}
     values["data"] = {"name": config.data.name, "image": tuple(image.shape)}
-    for key in (*flags.SAMPLING, "start", "given_rows"):
-        values["task"].pop(key, None)
+    values["task"].pop("sampling", None)
     return flatten(values)
 
 

@@ -4,7 +4,7 @@ import argparse
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ MOST_SEEDS = 10_000_000  # of one command; they lie in memory
 # Endings by which a name is that of a file, not of a folder.
 FILE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".json", ".npy", ".npz", ".pdf", ".png")
 FILE_ENDINGS += (".tif", ".tiff", ".webp", ".zip")
-# Arguments of a task that scores depend on.
-SAMPLING = ("sampler", "grid", "guidance", "interval", "autoguidance")
 SAMPLERS = ("ddim", "dpm_solver", "euler", "heun", "leap", "sde")  # of jaxgen.flows
 
 
@@ -47,17 +45,19 @@ def add_step(add: Callable[..., argparse.Action]) -> None:
 
 def add_sampling(add: Callable[..., argparse.Action], several: bool = False) -> None:
     """Adds what samples depend on: --ema, and of models that sample step by step --sampler,
-    --steps, --guidance, --weaker.
+    --steps, --guidance, --interval, --weaker.
 
     Args:
       add: `add_argument` of a parser.
       several: whether --ema and --guidance take lists, and each of their values is used.
     """
-    add("--sampler", choices=SAMPLERS, help="of a flow (default: config.task.sampler)")
-    add("--steps", type=int, help="of the sampler (default: config.task.grid.steps)")
+    add("--sampler", choices=SAMPLERS, help="of a flow (default: config.task.sampling.sampler)")
+    add("--steps", type=int, help="of the sampler (default: config.task.sampling.grid.steps)")
     lists, kind = ("; or several, as 1,1.5,2", numbers) if several else ("", float)
-    text = f"by the class (default: config.task.guidance; 1: none){lists}"
+    text = f"by the class (default: config.task.sampling.guidance; 1: none){lists}"
     add("--guidance", type=kind, help=text)
+    text = "FROM,TO: times between which --guidance acts, from 0, noise, to 1, the image (default: "
+    add("--interval", type=interval, help=f"{text}config.task.sampling.interval)")
     add("--weaker", help="RUN or RUN:STEP of a weaker flow that --guidance leads away from")
     lists = "; or several, or all" if several else ""
     text = "which moving average of the parameters: one of the decays of config.optimizer.ema, "
@@ -80,13 +80,44 @@ def numbers(value: str) -> list[float]:
     return list(dict.fromkeys(found))
 
 
+def interval(value: str) -> tuple[float, float]:
+    """The argument type of --interval: two times, "0.2,0.8".
+
+    Raises:
+      ArgumentTypeError: the value has another form, or times outside 0 to 1.
+    """
+    try:
+        first, last = map(float, value.split(","))
+    except ValueError:
+        first = last = math.nan
+    if not 0.0 <= first <= last <= 1.0:
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is no interval; write two times from 0 to 1, the earlier one first: 0.2,0.8"
+        )
+    return first, last
+
+
+def check_interval(times: tuple[float, float] | None, task: Mapping[str, Any]) -> None:
+    """Refuses --interval where no guidance acts.
+
+    Args:
+      times: of --interval; None where it is not given.
+      task: `config.task` of the run as it is used.
+
+    Raises:
+      UserError: the guidance is 1.
+    """
+    if times and (task.get("sampling") or {}).get("guidance", 1.0) == 1.0:
+        raise UserError("--interval has no effect with a guidance of 1; give another --guidance")
+
+
 def asked_for(asked: dict[str, Any]) -> str:
-    """What was asked for, as a part of the name of a file: "-guidance-1.5-steps-10".
+    """What was asked for, as a part of the name of a file: "-guidance-1.5-interval-0.2_0.8".
 
     Args:
       asked: {flag: value}.
     """
-    plain = lambda value: re.sub(r"[^\w.]+", "_", str(value))
+    plain = lambda value: re.sub(r"[^\w.]+", "_", str(value)).strip("_")
     return "".join(f"-{key}-{plain(value)}" for key, value in asked.items())
 
 
@@ -94,8 +125,8 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a run's task that the options of `add_sampling` change.
 
     Args:
-      options: with `workdir`, `sampler`, `steps`, `guidance` (one), `weaker` and perhaps
-        `start`.
+      options: with `workdir`, `sampler`, `steps`, `guidance` (one), `interval`, `weaker` and
+        perhaps `start`.
 
     Returns:
       {key below config.task: value}, for `trained_runs.restore`.
@@ -105,26 +136,30 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
     """
     sampler = options.sampler and {"name": f"jaxgen.flows:{options.sampler}"}
     given = {"sampler": sampler, "grid.steps": options.steps, "guidance": options.guidance}
+    given["interval"] = options.interval
     given["start"] = getattr(options, "start", None)  # of launch.sample alone
     given["autoguidance"] = True if options.weaker else None
     given = {key: value for key, value in given.items() if value is not None}
-    if given:
-        task = run_config.read_config(options.workdir).task
-        for key in given:
-            first = key.partition(".")[0]
-            flag = {"grid.steps": "steps", "autoguidance": "weaker"}.get(key, key)
-            if not by_name.accepts(task.name, first, "config.task.name"):
-                raise UserError(f"--{flag}: {task.name} does not sample step by step")
-        leaps = "leap" in str(task.get("sampler", {}).get("name", ""))
-        if leaps and options.sampler not in (None, "leap"):
-            # The grid of leaps has few steps, which are no steps for others.
-            count = given.pop("grid.steps", 20)
-            given["grid"] = {"name": "jaxgen.flows:even_times", "steps": count}
-            logger.info(f"--sampler={options.sampler}: {count} even steps, not the grid of leaps")
-        elif "grid.steps" in given and not task.get("grid"):
-            steps = given.pop("grid.steps")
-            given["grid"] = {"name": "jaxgen.flows:even_times", "steps": steps}
-    return given
+    if not given:
+        return {}
+    task = run_config.read_config(options.workdir).task
+    if not by_name.accepts(task.name, "sampling", "config.task.name"):
+        first = next(iter(given))
+        flag = {"grid.steps": "steps", "autoguidance": "weaker"}.get(first, first)
+        raise UserError(f"--{flag}: {task.name} does not sample step by step")
+    now = task.get("sampling") or {}
+    leaps = "leap" in str((now.get("sampler") or {}).get("name", ""))
+    if leaps and options.sampler not in (None, "leap"):
+        # The grid of leaps has few steps, which are no steps for others.
+        count = given.pop("grid.steps", 20)
+        given["grid"] = {"name": "jaxgen.flows:even_times", "steps": count}
+        logger.info(f"--sampler={options.sampler}: {count} even steps, not the grid of leaps")
+    elif "grid.steps" in given and not now.get("grid"):
+        steps = given.pop("grid.steps")
+        given["grid"] = {"name": "jaxgen.flows:even_times", "steps": steps}
+    if not now:
+        return {"sampling": {"name": "jaxgen.flows:step_by_step", **given}}
+    return {f"sampling.{key}": value for key, value in given.items()}
 
 
 def out_folder(value: str) -> Path:

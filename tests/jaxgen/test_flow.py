@@ -82,6 +82,11 @@ def test_the_density_is_a_metric_of_scores_alone():
     assert found["nll_bits_per_dim"] == pytest.approx(found["nll"] / 16 / np.log(2) + 8)
 
 
+def test_pixels_are_kept_unless_whole_images_are_remade():
+    assert make_task().keeps_pixels
+    assert not make_task(start=0.5).keeps_pixels
+
+
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [
@@ -90,11 +95,8 @@ def test_the_density_is_a_metric_of_scores_alone():
         ({"guidance": 2.0}, "needs classes"),
         ({"guidance": 2.0, "classes": 2, "class_dropout": 0.0}, "class_dropout above 0"),
         ({"class_dropout": 1.0}, "class_dropout=1.0"),
-        ({"interval": (0.5, 0.1), "classes": 2}, "interval"),
-        ({"given_rows": 4}, "given_rows"),
-        ({"start": 1.0}, "start=1.0"),
-        ({"grid": [1.0, 0.5, 0.0]}, "grid must rise"),
-        ({"grid": [1.0]}, "grid must rise"),
+        ({"given_rows": 4}, "given_rows must be 0 to 3, got 4"),
+        ({"given_rows": -1}, "given_rows must be 0 to 3, got -1"),
         ({"levels": 2, "likelihood": flows.density()}, "have no density"),
         ({"classes": 2, "label": None}, "integer `label`"),
         ({"shape": (4, 4)}, "uint8"),

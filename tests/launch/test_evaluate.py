@@ -227,6 +227,8 @@ def test_scores_of_completions_alone(run, runs):
         ("maker", ("--floor", "--neighbours=5"), "--neighbours has no effect without --samples$"),
         ("maker", ("--neighbours=0",), "--neighbours has no effect without --samples$"),
         ("maker", ("--inception=no.pth",), "--inception has no effect without --samples"),
+        ("maker", ("--floor", "--interval=0,1"), "--interval has no effect without --samples or"),
+        ("maker", ("--samples=64", "--interval=0,1"), "--interval: .*maker does not sample step"),
         ("maker", ("--samples=64", "--force", "--inception=no.pth"), "--force has no effect with"),
         ("maker", ("--samples=64", "--inception=no.pth"), "no such weights file: no.pth"),
         ("maker", ("--floor", "--split=train"), "train is the training split; give another"),
@@ -282,13 +284,13 @@ def test_classes_are_asked_for_by_turns():
 
 
 def test_the_card_says_how_images_were_sampled():
-    restored = families.restored_of("flow", **{"task.guidance": 3.0})
+    restored = families.restored_of("flow", **{"task.sampling.guidance": 3.0})
     options = SimpleNamespace(samples=8, completions=False)
-    card = evaluate._card(restored, options, 8, None)
-    assert (card["guidance"], card["grid"]["steps"]) == (3.0, 3)
-    assert card["sampler"] == {"name": "jaxgen.flows:heun"}
+    sampling = evaluate._card(restored, options, 8, None)["sampling"]
+    assert (sampling["guidance"], sampling["grid"]["steps"]) == (3.0, 3)
+    assert sampling["sampler"] == {"name": "jaxgen.flows:heun"}
     options.samples = None
-    assert "sampler" not in evaluate._card(restored, options, 8, None)
+    assert "sampling" not in evaluate._card(restored, options, 8, None)
     gan = families.restored_of("gan")
     options.samples = 8
-    assert "sampler" not in evaluate._card(gan, options, 8, None)
+    assert "sampling" not in evaluate._card(gan, options, 8, None)

@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from launch import evaluate, sample, train
+from launch import distributed, evaluate, sample, train
 from launch.checkpoints import restoring
 from launch.checkpoints.writer import CheckpointWriter
 from launch.config import loading
@@ -18,6 +18,7 @@ from launch.data import batches
 from launch.engine import experiments
 from tests.launch.engine.test_compiled_steps import losses
 
+FLAGS = ("--steps=3", "--steps=5", "--sampler=sde", "--guidance=1", "--interval=0.5,1", "--ema=0.1")
 HERE = "tests.launch.test_rnn_program"
 
 
@@ -28,7 +29,10 @@ def config_of(**changes):
                 "name": "jaxgen.flow:flow",
                 "classes": 2,
                 "levels": 256,
-                "grid": {"name": "jaxgen.flows:even_times", "steps": 3},
+                "sampling": {
+                    "name": "jaxgen.flows:step_by_step",
+                    "grid": {"name": "jaxgen.flows:even_times", "steps": 3},
+                },
             },
             "model": {
                 "name": "jaxgen.nets:ImageTransformer",
@@ -109,14 +113,14 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
 
 def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
     run, flags = tmp_path / "run", "--config.train.steps=8 --config.data.batch_size=8"
-    flags += " --config.model.width=16 --config.model.layers=1 --config.task.grid.steps=3"
+    flags += " --config.model.width=16 --config.model.layers=1 --config.task.sampling.grid.steps=3"
     flags += " --config.train.steps_per_dispatch=1 --config.data.resident=False"
     flags += " --config.optimizer.learning_rate.peak_value=0.02 --config.optimizer.ema=0.4,0.1"
     flags += " --config.optimizer.power_ema=0.05,0.1"
     train.main(["--config=configs/flow.py:conditional", f"--workdir={run}", *flags.split()])
     images = {}
     itself = f"--guidance=3 --weaker={run}"  # which leads nowhere
-    for flag in ("--steps=3", "--steps=5", "--sampler=sde", "--guidance=1", "--ema=0.1", itself):
+    for flag in (*FLAGS, itself):
         out = tmp_path / "images.npy"
         sample.main([f"--workdir={run}", f"--out={out}", "--seeds=5,7", *flag.split()])
         images[flag] = np.load(out)
@@ -129,8 +133,16 @@ def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["ema"] for row in rows] == ["0.4", "0.1", "none", "power:0.1"]
     assert len({row["loss"] for row in rows}) == 4
+    command = [f"--workdir={run}", "--samples=40", "--guidance=1,2", "--interval=0.5,1"]
+    points = list(evaluate._grid(evaluate._arguments().parse_args(command), [], distributed.ALONE))
+    asked = [named for _, named in points]
+    assert asked == [{"guidance": 1.0}, {"guidance": 2.0, "interval": (0.5, 1.0)}]
+    found = [tuple(point.config.task.sampling.interval) for point, _ in points]
+    assert found == [(0.1, 1.0), (0.5, 1.0)]
     with pytest.raises(UserError, match=r"mixed from 2 averages of 1 checkpoints"):
         evaluate.main([f"--workdir={run}", "--ema=power:0.25"])
+    with pytest.raises(UserError, match="--interval has no effect with a guidance of 1"):
+        sample.main([f"--workdir={run}", f"--out={out}", "--guidance=1", "--interval=0.5,1"])
     with pytest.raises(UserError, match="steps=0: sampling needs at least 1"):
         sample.main([f"--workdir={run}", f"--out={out}", "--steps=0"])
 

@@ -42,7 +42,7 @@ def small_rnn():
 def small_flow():
     config = flow.get_config("conditional")
     config.model.update(width=32, layers=1)
-    config.task.grid.steps = 4
+    config.task.sampling.grid.steps = 4
     config.optimizer = {"name": "optax:adam", "learning_rate": 1e-3, "ema": 0.99}
     return config
 

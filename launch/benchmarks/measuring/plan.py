@@ -76,7 +76,8 @@ def widths(*keys: str) -> tuple[str, ...]:
 VAE = widths("encoder.", "decoder.")
 GAN = widths("generator.", "discriminator.")
 RNN = ("--config.model.layers=1", "--config.model.features=4", "--config.model.head=8")
-FLOW = ("--config.model.width=16", "--config.model.layers=1", "--config.task.grid.steps=2")
+STEPS = "--config.task.sampling.grid.steps"
+FLOW = ("--config.model.width=16", "--config.model.layers=1", f"{STEPS}=2")
 LADDER = (*widths(""), "--config.model.groups=(1,)")
 SMALL_UNET = ("--config.model.width=8", "--config.model.multiples=(1,)")
 CNN = widths("")
@@ -92,7 +93,7 @@ FAMILIES = {
     "draw": ("configs/rnn.py:draw", ("--config.model.hidden=8", "--config.model.glimpses=2"), ""),
     "ladder": ("configs/vae.py:ladder", LADDER, ""),
     "flow": ("configs/flow.py", FLOW, ""),
-    "meanflow": ("configs/flow.py:meanflow", (*FLOW[:2], "--config.task.grid.steps=1"), ""),
+    "meanflow": ("configs/flow.py:meanflow", (*FLOW[:2], f"{STEPS}=1"), ""),
     "pix2pix": ("configs/gan.py:pix2pix", widths("generator.", "discriminator."), ""),
     "unet": ("configs/unet.py", UNET, ""),
     "cnn": ("configs/cnn.py", CNN, ""),

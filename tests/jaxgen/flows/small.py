@@ -6,6 +6,7 @@ import numpy as np
 import optax
 
 from jaxgen.flow import flow
+from jaxgen.flows.sampling_options import Sampling, step_by_step
 from jaxgen.nets.image_transformer import ImageTransformer
 
 KEY, SHAPE = jax.random.key(0), (4, 4, 1)
@@ -24,10 +25,12 @@ def make_batch(count=8, seed=0):
 
 
 def make_task(optimizer=None, shape=SHAPE, label=np.int32, **kwargs):
+    """A task with its functions compiled; `kwargs` are those of `flow` and of its sampling."""
     example = {"image": jax.ShapeDtypeStruct(shape, np.uint8)}
     if label:
         example["label"] = jax.ShapeDtypeStruct((), label)
-    kwargs = {"grid": np.linspace(0, 1, 5)} | kwargs
+    options = {key: kwargs.pop(key) for key in Sampling._fields if key in kwargs}
+    kwargs["sampling"] = step_by_step(**{"grid": np.linspace(0, 1, 5)} | options)
     task = flow(NET, optimizer or optax.sgd(0.1), example, **kwargs)
     return task._replace(**{name: jax.jit(getattr(task, name)) for name in FUNCTIONS})
 

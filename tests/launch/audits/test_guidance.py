@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxgen.flows import sampling
+from jaxgen.flows import images
 from jaxgen.task import Task
 from launch import audit
 from launch.audits import guidance as module
 from launch.audits.checks import FAIL, NONE, PASS
 from launch.audits.fixtures import AuditedModel, ModelFactory
-from launch.config import loading, schema
-from tests.launch.audits.toy import images as data
+from launch.config import loading
+from tests.launch.audits.toy import images as photos
 from tests.launch.test_flow_program import config_of
 
 HERE = "tests.launch.audits.test_guidance"
@@ -27,8 +27,9 @@ FORMULAS = {
 }
 
 
-def painter(optimizer, example, classes=0, guidance=1.0, fault="", refuses=False):
+def painter(optimizer, example, classes=0, sampling=None, fault="", refuses=False):
     """Paints images in the brightness of their class, guided by one formula or another."""
+    guidance = sampling.guidance if sampling else 1.0
     if refuses and guidance != 1.0:
         raise ValueError("no step begins there")
 
@@ -46,7 +47,7 @@ def audited(**task):
             {
                 "task": {"name": f"{HERE}:painter"} | task,
                 "optimizer": {"name": "optax:sgd", "learning_rate": 0.1},
-                "data": {"name": f"{data.__module__}:images"},
+                "data": {"name": f"{photos.__module__}:images"},
             }
         ),
         "here",
@@ -83,19 +84,19 @@ def test_what_does_not_apply_says_why():
 
 
 def test_a_flow_passes_and_a_planted_error_is_found(monkeypatch):
-    short = {"task.levels": 0, "task.grid.steps": 2, "model.width": 8}
-    config = schema.with_values(
-        config_of(**short), {"task.sampler": {"name": "jaxgen.flows:euler"}}
-    )
+    short = {"task.levels": 0, "task.sampling.grid.steps": 2, "model.width": 8}
+    short["task.sampling.sampler.name"] = "jaxgen.flows:euler"
+    config = config_of(**short)
     factory = audit.of_config(config)
-    own, right = factory.at(), sampling.guided_image
+    own, right = factory.at(), images.guided_image
     assert module.guidance(factory, own)[0].outcome == PASS
 
     def swapped(model, *rest):
         """x_none and x_class in each other's place."""
-        plain = right(model._replace(guidance=1.0), *rest)
-        none = right(model._replace(guidance=0.0), *rest)
-        return plain if model.guidance == 1.0 else plain + model.guidance * (none - plain)
+        options = model.sampling
+        by = lambda value: right(model._replace(sampling=options._replace(guidance=value)), *rest)
+        plain, none = by(1.0), by(0.0)
+        return plain if options.guidance == 1.0 else plain + options.guidance * (none - plain)
 
-    monkeypatch.setattr(sampling, "guided_image", swapped)
+    monkeypatch.setattr(images, "guided_image", swapped)
     assert module.guidance(factory, own)[0].outcome == FAIL

@@ -133,6 +133,16 @@ def images_of(key):
             {"complete": images_of("index"), "given": "depth"},
             "makes images from `depth`, but the data",
         ),
+        (
+            {"complete": lambda s, b, r: b["keep"] / 1, "given": "image"},
+            r"complete\(\) fails .*KeyError: 'keep'",
+        ),
+        (
+            {"complete": lambda s, b, r: 1.0 * b.get("keep", b["image"])[0], "given": "image"}
+            | {"keeps_pixels": True},
+            r"complete\(\) gives images as float32\[4, 4, 1\]",
+        ),
+        ({"keeps_pixels": True}, r"has keeps_pixels, and lacks complete\(\) or `given`"),
         ({"interpolate": lambda s, b, r: b["end"]}, r"interpolate\(\) gives images as int32\[6\]"),
         ({"log_prob": lambda s, b, r: jnp.zeros(())}, r"log_prob\(\) gives \(\)"),
         ({"recover": lambda s: State({})}, r"recover\(\) drops the leaf state.params\['w'\]"),
@@ -146,8 +156,9 @@ def test_each_breach_of_an_optional_function_is_named(changes, message):
 def test_optional_functions_that_keep_the_contract_pass():
     check(
         sample=images_of("label"),
-        complete=lambda s, b, r: b["image"] / 255.0,
+        complete=lambda s, b, r: b["image"] / 255.0 * b.get("keep", 1),
         given="image",
+        keeps_pixels=True,
         interpolate=lambda s, b, r: jnp.zeros((6, 3, 4, 4, 3)) + b["end"][0],
         log_prob=lambda s, b, r: jnp.zeros(6),
         recover=lambda s: s,

@@ -50,9 +50,12 @@ FAMILIES = {
         "task": {
             "name": "jaxgen.flow:flow",
             "classes": 2,
-            "guidance": 1.5,
-            "sampler": {"name": "jaxgen.flows:heun"},
-            "grid": {"name": "jaxgen.flows:even_times", "steps": 3},
+            "sampling": {
+                "name": "jaxgen.flows:step_by_step",
+                "guidance": 1.5,
+                "sampler": {"name": "jaxgen.flows:heun"},
+                "grid": {"name": "jaxgen.flows:even_times", "steps": 3},
+            },
         },
         "model": {
             "name": "jaxgen.nets:ImageTransformer",

@@ -73,21 +73,21 @@ def test_what_a_run_does_not_keep_is_refused():
 
 def test_a_run_without_an_average_cannot_be_guided():
     section = ConfigDict(ADAM)
-    task = ConfigDict({"guidance": 1.0, "autoguidance": False})
+    task = ConfigDict({"sampling": {"guidance": 1.0, "autoguidance": False}})
     run = SimpleNamespace(config=SimpleNamespace(optimizer=section, task=task))
     assert averages.names(section) == ["none"]
     with pytest.raises(UserError, match="no effect with a guidance of 1"):
         averages.guided(run, "runs/other")
-    task.guidance = 2.0
+    task.sampling.guidance = 2.0
     with pytest.raises(UserError, match="keeps no moving average"):
         averages.guided(run, "runs/other")
     assert averages.guided(run, None) is run
 
 
 def test_a_flow_of_another_kind_does_not_guide(monkeypatch):
-    def run(side=8, **task):
+    def run(side=8, levels=0, **sampling):
         config = ConfigDict({"optimizer": ADAM | {"ema": 0.9}, "model": {"width": 8}})
-        config.task = {"guidance": 2.0, "levels": 0, **task}
+        config.task = {"levels": levels, "sampling": {"guidance": 2.0, **sampling}}
         config.data = {"name": "digits"}
         image = jax.ShapeDtypeStruct((side, side, 1), np.uint8)
         experiment = SimpleNamespace(example={"image": image})

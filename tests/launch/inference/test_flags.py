@@ -12,6 +12,8 @@ from launch.config import by_name
 from launch.config.errors import UserError
 from launch.inference import flags
 
+STEP_BY_STEP = "jaxgen.flows:step_by_step"
+
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 20)), min_size=1, max_size=4))
 def test_seed_ranges(parts):
@@ -53,9 +55,13 @@ def test_steps_by_word_or_number():
             flags.step(text)
 
 
+def flow_with(**sampling):
+    return {"name": "jaxgen.flow:flow", "sampling": {"name": STEP_BY_STEP, **sampling}}
+
+
 def sampling(text, monkeypatch, task=None):
     """What the options in `text` change in a run of a task."""
-    task = ConfigDict(task or {"name": "jaxgen.flow:flow", "grid": {"steps": 9}})
+    task = ConfigDict(task or flow_with(grid={"steps": 9}))
     monkeypatch.setattr(flags.run_config, "read_config", lambda _: ConfigDict({"task": task}))
     arguments = cli.parser("x", "")
     flags.add_sampling(arguments.add_argument)
@@ -68,26 +74,35 @@ def test_options_of_samplers_change_the_task(monkeypatch):
     assert sampling("", monkeypatch) == {}
     found = sampling("--sampler=sde --steps=5 --guidance=1.5", monkeypatch)
     named = {"name": "jaxgen.flows:sde"}
-    assert found == {"sampler": named, "grid.steps": 5, "guidance": 1.5}
-    assert sampling("--weaker=runs/x:9", monkeypatch) == {"autoguidance": True}
-    arguments = argparse.Namespace(sampler=None, steps=None, guidance=None, start=0.4, weaker="")
-    assert flags.sampling(argparse.Namespace(**vars(arguments), workdir=Path("x"))) == {
-        "start": 0.4
+    assert found == {
+        "sampling.sampler": named,
+        "sampling.grid.steps": 5,
+        "sampling.guidance": 1.5,
     }
+    assert sampling("--weaker=runs/x:9", monkeypatch) == {"sampling.autoguidance": True}
+    found = sampling("--interval=0.2,0.8", monkeypatch)
+    assert found == {"sampling.interval": (0.2, 0.8)}
+    none = dict.fromkeys(("sampler", "steps", "guidance", "interval", "weaker"))
+    options = argparse.Namespace(**none, start=0.4, workdir=Path("x"))
+    assert flags.sampling(options) == {"sampling.start": 0.4}
     grid = {"name": "jaxgen.flows:even_times", "steps": 4}
-    plain = {"name": "jaxgen.flow:flow", "grid": None}
-    assert sampling("--steps=4", monkeypatch, plain) == {"grid": grid}
+    assert sampling("--steps=4", monkeypatch, flow_with(grid=None)) == {"sampling.grid": grid}
+    plain = {"name": "jaxgen.flow:flow"}
+    assert sampling("--steps=4", monkeypatch, plain) == {
+        "sampling": {"name": STEP_BY_STEP, "grid": grid}
+    }
     for name in flags.SAMPLERS:
         assert by_name.instantiate({"name": f"jaxgen.flows:{name}"}, "here")
 
 
 def test_the_few_steps_of_leaps_are_for_no_other_sampler(monkeypatch):
-    leaps = {"name": "jaxgen.flow:flow", "sampler": {"name": "jaxgen.flows:leap"}}
-    leaps["grid"] = {"name": "jaxgen.flows:karras_times", "steps": 1, "low": 0.5}
+    grid = {"name": "jaxgen.flows:karras_times", "steps": 1, "low": 0.5}
+    leaps = flow_with(sampler={"name": "jaxgen.flows:leap"}, grid=grid)
     even = lambda steps: {"name": "jaxgen.flows:even_times", "steps": steps}
-    assert sampling("--sampler=heun", monkeypatch, leaps)["grid"] == even(20)
-    assert sampling("--sampler=heun --steps=7", monkeypatch, leaps)["grid"] == even(7)
-    assert sampling("--steps=2", monkeypatch, leaps) == {"grid.steps": 2}
+    assert sampling("--sampler=heun", monkeypatch, leaps)["sampling.grid"] == even(20)
+    found = sampling("--sampler=heun --steps=7", monkeypatch, leaps)
+    assert found["sampling.grid"] == even(7)
+    assert sampling("--steps=2", monkeypatch, leaps) == {"sampling.grid.steps": 2}
 
 
 def test_lists_of_numbers():
@@ -97,7 +112,29 @@ def test_lists_of_numbers():
             flags.numbers(text)
 
 
-@pytest.mark.parametrize("flag", ["--sampler=heun", "--steps=3", "--guidance=2", "--weaker=x"])
+def test_an_interval_has_two_times_from_0_to_1():
+    assert flags.interval("0.2, 1") == (0.2, 1.0)
+    for text in ("", "0.5", "0.8,0.2", "-0.1,0.5", "0,1.1", "0,0.5,1", "a,b", "nan,1"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"two times .* first: 0\.2,0\.8"):
+            flags.interval(text)
+
+
+def test_an_interval_needs_guidance():
+    flags.check_interval((0.2, 0.8), flow_with(guidance=2.0))
+    flags.check_interval(None, {})
+    for task in ({}, {"sampling": None}, flow_with(), flow_with(guidance=1.0)):
+        with pytest.raises(UserError, match="--interval has no effect with a guidance of 1"):
+            flags.check_interval((0.2, 0.8), task)
+
+
+def test_a_file_is_named_after_what_was_asked_for():
+    asked = {"guidance": 1.5, "interval": (0.2, 0.8), "ema": "power:0.1"}
+    assert flags.asked_for(asked) == "-guidance-1.5-interval-0.2_0.8-ema-power_0.1"
+
+
+@pytest.mark.parametrize(
+    "flag", ["--sampler=heun", "--steps=3", "--guidance=2", "--interval=0,1", "--weaker=x"]
+)
 def test_models_without_steps_refuse_them(flag, monkeypatch):
     name = flag.partition("=")[0]
     with pytest.raises(UserError, match=f"{name}: jaxgen.gan:gan does not sample step by"):

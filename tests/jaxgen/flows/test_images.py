@@ -1,11 +1,14 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxgen import flows
+from jaxgen.flows.images import agreeing, complete
 from jaxgen.likelihood_training import State
-from tests.jaxgen.flows.small import KEY, SHAPE, far_from_zero, make_batch, make_task
+from tests.jaxgen.flows.small import KEY, SHAPE, far_from_zero, make_batch, make_task, model_of
 
 
 def test_an_image_belongs_to_its_seed_and_class():
@@ -32,8 +35,6 @@ def test_guidance_of_one_is_none_and_acts_in_its_interval_alone():
         make_task(classes=2, guidance=3.0, interval=ends) for ends in ((0.5, 1), (0.0, 0.4))
     )
     assert np.abs(late.sample(state, seeds, KEY) - early.sample(state, seeds, KEY)).max() > 1e-3
-    with pytest.raises(ValueError, match=r"acts at times 0.9\d* to 0.95, where no step begins"):
-        make_task(classes=2, guidance=3.0, interval=(0.91, 0.95), grid=flows.even_times(4))
     strong = make_task(classes=2, guidance=3.0, interval=(0.0, 1.0)).sample(state, seeds, KEY)
     assert np.abs(strong - images).max() > 1e-2
 
@@ -67,6 +68,77 @@ def test_a_completion_keeps_what_is_given():
     np.testing.assert_allclose(task.complete(state, other, KEY), found, atol=1e-6)
     other["image"][:, 0] = 7
     assert np.abs(task.complete(state, other, KEY) - found)[:, 1:].max() > 1e-3
+
+
+def test_any_pixels_are_kept_and_rows_are_those_unless_told():
+    task, batch = make_task(given_rows=2, shape=(4, 4, 3)), make_batch(6)
+    batch["image"] = np.random.default_rng(1).integers(0, 256, (6, 4, 4, 3)).astype(np.uint8)
+    state = far_from_zero(task, batch)
+    assert task.keeps_pixels
+    keep = np.random.default_rng(0).random((6, 4, 4, 1)) < 0.5
+    found = np.asarray(task.complete(state, batch | {"keep": keep}, KEY))
+    given = np.broadcast_to(keep, found.shape)
+    np.testing.assert_array_equal(np.round(255 * found[given]), batch["image"][given])
+    np.testing.assert_allclose(255 * found[given], batch["image"][given], rtol=1e-6)
+    assert np.abs(255 * found - batch["image"])[~given].min() > 0
+    hidden = batch | {"image": np.where(keep, batch["image"], 7).astype(np.uint8)}
+    np.testing.assert_allclose(task.complete(state, hidden | {"keep": keep}, KEY), found, atol=1e-6)
+    some = {key: leaf[np.array([4, 1])] for key, leaf in batch.items()}
+    part = task.complete(state, some | {"keep": keep[[4, 1]]}, KEY)
+    np.testing.assert_allclose(part, found[[4, 1]], atol=1e-5)
+    rows = np.broadcast_to(np.arange(4)[None, :, None, None] < 2, keep.shape)
+    wanted = task.complete(state, batch, KEY)
+    np.testing.assert_allclose(task.complete(state, batch | {"keep": rows}, KEY), wanted, atol=1e-6)
+
+
+class Two:
+    """In place of a net: the mean of one of two images, given z, if the first has a share."""
+
+    def __init__(self, first, second, share):
+        self.images, self.share = np.stack([first, second]).astype(np.float32), share
+
+    def apply(self, variables, z, t, condition):
+        apart = z[:, None] - t[:, None, None, None, None] * self.images[None]
+        left = 2.0 * (1.0 - t[:, None]) ** 2
+        log_p = jnp.log(jnp.array([[self.share, 1.0 - self.share]]))
+        weight = jax.nn.softmax(log_p - jnp.sum(apart**2, (2, 3, 4)) / left)
+        return jnp.einsum("bk,khwc->bhwc", weight, self.images)
+
+
+def completed_bottom(net, count, sampler):
+    """The bottom rows of completions from the top rows of the first image, all values of them."""
+    model = model_of(make_task(sampler=sampler, grid=flows.even_times(20)))._replace(net=net)
+    image = np.round(127.5 * (net.images[0] + 1.0)).astype(np.uint8)
+    batch = {"image": np.repeat(image[None], count, 0), "index": np.arange(count)}
+    return np.asarray(jax.jit(partial(complete, model))({}, batch, KEY))[:, 2:]
+
+
+@pytest.mark.parametrize("sampler", [flows.heun(), flows.sde()], ids=["heun", "sde"])
+def test_what_is_given_tells_the_rest(sampler):
+    """Of white and black images the top tells which. Noisy pixels alone err in a sixth of them."""
+    white = np.full(SHAPE, 0.8)
+    found = completed_bottom(Two(white, -white, 0.5), 400, sampler)
+    assert (found > 0.5).mean() > 0.99
+    np.testing.assert_allclose(np.median(found), 0.9, atol=1e-3)
+
+
+@pytest.mark.parametrize("sampler", [flows.heun(), flows.sde()], ids=["heun", "sde"])
+def test_what_is_not_told_is_drawn_at_its_share(sampler):
+    first, second = np.full(SHAPE, 0.5), np.full(SHAPE, 0.5)
+    second[2:] = -0.5
+    found = completed_bottom(Two(first, second, 0.3), 2000, sampler)
+    assert np.abs(np.abs(found - 0.5) - 0.25).max() < 0.02  # either of the two
+    assert (found > 0.5).all((1, 2, 3)).mean() == pytest.approx(0.3, abs=0.04)
+
+
+def test_given_pixels_act_by_bayes_rule():
+    """Of independent normal pixels only the given ones change, as their own mean does."""
+    clean = lambda z, t: t * z / (t**2 + (1.0 - t) ** 2)
+    rng = np.random.default_rng(0)
+    z, x = (rng.normal(size=(3, *SHAPE)).astype(np.float32) for _ in range(2))
+    given = rng.random((3, 4, 4, 1)) < 0.5
+    found = agreeing(clean, x, given)(z, jnp.float32(0.3))
+    np.testing.assert_allclose(found, np.where(given, x, clean(z, 0.3)), rtol=1e-5)
 
 
 def test_strips_lead_from_one_sample_to_the_other():
