@@ -12,7 +12,7 @@ from launch import audit
 from launch.audits import guidance as module
 from launch.audits.checks import FAIL, NONE, PASS
 from launch.audits.fixtures import AuditedModel, ModelFactory
-from launch.config import loading
+from launch.config import loading, schema
 from tests.launch.audits.toy import images as photos
 from tests.launch.test_flow_program import config_of
 
@@ -84,9 +84,9 @@ def test_what_does_not_apply_says_why():
 
 
 def test_a_flow_passes_and_a_planted_error_is_found(monkeypatch):
-    short = {"task.levels": 0, "task.sampling.grid.steps": 2, "model.width": 8}
-    short["task.sampling.sampler.name"] = "jaxgen.flows:euler"
-    config = config_of(**short)
+    config = config_of(**{"task.levels": 0, "task.sampling.grid.steps": 2, "model.width": 8})
+    euler = dict(config.task.sampling) | {"sampler": {"name": "jaxgen.flows:euler"}}
+    config = schema.with_values(config, {"task.sampling": euler})
     factory = audit.of_config(config)
     own, right = factory.at(), images.guided_image
     assert module.guidance(factory, own)[0].outcome == PASS
