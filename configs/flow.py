@@ -101,7 +101,8 @@ def digits():
     }
     config.data = {"name": "digits", "batch_size": 64, "resident": True}
     config.eval = {"split": "test", "every": 2_000, "batch_size": 256}
-    config.checkpoint = {"every": 2_000}
+    # An early one is the weaker net of launch.sample --weaker.
+    config.checkpoint = {"every": 1_000, "keep": 6}
     config.log = {"every": 200}
     # The rate rises for 200 steps, or for half of fewer than 400.
     half = config.train.get_ref("steps") // 2
@@ -155,6 +156,7 @@ def vector(config):
     config.optimizer.learning_rate.peak_value = 1e-3
     config.data.update(batch_size=256, resident=True)
     config.train.update(steps=20_000, steps_per_dispatch=50)
+    config.checkpoint.update(every=2_000, keep=10)
 
 
 def edm(config):
@@ -237,4 +239,4 @@ def cifar10(config):
     config.optimizer.ema = 0.9999
     config.train.update(steps=100_000, steps_per_dispatch=100)
     config.eval.update(every=10_000, batch_size=500)
-    config.checkpoint.every = 10_000
+    config.checkpoint.update(every=10_000, keep=2)
