@@ -153,7 +153,6 @@ def vector(config):
     latent(config)
     # One patch: the blocks are a fully connected net.
     config.model.update(width=256, layers=4)
-    config.optimizer.learning_rate.peak_value = 1e-3
     config.data.update(batch_size=256, resident=True)
     config.train.update(steps=20_000, steps_per_dispatch=50)
     config.checkpoint.update(every=2_000, keep=10)
