@@ -1,8 +1,8 @@
 """python -m launch.sample --workdir=runs/vae --seeds=0-63 --out=grid.png
 
 Writes images of a trained model. Image i depends on seed i only: not on the other seeds,
-nor on their number. With --condition the images are made from given ones; with
---interpolate they lead from each seed to the next.
+nor on their number. With --condition the images are made from given ones, and with --mask
+from a part of these; with --interpolate they lead from each seed to the next.
 """
 
 import argparse
@@ -98,6 +98,12 @@ def _arguments() -> argparse.ArgumentParser:
         help="of a flow, with --condition: how much of the images is kept, "
         "0 to 1; they are remade from their noisy selves at this time",
     )
+    add(
+        "--mask",
+        default="",
+        help="of a flow, with --condition: what is white in this picture is made anew, what is "
+        "black stays; a file for all images, or a folder with one for each, named as the image is",
+    )
     add("--interpolate", action="store_true", help="strips from each seed to the next")
     flags.add_step(add)
     flags.add_sampling(add)
@@ -128,6 +134,10 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError(f"--start={options.start:g} must be above 0 and below 1")
     if options.start is not None and not options.condition:
         raise UserError("--start has no effect here: it is for the images of --condition")
+    if options.mask and not options.condition:
+        raise UserError("--mask has no effect here: it is for the images of --condition")
+    if options.mask and options.start is not None:
+        raise UserError("--mask keeps pixels as given, and --start keeps none; give one of them")
     if options.interpolate and len(options.seeds or STRIP_SEEDS) < 2:
         raise UserError("--interpolate needs at least two --seeds")
 
@@ -180,18 +190,27 @@ def _interpolate(restored: trained_runs.Restored, options: argparse.Namespace) -
 def _complete(restored: trained_runs.Restored, options: argparse.Namespace) -> np.ndarray:
     """Writes images made from those of --condition, or from rows of the evaluation split."""
     compiled = restored.experiment.compiled
+    if options.mask and not restored.experiment.task.keeps_pixels:
+        raise UserError(
+            f"--mask: {restored.config.task.name} as this run has it cannot keep pixels as given; "
+            "a flow of pixels can (configs/flow.py, without task.codec and task.sampling.start)"
+        )
     if compiled.complete is None or not restored.experiment.task.given:
         lacking = "complete()" if options.condition else "sample()"
         raise UserError(f"{restored.config.task.name} has no {lacking}")
     key = restored.experiment.task.given
     read = _read_condition if options.condition else _read_rows
     seeds, given, labels = read(restored, options, key)
-    columns = {key: given, "label": labels}
+    columns, showing = {key: given, "label": labels}, conditioning.shown(key, given)
+    if options.mask:
+        keep = conditioning.read_keep(options.mask, options.condition, key, given.shape[1:])
+        columns["keep"] = np.broadcast_to(keep, (len(seeds), *keep.shape[1:]))
+        showing = conditioning.with_holes(showing, columns["keep"])
     arguments = restored, compiled.complete, seeds, columns, options.batch_size
     with _allocator(restored, options.out, len(seeds)) as allocate:
         images = sampling.run_by_seed(*arguments, allocate)
     if options.out.suffix != ".npy" and restored.group.is_process_zero:
-        pairs = sampling.side_by_side(conditioning.shown(key, given), images)
+        pairs = sampling.side_by_side(showing, images)
         image_files.save(options.out, pairs)
     return images
 

@@ -124,6 +124,18 @@ def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
         out = tmp_path / "images.npy"
         sample.main([f"--workdir={run}", f"--out={out}", "--seeds=5,7", *flag.split()])
         images[flag] = np.load(out)
+    given = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
+    hole = np.pad(np.full((4, 4), 255, np.uint8), 2)
+    for name, picture in {"given": given, "hole": hole}.items():
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    flags = [f"--condition={tmp_path}/given.png", f"--mask={tmp_path}/hole.png", "--seeds=5,7"]
+    sample.main([f"--workdir={run}", f"--out={out}", *flags])
+    completed = np.round(255 * np.load(out)[..., 0]).astype(int)
+    for picture in completed:
+        np.testing.assert_array_equal(picture[hole == 0], given[hole == 0])
+    assert np.abs(completed[0] - completed[1]).max() > 2
+    with pytest.raises(UserError, match=r"--mask: jaxgen.flow:flow .* cannot keep pixels"):
+        sample.main([f"--workdir={run}", *flags, "--config.task.sampling.start=0.5"])
     plain = images.pop("--steps=3")
     np.testing.assert_allclose(images[itself], images["--guidance=1"], atol=1e-5)
     assert plain.shape == (2, 8, 8, 1)

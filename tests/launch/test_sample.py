@@ -92,10 +92,11 @@ def sketcher(optimizer, example, classes):
 
     def complete(state, batch, rng):
         added = sample(state, batch, rng)
-        return 0.9 * batch["image"] / np.float32(255) + 0.1 * added
+        image = batch["image"] / np.float32(255)
+        return jnp.where(batch.get("keep", False), image, 0.9 * image + 0.1 * added)
 
-    base = painter(None, example)
-    return base._replace(sample=sample, interpolate=interpolate, complete=complete, given="image")
+    makers = {"sample": sample, "interpolate": interpolate, "complete": complete}
+    return painter(None, example)._replace(**makers, given="image", keeps_pixels=True)
 
 
 def sketches(split):
@@ -219,6 +220,30 @@ def test_given_images_are_rebuilt(sketched, tmp_path):
         np.testing.assert_array_equal(picture[:48:6, :48:6, 0], np.asarray(given))
 
 
+def test_what_is_black_in_a_mask_stays(sketched, tmp_path):
+    rng, folder = np.random.default_rng(2), tmp_path / "in"
+    given = rng.integers(0, 256, (2, 8, 8)).astype(np.uint8)
+    keep = np.indices((8, 8)) > np.array([2, 4])[:, None, None]
+    for number in range(2):
+        save(folder / f"{number}.png", given[number])
+        save(tmp_path / "holes" / f"{number}_mask.png", np.uint8(255) * ~keep[number])
+    command = (f"--condition={folder}", f"--mask={tmp_path / 'holes'}")
+    images = call(sketched, tmp_path / "out.npy", *command)[..., 0]
+    rounded = np.round(255 * images).astype(np.uint8)
+    np.testing.assert_array_equal(rounded[keep], given[keep])
+    assert np.abs(images - given / 255)[~keep].min() > 0
+    picture = call(sketched, tmp_path / "out.png", *command)[::6, ::6, 0]
+    np.testing.assert_array_equal(picture[:8, :8], np.where(keep[0], given[0], 128))
+    np.testing.assert_array_equal(picture[:8, 9:17], rounded[0])
+    # One mask for all, one image for several seeds: each is that of its seed alone.
+    command = (f"--condition={folder / '0.png'}", f"--mask={tmp_path / 'holes' / '0_mask.png'}")
+    several = call(sketched, tmp_path / "many.npy", *command, "--seeds=0-3")
+    np.testing.assert_array_equal(several[0, ..., 0], images[0])
+    assert np.abs(several[1:] - several[:1])[:, ~keep[0]].max() > 0
+    alone = call(sketched, tmp_path / "one.npy", *command, "--seeds=3")
+    np.testing.assert_array_equal(alone[0], several[3])
+
+
 def test_masks_become_images(masked, tmp_path):
     ids = np.random.default_rng(1).integers(0, 3, (2, 6, 5)).astype(np.uint8)
     for number, one in enumerate(ids):
@@ -275,6 +300,22 @@ def test_a_row_has_its_own_label_unless_one_is_asked_for(label, labels):
             ["--start=0.5"],
             r"--start has no effect here: it is for the images of --cond",
         ),
+        ("sketched", ["--mask=IN/hole.png"], r"--mask has no effect here: it is for the images of"),
+        (
+            "sketched",
+            ["--condition=IN/small.png", "--mask=IN/hole.png", "--start=0.5"],
+            r"--mask keeps pixels as given, and --start keeps none; give one of them",
+        ),
+        (
+            "sketched",
+            ["--condition=IN/small.png", "--mask=IN/small.png"],
+            r"--mask: .*small.png: has no white pixel",
+        ),
+        (
+            "masked",
+            ["--condition=IN/ids.png", "--mask=IN/hole.png"],
+            r"--mask: .*painter as this run has it cannot keep pixels as given; a flow of pixels",
+        ),
         ("sketched", ["--start=0"], r"--start=0 must be above 0 and below 1"),
         ("masked", ["--interpolate"], r"test_sample:painter has no interpolate\(\)"),
         ("sketched", ["--condition=IN/nothing.png"], r"--condition=.*nothing.png: no such file"),
@@ -312,6 +353,7 @@ def test_a_row_has_its_own_label_unless_one_is_asked_for(label, labels):
 def test_what_cannot_be_made_is_named(run, arguments, message, request, tmp_path):
     save(tmp_path / "small.png", np.zeros((8, 8), np.uint8))
     save(tmp_path / "similar.png", np.zeros((8, 8), np.uint8))
+    save(tmp_path / "hole.png", np.eye(8, dtype=np.uint8) * 255)
     save(tmp_path / "wide.png", np.zeros((8, 9), np.uint8))
     coloured = np.zeros((8, 8, 3), np.uint8)
     coloured[2, 3] = COLOURS[1]

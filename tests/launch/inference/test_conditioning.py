@@ -89,6 +89,72 @@ def test_what_the_model_does_not_take(tmp_path, key, shape, message):
         conditioning.read(path, key, restored_of(key, shape))
 
 
+HALF = np.array([[0, 0, 255, 255]] * 3, np.uint8)  # the left half stays
+
+
+def read_keep(masks, pattern, shape=(3, 4, 1)):
+    return conditioning.read_keep(str(masks), str(pattern), "image", shape)
+
+
+@pytest.mark.parametrize(
+    "array", [HALF, HALF > 0, np.stack([HALF] * 3, -1), np.stack([HALF, 0 * HALF + 255], -1)]
+)
+def test_white_is_made_anew_and_black_stays(tmp_path, array, caplog):
+    found = read_keep(saved(tmp_path, array), "unused")
+    np.testing.assert_array_equal(found, (HALF == 0)[None, ..., None])
+    assert not caplog.records
+
+
+def test_masks_of_a_folder_are_those_of_the_images_by_name(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b"):
+        saved(tmp_path / "images", GREY, f"{name}.png")
+    saved(tmp_path / "masks", HALF, "b_mask.png")
+    with pytest.raises(UserError, match=r"a.png: no file of the stem 'a' in .*masks"):
+        read_keep(tmp_path / "masks", tmp_path / "images")
+    saved(tmp_path / "masks", 255 - HALF, "a.png")
+    found = read_keep(tmp_path / "masks", tmp_path / "images")
+    np.testing.assert_array_equal(found[..., 0], [HALF > 0, HALF == 0])
+
+
+def test_greys_are_told_and_cut_at_the_half(tmp_path, caplog):
+    soft = HALF.copy()
+    soft[0] = [0, 100, 127, 128]
+    found = read_keep(saved(tmp_path, soft), "unused")
+    np.testing.assert_array_equal(found[0, :, :, 0], soft < 128)
+    assert "3 of 12 pixels are grey; those lighter than 127 are made anew" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (HALF.T, "a.png: is 3 x 4, the model takes 4 x 3. Crop or scale"),
+        (0 * HALF, r"no white pixel \(the lightest is 0 of 255\). Paint white what is to be made"),
+        (HALF // 255, "the lightest is 1 of 255"),
+        (0 * HALF + 255, "is all white, so that nothing stays as given. Paint black what is to"),
+        (np.stack([HALF, HALF, 0 * HALF], -1), "has colours. Save it in black, where the image"),
+        (np.stack([HALF, HALF], -1), "has transparent pixels. Save it in black, where"),
+        (HALF.astype(np.uint16), "holds values of uint16, not of 8 bits"),
+        (None, "--mask=.*nothing.png: no such file; give one for all images, or a folder"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_is_named(tmp_path, array, message):
+    path = tmp_path / "nothing.png" if array is None else saved(tmp_path, array)
+    with pytest.raises(UserError, match=message) as caught:
+        read_keep(path, "unused")
+    assert str(caught.value).startswith("--mask")
+
+
+def test_what_is_made_anew_is_shown_grey():
+    keep = (HALF == 0)[None, ..., None]
+    found = conditioning.with_holes(GREY[None, ..., None], keep)
+    np.testing.assert_array_equal(found[0, ..., 0], np.where(HALF == 0, GREY, 128))
+    assert found.dtype == np.uint8
+    found = conditioning.with_holes(np.ones((1, 3, 4, 3), np.float32), keep)
+    assert (found.dtype, found.min(), found.max()) == (np.float32, 0.5, 1.0)
+
+
 def test_conditions_are_shown_as_images():
     ids = np.array([[[[0], [2]]]])
     np.testing.assert_array_equal(conditioning.shown("segmentation", ids), palette()[[[[0, 2]]]])
