@@ -188,7 +188,7 @@ def vdm(config):
     config.task.parametrisation = {"name": "jaxgen.flows:binary"}
     config.task.density.update(mean=-0.5, std=1.0)
     config.task.weight = {"name": "jaxgen.flows:bound"}
-    config.checkpoint.best = "negative_elbo"
+    config.checkpoint.update(every=2_000, best="negative_elbo")
 
 
 def unet(config):
