@@ -65,6 +65,7 @@ SAME_OPERATIONS = (
     "configs/multilabel.py:binary",  # of multilabel.py
     # Of flow.py and autoencoder.py or vae.py; they need a trained run, as the next one does.
     *("configs/flow.py:latent", "configs/flow.py:vector"),
+    "configs/flow.py:distilled",  # of flow.py:meanflow
     "configs/rnn.py:codes",  # of rnn.py:pixelcnn and autoencoder.py
 )
 DIFFERENT = [

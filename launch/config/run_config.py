@@ -6,13 +6,14 @@ import json
 import logging
 import platform
 import shlex
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from launch import storage
-from launch.config import planned
 from launch.config.errors import UserError
 from launch.config.loading import with_defaults
 from launch.config.schema import IDENTITY, flatten, is_in, with_values
@@ -166,6 +167,23 @@ def shared_keys(keys: dict) -> dict[str, Any]:
     return {key: value for key, value in flatten(keys).items() if key not in own}
 
 
+def with_plan(config: ConfigDict, on_process_zero: Callable) -> ConfigDict:
+    """The config with the values of its plan, which process 0 makes, in place of those that wait.
+
+    Args:
+      config: a complete config.
+      on_process_zero: (name, function) -> its result.
+
+    Raises:
+      UserError: the plan fails.
+    """
+    if not config.plan:
+        return config
+    from launch.config import planned
+
+    return planned.filled(config, on_process_zero("the plan", partial(planned.values, config)))
+
+
 def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:
     """Checks that a workdir is new, or holds the run that a config describes.
 
@@ -187,9 +205,11 @@ def check_continues(workdir: Path, config: ConfigDict) -> ConfigDict:
     old = copies.config_of(workdir)
     if old is None:
         return config
-    if waiting := planned.unset(config):
+    if config.plan:
+        from launch.config.planned import unset  # few runs have a plan
+
         known = flatten(old.to_dict())
-        config = with_values(config, {key: known[key] for key in waiting if key in known})
+        config = with_values(config, {key: known[key] for key in unset(config) if key in known})
     if config.task.get("classes") == -1:  # as many as the data had when the run began
         config = with_values(config, {"task.classes": old.task.get("classes", -1)})
     changed, values = differences(old, config), flatten(old.to_dict())

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from launch import checkpoints, distributed
 from launch.checkpoints.writer import CheckpointWriter
-from launch.config import planned, run_config, schema
+from launch.config import run_config, schema
 from launch.config.errors import Diverged, UserError
 from launch.data import batches, order
 from launch.engine import evaluation, experiments, sharding
@@ -56,8 +56,7 @@ def train(
         config = run_config.check_continues(workdir, config)
         source = partial(experiments.check_source, config.init_from, workdir)
         group.on_process_zero("config.init_from", source)
-        make_plan = partial(planned.values, config)
-        config = planned.filled(config, group.on_process_zero("the plan", make_plan))
+        config = run_config.with_plan(config, group.on_process_zero)
         splits = config.data, config.eval.split, workdir, config.task
         open_splits = partial(batches.open_splits, *splits)
         data, held_out = group.on_all("the data", open_splits, distributed.DATA_SECONDS)
