@@ -24,5 +24,6 @@ def completions(complete: Callable, batch: dict, rows: int, rng: jax.Array) -> j
     """
     image = unit_range(batch["image"])
     below = jnp.arange(image.shape[1])[:, None, None] >= rows
-    found = [complete(batch, jax.random.fold_in(rng, number)) for number in range(COMPLETIONS)]
+    one = lambda number: complete(batch, jax.random.fold_in(rng, number))
+    found = jax.lax.map(one, jnp.arange(COMPLETIONS))  # a loop: compiled once
     return jnp.stack([jnp.where(below[None], 0.5, image), *found, image], axis=1)
