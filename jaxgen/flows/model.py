@@ -16,7 +16,8 @@ from jaxgen.likelihoods.images import bernoulli
 from jaxgen.noise import normal
 from jaxgen.task import Codec
 
-RAREST = 1e-3  # share of the times of training, before which the net sees the first of the others
+# The earliest thousandth of the times of training: the net takes all of these for the last of them.
+RAREST = 1e-3
 
 
 class Model(NamedTuple):
