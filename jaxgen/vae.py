@@ -7,17 +7,15 @@ Trained on the ELBO (with beta and free bits), on the importance-weighted bound
 """
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.lax import stop_gradient
 
 from jaxgen import likelihood_training, vae_images
 from jaxgen.batches import image_shape, masked_sums
-from jaxgen.likelihoods.images import Likelihood, bernoulli, bits_per_dim
+from jaxgen.likelihoods.images import Likelihood, bernoulli
 from jaxgen.losses import bounds
 from jaxgen.task import Task
 from jaxgen.vae_images import Model, decode, draw_latents, encode
@@ -84,7 +82,7 @@ def vae(
         init=likelihood_training.init(optimizer, partial(vae_images.init_params, model)),
         train_step=likelihood_training.train_step(optimizer, train_loss),
         eval_step=with_ema(lambda *args: masked_sums(elbo_loss(*args), args[2]["mask"])),
-        finish=partial(finish, model),
+        finish=partial(bounds.elbo_metrics, model),
         figures=with_ema(vae_images.figures),
         sample=with_ema(vae_images.sample),
         score_step=with_ema(score),
@@ -190,27 +188,6 @@ def negative_log_likelihood(
 
     key = jax.random.fold_in(rng, 2)
     return bounds.estimated_nll(log_weights, key, rows=len(x), samples=samples, chunk=NLL_CHUNK)
-
-
-def finish(model: Any, sums: dict) -> dict[str, float]:
-    """Divides sums over images by the number of images.
-
-    Args:
-      model: a model with `shape` and `likelihood`: of this module or of
-        `jaxgen.hierarchy`.
-      sums: of one or more batches, numpy float64.
-
-    Returns:
-      Means in nats, negative_elbo, and bits per dimension.
-    """
-    count = sums["count"]
-    means = {name: float(sums[name] / count) for name in sums if name != "count"}
-    means["negative_elbo"] = means["reconstruction"] + means["kl"]
-    for name, nats in {"bits_per_dim": "negative_elbo", "nll_bits_per_dim": "nll"}.items():
-        if nats in means:
-            dimensions, offset = int(np.prod(model.shape)), model.likelihood.offset_bits
-            means[name] = float(bits_per_dim(means[nats], dimensions, offset))
-    return means
 
 
 def _check_objective(objective, samples, beta, free_bits, nll_samples):

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.likelihoods.images import bits_per_dim
+
 
 def gaussian_kl(mean: jax.Array, log_std: jax.Array) -> jax.Array:
     """KL(N(mean, exp(log_std)^2) || N(0, 1)), element by element (Kingma and Welling 2014, app. B).
@@ -116,3 +118,23 @@ def _backward(_, cotangents):
 
 
 doubly_reparameterise.defvjp(_forward, _backward)
+
+
+def elbo_metrics(model, sums: dict) -> dict[str, float]:
+    """The metrics of a VAE: sums over images, divided by the number of images.
+
+    Args:
+      model: its `shape` and the `offset_bits` of its `likelihood` are used.
+      sums: of one or more batches, numpy float64.
+
+    Returns:
+      Means in nats, negative_elbo, and bits per dimension.
+    """
+    count = sums["count"]
+    means = {name: float(sums[name] / count) for name in sums if name != "count"}
+    means["negative_elbo"] = means["reconstruction"] + means["kl"]
+    for name, nats in {"bits_per_dim": "negative_elbo", "nll_bits_per_dim": "nll"}.items():
+        if nats in means:
+            dimensions, offset = int(np.prod(model.shape)), model.likelihood.offset_bits
+            means[name] = float(bits_per_dim(means[nats], dimensions, offset))
+    return means

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen import hierarchy
+from jaxgen import hierarchy, hierarchy_images
+from jaxgen.hierarchy_images import Model, observe
 from jaxgen.likelihoods import bernoulli, discretized_logistic
 from jaxgen.nets.draw import DrawNet
 from jaxgen.nets.ladder import Ladder
@@ -47,10 +48,10 @@ def far_from_zero(task, batch):
 @pytest.fixture(scope="module")
 def tiny():
     """Two groups of one latent at all images of 2 x 2, and log p(x) of each by quadrature."""
-    model = hierarchy.Model(DrawNet(2, 1, 4), bernoulli(), (2, 2, 1), 0)
+    model = Model(DrawNet(2, 1, 4), bernoulli(), (2, 2, 1), 0)
     bits = ((np.arange(16)[:, None] >> np.arange(4)) & 1).reshape(16, 2, 2, 1)
     batch = make_batch(16) | {"image": (bits * 255).astype(np.uint8)}
-    params = jax.jit(partial(hierarchy.init_params, model))(KEY, batch)
+    params = jax.jit(partial(hierarchy_images.init_params, model))(KEY, batch)
     noise = jax.random.normal(jax.random.key(5), (1000,))
     params = jax.tree.map(lambda x: x + 0.7 * noise[: x.size].reshape(x.shape), params)
     points, weights = np.polynomial.hermite_e.hermegauss(60)
@@ -102,11 +103,11 @@ def test_importance_samples_close_the_gap_of_the_bound(trained):
 def test_the_estimate_is_the_mean_over_the_prior(trained):
     """-log p(x) = -log E_p(z)[p(x | z)], by latents of the prior in place of the posterior."""
     _, state, batch = trained
-    model = hierarchy.Model(NET, bernoulli(), SHAPE, 2)
+    model = Model(NET, bernoulli(), SHAPE, 2)
     one = {name: leaf[:2] for name, leaf in batch.items()}
     estimate = jax.jit(partial(hierarchy.negative_log_likelihood, model, samples=2000))
     nll = estimate(state.params, one, KEY)
-    x, condition = hierarchy.observe(model, one, KEY)
+    x, condition = observe(model, one, KEY)
     apply = partial(NET.apply, {"params": state.params})
 
     def log_prob(noise):
@@ -120,34 +121,9 @@ def test_the_estimate_is_the_mean_over_the_prior(trained):
 
 
 @pytest.mark.parametrize("net", [NET, DRAW], ids=["ladder", "draw"])
-def test_images_belong_to_their_seeds_and_figures_show_them(net):
-    task, batch = make_task(net, classes=2), make_batch(20)
-    state = far_from_zero(task, batch)
-    seeds = {"index": np.array([4, 9, 4, 4]), "label": np.array([0, 0, 0, 1])}
-    images = task.sample(state, seeds, KEY)
-    alone = task.sample(state, {name: leaf[1:2] for name, leaf in seeds.items()}, KEY)
-    np.testing.assert_allclose(images[1], alone[0], atol=1e-5)
-    np.testing.assert_allclose(images[0], images[2], atol=1e-6)
-    assert min(np.abs(images[0] - images[other]).max() for other in (1, 3)) > 1e-3
-    strips = task.interpolate(state, seeds | {"end": np.array([9, 4, 4, 9])}, KEY)
-    assert strips.shape == (4, 10, *SHAPE)
-    np.testing.assert_allclose(strips[0, 0], images[0], atol=1e-4)
-    np.testing.assert_allclose(strips[0, -1], images[1], atol=1e-4)
-    figures = jax.device_get(jax.jit(task.figures)(state, batch, KEY))
-    first = {name: leaf[:16] for name, leaf in batch.items()}
-    shown = np.stack([first["image"] / 255.0, task.complete(state, first, KEY)])
-    np.testing.assert_allclose(figures["reconstructions"], shown, atol=1e-5)
-    seeds = {"index": np.arange(64), "label": np.arange(64) % 2}
-    np.testing.assert_allclose(figures["samples"], task.sample(state, seeds, KEY), atol=1e-5)
-    few = {name: leaf[:8] for name, leaf in seeds.items()}
-    strips = task.interpolate(state, few | {"end": np.array([1, 2, 3, 4, 5, 6, 7, 0])}, KEY)
-    np.testing.assert_allclose(figures["interpolation"], strips, atol=1e-5)
-
-
-@pytest.mark.parametrize("net", [NET, DRAW], ids=["ladder", "draw"])
 def test_a_score_takes_200_importance_samples_unless_told_otherwise(net):
     batch = make_batch()
-    model = hierarchy.Model(net, bernoulli(), SHAPE, 0)
+    model = Model(net, bernoulli(), SHAPE, 0)
     for options, samples in (({}, 200), ({"nll_samples": 30}, 30)):
         task = make_task(net, **options)
         state = far_from_zero(task, batch)
@@ -176,7 +152,7 @@ def test_free_bits_are_the_least_that_a_group_costs():
 def test_noise_does_not_depend_on_the_batch():
     task, batch = make_task(), make_batch()
     state = task.init(KEY, batch)
-    model = hierarchy.Model(NET, bernoulli(), SHAPE, 0)
+    model = Model(NET, bernoulli(), SHAPE, 0)
     some = np.array([4, 1])
     part = {name: leaf[some] for name, leaf in batch.items()}
     whole = hierarchy.elbo_loss(model, state.params, batch, KEY)["loss"]
@@ -198,7 +174,7 @@ def test_what_cannot_work_is_refused(kwargs, words):
         make_task(**kwargs)
 
 
-def test_draw_trains_by_its_glimpses_and_shows_them():
+def test_draw_trains_by_its_glimpses():
     task = make_task(DRAW, likelihood=discretized_logistic(), classes=2, nll_samples=25)
     batch, losses = make_batch(16), []
     state = task.init(KEY, batch)
@@ -209,23 +185,6 @@ def test_draw_trains_by_its_glimpses_and_shows_them():
     found = task.finish(jax.device_get(task.score_step(state, batch, KEY)))
     assert found["kl"] == pytest.approx(sum(found[f"kl/{n}"] for n in range(3)), rel=1e-5)
     assert found["nll_bits_per_dim"] == pytest.approx(found["nll"] / (16 * np.log(2)))
-    figures = jax.device_get(jax.jit(task.figures)(state, batch, KEY))
-    assert figures["canvases"].shape == (8, 3, *SHAPE)
-    np.testing.assert_allclose(figures["canvases"][:, -1], figures["samples"][:8], atol=1e-5)
-    # Of more than ten glimpses, ten are shown.
-    task = make_task(DRAW.clone(glimpses=12))
-    shapes = jax.eval_shape(task.figures, jax.eval_shape(task.init, KEY, batch), batch, KEY)
-    assert shapes["canvases"].shape == (8, 10, *SHAPE)
-
-
-def test_draw_reads_the_image_that_the_likelihood_makes_of_its_canvas():
-    batch, likelihood = make_batch(), discretized_logistic()
-    task = make_task(DRAW, likelihood=likelihood)
-    state = task.init(KEY, batch)
-    net = DRAW.clone(image_of=likelihood.mean)
-    model = hierarchy.Model(net, likelihood, SHAPE, 0)
-    wanted = hierarchy.reconstruct(model, state.params, batch, KEY)
-    np.testing.assert_allclose(task.complete(state, batch, KEY), wanted, atol=1e-6)
 
 
 def test_a_class_out_of_range_never_trains_silently():

@@ -236,18 +236,6 @@ def test_metrics_add_up():
     assert metrics["loss"] == pytest.approx(metrics["negative_elbo"], rel=1e-5)
     assert metrics["bits_per_dim"] == pytest.approx(metrics["negative_elbo"] / (30 * np.log(2)))
     assert metrics["nll"] < metrics["negative_elbo"]
-    density = MODEL._replace(likelihood=likelihoods.gaussian())
-    sums = {"count": 4.0, "reconstruction": 60.0, "kl": 20.0, "nll": 72.0}
-    assert vae.finish(density, sums) == pytest.approx(
-        {
-            "reconstruction": 15.0,
-            "kl": 5.0,
-            "nll": 18.0,
-            "negative_elbo": 20.0,
-            "bits_per_dim": 20.0 / (30 * np.log(2)) + 8,
-            "nll_bits_per_dim": 18.0 / (30 * np.log(2)) + 8,
-        }
-    )
 
 
 def test_a_class_id_out_of_range_never_trains_silently():

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from jaxgen.likelihoods import gaussian
 from jaxgen.losses import bounds
 
 finite = st.floats(-3, 3)
@@ -123,3 +126,18 @@ def test_doubly_reparameterised_gradient_has_the_same_mean_and_less_variance():
     error = np.sqrt((plain.var(0) + doubly.var(0)) / len(noise))
     assert np.all(np.abs(plain.mean(0) - doubly.mean(0)) < 4 * error)
     assert np.all(doubly.var(0) < plain.var(0))
+
+
+def test_the_metrics_of_a_vae_are_means_in_nats_and_bits_per_dimension():
+    model = SimpleNamespace(shape=(6, 5, 1), likelihood=gaussian())
+    sums = {"count": 4.0, "reconstruction": 60.0, "kl": 20.0, "nll": 72.0}
+    assert bounds.elbo_metrics(model, sums) == pytest.approx(
+        {
+            "reconstruction": 15.0,
+            "kl": 5.0,
+            "nll": 18.0,
+            "negative_elbo": 20.0,
+            "bits_per_dim": 20.0 / (30 * np.log(2)) + 8,
+            "nll_bits_per_dim": 18.0 / (30 * np.log(2)) + 8,
+        }
+    )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen import autoencoder, autoregressive, flow, gan_training, vae
+from jaxgen import autoencoder, autoregressive, flow, gan_training
+from jaxgen.losses import bounds
 from jaxgen.metrics import frechet
 from jaxseg import classification, edge_detection, instances, multilabel, segmentation
 from launch.reporting import plots
@@ -134,8 +135,8 @@ def metrics_of_the_tasks():
     named, offset = SimpleNamespace(names=("a", "b")), SimpleNamespace(offset_bits=0.0)
     image = SimpleNamespace(shape=(2, 2, 1), likelihood=offset, levels=(), codec=None)
     codes = SimpleNamespace(shape=(2, 2, 1), levels=(2,), codec=object())
-    bound = dict.fromkeys(("negative_elbo", "prior", "reconstruction", "diffusion", "nll"), 1.0)
-    bound["noise_square"] = 1.0
+    terms = dict.fromkeys(("negative_elbo", "prior", "reconstruction", "diffusion", "nll"), 1.0)
+    terms["noise_square"] = 1.0
     times = {"count_by_time": np.ones(10), "loss_by_time": np.ones(10)}
     players = ("discriminator_loss", "d_real", "d_fake", "d_accuracy", "distance", "penalty")
     coded = one | {"error": 1.0, "kl": 1.0, "codes": np.ones(2)}
@@ -144,8 +145,8 @@ def metrics_of_the_tasks():
     yield multilabel.finish(named, one | labels)
     yield instances.finish(objects)
     yield edge_detection.finish(edges)
-    yield vae.finish(image, one | dict.fromkeys(("reconstruction", "kl", "nll"), 1.0))
-    yield flow.finish(image, one | bound | times)
+    yield bounds.elbo_metrics(image, one | dict.fromkeys(("reconstruction", "kl", "nll"), 1.0))
+    yield flow.finish(image, one | terms | times)
     yield gan_training.finish(one | dict.fromkeys((*players, "generated", "penalised"), 1.0))
     yield from (autoencoder.finish(model, coded) for model in (image, codes))
     yield from (autoregressive.finish(model, one) for model in (image, codes))
