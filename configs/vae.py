@@ -111,10 +111,18 @@ def ladder(config, mnist):
         "top": 32,
         "blocks": 2,
     }
-    config.train.steps = 15_000 if mnist else 10_000
+    config.train.steps = 8_000 if mnist else 10_000
     config.train.steps_per_dispatch = 1 if mnist else 10
     config.optimizer.clip_norm = 200.0
-    config.eval.every = config.checkpoint.every = 5_000
+    config.eval.every = config.checkpoint.every = 4_000 if mnist else 5_000
+    if mnist:
+        config.optimizer.learning_rate = {
+            "name": "optax:warmup_cosine_decay_schedule",
+            "init_value": 0.0,
+            "peak_value": 5e-3,
+            "warmup_steps": 200,
+            "decay_steps": config.train.get_ref("steps"),
+        }
 
 
 def iwae(config):

@@ -129,7 +129,11 @@ class Ladder(nn.Module):
 
 
 class Group(nn.Module):
-    """One group of latents: prior, posterior, and what the state learns from the latents."""
+    """One group of latents: prior, posterior, and what the state learns from the latents.
+
+    At first both are standard normal. From random moments the state grows from group to group, and
+    so does the KL: on MNIST to 2e8 nats in the fifth.
+    """
 
     latents: int
     dtype: Any = jnp.float32
@@ -137,10 +141,11 @@ class Group(nn.Module):
     @nn.compact
     def __call__(self, h, features, noise):
         """(h, features or None, noise of the latents' shape) -> (h, KL [B], log p - log q [B])."""
-        dense = lambda size, name: nn.Dense(size, dtype=self.dtype, name=name)
+        dense = lambda size, name, **init: nn.Dense(size, dtype=self.dtype, name=name, **init)
+        zeros = {"kernel_init": nn.initializers.zeros}
         block = lambda name: Residual(self.dtype, name=name)
         before = block("before")(h)
-        out = dense(2 * self.latents + h.shape[-1], "prior")(nn.silu(before))
+        out = dense(2 * self.latents + h.shape[-1], "prior", **zeros)(nn.silu(before))
         p_mean, p_std = _moments(out, self.latents)  # stds are logarithms
         h = h + out[..., 2 * self.latents :]
         kl = ratio = jnp.zeros(len(h))
@@ -148,7 +153,7 @@ class Group(nn.Module):
             z = p_mean + jnp.exp(p_std) * noise
         else:
             both = dense(h.shape[-1], "both")(jnp.concatenate([before, features], -1))
-            out = dense(2 * self.latents, "posterior")(nn.silu(block("seen")(both)))
+            out = dense(2 * self.latents, "posterior", **zeros)(nn.silu(block("seen")(both)))
             q_mean, q_std = _moments(out, self.latents)
             z = q_mean + jnp.exp(q_std) * noise
             total = lambda value: jnp.sum(value, tuple(range(1, value.ndim)))

@@ -33,6 +33,14 @@ def test_latents_are_counted_from_coarse_to_fine():
     assert NET.size(SHAPE) == 4 + 2 * (2 * 2 * 3) + 4 * 4 * 2
 
 
+def test_at_first_the_latents_know_nothing_of_the_image():
+    x, noise = jax.random.uniform(KEY, (3, *SHAPE)), jax.random.normal(KEY, (3, NET.size(SHAPE)))
+    (pixels, kl, ratio), variables = NET.init_with_output(KEY, noise, SHAPE, x)
+    assert (np.asarray(kl) == 0).all()
+    assert (np.asarray(ratio) == 0).all()
+    np.testing.assert_array_equal(pixels, NET.apply(variables, noise, SHAPE)[0])
+
+
 def test_an_image_stays_in_its_row(ready):
     call, noise, x = ready
     pixels, kl, ratio = call(noise, x)
