@@ -50,6 +50,8 @@ def examples(
             array = np.arange(count)
         elif values is not None:
             array = rng.choice(values, shape)
+        elif leaf.dtype.kind == "b":
+            array = rng.uniform(size=shape) < 0.5
         elif leaf.dtype.kind in "iu":
             array = rng.integers(0, min(np.iinfo(leaf.dtype).max, 4_000) + 1, shape)
         else:

@@ -173,8 +173,12 @@ def _rows(restored, name):
     number, example = jax.ShapeDtypeStruct((), np.int32), restored.experiment.example
     if name == "predict":
         return example | {"index": number}
-    key = restored.experiment.task.given if name == "complete" else ""
-    return {"index": number, "label": number} | ({key: example[key]} if key else {})
+    rows, task = {"index": number, "label": number}, restored.experiment.task
+    if name == "complete":
+        rows[task.given] = example[task.given]
+        if task.keeps_pixels:
+            rows["keep"] = jax.ShapeDtypeStruct((*example[task.given].shape[:2], 1), np.bool_)
+    return rows
 
 
 def _outputs(restored, name, state, batch):

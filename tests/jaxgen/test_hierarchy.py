@@ -100,9 +100,12 @@ def test_importance_samples_close_the_gap_of_the_bound(trained):
     assert found["kl"] > 0.5
 
 
-def test_the_estimate_is_the_mean_over_the_prior(trained):
+def test_the_estimate_is_the_mean_over_the_prior():
     """-log p(x) = -log E_p(z)[p(x | z)], by latents of the prior in place of the posterior."""
-    _, state, batch = trained
+    task, batch = make_task(classes=2), make_batch()
+    state = task.init(KEY, batch)
+    for step in range(40):  # the longer, the fewer latents of the prior hit an image
+        state, _ = task.train_step(state, batch, jax.random.fold_in(KEY, step))
     model = Model(NET, bernoulli(), SHAPE, 2)
     one = {name: leaf[:2] for name, leaf in batch.items()}
     estimate = jax.jit(partial(hierarchy.negative_log_likelihood, model, samples=2000))
@@ -117,7 +120,7 @@ def test_the_estimate_is_the_mean_over_the_prior(trained):
     noise = jax.random.normal(jax.random.key(7), (20_000, 2, model.size))
     values = jax.jit(lambda noise: jax.lax.map(log_prob, noise, batch_size=500))(noise)
     by_prior = np.log(len(values)) - jax.nn.logsumexp(values, axis=0)
-    np.testing.assert_allclose(nll, by_prior, atol=0.3)
+    np.testing.assert_allclose(nll, by_prior, atol=0.15)
 
 
 @pytest.mark.parametrize("net", [NET, DRAW], ids=["ladder", "draw"])

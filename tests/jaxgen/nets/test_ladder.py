@@ -15,7 +15,7 @@ def moved(params):
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(KEY, len(leaves))
     noise = [
-        0.2 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)
+        0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)
     ]
     return tree.unflatten([a + b for a, b in zip(leaves, noise, strict=True)])
 

@@ -35,6 +35,7 @@ def exported(name, what=None):
         ("vae", "complete", "complete"),
         ("pixels", None, "sample"),
         ("flow", None, "sample"),
+        ("flow", "complete", "complete"),
         ("painter", None, "complete"),
         ("unet", None, "predict"),
     ],
@@ -74,6 +75,17 @@ def test_an_image_depends_on_its_seed_and_class_only():
     assert np.abs(np.asarray(call(function.parameters, again)["images"])[2] - images[0]).max() <= 1
     assert (images[0] != images[1]).any()
     assert (images[0] != images[2]).any()
+
+
+def test_completion_keeps_the_pixels_that_it_is_told_to():
+    restored, function, program = exported("flow", "complete")
+    assert {"image", "keep", "seeds"} <= set(function.inputs)
+    inputs = golden.examples(restored, function, 3)
+    assert 0 < inputs["keep"].mean() < 1
+    found = np.asarray(jax.jit(program.call)(function.parameters, inputs)["images"])
+    same = found == inputs["image"]
+    assert same[np.broadcast_to(inputs["keep"], same.shape)].all()
+    assert not same.all()
 
 
 def test_only_what_is_read_is_stored():
