@@ -85,7 +85,7 @@ def hierarchical_vae(
         complete=with_ema(hierarchy_images.reconstruct),
         given="image",
         interpolate=with_ema(hierarchy_images.interpolate),
-        evidence=with_ema(lambda *args: -negative_log_likelihood(*args, NLL_CHUNK)),
+        evidence=with_ema(lambda *args: -negative_log_likelihood(*args, bounds.EVIDENCE_SAMPLES)),
     )
 
 

@@ -89,7 +89,7 @@ def vae(
         complete=with_ema(vae_images.reconstruct),
         given="image",
         interpolate=with_ema(vae_images.interpolate),
-        evidence=with_ema(lambda *args: -negative_log_likelihood(*args, NLL_CHUNK)),
+        evidence=with_ema(lambda *args: -negative_log_likelihood(*args, bounds.EVIDENCE_SAMPLES)),
         codec=None if classes else with_ema(vae_images.codec),
     )
 
