@@ -116,13 +116,11 @@ def ladder(config, mnist):
     config.optimizer.clip_norm = 200.0
     config.eval.every = config.checkpoint.every = 4_000 if mnist else 5_000
     if mnist:
-        config.optimizer.learning_rate = {
-            "name": "optax:warmup_cosine_decay_schedule",
-            "init_value": 0.0,
-            "peak_value": 5e-3,
-            "warmup_steps": 200,
-            "decay_steps": config.train.get_ref("steps"),
-        }
+        config.optimizer.learning_rate.update(
+            name="optax:warmup_cosine_decay_schedule",
+            **{"init_value": 0.0, "peak_value": 5e-3},
+            warmup_steps=config.train.get_ref("steps") // 40,
+        )
 
 
 def iwae(config):

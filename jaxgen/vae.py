@@ -57,9 +57,8 @@ def vae(
       nll_samples: k of the importance-weighted NLL that `score_step` estimates.
 
     Returns:
-      A `Task`. Metrics: loss (the objective that is minimised), negative_elbo,
-      reconstruction and kl in nats per image, bits_per_dim of the negative ELBO,
-      and from score_step nll and nll_bits_per_dim.
+      A `Task`. Metrics: loss (the objective that is minimised), and from the negative ELBO's terms
+      reconstruction and kl, and score_step's nll, those of `bounds.elbo_metrics`.
 
     Raises:
       ValueError: an argument outside its range, or an example without images or labels.
@@ -95,13 +94,7 @@ def vae(
 
 
 def elbo_loss(
-    model: Model,
-    params: dict,
-    batch: dict,
-    rng: jax.Array,
-    samples: int = 1,
-    beta: float = 1.0,
-    free_bits: float = 0.0,
+    model: Model, params: dict, batch: dict, rng: jax.Array, samples=1, beta=1.0, free_bits=0.0
 ) -> dict:
     """The negative ELBO with the closed-form KL (Kingma and Welling 2014, equation 10).
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from jaxgen.likelihoods.images import bits_per_dim
 
-# Importance samples in one draw of the evidence of a class. More of them cost as much as more draws
-# and find no more: a VAE of MNIST was right in 98.3, 98.4 and 98.2 % with 1, 3 and 50.
+# Importance samples of a draw of launch.classify; 1, 3 and 50 do as well (VAE, MNIST).
 EVIDENCE_SAMPLES = 2
 
 
@@ -134,11 +133,10 @@ def elbo_metrics(model, sums: dict) -> dict[str, float]:
     Returns:
       Means in nats, negative_elbo, and bits per dimension.
     """
-    count = sums["count"]
-    means = {name: float(sums[name] / count) for name in sums if name != "count"}
+    means = {name: float(total / sums["count"]) for name, total in sums.items() if name != "count"}
     means["negative_elbo"] = means["reconstruction"] + means["kl"]
+    size, offset = int(np.prod(model.shape)), model.likelihood.offset_bits
     for name, nats in {"bits_per_dim": "negative_elbo", "nll_bits_per_dim": "nll"}.items():
         if nats in means:
-            dimensions, offset = int(np.prod(model.shape)), model.likelihood.offset_bits
-            means[name] = float(bits_per_dim(means[nats], dimensions, offset))
+            means[name] = float(bits_per_dim(means[nats], size, offset))
     return means

@@ -1,7 +1,6 @@
 """Scores of images by the command: what is compared, and the card of the scores."""
 
 import json
-from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +13,7 @@ from launch import evaluate, train
 from launch.config import schema
 from launch.config.errors import UserError
 from launch.engine import trained_runs
-from launch.scoring import reals
-from tests.launch.exported import families
+from launch.scoring import reals, score_card
 from tests.launch.scoring import stand_ins
 
 STAND_INS = "tests.launch.scoring.stand_ins"
@@ -190,7 +188,7 @@ def test_a_figure_or_a_file_that_fails_does_not_lose_the_scores(run, monkeypatch
     def fail(*arguments):
         raise OSError("the disk of the figures is gone")
 
-    monkeypatch.setattr(evaluate.image_files, "save", fail)
+    monkeypatch.setattr(score_card.image_files, "save", fail)
     with pytest.raises(OSError, match="of the figures"):
         run("maker", "--samples=64", "--reals=80", "--force")
     assert json.loads(capsys.readouterr().out)["fid"] > 0
@@ -274,23 +272,3 @@ def test_plain_metrics_unless_scores_are_asked_for():
     evaluate._check_numbers(options)
     with pytest.raises(SystemExit):
         evaluate._arguments().parse_args([])
-
-
-def test_classes_are_asked_for_by_turns():
-    samples = SimpleNamespace(classes=np.array([0, 1, 2, 0, 2]))
-    assert evaluate._class_agreement(samples, 3, 3) == {"class_agreement": 0.8}
-    assert evaluate._class_agreement(samples, 10, 3) == {}
-    assert evaluate._class_agreement(samples, 0, 0) == {}
-
-
-def test_the_card_says_how_images_were_sampled():
-    restored = families.restored_of("flow", **{"task.sampling.guidance": 3.0})
-    options = SimpleNamespace(samples=8, completions=False)
-    sampling = evaluate._card(restored, options, 8, None)["sampling"]
-    assert (sampling["guidance"], sampling["grid"]["steps"]) == (3.0, 3)
-    assert sampling["sampler"] == {"name": "jaxgen.flows:heun"}
-    options.samples = None
-    assert "sampling" not in evaluate._card(restored, options, 8, None)
-    gan = families.restored_of("gan")
-    options.samples = 8
-    assert "sampling" not in evaluate._card(gan, options, 8, None)
