@@ -118,7 +118,8 @@ def ladder(config, mnist):
     if mnist:
         config.optimizer.learning_rate.update(
             name="optax:warmup_cosine_decay_schedule",
-            **{"init_value": 0.0, "peak_value": 5e-3},
+            init_value=0.0,
+            peak_value=5e-3,
             warmup_steps=config.train.get_ref("steps") // 40,
         )
 

@@ -57,8 +57,8 @@ def vae(
       nll_samples: k of the importance-weighted NLL that `score_step` estimates.
 
     Returns:
-      A `Task`. Metrics: loss (the objective that is minimised), and from the negative ELBO's terms
-      reconstruction and kl, and score_step's nll, those of `bounds.elbo_metrics`.
+      A `Task`. Metrics: loss, the objective that is minimised, and those of
+      `bounds.elbo_metrics`; nll from score_step only.
 
     Raises:
       ValueError: an argument outside its range, or an example without images or labels.

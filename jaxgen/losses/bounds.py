@@ -1,4 +1,4 @@
-"""Lower bounds on log p(x) from importance weights, and their gradients."""
+"""Lower bounds on log p(x) from importance weights, their gradients, and a VAE's metrics."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgen.likelihoods.images import bits_per_dim
 
-# Importance samples of a draw of launch.classify; 1, 3 and 50 do as well (VAE, MNIST).
+# In one draw of the evidence of a class; 1, 3 and 50 found as many classes (VAE, MNIST).
 EVIDENCE_SAMPLES = 2
 
 
@@ -131,7 +131,8 @@ def elbo_metrics(model, sums: dict) -> dict[str, float]:
       sums: of one or more batches, numpy float64.
 
     Returns:
-      Means in nats, negative_elbo, and bits per dimension.
+      The mean of each sum, and negative_elbo = reconstruction + kl, in nats; its bits_per_dim, and
+      where there is nll, nll_bits_per_dim.
     """
     means = {name: float(total / sums["count"]) for name, total in sums.items() if name != "count"}
     means["negative_elbo"] = means["reconstruction"] + means["kl"]
