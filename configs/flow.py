@@ -7,8 +7,9 @@
 Variants: (none), a transformer that gives the clean image (JiT); unet: a U-Net with attention;
 conditional: on the class, and guided by it; shortcut: the same on digits whose colour tells their
 class in training, but not in the test, for launch.classify; edm: EDM's recipe; vdm: the bound on
--log p of binarised images; folder: your own images; mnist, mnist_conditional, mnist_vdm: on MNIST,
-for two cores; mnist_gpu, cifar10: for a GPU; meanflow: samples in one step, from scratch or, with
+-log p of binarised images, by the U-Net; folder: your own images; mnist, mnist_conditional,
+mnist_vdm: on MNIST by a U-Net, for two cores; mnist_gpu, a transformer, and cifar10, a U-Net: for a
+GPU; meanflow: samples in one step, from scratch or, with
 --config.init_from=runs/flow, from a trained flow; distilled: the same, by the velocity of a trained
 flow, the teacher --config.task.mean_flow.teacher.run=runs/flow:6000; latent, mnist_latent: of the
 maps of latents of --config.task.codec.run=runs/autoencoder:2000 (configs/autoencoder.py); vector,
@@ -25,7 +26,7 @@ def get_config(variant=""):
         "shortcut": shortcut,
         "edm": edm,
         "vdm": vdm,
-        "unet": unet,
+        "unet": lambda config: None,
         "folder": folder,
         "cifar10": cifar10,
         "meanflow": meanflow,
@@ -44,6 +45,8 @@ def get_config(variant=""):
     config = digits()
     if variant.startswith("mnist"):
         mnist(config)
+    if variant in ("mnist", "mnist_conditional", "mnist_vdm", "unet", "vdm"):
+        unet(config)
     known[variant](config)
     return config
 
@@ -189,9 +192,9 @@ def vdm(config):
     # Where the bound's integrand lies, of digits of both sizes.
     config.task.density.update(mean=0.0, std=0.75)
     config.task.weight = {"name": "jaxgen.flows:bound"}
+    config.optimizer.learning_rate.peak_value = 3e-3
     if config.data.name == "digits":
-        config.optimizer.learning_rate.peak_value = 3e-3
-        config.train.steps = 16_000
+        config.train.steps = 12_000
     config.checkpoint.update(every=2_000, best="negative_elbo")
 
 
@@ -199,12 +202,16 @@ def unet(config):
     """A U-Net with attention (Ho et al. 2020) in place of the transformer."""
     config.model = {
         "name": "jaxgen.nets:DenoisingUNet",
+        "patch": 1,
         "width": 32,
         "multiples": (1, 2),
         "blocks": 1,
         "attention": (4,),
         "heads": 4,
     }
+    if config.data.name == "mnist":
+        config.model.update(patch=2, attention=(7,))
+        config.train.steps = 3_500
 
 
 def folder(config):
