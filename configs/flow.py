@@ -8,15 +8,18 @@ Variants: (none), a transformer that gives the clean image (JiT); unet: a U-Net 
 conditional: on the class, and guided by it; shortcut: the same on digits whose colour tells their
 class in training, but not in the test, for launch.classify; edm: EDM's recipe; vdm: the bound on
 -log p of binarised images, by the U-Net; folder: your own images; mnist, mnist_conditional,
-mnist_vdm: on MNIST by a U-Net, for two cores; mnist_gpu, a transformer, and cifar10, a U-Net: for a
-GPU; meanflow: samples in one step, from scratch or, with
---config.init_from=runs/flow, from a trained flow; distilled: the same, by the velocity of a trained
-flow, the teacher --config.task.mean_flow.teacher.run=runs/flow:6000; latent, mnist_latent: of the
-maps of latents of --config.task.codec.run=runs/autoencoder:2000 (configs/autoencoder.py); vector,
-mnist_vector: of the vectors of latents of --config.task.codec.run=runs/vae:30000 (configs/vae.py).
+mnist_vdm: on MNIST by a U-Net, for two cores; mnist_gpu, cifar10: by a U-Net, for a GPU; meanflow:
+samples in one step, from scratch or, with --config.init_from=runs/flow, from a trained flow;
+distilled: the same, by the velocity of a trained flow, the teacher
+--config.task.mean_flow.teacher.run=runs/flow:6000; latent, mnist_latent: of the maps of latents of
+--config.task.codec.run=runs/autoencoder:2000 (configs/autoencoder.py); vector, mnist_vector: of the
+vectors of latents of --config.task.codec.run=runs/vae:30000 (configs/vae.py).
 """
 
 from ml_collections import ConfigDict
+
+# The others are transformers.
+UNETS = ("unet", "vdm", "cifar10", "mnist", "mnist_conditional", "mnist_vdm", "mnist_gpu")
 
 
 def get_config(variant=""):
@@ -45,7 +48,7 @@ def get_config(variant=""):
     config = digits()
     if variant.startswith("mnist"):
         mnist(config)
-    if variant in ("mnist", "mnist_conditional", "mnist_vdm", "unet", "vdm"):
+    if variant in UNETS:
         unet(config)
     known[variant](config)
     return config
@@ -123,9 +126,9 @@ def mnist(config):
 
 
 def larger(config):
-    """For a GPU: about 8 million parameters in bfloat16."""
+    """For a GPU: about 4 million parameters in bfloat16."""
     config.dtype = "bfloat16"
-    config.model.update(width=256, layers=6)
+    config.model.update(width=64, blocks=2)
     config.data.update(batch_size=256, resident=True)
     config.optimizer.ema = 0.9998
     config.optimizer.learning_rate.peak_value = 1e-3
@@ -239,7 +242,6 @@ def folder(config):
 
 def cifar10(config):
     """CIFAR-10 by a U-Net of 36 million parameters in bfloat16; for a GPU."""
-    unet(config)
     config.dtype = "bfloat16"
     config.model.update(width=128, multiples=(1, 2, 2), blocks=2, attention=(16,))
     config.data.update(name="cifar10", data_dir="", batch_size=128)
