@@ -46,6 +46,8 @@ def main(argv: list[str]) -> None:
     given = ("split", "examples", "draws", "priors")
     asked = {key: getattr(options, key) for key in given}
     asked = {key: value for key, value in asked.items() if value not in (None, "", "uniform")}
+    if any(override.startswith("--config.task.likelihood") for override in overrides):
+        asked["likelihood"] = result["likelihood"]
     stem = f"classify-{restored.step:08d}{flags.asked_for(asked)}"
     with replacing(options.workdir / "scores" / f"{stem}.json") as working:
         working.write_text(json.dumps(result, indent=2) + "\n")
@@ -81,10 +83,14 @@ def classify(restored: trained_runs.Restored, options: argparse.Namespace) -> di
             f"{split.title} has labels {truth.min()} to {truth.max()}; the model has classes 0 to "
             f"{classes - 1}"
         )
+    priors = _priors(restored, options.priors, classes)
     estimate = _estimate(restored, function, images, options.batch_size)
     means, taken = class_evidence.collect(estimate, count, classes, draws)
-    priors = _priors(restored, options.priors, classes, means)
+    if options.priors == "estimate":
+        posterior = jax.nn.softmax(means - means.max(1, keepdims=True))
+        priors = np.asarray(estimate_prior(posterior, priors), np.float64)
     guess = np.argmax(means + np.log(np.maximum(priors, 1e-300)), axis=1)
+    name = (restored.config.task.get("likelihood") or {}).get("name", "")
     confusion = np.zeros((classes, classes), int)
     np.add.at(confusion, (truth, guess), 1)
     return {
@@ -93,6 +99,7 @@ def classify(restored: trained_runs.Restored, options: argparse.Namespace) -> di
         "examples": count,
         "accuracy": float(np.mean(guess == truth)),
         "priors": [round(float(p), 6) for p in priors],
+        "likelihood": name.rpartition(":")[2] or None,  # None: the task's own bound
         "draws": draws,
         "mean_draws": round(float(taken.mean()), 2),
         "confusion": confusion.tolist(),
@@ -152,18 +159,14 @@ def _estimate(restored, function, images, batch_size) -> Callable:
     return estimate
 
 
-def _priors(restored, asked, classes, means) -> np.ndarray:
-    """P(C) [K]."""
-    uniform = np.full(classes, 1.0 / classes)
-    if asked == "uniform":
-        return uniform
+def _priors(restored, asked, classes) -> np.ndarray:
+    """P(C) [K]; uniform, too, where it is to be estimated."""
+    if asked in ("uniform", "estimate"):
+        return np.full(classes, 1.0 / classes)
     if asked == "training":
         data = batches.open_data(restored.config.data, restored.config.data.split)
         counts = np.bincount(_column(data, "label", data.split.size), minlength=classes)
         return counts / counts.sum()
-    if asked == "estimate":
-        posterior = jax.nn.softmax(means - means.max(1, keepdims=True))
-        return np.asarray(estimate_prior(posterior, uniform), np.float64)
     try:
         given = np.array([float(part) for part in asked.split(",")])
     except ValueError:

@@ -38,6 +38,9 @@ def main(argv: list[str]) -> None:
     if options.neighbours is None:
         options.neighbours = NEIGHBOURS
     with cli.together(options) as group:
+        if len(options.guidance or ()) > 1:  # a mistake in one is found before the first is scored
+            for _ in _grid(options, overrides, group):
+                pass
         measured = None  # the real images, by the first point of the grid for all
         for restored, asked in _grid(options, overrides, group):
             measured = evaluate(restored, options, asked, measured)

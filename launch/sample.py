@@ -197,7 +197,9 @@ def _complete(restored: trained_runs.Restored, options: argparse.Namespace) -> n
         )
     if compiled.complete is None or not restored.experiment.task.given:
         lacking = "complete()" if options.condition else "sample()"
-        raise UserError(f"{restored.config.task.name} has no {lacking}")
+        latents = bool(options.condition and restored.config.task.get("codec"))
+        remade = "; a flow of latents remakes whole images, with --start" * latents
+        raise UserError(f"{restored.config.task.name} has no {lacking}{remade}")
     key = restored.experiment.task.given
     read = _read_condition if options.condition else _read_rows
     seeds, given, labels = read(restored, options, key)
@@ -226,7 +228,13 @@ def _read_condition(restored, options, key) -> tuple[list[int], np.ndarray, np.n
             f"give one for each (--seeds=0-{len(given) - 1}), or one for all"
         )
     given = np.broadcast_to(given, (len(seeds), *given.shape[1:]))
-    labels = sampling.labels_by_seed(seeds, options.label, sampling.class_count(restored))
+    classes = sampling.class_count(restored)
+    labels = sampling.labels_by_seed(seeds, options.label, classes)
+    if classes and options.label is None:
+        logger.info(
+            f"made as classes {', '.join(map(str, labels[:10]))}{', ...' * (len(labels) > 10)}, by "
+            "their seeds; --class=N makes all as one class"
+        )
     return seeds, given, labels
 
 

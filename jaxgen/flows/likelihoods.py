@@ -79,7 +79,9 @@ def evidence(model: Model, params: dict, batch: dict, rng: jax.Array) -> jax.Arr
     u = (paths.van_der_corput(batch["index"]) + paths.van_der_corput(batch["draw"])) % 1.0
     t = model.density.of(EDGE + (1.0 - 2.0 * EDGE) * u)
     guess = clean(paths.noisy(x, noise, t), t)
-    return -weights.weighted(weights.bound(), model.density, x, guess, t)
+    # The weight divides by the density of all times; these have that of the part between.
+    part = 1.0 - 2.0 * EDGE
+    return -part * weights.weighted(weights.bound(), model.density, x, guess, t)
 
 
 def negative_log_density(

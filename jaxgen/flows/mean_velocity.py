@@ -88,7 +88,8 @@ def mean_flow(
 def ahead(t: jax.Array, until: jax.Array) -> jax.Array:
     """What the net sees of the second time: features that are 0 where both times are the same.
 
-    So a net that begins as a flow without them is the same flow at first.
+    So a net that begins as a flow without them is the same flow at first, if it has no classes:
+    with them its kernel for the condition has another shape, and begins anew.
 
     Args:
       t: [B].

@@ -65,8 +65,10 @@ def step_by_step(
     if not rises or grid[0] < 0 or grid[-1] != 1:
         raise ValueError(f"grid must rise from 0 or more to 1, see `even_times`; got {grid}")
     ordered = len(interval) == 2 and 0.0 <= interval[0] <= interval[1] <= 1.0
-    if not 0.0 <= guidance < np.inf or not ordered:
-        raise ValueError(f"guidance={guidance}, interval={interval}: needs 0 <= from <= to <= 1")
+    if not 0.0 <= guidance < np.inf:
+        raise ValueError(f"guidance={guidance} must be 0 or more, and finite; 1 is for none")
+    if not ordered:
+        raise ValueError(f"interval={interval}: needs 0 <= from <= to <= 1")
     if not 0.0 <= start < 1.0:
         raise ValueError(f"start={start} must be in [0, 1); at 1 an image stays as it is")
     times = start + (1.0 - start) * grid[:-1]  # of images that are guided

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,6 +188,11 @@ def place(source: str) -> tuple[Path, int | str]:
     if not path or not (step.isdecimal() or step in ("best", "newest")):
         path, step = source, "newest"
     return storage.path(path), int(step) if step.isdecimal() else step
+
+
+def without_flags(error: UserError) -> str:
+    """An error of `restore` without the flags that it names, for a run that other flags name."""
+    return re.sub(r"^--(workdir|step=\d+): ", "", str(error))
 
 
 def check_source(source: str) -> tuple[Path, int]:

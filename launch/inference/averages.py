@@ -104,7 +104,10 @@ def guided(run: trained_runs.Restored, source: str | None) -> trained_runs.Resto
             "config.optimizer.ema above 0"
         )
     workdir, step = trained_runs.place(source)
-    weaker = trained_runs.restore(workdir, [], step, None, group=run.group)
+    try:
+        weaker = trained_runs.restore(workdir, [], step, None, group=run.group)
+    except UserError as error:
+        raise UserError(f"--weaker={source}: {trained_runs.without_flags(error)}")
     ours, theirs = (_kind(one) for one in (run, weaker))
     for key in sorted({*ours, *theirs}):
         if ours.get(key) != theirs.get(key):

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from tqdm import tqdm
 
+from launch.config.errors import UserError
+
 logger = logging.getLogger("segen")
 
 LEAST = 8  # draws, before a class is dropped
@@ -35,12 +37,22 @@ def collect(
       Means [N, K], and how many draws each has, int [N, K]. Of a class that was dropped, the
       difference to the best class is the mean over the draws that both got: draws differ by
       far more than classes do.
+
+    Raises:
+      UserError: a likelihood that is not finite.
     """
     values = np.full((draws, count, classes), np.nan)
     alive, progress = np.ones((count, classes), bool), _Progress(draws)
     for number in range(draws):
         examples, labels = np.nonzero(alive)
-        values[number, examples, labels] = estimate(examples, labels, number)
+        found = estimate(examples, labels, number)
+        if (bad := ~np.isfinite(found)).any():  # nothing compares with it
+            raise UserError(
+                f"the likelihood of {bad.sum():,} of {len(found):,} pairs of an image and a class "
+                f"is not finite, first of image {examples[bad][0]} and class "
+                f"{labels[bad][0]}; is the run trained? See its loss in metrics.jsonl"
+            )
+        values[number, examples, labels] = found
         if number + 1 >= LEAST:
             alive &= ~_behind(values[: number + 1], alive)
             alive &= alive.sum(1, keepdims=True) > 1  # the last one needs no more

@@ -1,7 +1,6 @@
 """Trained runs as parts of other runs' configs, which name a run and a step: "DIR:STEP"."""
 
 import functools
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +60,7 @@ def opened(part: Part, workdir: Path, step: int) -> Any:
     try:
         restored = trained_runs.restore(workdir, [], step, None, local=True)
     except UserError as error:
-        reason = re.sub(r"^--(workdir|step=\d+): ", "", str(error))  # flags that nobody gave here
+        reason = trained_runs.without_flags(error)
         raise UserError(f"{part.key}={workdir}:{step}: {reason}{part.unread}")
     make = getattr(restored.experiment.task, part.field)
     if make is None:

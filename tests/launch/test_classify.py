@@ -74,8 +74,11 @@ def test_priors_move_the_decision():
     [("often", "write uniform"), ("1,2,3", "give 2 numbers"), ("-1,2", "none"), ("nan,1", "none")],
 )
 def test_priors_that_are_none_are_refused(priors, words):
-    with pytest.raises(UserError, match=words):
-        classify.classify(by_brightness(0.0), options(priors=priors))
+    unread = by_brightness(0.0)
+    task = unread.experiment.task._replace(log_prob=None, evidence=lambda *_: 1 / 0)
+    unread = unread._replace(experiment=unread.experiment._replace(task=task))
+    with pytest.raises(UserError, match=words):  # before any likelihood
+        classify.classify(unread, options(priors=priors))
 
 
 @pytest.mark.parametrize("label", [-1, 2])
@@ -109,9 +112,10 @@ def test_the_command_prints_and_writes_its_scores(tmp_path, monkeypatch, capsys)
     assert asked == [(tmp_path, [], 4, "test")]
     printed = json.loads(capsys.readouterr().out)
     assert printed["examples"] == 6
-    asked = "split-test-examples-6"  # other options leave this file alone
-    assert (
-        json.loads((tmp_path / "scores" / f"classify-00000004-{asked}.json").read_text()) == printed
-    )
+    assert printed["likelihood"] == "binary"
+    stem = "classify-00000004-split-test-examples-6"  # other options leave this file alone
+    assert json.loads((tmp_path / "scores" / f"{stem}.json").read_text()) == printed
+    classify.main([f"--workdir={tmp_path}", "--config.task.likelihood.name=jaxgen.flows:density"])
+    assert (tmp_path / "scores" / "classify-00000004-likelihood-binary.json").exists()
     with pytest.raises(UserError, match="--draws must be at least 1"):
         classify.main([f"--workdir={tmp_path}", "--draws=0"])

@@ -42,7 +42,7 @@ def test_the_evidence_of_evenly_spread_draws_is_the_part_of_the_bound_that_they_
     # mean -0.8 and deviation 0.8, between its first and its last hundredth, by the same rule.
     starts = np.array([0, 1 / 2, 1 / 4, 3 / 4]) + np.arange(draws)[:, None] / draws
     logit = -0.8 + 0.8 * norm.ppf(0.01 + 0.98 * (starts % 1))
-    of_gamma = norm.pdf(logit, -0.8, 0.8) / 2
+    of_gamma = norm.pdf(logit, -0.8, 0.8) / 2 / 0.98
     x = batch["image"] / 127.5 - 1
     expected = 0.5 * np.mean(np.exp(2 * logit) / of_gamma, 0) * np.sum(x**2, (1, 2, 3))
     np.testing.assert_allclose(np.mean(found, 0), -expected, rtol=1e-3)

@@ -38,6 +38,23 @@ def test_errors_fall_by_the_order_of_the_sampler(name, order):
     assert coarse / fine > 0.7 * 4**order
 
 
+def test_a_step_of_dpm_solver_is_that_of_its_paper():
+    """Lu et al. 2022, algorithm 2, in its own terms: D = x_hat, alpha = t, sigma = 1 - t."""
+    times, z = np.array([0.2, 0.35, 0.6, 0.7]), np.asarray(start(), np.float64)
+    x_hat = lambda z, t: np.asarray(denoise(z, t))
+    t, s, u = times[:3]
+    level = np.log(times / (1 - times))
+    (h, next_h), first = np.diff(level)[:2], x_hat(z, t)
+    second_z = (1 - s) / (1 - t) * z - s * (np.exp(-h) - 1) * first
+    second, r = x_hat(second_z, s), h / next_h
+    mixed = (1 + 1 / (2 * r)) * second - 1 / (2 * r) * first
+    wanted = (1 - u) / (1 - s) * second_z - u * (np.exp(-next_h) - 1) * mixed
+    sampler = samplers.dpm_solver()
+    between, memory = sampler.step(denoise, jnp.asarray(z), sampler.start(z), t, s, None)
+    found, _ = sampler.step(denoise, between, memory, s, u, None)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_ten_steps_of_dpm_solver_are_better_than_forty_of_euler():
     assert error(samplers.dpm_solver(), 10) < error(samplers.euler(), 40)
 

@@ -17,7 +17,7 @@ def test_the_defaults():
         ({"grid": [1.0, 0.5, 0.0]}, "grid must rise"),
         ({"grid": [1.0]}, "grid must rise"),
         ({"grid": [0.0, 0.9]}, "grid must rise"),
-        ({"interval": (0.5, 0.1)}, r"interval=\(0.5, 0.1\): needs 0 <= from <= to <= 1"),
+        ({"interval": (0.5, 0.1)}, r"^interval=\(0.5, 0.1\): needs 0 <= from <= to <= 1"),
         ({"interval": (0.5, 1.1)}, "needs 0 <= from <= to <= 1"),
         ({"guidance": -1.0}, "guidance=-1.0"),
         ({"start": 1.0}, "start=1.0"),

@@ -104,3 +104,6 @@ def test_a_flow_of_another_kind_does_not_guide(monkeypatch):
         averages.guided(run(side=16), "runs/weaker")
     with pytest.raises(UserError, match="autoguidance needs --weaker"):
         averages.guided(run(autoguidance=True), None)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"^--weaker=runs/none: no such directory"):
+        averages.guided(run(), "runs/none")

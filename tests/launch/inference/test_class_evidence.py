@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from launch.config.errors import UserError
 from launch.inference import class_evidence
 
 
@@ -66,3 +67,9 @@ def test_what_is_alike_gets_all_draws():
 def test_few_draws_drop_nothing(draws):
     _, taken, _ = racing([[-1.0, -99.0]], 0.1, draws=draws)
     assert (taken == draws).all()
+
+
+def test_a_likelihood_that_is_no_number_does_not_win():
+    scores = np.array([[-3.0, -5.0, -4.0], [-9.0, -1.0, np.nan]])
+    with pytest.raises(UserError, match=r"1 of 6 pairs .* first of image 1 and class 2"):
+        racing(scores, 0.0, draws=1)
