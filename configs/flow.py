@@ -7,7 +7,7 @@
 Variants: (none), a transformer that gives the clean image (JiT); unet: a U-Net with attention;
 conditional: on the class, and guided by it; shortcut: the same on digits whose colour tells their
 class in training, but not in the test, for launch.classify; edm: EDM's recipe; vdm: the bound on
--log p of binarised images, by the U-Net; folder: your own images; mnist, mnist_conditional,
+-log p of binarised images, by the U-Net; folder: your own images, too; mnist, mnist_conditional,
 mnist_vdm: on MNIST by a U-Net, for two cores; mnist_gpu, cifar10: by a U-Net, for a GPU; meanflow:
 samples in one step, from scratch or, with --config.init_from=runs/flow, from a trained flow;
 distilled: the same, by the velocity of a trained flow, the teacher
@@ -19,7 +19,10 @@ vectors of latents of --config.task.codec.run=runs/vae:30000 (configs/vae.py).
 from ml_collections import ConfigDict
 
 # The others are transformers.
-UNETS = ("unet", "vdm", "cifar10", "mnist", "mnist_conditional", "mnist_vdm", "mnist_gpu")
+UNETS = (
+    *("unet", "vdm", "folder", "cifar10"),
+    *("mnist", "mnist_conditional", "mnist_vdm", "mnist_gpu"),
+)
 
 
 def get_config(variant=""):
@@ -218,8 +221,8 @@ def unet(config):
 
 
 def folder(config):
-    """Your own images in config.data.path, 32 x 32 in colour; see launch/data/pictures."""
-    config.model.update(patch=4, width=192, layers=6)
+    """Your own images in config.data.path, 32 x 32, in colour; see launch/data/pictures."""
+    config.model.update(patch=2, width=48, attention=(8,))
     config.data = {
         "name": "launch.data.pictures:pictures",
         "path": "",

@@ -59,10 +59,11 @@ def _grid(
         flags.check_interval(point.interval, restored.config.task)
         for ema in averages.chosen(restored.config.optimizer, options.ema):
             one = averages.restored(restored, options.workdir, ema)
+            one = averages.guided(one, point.weaker)
             asked = {"sampler": options.sampler, "steps": options.steps, "guidance": guidance}
-            asked |= {"interval": point.interval, "weaker": point.weaker, "ema": ema or None}
+            asked |= {"interval": point.interval, "weaker": one.weaker, "ema": ema or None}
             asked = {key: value for key, value in asked.items() if value is not None}
-            yield averages.guided(one, point.weaker), asked
+            yield one, asked
 
 
 def evaluate(

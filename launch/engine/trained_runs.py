@@ -31,6 +31,7 @@ class Restored(NamedTuple):
       state: the state of the checkpoint.
       step: the checkpoint's step.
       group: the processes that opened it together.
+      weaker: DIR:STEP of the flow that guides it; None for none.
     """
 
     config: ConfigDict
@@ -39,6 +40,7 @@ class Restored(NamedTuple):
     state: Any
     step: int
     group: distributed.Group = distributed.ALONE
+    weaker: str | None = None
 
 
 def restore(

@@ -117,7 +117,8 @@ def guided(run: trained_runs.Restored, source: str | None) -> trained_runs.Resto
                 "with fewer steps"
             )
     params = ema_params(weaker.state.opt_state, weaker.state.params)
-    return run._replace(state=run.state._replace(params=params))
+    state = run.state._replace(params=params)
+    return run._replace(state=state, weaker=f"{workdir}:{weaker.step}")
 
 
 def _kind(run):

@@ -184,6 +184,17 @@ def test_real_images_are_measured_once_for_a_grid(runs, monkeypatch, capsys):
     assert lines[0] == lines[1]
 
 
+def test_a_mistake_in_a_later_point_is_found_before_the_first_is_scored(tmp_path, monkeypatch):
+    def grid(*arguments):
+        yield None, {"guidance": 1.0}
+        raise UserError("guidance=2.0 needs classes")
+
+    monkeypatch.setattr(evaluate, "_grid", grid)
+    monkeypatch.setattr(evaluate, "evaluate", lambda *arguments: 1 / 0)
+    with pytest.raises(UserError, match="needs classes"):
+        evaluate.main([f"--workdir={tmp_path}", "--samples=64", "--guidance=1,2"])
+
+
 def test_a_figure_or_a_file_that_fails_does_not_lose_the_scores(run, monkeypatch, capsys):
     def fail(*arguments):
         raise OSError("the disk of the figures is gone")

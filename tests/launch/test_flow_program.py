@@ -169,7 +169,7 @@ def test_bits_of_256_levels_of_colour_images(tmp_path, monkeypatch, caplog):
             image = rng.integers(0, 256, (4, 4, 3), np.uint8)
             Image.fromarray(image).save(folder / split / f"{number}.png")
     flags = f"--config.data.path={folder} --config.data.kwargs.size=4 --config.data.batch_size=4"
-    flags += " --config.model.width=16 --config.model.layers=1 --config.mesh.data=1"
+    flags += " --config.model.width=8 --config.model.multiples=(1,) --config.mesh.data=1"
     flags += " --config.task.levels=256 --config.task.weight.name=jaxgen.flows:bound"
     flags += " --config.task.parametrisation.name=jaxgen.flows:preconditioned"
     flags += " --config.task.density.name=jaxgen.flows:log_snr --config.task.density.high=13"

@@ -96,6 +96,7 @@ def test_a_flow_of_another_kind_does_not_guide(monkeypatch):
     weaker = run(guidance=1.0, sampler={"name": "jaxgen.flows:sde"})
     monkeypatch.setattr(averages.trained_runs, "restore", lambda *_, **__: weaker)
     found = averages.guided(run(autoguidance=True), "runs/weaker:5")
+    assert found.weaker.endswith("runs/weaker:7")
     wanted = ema_params(weaker.state.opt_state, None)
     np.testing.assert_array_equal(found.state.params["w"], wanted["w"])
     with pytest.raises(UserError, match=r"its config.task.levels is 0, that of the run 256"):
