@@ -19,13 +19,15 @@ def model_of(shape, fault=""):
     """A flow of independent normal values with deviation 1/2, by its exact denoiser."""
 
     def denoise(z, t):
-        variance = SPREAD**2
+        variance = (0.1 * SPREAD if fault == "elsewhere" else SPREAD) ** 2
         gain = t * variance / (t**2 * variance + (1.0 - t) ** 2)
         mixed = jnp.roll(z, 1, axis=1) if fault == "mixes" else z
         return gain * mixed
 
     def density(state, x, batch, rng, probes, last=ode.LAST):
         found, z = ode.log_density(ode.Density(50, probes, last), denoise, x, rng, batch["index"])
+        if fault == "elsewhere":  # far from the images that it makes
+            z = jnp.where(jnp.abs(x) > 0.4, z + 1.0, z)
         if fault == "too large":
             found = found + 0.3
         if fault == "estimate" and probes:  # biased
@@ -69,6 +71,11 @@ def test_each_fault_is_found(fault, check):
 def test_probes_agree_in_the_mean_where_values_depend_on_each_other():
     found = {one.check: one.outcome for one in audit("mixes")}
     assert found["divergence"] == PASS
+
+
+def test_only_images_that_the_flow_makes_must_come_back():
+    found = {one.check: one.outcome for one in audit("elsewhere")}
+    assert found["there and back"] == PASS
 
 
 def test_what_does_not_apply_says_why():
