@@ -197,9 +197,10 @@ def _complete(restored: trained_runs.Restored, options: argparse.Namespace) -> n
         )
     if compiled.complete is None or not restored.experiment.task.given:
         lacking = "complete()" if options.condition else "sample()"
-        latents = bool(options.condition and restored.config.task.get("codec"))
-        remade = "; a flow of latents remakes whole images, with --start" * latents
-        raise UserError(f"{restored.config.task.name} has no {lacking}{remade}")
+        task = restored.config.task
+        of_latents = bool(options.condition and task.get("codec") and "sampling" in task)
+        instead = "; a flow of latents remakes whole images, with --start" if of_latents else ""
+        raise UserError(f"{task.name} has no {lacking}{instead}")
     key = restored.experiment.task.given
     read = _read_condition if options.condition else _read_rows
     seeds, given, labels = read(restored, options, key)
