@@ -135,8 +135,9 @@ def larger(config):
     config.data.update(batch_size=256, resident=True)
     config.optimizer.ema = 0.9998
     config.optimizer.learning_rate.peak_value = 1e-3
-    config.train.update(steps=50_000, steps_per_dispatch=100)
-    config.eval.every = config.checkpoint.every = 10_000
+    config.train.update(steps=20_000, steps_per_dispatch=100)
+    config.eval.every = config.checkpoint.every = 5_000
+    config.log.every = 1_000
 
 
 def conditional(config):
@@ -255,3 +256,4 @@ def cifar10(config):
     config.train.update(steps=100_000, steps_per_dispatch=100)
     config.eval.update(every=10_000, batch_size=500)
     config.checkpoint.update(every=10_000, keep=2)
+    config.log.every = 1_000

@@ -8,6 +8,7 @@ to one, a sampler that agrees with them, units, samples by seed. Prints a table;
 import logging
 from functools import partial
 
+import jax
 from ml_collections import ConfigDict
 
 from launch import cli, distributed
@@ -97,8 +98,12 @@ def of_run(restored: trained_runs.Restored) -> ModelFactory:
     return ModelFactory(config, restored.data, restored.state)
 
 
+# Otherwise GPUs and TPUs round the factors of products, for each size of batch in another way.
+@jax.default_matmul_precision("highest")
 def audit(factory: ModelFactory, group: distributed.Group = distributed.ALONE) -> list[Finding]:
     """Runs every check on the parameters of the run if there is one, and on fresh ones.
+
+    Products are in full float32 on every device.
 
     Args:
       factory: makes the models, on the devices of this process.

@@ -1,5 +1,7 @@
 """The command passes a correct model, and exits with 1 where a check fails."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from launch import audit, train
@@ -59,6 +61,20 @@ def test_a_failed_check_is_exit_code_1_after_the_table(monkeypatch, capsys):
         "pass  step       here                  same",
         "pass  sampler    here                  p 0.5",
     ]
+
+
+def test_products_are_in_full_float32(monkeypatch):
+    """Accelerators round them to fewer bits, which a check would take for a fault of the model."""
+    programs = []
+
+    def step(own):
+        program = jax.jit(lambda x: x @ x).lower(jnp.ones((2, 2)))
+        programs.append(program.as_text())
+        return Finding("step", own.title, PASS, "")
+
+    monkeypatch.setattr(audit, "CHECKS", (step,))
+    audit.audit(toy.factory(levels=2))
+    assert "precision = [HIGHEST, HIGHEST]" in programs[0]
 
 
 def test_several_processes_share_the_checks_out(monkeypatch, capsys):

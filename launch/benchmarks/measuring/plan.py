@@ -93,13 +93,14 @@ FAMILIES = {
     "draw": ("configs/rnn.py:draw", ("--config.model.hidden=8", "--config.model.glimpses=2"), ""),
     "ladder": ("configs/vae.py:ladder", LADDER, ""),
     "flow": ("configs/flow.py", FLOW, ""),
+    "flow_unet": ("configs/flow.py:unet", (*SMALL_UNET, f"{STEPS}=2"), ""),
     "meanflow": ("configs/flow.py:meanflow", (*FLOW[:2], f"{STEPS}=1"), ""),
     "pix2pix": ("configs/gan.py:pix2pix", widths("generator.", "discriminator."), ""),
     "unet": ("configs/unet.py", UNET, ""),
     "cnn": ("configs/cnn.py", CNN, ""),
     "edges": ("configs/edges.py", EDGES, "bsds"),
 }
-AUDITED = ("vae", "gan", "rnn", "pixelcnn", "draw", "ladder", "flow")
+AUDITED = ("vae", "gan", "rnn", "pixelcnn", "draw", "ladder", "flow", "flow_unet")
 # Evaluations and saves more often than a run of hours has them, so that one period of the loop is
 # short: the measured ratio is a lower bound of that run's.
 OFTEN = ("--config.eval.every=1000", "--config.checkpoint.every=1000")

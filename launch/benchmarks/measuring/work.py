@@ -156,7 +156,7 @@ def _losses(piece: Piece, setting: Setting, clock: Clock) -> dict[str, Any]:
 def _audit(piece: Piece, setting: Setting, clock: Clock) -> dict[str, Any]:
     """The audit of a model: its Jacobian's exact zeros among it."""
     command = ["launch.audit", *arguments(piece, setting)]
-    ended = _checked(piece, _run(piece, setting, clock, command, HIGHEST), (0, 1))
+    ended = _checked(piece, _run(piece, setting, clock, command), (0, 1))
     lines = [line.split(maxsplit=1) for line in ended.output.splitlines() if line.strip()]
     if not lines:
         raise Failed(f"{piece.name}: exit code {ended.code}: {ended.last}")
