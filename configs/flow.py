@@ -109,7 +109,7 @@ def digits():
         "ema": 0.999,
     }
     config.data = {"name": "digits", "batch_size": 64, "resident": True}
-    config.eval = {"split": "test", "every": 2_000, "batch_size": 256}
+    config.eval = {"split": "test", "every": 3_000, "batch_size": 256}
     # An early one is the weaker net of launch.sample --weaker.
     config.checkpoint = {"every": 1_000, "keep": 6}
     config.log = {"every": 200}
@@ -125,7 +125,7 @@ def mnist(config):
     config.model.update(patch=4, width=128, layers=4)
     config.optimizer.learning_rate.peak_value = 3e-3
     config.train.update(steps=5_500, steps_per_dispatch=1)
-    config.eval.update(batch_size=500)
+    config.eval.update(every=2_000, batch_size=500)
 
 
 def larger(config):
@@ -202,7 +202,7 @@ def vdm(config):
     config.optimizer.learning_rate.peak_value = 3e-3
     if config.data.name == "digits":
         config.train.steps = 12_000
-    config.checkpoint.update(every=2_000, best="negative_elbo")
+    config.checkpoint.update(every=config.eval.every, best="negative_elbo")
 
 
 def unet(config):

@@ -5,6 +5,7 @@ or --segmenter: scores of images instead, with a card of all that the scores dep
 """
 
 import argparse
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -37,17 +38,18 @@ def main(argv: list[str]) -> None:
     _check_effects(options)
     if options.neighbours is None:
         options.neighbours = NEIGHBOURS
+    said = set()
     with cli.together(options) as group:
         if len(options.guidance or ()) > 1:  # a mistake in one is found before the first is scored
-            for _ in _grid(options, overrides, group):
+            for _ in _grid(options, overrides, group, said):
                 pass
         measured = None  # the real images, by the first point of the grid for all
-        for restored, asked in _grid(options, overrides, group):
+        for restored, asked in _grid(options, overrides, group, said):
             measured = evaluate(restored, options, asked, measured)
 
 
 def _grid(
-    options: argparse.Namespace, overrides: list[str], group: distributed.Group
+    options: argparse.Namespace, overrides: list[str], group: distributed.Group, said: set[str]
 ) -> Iterator[tuple[trained_runs.Restored, dict]]:
     """The run with each guidance and each average that the options name, and these names."""
     for guidance in options.guidance or [None]:
@@ -55,15 +57,32 @@ def _grid(
         more = {name: getattr(options, name) if leads else None for name in ("interval", "weaker")}
         point = argparse.Namespace(**vars(options) | more | {"guidance": guidance})
         arguments = options.workdir, overrides, options.step, options.split, flags.sampling(point)
-        restored = trained_runs.restore(*arguments, group=group)
+        with _each_once(said):
+            restored = trained_runs.restore(*arguments, group=group)
         flags.check_interval(point.interval, restored.config.task)
         for ema in averages.chosen(restored.config.optimizer, options.ema):
-            one = averages.restored(restored, options.workdir, ema)
-            one = averages.guided(one, point.weaker)
+            with _each_once(said):
+                one = averages.restored(restored, options.workdir, ema)
+                one = averages.guided(one, point.weaker)
             asked = {"sampler": options.sampler, "steps": options.steps, "guidance": guidance}
             asked |= {"interval": point.interval, "weaker": one.weaker, "ema": ema or None}
             asked = {key: value for key, value in asked.items() if value is not None}
             yield one, asked
+
+
+@contextlib.contextmanager
+def _each_once(said: set[str]) -> Iterator[None]:
+    """Leaves out messages that were said before: all points of a grid open the same runs."""
+
+    def is_new(record):
+        message = record.getMessage()
+        return not (message in said or said.add(message))
+
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)
 
 
 def evaluate(

@@ -111,7 +111,7 @@ def test_evaluation_is_exact_for_any_batch_size_and_device_count():
     assert evaluate(7, **{"mesh.data": 2}) == pytest.approx(whole, rel=1e-5)
 
 
-def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
+def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys, caplog):
     run, flags = tmp_path / "run", "--config.train.steps=8 --config.data.batch_size=8"
     flags += " --config.model.width=16 --config.model.layers=1 --config.task.sampling.grid.steps=3"
     flags += " --config.train.steps_per_dispatch=1 --config.data.resident=False"
@@ -146,7 +146,10 @@ def test_a_run_is_sampled_by_seed_with_any_sampler(tmp_path, capsys):
     assert [row["ema"] for row in rows] == ["0.4", "0.1", "none", "power:0.1"]
     assert len({row["loss"] for row in rows}) == 4
     command = [f"--workdir={run}", "--samples=40", "--guidance=1,2", "--interval=0.5,1"]
-    points = list(evaluate._grid(evaluate._arguments().parse_args(command), [], distributed.ALONE))
+    options, said = evaluate._arguments().parse_args(command), set()
+    caplog.clear()
+    points = list(evaluate._grid(options, [], distributed.ALONE, said))
+    assert caplog.text.count("the newest") == 1  # both points open the same checkpoint
     asked = [named for _, named in points]
     assert asked == [{"guidance": 1.0}, {"guidance": 2.0, "interval": (0.5, 1.0)}]
     found = [tuple(point.config.task.sampling.interval) for point, _ in points]
