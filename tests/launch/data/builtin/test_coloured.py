@@ -31,3 +31,23 @@ def test_the_share_can_be_given():
     for kwargs, words in (({"agree": 1.5}, "agree=1.5"), ({"split": "val"}, "no split 'val'")):
         with pytest.raises(ValueError, match=words):
             module.coloured(**({"split": "train"} | kwargs))
+
+
+@pytest.mark.parametrize(("split", "share"), [("train", 0.95), ("test", 0.1)])
+def test_digits_of_mnist_are_coloured_alike(split, share, monkeypatch):
+    """Of three classes; images of two grey levels."""
+    grey = np.zeros((3000, 28, 28, 1), np.uint8)
+    grey[:, 14], label = 255, np.arange(3000) % 3
+    opened = []
+    monkeypatch.setattr(module.tfds_sets, "open_tfds", lambda *given: opened.append(given))
+    monkeypatch.setattr(
+        module.cache, "arrays_of", lambda split, budget_mib: {"image": grey, "label": label}
+    )
+    found = module.mnist(split, "folder")
+    ((section, asked),) = opened
+    assert (section.name, section.data_dir, asked) == ("mnist", "folder", split)
+    assert found["image"].shape == (3000, 28, 28, 3)
+    assert np.mean(found["colour"] == label) == pytest.approx(share, abs=0.03)
+    light = np.round(255 * module.COLOURS[found["colour"]])
+    np.testing.assert_array_equal(found["image"][:, 14, 5], light)
+    assert not found["image"][:, 13].any()
