@@ -245,7 +245,7 @@ def folder(config):
 
 
 def cifar10(config):
-    """CIFAR-10 by a U-Net of 36 million parameters in bfloat16; for a GPU."""
+    """CIFAR-10 by a U-Net of 28 million parameters in bfloat16; for a GPU."""
     config.dtype = "bfloat16"
     config.model.update(width=128, multiples=(1, 2, 2), blocks=2, attention=(16,))
     config.data.update(name="cifar10", data_dir="", batch_size=128)
