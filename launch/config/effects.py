@@ -32,6 +32,7 @@ class Facts(NamedTuple):
 
 
 UNKNOWN = Facts()
+FLOW, AUTOENCODER = "jaxgen.flow:flow", "jaxgen.autoencoder:autoencoder"
 
 
 class Rule(NamedTuple):
@@ -41,11 +42,13 @@ class Rule(NamedTuple):
       keys: keys, or sections.
       acts: (values, facts) -> whether they have an effect; None for not known yet.
       reason: why they have none, and what to do.
+      flags_alone: whether a config file may hold them for the others of its variants.
     """
 
     keys: tuple[str, ...]
     acts: Callable[[dict[str, Any], Facts], bool | None]
     reason: str
+    flags_alone: bool = False
 
 
 RULES = (
@@ -59,6 +62,24 @@ RULES = (
         ("task.sampling.autoguidance",),
         lambda values, facts: False,
         "it is for launch.sample and launch.evaluate with --weaker",
+    ),
+    Rule(
+        ("task.class_dropout",),
+        lambda values, facts: values["task.name"] != FLOW or values.get("task.classes", 0) != 0,
+        "config.task.classes is 0, so no example has a class to train without",
+        flags_alone=True,
+    ),
+    Rule(
+        ("task.draws",),
+        lambda values, facts: values["task.name"] != FLOW or values.get("task.levels", 0) != 0,
+        "config.task.levels is 0, so no bound on -log p is scored",
+        flags_alone=True,
+    ),
+    Rule(
+        ("task.kl",),
+        lambda values, facts: values["task.name"] != AUTOENCODER or not values.get("task.levels"),
+        "config.task.levels are given, and codes have no KL divergence",
+        flags_alone=True,
     ),
     Rule(
         ("init_part",),
@@ -157,6 +178,7 @@ def check(
         for key, value in values.items():
             default = standard.get(key)
             differs = value != default if default else bool(value)
+            differs = differs and not rule.flags_alone
             if is_in(key, rule.keys) and (differs or key in given):
                 reason = rule.reason.format(data=values["data.name"], task=values.get("task.name"))
                 raise UserError(f"config.{key}={value!r} has no effect: {reason}")
