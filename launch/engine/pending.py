@@ -23,6 +23,9 @@ logger = logging.getLogger("segen")
 # Dispatches that may wait behind the one that computes: enough to keep the device busy, few
 # enough to bound the memory that waiting batches take.
 AHEAD = 8
+# Seconds over which a speed is measured, at least. Where steps wait for the device, several
+# windows may be read at once, as long after each other as the reading takes.
+RECENT = 5.0
 
 
 def ahead(steps_per_dispatch: int) -> int:
@@ -123,7 +126,7 @@ class Speed:
 
     def __init__(self, batch_size: int):
         self._batch_size, self._mark, self._last, self._waited = batch_size, None, 0, 0.0
-        self._rate = math.nan
+        self._recent: deque[tuple[float, int]] = deque()  # (seconds, steps) of windows
         self.seconds, self.waited, self.steps = 0.0, 0.0, 0
 
     @property
@@ -159,17 +162,28 @@ class Speed:
             self._waited += time.perf_counter() - began
 
     def window(self, step: int) -> dict[str, float]:
-        """Ends a window at `step`: {"images_per_second": ..., "data_wait": share of 1}."""
+        """Ends a window at `step`: {"images_per_second": ..., "data_wait": share of 1}.
+
+        The speed is that of the last windows that are `RECENT` long together, or of the last one
+        if it is longer.
+
+        Args:
+          step: the last of the window.
+        """
         now = time.perf_counter()
         seconds, steps = now - self._mark, step - self._last
         if steps > 0 and seconds > 0:
-            self._rate = steps / seconds
+            self._recent.append((seconds, steps))
+            while sum(took for took, _ in self._recent) - self._recent[0][0] >= RECENT:
+                self._recent.popleft()
             self.seconds += seconds
             self.waited += min(self._waited, seconds)
             self.steps += steps
         wait = min(1.0, self._waited / seconds) if seconds > 0 else 0.0
         self._mark, self._last, self._waited = now, step, 0.0
-        return {"images_per_second": self._rate * self._batch_size, "data_wait": wait}
+        spent = sum(took for took, _ in self._recent)
+        rate = sum(done for _, done in self._recent) / spent if spent else math.nan
+        return {"images_per_second": rate * self._batch_size, "data_wait": wait}
 
 
 def _read(dispatches):

@@ -133,11 +133,23 @@ def test_speed_leaves_pauses_out_and_counts_waiting_of_an_idle_device(clock):
     with speed.pause():
         clock[0] += 7.0
     assert speed.window(step=6) == {"images_per_second": 16.0, "data_wait": 0.25}
-    clock[0] += 1.0
-    assert speed.window(step=7) == {"images_per_second": 8.0, "data_wait": 0.0}
-    assert (speed.seconds, speed.waited, speed.steps) == (3.0, 0.5, 5)
+    clock[0] += 8.0
+    assert speed.window(step=7) == {"images_per_second": 1.0, "data_wait": 0.0}
+    assert (speed.seconds, speed.waited, speed.steps) == (10.0, 0.5, 5)
     # A window without steps or time keeps the last speed.
-    assert speed.window(step=7) == {"images_per_second": 8.0, "data_wait": 0.0}
+    assert speed.window(step=7) == {"images_per_second": 1.0, "data_wait": 0.0}
+
+
+def test_windows_that_are_read_at_once_have_the_speed_of_all(clock):
+    """One step a second for ever, read after 0.01, 2.99, 0.01, 2.99, ... s."""
+    speed, speeds = pending.Speed(batch_size=1), []
+    speed.start(step=0)
+    for turn in range(12):
+        clock[0] += 0.02 if turn % 2 else 2.98
+        speeds.append(speed.window(step=[2, 3][turn % 2] + turn // 2 * 3)["images_per_second"])
+    # Windows of 2 steps and of 1; of the windows alone it would be 0.67 and 50.
+    assert speeds[:2] == pytest.approx([0.671, 1.0], abs=1e-3)
+    assert all(0.8 <= one <= 1.01 for one in speeds[2:])
 
 
 def test_the_first_step_is_timed_for_the_user(clock, capsys):
