@@ -2,6 +2,7 @@
 ones guide it, `--weaker`.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from launch.config.errors import UserError
 from launch.config.schema import flatten
 from launch.engine import trained_runs
 from launch.inference import power_averages
+
+logger = logging.getLogger("segen")
 
 NONE, ALL = "none", "all"
 
@@ -116,6 +119,12 @@ def guided(run: trained_runs.Restored, source: str | None) -> trained_runs.Resto
                 f"{ours.get(key)!r}; take an earlier step of the run, or a run of the same config "
                 "with fewer steps"
             )
+    ours, theirs = (one.config.data.get("path", "") for one in (run, weaker))
+    if Path(ours).resolve() != Path(theirs).resolve():  # it may be the same folder, moved
+        logger.warning(
+            f"--weaker={source} was trained on the images in {theirs}, the run on those in {ours}; "
+            "it guides well only if they are the same"
+        )
     params = ema_params(weaker.state.opt_state, weaker.state.params)
     state = run.state._replace(params=params)
     return run._replace(state=state, weaker=f"{workdir}:{weaker.step}")

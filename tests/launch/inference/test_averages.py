@@ -84,21 +84,24 @@ def test_a_run_without_an_average_cannot_be_guided():
     assert averages.guided(run, None) is run
 
 
-def test_a_flow_of_another_kind_does_not_guide(monkeypatch):
-    def run(side=8, levels=0, **sampling):
+def test_a_flow_of_another_kind_does_not_guide(monkeypatch, caplog):
+    def run(side=8, levels=0, path="", **sampling):
         config = ConfigDict({"optimizer": ADAM | {"ema": 0.9}, "model": {"width": 8}})
         config.task = {"levels": levels, "sampling": {"guidance": 2.0, **sampling}}
-        config.data = {"name": "digits"}
+        config.data = {"name": "digits", "path": path}
         image = jax.ShapeDtypeStruct((side, side, 1), np.uint8)
         experiment = SimpleNamespace(example={"image": image})
         return averages.trained_runs.Restored(config, None, experiment, state_of(0.9)[1], 7)
 
-    weaker = run(guidance=1.0, sampler={"name": "jaxgen.flows:sde"})
+    weaker = run(guidance=1.0, path="dogs", sampler={"name": "jaxgen.flows:sde"})
     monkeypatch.setattr(averages.trained_runs, "restore", lambda *_, **__: weaker)
-    found = averages.guided(run(autoguidance=True), "runs/weaker:5")
+    found = averages.guided(run(autoguidance=True, path="./dogs"), "runs/weaker:5")
     assert found.weaker.endswith("runs/weaker:7")
     wanted = ema_params(weaker.state.opt_state, None)
     np.testing.assert_array_equal(found.state.params["w"], wanted["w"])
+    assert not caplog.text
+    averages.guided(run(path="cats"), "runs/weaker")
+    assert "was trained on the images in dogs, the run on those in cats" in caplog.text
     with pytest.raises(UserError, match=r"its config.task.levels is 0, that of the run 256"):
         averages.guided(run(levels=256), "runs/weaker")
     with pytest.raises(UserError, match=r"its config.data.image is \(8, 8, 1\), .* \(16, 16, 1\)"):
