@@ -7,15 +7,6 @@ from launch.config.by_name import is_name
 from launch.config.errors import UserError
 from launch.config.schema import is_in
 
-# Keys that only a training reads. A command that opens a trained run refuses them.
-OF_TRAINING = (
-    *("train", "optimizer", "log", "collapse.action", "collapse.after", "collapse.times"),
-    *("nonfinite", "eval.every", "checkpoint.every", "checkpoint.keep", "init_from", "encoder"),
-    *("plan", "init_part"),
-    *("data.batch_size", "data.augment", "data.resident", "data.resident_mib", "data.threads"),
-    *("data.workers", "score.samples"),
-)
-
 
 class Facts(NamedTuple):
     """What is known once the data is open and the task is built; None where it is not.
@@ -32,7 +23,6 @@ class Facts(NamedTuple):
 
 
 UNKNOWN = Facts()
-FLOW, AUTOENCODER = "jaxgen.flow:flow", "jaxgen.autoencoder:autoencoder"
 
 
 class Rule(NamedTuple):
@@ -57,29 +47,6 @@ RULES = (
         lambda values, facts: "model.name" in values and "model.encoder.name" in values,
         "config.model has no encoder. Take configs/segment.py, which takes the one that the "
         "weights fit, or give config.model.encoder",
-    ),
-    Rule(
-        ("task.sampling.autoguidance",),
-        lambda values, facts: False,
-        "it is for launch.sample and launch.evaluate with --weaker",
-    ),
-    Rule(
-        ("task.class_dropout",),
-        lambda values, facts: values["task.name"] != FLOW or values.get("task.classes", 0) != 0,
-        "config.task.classes is 0, so no example has a class to train without",
-        flags_alone=True,
-    ),
-    Rule(
-        ("task.draws",),
-        lambda values, facts: values["task.name"] != FLOW or values.get("task.levels", 0) != 0,
-        "config.task.levels is 0, so no bound on -log p is scored",
-        flags_alone=True,
-    ),
-    Rule(
-        ("task.kl",),
-        lambda values, facts: values["task.name"] != AUTOENCODER or not values.get("task.levels"),
-        "config.task.levels are given, and codes have no KL divergence",
-        flags_alone=True,
     ),
     Rule(
         ("init_part",),
@@ -171,7 +138,12 @@ def check(
     Raises:
       UserError: names the key, its value, why it has no effect, and what to do.
     """
-    for rule in RULES:
+    rules = RULES
+    if values["task.name"] in ("jaxgen.flow:flow", "jaxgen.autoencoder:autoencoder"):
+        from launch.config import effects_of_flows
+
+        rules += effects_of_flows.RULES
+    for rule in rules:
         decided = rule.acts(values, UNKNOWN) is not None
         if rule.acts(values, facts) is not False or (decided and facts != UNKNOWN):
             continue
@@ -182,20 +154,3 @@ def check(
             if is_in(key, rule.keys) and (differs or key in given):
                 reason = rule.reason.format(data=values["data.name"], task=values.get("task.name"))
                 raise UserError(f"config.{key}={value!r} has no effect: {reason}")
-
-
-def check_trained(given: Collection[str]) -> None:
-    """Refuses keys that only a training reads, for a run that is trained.
-
-    Args:
-      given: the keys given by flags.
-
-    Raises:
-      UserError: names the key.
-    """
-    for key in given:
-        if is_in(key, OF_TRAINING):
-            raise UserError(
-                f"--config.{key} has no effect: it is read in training, and this command takes the "
-                "run as it was trained"
-            )

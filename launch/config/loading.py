@@ -175,7 +175,9 @@ def override(config: ConfigDict, overrides: list[str], trained: bool = False) ->
             flags.apply(config, items)
     check_values(config)
     if trained:
-        effects.check_trained(items)
+        from launch.config import of_training
+
+        of_training.check_trained(items)
     given = {key for key, text in items.items() if text}
     effects.check(flatten(config.to_dict()), standard, given)
     return config

@@ -23,8 +23,7 @@ logger = logging.getLogger("segen")
 # Dispatches that may wait behind the one that computes: enough to keep the device busy, few
 # enough to bound the memory that waiting batches take.
 AHEAD = 8
-# Seconds over which a speed is measured, at least. Where steps wait for the device, several
-# windows may be read at once, as long after each other as the reading takes.
+# Seconds of the last windows that a speed is of, at least: several may be read at once.
 RECENT = 5.0
 
 
@@ -162,14 +161,7 @@ class Speed:
             self._waited += time.perf_counter() - began
 
     def window(self, step: int) -> dict[str, float]:
-        """Ends a window at `step`: {"images_per_second": ..., "data_wait": share of 1}.
-
-        The speed is that of the last windows that are `RECENT` long together, or of the last one
-        if it is longer.
-
-        Args:
-          step: the last of the window.
-        """
+        """Ends a window at `step`: {"images_per_second": ..., "data_wait": share of 1}."""
         now = time.perf_counter()
         seconds, steps = now - self._mark, step - self._last
         if steps > 0 and seconds > 0:

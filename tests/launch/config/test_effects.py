@@ -73,29 +73,5 @@ def test_a_flag_counts_even_with_the_value_of_the_default():
     loading.override(vae, ["--config.data.path="])  # gives nothing
 
 
-@pytest.mark.parametrize(
-    ("spec", "idle", "acting"),
-    [
-        ("flow.py", "task.class_dropout=0.2", "task.classes=10"),
-        ("flow.py", "task.draws=32", "task.levels=2"),
-        ("autoencoder.py:fsq", "task.kl=0.1", "task.levels=()"),
-    ],
-)
-def test_a_key_of_another_variant_is_refused_as_a_flag_alone(spec, idle, acting):
-    config = loading.load(f"configs/{spec}")
-    with pytest.raises(UserError, match=rf"config\.{idle} has no effect: config\.task\."):
-        loading.override(config, [f"--config.{idle}"])
-    loading.override(loading.load(f"configs/{spec}"), [f"--config.{idle}", f"--config.{acting}"])
-
-
 def test_rules_of_the_command_line_are_not_applied_twice():
     effects.check(STANDARD | {"data.path": "x"}, STANDARD, facts=Facts(predicts=True))
-
-
-def test_a_trained_run_takes_no_keys_of_training():
-    vae = loading.load("configs/vae.py")
-    for flag in ("train.steps=50", "optimizer.ema=0.5", "data.batch_size=7", "log.every=50"):
-        loading.override(vae, [f"--config.{flag}"])
-        with pytest.raises(UserError, match=rf"config\.{flag.split('=')[0]} has no effect"):
-            loading.override(vae, [f"--config.{flag}"], trained=True)
-    loading.override(vae, ["--config.checkpoint.best=nll", "--config.seed=3"], trained=True)
