@@ -7,10 +7,10 @@
 Variants: (none), a transformer that gives the clean image (JiT); unet: a U-Net with attention;
 conditional: on the class, and guided by it; shortcut: the same on digits whose colour tells their
 class in training, but not in the test, for launch.classify; edm: EDM's recipe; vdm: the bound on
--log p of binarised images, by the U-Net; folder: your own images, too; mnist, mnist_conditional,
-mnist_vdm: on MNIST by a U-Net, for two cores; mnist_gpu, cifar10: by a U-Net, for a GPU; meanflow:
-samples in one step, from scratch or, with --config.init_from=runs/flow, from a trained flow;
-distilled: the same, by the velocity of a trained flow, the teacher
+-log p of binarised images, by the U-Net; folder: your own images, by the U-Net; mnist,
+mnist_conditional, mnist_vdm: on MNIST by a U-Net, for two cores; mnist_gpu, cifar10: by a U-Net,
+for a GPU; meanflow: samples in one step, from scratch or, with --config.init_from=runs/flow, from a
+trained flow; distilled: the same, by the velocity of a trained flow, the teacher
 --config.task.mean_flow.teacher.run=runs/flow:6000; latent, mnist_latent: of the maps of latents of
 --config.task.codec.run=runs/autoencoder:2000 (configs/autoencoder.py); vector, mnist_vector: of the
 vectors of latents of --config.task.codec.run=runs/vae:30000 (configs/vae.py).

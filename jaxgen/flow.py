@@ -23,7 +23,15 @@ from jaxgen.flows import (
     paths,
     weights,
 )
-from jaxgen.flows.model import Model, condition_of, denoise, init_params, noise_of, observe
+from jaxgen.flows.model import (
+    Model,
+    check_kinds,
+    condition_of,
+    denoise,
+    init_params,
+    noise_of,
+    observe,
+)
 from jaxgen.flows.sampling_options import Sampling, step_by_step
 from jaxgen.likelihoods.images import bits_per_dim
 from jaxgen.noise import per_example
@@ -101,6 +109,7 @@ def flow(
         mean_flow=mean_flow,
         codec=codec,
     )
+    check_kinds(model)
     _check_model(model, image)
     _check_sampling(model)
     with_ema = lambda function: likelihood_training.with_ema(function, model)

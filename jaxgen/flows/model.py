@@ -10,6 +10,7 @@ from jaxgen.flows.mean_velocity import MeanFlow, ahead, bounded
 from jaxgen.flows.ode import Density
 from jaxgen.flows.parametrisations import Parametrisation
 from jaxgen.flows.paths import Times
+from jaxgen.flows.samplers import Sampler
 from jaxgen.flows.sampling_options import Sampling
 from jaxgen.flows.weights import Weight
 from jaxgen.likelihoods.images import bernoulli
@@ -55,6 +56,28 @@ class Model(NamedTuple):
     mean_flow: MeanFlow | None = None
     weaker: Any = None
     codec: Codec | None = None
+
+
+def check_kinds(model: Model) -> None:
+    """Refuses what one function of `jaxgen.flows` made in the place of another's.
+
+    Args:
+      model: the model.
+
+    Raises:
+      ValueError: names the argument, the kind that it takes, and what was given.
+    """
+    for name, value, kind in (
+        ("parametrisation", model.parametrisation, Parametrisation),
+        ("density", model.density, Times),
+        ("weight", model.weight, Weight),
+        ("likelihood", model.likelihood, Density),  # a sampler has none
+        ("mean_flow", model.mean_flow, MeanFlow),
+        ("sampling.sampler", model.sampling.sampler, Sampler),
+    ):
+        if value is not None and not isinstance(value, kind):
+            given = type(value).__name__
+            raise ValueError(f"{name}: takes a {kind.__name__} of jaxgen.flows, not a {given}")
 
 
 def init_params(model: Model, rng: jax.Array, batch: dict) -> dict:

@@ -32,7 +32,8 @@ class Rule(NamedTuple):
       keys: keys, or sections.
       acts: (values, facts) -> whether they have an effect; None for not known yet.
       reason: why they have none, and what to do.
-      flags_alone: whether a config file may hold them for the others of its variants.
+      flags_alone: whether only flags are refused: a config file may hold the keys for its other
+        variants.
     """
 
     keys: tuple[str, ...]
@@ -142,7 +143,7 @@ def check(
     if values["task.name"] in ("jaxgen.flow:flow", "jaxgen.autoencoder:autoencoder"):
         from launch.config import effects_of_flows
 
-        rules += effects_of_flows.RULES
+        rules += effects_of_flows.RULES[values["task.name"]]
     for rule in rules:
         decided = rule.acts(values, UNKNOWN) is not None
         if rule.acts(values, facts) is not False or (decided and facts != UNKNOWN):

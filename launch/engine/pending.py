@@ -23,7 +23,8 @@ logger = logging.getLogger("segen")
 # Dispatches that may wait behind the one that computes: enough to keep the device busy, few
 # enough to bound the memory that waiting batches take.
 AHEAD = 8
-# Seconds of the last windows that a speed is of, at least: several may be read at once.
+# A speed is measured over the last windows of so many seconds together, at least: where steps
+# wait for the device, several windows are read at once, and each alone would seem far too fast.
 RECENT = 5.0
 
 

@@ -141,13 +141,13 @@ def test_speed_leaves_pauses_out_and_counts_waiting_of_an_idle_device(clock):
 
 
 def test_windows_that_are_read_at_once_have_the_speed_of_all(clock):
-    """One step a second for ever, read after 0.01, 2.99, 0.01, 2.99, ... s."""
+    """One step a second, in windows of 2 steps and of 1, read after 2.98 and 0.02 s by turns."""
     speed, speeds = pending.Speed(batch_size=1), []
     speed.start(step=0)
     for turn in range(12):
         clock[0] += 0.02 if turn % 2 else 2.98
         speeds.append(speed.window(step=[2, 3][turn % 2] + turn // 2 * 3)["images_per_second"])
-    # Windows of 2 steps and of 1; of the windows alone it would be 0.67 and 50.
+    # Of each window alone it would be 0.67 and 50.
     assert speeds[:2] == pytest.approx([0.671, 1.0], abs=1e-3)
     assert all(0.8 <= one <= 1.01 for one in speeds[2:])
 
